@@ -1,0 +1,53 @@
+"""From prompts to an aligned text-to-video model: the table of contents of the workflow."""
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from videodpo.config import ConfigError
+from videodpo.workflow import Workflow
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+try:
+    RUN = Workflow(config)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+FOLDER = RUN.folder
+ROUND = f"{FOLDER}/round{{round}}"
+LAST = f"{FOLDER}/round{RUN.config.rounds}"
+
+
+wildcard_constraints:
+    round=r"[1-9]\d*",
+    shard=r"\d{5}",
+    arm="base|aligned",
+    dimension=r"[A-Za-z0-9_]+",
+    frozen=r"[a-z_]+|score/[A-Za-z0-9_]+",
+
+
+rule all:
+    default_target: True
+    input:
+        f"{LAST}/report/index.html",
+
+
+rule tables:
+    input:
+        f"{LAST}/pairs.parquet",
+
+
+include: "rules/freeze.smk"
+include: "rules/prompts.smk"
+include: "rules/generate.smk"
+include: "rules/score.smk"
+include: "rules/omniscore.smk"
+include: "rules/pairs.smk"
+include: "rules/reference.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"

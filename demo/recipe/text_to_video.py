@@ -1,0 +1,138 @@
+"""Trains the tiny Wan denoiser and its text encoder on latents of the demo world, and saves the whole pipeline.
+
+Legend: B batch, C latent channel, F latent frame, H latent height, W latent width; L text token, D text channel.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+from demo.recipe import tokenizer as bpe
+from demo.recipe.common import SEED, WEIGHTS, Average, draw_clip, learning_rate, log, misdescribe, to_tensor
+from demo.recipe.vae import LATENT_CHANNELS
+from videodpo.world.captions import Scene
+
+TEXT_DIM = 64
+TRANSFORMER = dict(
+    patch_size=(1, 2, 2),
+    num_attention_heads=4,
+    attention_head_dim=32,
+    in_channels=LATENT_CHANNELS,
+    out_channels=LATENT_CHANNELS,
+    text_dim=TEXT_DIM,
+    freq_dim=64,
+    ffn_dim=384,
+    num_layers=4,
+    cross_attn_norm=True,
+    qk_norm="rms_norm_across_heads",
+    rope_max_seq_len=32,
+)
+NUM_CLIPS, STEPS, BATCH, PEAK_RATE = 14_000, 4_000, 64, 2e-3
+# As found on the web: a good part of the footage is poor, some captions are wrong. That is what the model learns to
+# draw, and what an alignment to preferences then has to unlearn.
+DEFECT_SHARE, WRONG_CAPTION_SHARE, EMPTY_CAPTION_SHARE = 0.4, 0.15, 0.1
+
+
+def train(out: Path = WEIGHTS / "text_to_video", steps: int = STEPS, num_clips: int = NUM_CLIPS) -> None:
+    """Train from nothing on the VAE in `out`, and save a folder that `WanPipeline.from_pretrained` loads."""
+    torch.manual_seed(SEED)
+    rng = random.Random(SEED + 10)
+    vae = AutoencoderKLWan.from_pretrained(out / "vae").eval()
+    latents_NCFHW, scenes = encode_clips(vae, num_clips, rng)
+    tokenizer = bpe.build()
+    text_encoder = UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=len(tokenizer),
+            d_model=TEXT_DIM,
+            d_kv=16,
+            d_ff=160,
+            num_layers=2,
+            num_heads=4,
+            dropout_rate=0.0,
+            pad_token_id=bpe.PAD,
+            eos_token_id=bpe.EOS,
+        )
+    )
+    denoiser = WanTransformer3DModel(**TRANSFORMER)
+    both = torch.nn.ModuleList([text_encoder, denoiser]).train()
+    average = Average(both, decay=0.999)
+    optimizer = torch.optim.AdamW(both.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    start = time.monotonic()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, PEAK_RATE)
+        rows = [rng.randrange(num_clips) for _ in range(BATCH)]
+        text_BLD = embed(tokenizer, text_encoder, [_caption(scenes[row], rng) for row in rows])
+        clean_BCFHW = latents_NCFHW[rows]
+        noise_BCFHW = torch.randn_like(clean_BCFHW)
+        level_B = torch.sigmoid(torch.randn(BATCH))
+        level = level_B.view(-1, 1, 1, 1, 1)
+        prediction = denoiser((1 - level) * clean_BCFHW + level * noise_BCFHW, level_B * 1000, text_BLD).sample
+        loss = F.mse_loss(prediction, noise_BCFHW - clean_BCFHW)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        optimizer.step()
+        average.update()
+        if step % 100 == 0:
+            log.info("denoiser %d/%d loss %.4f, %.0f s", step, steps, loss.item(), time.monotonic() - start)
+        if step % 500 == 499:
+            torch.save(average.shadow, out / ".average.pt")
+    average.apply()
+    both.eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0)
+    pipe = WanPipeline(
+        tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, scheduler=scheduler, transformer=denoiser
+    )
+    # Half precision on disk keeps the repository small; it is loaded as float32.
+    text_encoder.half()
+    denoiser.half()
+    pipe.save_pretrained(out)
+    (out / ".average.pt").unlink(missing_ok=True)
+
+
+def _caption(scene: Scene, rng: random.Random) -> str:
+    draw = rng.random()
+    if draw < EMPTY_CAPTION_SHARE:
+        return ""
+    if draw < EMPTY_CAPTION_SHARE + WRONG_CAPTION_SHARE:
+        scene = misdescribe(scene, rng)
+    return scene.caption
+
+
+def embed(tokenizer, text_encoder, captions: list[str]) -> torch.Tensor:
+    """Text as WanPipeline gives it to the denoiser: the encoder's states, zeros after the end; [B, L, D]."""
+    tokens = tokenizer(captions, padding="max_length", max_length=bpe.CONTEXT_LENGTH, return_tensors="pt")
+    states_BLD = text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+    return states_BLD * tokens.attention_mask.unsqueeze(-1)
+
+
+@torch.no_grad()
+def encode_clips(vae: AutoencoderKLWan, num_clips: int, rng: random.Random) -> tuple[torch.Tensor, list[Scene]]:
+    """Normalised latents [N, C, F, H, W] of freshly drawn clips, and their scenes."""
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    latents, scenes = [], []
+    for first in range(0, num_clips, 50):
+        drawn = [draw_clip(rng, defect_share=DEFECT_SHARE) for _ in range(min(50, num_clips - first))]
+        latents.append((vae.encode(to_tensor([clip for clip, _ in drawn])).latent_dist.mean - mean) / std)
+        scenes += [scene for _, scene in drawn]
+        if first % 2000 == 0:
+            log.info("encoded %d of %d clips", first, num_clips)
+    return torch.cat(latents), scenes
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train()
+    print(json.dumps({"saved": str(WEIGHTS / "text_to_video")}))

@@ -1,0 +1,80 @@
+rule evaluate_generate:
+    input:
+        config=f"{FOLDER}/config/evaluate_generate.json",
+        prompts=f"{FOLDER}/prompts.parquet",
+        adapter=lambda wildcards: [f"{FOLDER}/round{wildcards.round}/adapter"] * (wildcards.arm == "aligned"),
+    output:
+        table=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
+        latents=f"{ROUND}/evaluation/videos/{{arm}}/latents/shard-{{shard}}.safetensors",
+    log:
+        f"{ROUND}/logs/evaluate_generate/{{arm}}/shard-{{shard}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/evaluate_generate/{{arm}}/shard-{{shard}}.tsv"
+    params:
+        adapter=lambda wildcards: (
+            ["--adapter", f"{FOLDER}/round{wildcards.round}/adapter"] if wildcards.arm == "aligned" else []
+        ),
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 48000 * attempt,
+        runtime=lambda wildcards, attempt: 480 * attempt,
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} videodpo generate --config {input.config:q} --round {wildcards.round}"
+        " --arm {wildcards.arm} --shard {wildcards.shard} {params.adapter:q} > {log:q} 2>&1"
+
+
+rule evaluate_score:
+    input:
+        config=f"{FOLDER}/config/score/{{dimension}}.json",
+        prompts=f"{FOLDER}/prompts.parquet",
+        videos=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
+    output:
+        f"{ROUND}/evaluation/scores/{{arm}}/{{dimension}}/shard-{{shard}}.parquet",
+    log:
+        f"{ROUND}/logs/evaluate_score/{{arm}}/{{dimension}}/shard-{{shard}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/evaluate_score/{{arm}}/{{dimension}}/shard-{{shard}}.tsv"
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} videodpo score --config {input.config:q} --round {wildcards.round}"
+        " --arm {wildcards.arm} --dimension {wildcards.dimension} --shard {wildcards.shard} > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        config=f"{FOLDER}/config/evaluate.json",
+        prompts=f"{FOLDER}/prompts.parquet",
+        videos=expand(
+            f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
+            arm=("base", "aligned"),
+            shard=RUN.heldout_shards,
+            allow_missing=True,
+        ),
+        scores=expand(
+            f"{ROUND}/evaluation/scores/{{arm}}/{{dimension}}/shard-{{shard}}.parquet",
+            arm=("base", "aligned"),
+            dimension=RUN.scorers + RUN.judges,
+            shard=RUN.heldout_shards,
+            allow_missing=True,
+        ),
+    output:
+        prompts=f"{ROUND}/evaluation/prompts.parquet",
+        summary=f"{ROUND}/evaluation/summary.json",
+    log:
+        f"{ROUND}/logs/evaluate.log",
+    benchmark:
+        f"{ROUND}/benchmarks/evaluate.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "videodpo evaluate --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -1,0 +1,24 @@
+rule omniscore:
+    input:
+        config=f"{FOLDER}/config/omniscore.json",
+        prompts=f"{FOLDER}/prompts.parquet",
+        videos=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        scores=expand(
+            f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet",
+            dimension=sorted(RUN.config.omniscore.dimensions),
+            shard=RUN.shards,
+            allow_missing=True,
+        ),
+    output:
+        f"{ROUND}/omniscore.parquet",
+    log:
+        f"{ROUND}/logs/omniscore.log",
+    benchmark:
+        f"{ROUND}/benchmarks/omniscore.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "videodpo omniscore --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

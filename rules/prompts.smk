@@ -1,0 +1,17 @@
+rule prompts:
+    input:
+        config=f"{FOLDER}/config/prompts.json",
+    output:
+        prompts=f"{FOLDER}/prompts.parquet",
+        dropped=f"{FOLDER}/prompts_dropped.parquet",
+    log:
+        f"{FOLDER}/logs/prompts.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/prompts.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "videodpo prompts --config {input.config:q} > {log:q} 2>&1"

@@ -1,0 +1,23 @@
+rule reference:
+    input:
+        config=f"{FOLDER}/config/reference.json",
+        prompts=f"{FOLDER}/prompts.parquet",
+        pairs=f"{ROUND}/pairs.parquet",
+        latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
+    output:
+        f"{ROUND}/reference/shard-{{part}}.parquet",
+    wildcard_constraints:
+        part=r"\d{5}",
+    log:
+        f"{ROUND}/logs/reference/shard-{{part}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/reference/shard-{{part}}.tsv"
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 48000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} videodpo reference --config {input.config:q} --round {wildcards.round}"
+        " --shard {wildcards.part} > {log:q} 2>&1"

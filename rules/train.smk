@@ -1,0 +1,29 @@
+# The training state lies in <round>/state and is no declared output: Snakemake deletes those before every new try.
+rule train:
+    input:
+        config=f"{FOLDER}/config/train.json",
+        prompts=f"{FOLDER}/prompts.parquet",
+        pairs=f"{ROUND}/pairs.parquet",
+        latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
+        reference=expand(
+            f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True
+        ),
+        adapter=previous_adapter,
+    output:
+        adapter=directory(f"{ROUND}/adapter"),
+        log=f"{ROUND}/train_log.parquet",
+    log:
+        f"{ROUND}/logs/train.log",
+    benchmark:
+        f"{ROUND}/benchmarks/train.tsv"
+    params:
+        adapter=lambda wildcards: ["--adapter", previous_adapter(wildcards)] if wildcards.round != "1" else [],
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 64000 * attempt,
+        runtime=lambda wildcards, attempt: 1440 * attempt,
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} videodpo train --config {input.config:q} --round {wildcards.round}"
+        " {params.adapter:q} > {log:q} 2>&1"

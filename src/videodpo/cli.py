@@ -1,0 +1,245 @@
+"""The command line `videodpo`: one subcommand a stage, and tools to look at what they made."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from videodpo import __version__
+from videodpo.config import ConfigError, Section
+
+S = TypeVar("S", bound=Section)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; 0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        arguments.command(arguments)
+    except (ConfigError, ValueError, RuntimeError) as error:
+        if arguments.traceback:
+            raise
+        print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prompts(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import PromptsSettings
+    from videodpo.prompts.stage import make_prompts
+
+    make_prompts(_frozen(arguments, "prompts", PromptsSettings))
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import EvaluateGenerateSettings, GenerateSettings
+
+    if arguments.arm:
+        from videodpo.generate import generate_heldout_shard
+
+        heldout = _frozen(arguments, "evaluate_generate", EvaluateGenerateSettings)
+        generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, arguments.adapter)
+        return
+    from videodpo.generate import generate_shard
+
+    generate_shard(_frozen(arguments, "generate", GenerateSettings), arguments.round, arguments.shard, arguments.adapter)
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import ScoreSettings
+    from videodpo.score import score_shard
+    from videodpo.tables import shard_path
+
+    if not arguments.dimension:
+        raise ValueError("--dimension: name one, for example temporal_flickering")
+    frozen = _frozen(arguments, f"score/{arguments.dimension}", ScoreSettings)
+    round_folder = _round(frozen.folder, arguments)
+    evaluation = round_folder / "evaluation"
+    videos = evaluation / "videos" / arguments.arm if arguments.arm else round_folder / "videos"
+    scores = evaluation / "scores" / arguments.arm if arguments.arm else round_folder / "scores"
+    score_shard(frozen, shard_path(videos, arguments.shard), shard_path(scores / arguments.dimension, arguments.shard))
+
+
+def _omniscore(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import OmniScoreSettings
+    from videodpo.omniscore import aggregate
+
+    frozen = _frozen(arguments, "omniscore", OmniScoreSettings)
+    aggregate(frozen, _round(frozen.folder, arguments))
+
+
+def _pairs(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import PairsSettings
+    from videodpo.pairs.stage import select_pairs
+
+    frozen = _frozen(arguments, "pairs", PairsSettings)
+    select_pairs(frozen, _round(frozen.folder, arguments))
+
+
+def _reference(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import ReferenceSettings
+    from videodpo.reference import reference_shard
+
+    frozen = _frozen(arguments, "reference", ReferenceSettings)
+    reference_shard(frozen, _round(frozen.folder, arguments), arguments.shard)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import TrainSettings
+    from videodpo.train import train
+
+    frozen = _frozen(arguments, "train", TrainSettings)
+    train(frozen, _round(frozen.folder, arguments), arguments.adapter)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from videodpo.evaluate import evaluate
+    from videodpo.frozen import EvaluateSettings
+
+    frozen = _frozen(arguments, "evaluate", EvaluateSettings)
+    evaluate(frozen, _round(frozen.folder, arguments))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import ReportSettings
+    from videodpo.report import make_report
+
+    frozen = _frozen(arguments, "report", ReportSettings)
+    make_report(frozen, _round(frozen.folder, arguments))
+
+
+def _freeze(arguments: argparse.Namespace) -> None:
+    from videodpo.frozen import freeze
+
+    freeze(arguments.text, arguments.out)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from videodpo.workflow import Workflow
+    from videodpo.yaml_files import read_config
+
+    run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
+    print(f"{arguments.config}: fine; run {run.config.run!r} writes to {run.folder}")
+
+
+def _score_files(arguments: argparse.Namespace) -> None:
+    from videodpo.score import score_files
+
+    failed = 0
+    for answer in score_files(
+        arguments.clips, arguments.dimension, arguments.prompt or "", arguments.weights, arguments.device
+    ):
+        failed += answer["value"] is None
+        if arguments.json:
+            print(json.dumps(answer, allow_nan=False))
+        else:
+            print(f"{answer['file']}\t{answer['error'] if answer['value'] is None else answer['value']}")
+    if failed:
+        raise RuntimeError(f"{failed} of {len(arguments.clips)} files could not be scored")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from videodpo.inspect_table import describe
+
+    print(describe(arguments.table, arguments.rows))
+
+
+def _summary(arguments: argparse.Namespace) -> None:
+    from videodpo.evaluate import format_table
+
+    rounds = sorted(arguments.run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
+    if not rounds:
+        raise ValueError(f"{arguments.run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
+    print(format_table(json.loads(rounds[-1].read_text(encoding="utf-8"))))
+    print(f"\nreport: {(rounds[-1].parents[1] / 'report' / 'index.html').resolve()}")
+
+
+def _frozen(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
+    """The stage's frozen settings: read as they are, or frozen now from a config.yaml."""
+    from videodpo.frozen import freeze, frozen_text, load_frozen
+
+    path: Path = arguments.config
+    if path.suffix != ".json":
+        from videodpo.workflow import Workflow
+        from videodpo.yaml_files import read_config
+
+        run = Workflow(read_config(path, arguments.preset, arguments.set))
+        path = Path(run.folder) / "config" / f"{name}.json"
+        freeze(frozen_text(run.config, name), path)
+    return load_frozen(path, name.partition("/")[0], kind)
+
+
+def _round(folder: Path, arguments: argparse.Namespace) -> Path:
+    return folder / f"round{arguments.round}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="videodpo", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"videodpo {__version__}")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--traceback", action="store_true", help="show where an error came from")
+        return sub
+
+    def add_stage(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = add(name, command, text)
+        _add_config(sub)
+        sub.add_argument("--round", type=int, default=1, help="round of sampling and alignment, from 1")
+        return sub
+
+    shard = {"type": int, "default": 0, "help": "shard of the stage's work, from 0"}
+    arm = {"choices": ("base", "aligned"), "help": "work on the held-out clips of this model instead"}
+    adapter = {"type": Path, "help": "adapter folder: of the previous round, or of the aligned arm"}
+    add_stage("prompts", _prompts, "collect, clean and split the prompts")
+    generate = add_stage("generate", _generate, "sample one shard of videos")
+    score = add_stage("score", _score, "score one shard of videos in one dimension")
+    score.add_argument("--dimension", help="name of the scorer")
+    add_stage("omniscore", _omniscore, "fold all dimensions into the OmniScore")
+    add_stage("pairs", _pairs, "choose and weigh the preference pairs")
+    reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
+    train = add_stage("train", _train, "fine-tune with DPO")
+    add_stage("evaluate", _evaluate, "compare base and aligned on held-out prompts")
+    add_stage("report", _report, "draw the page")
+    for sub in (generate, score, reference):
+        sub.add_argument("--shard", **shard)  # type: ignore[arg-type]
+    for sub in (generate, score):
+        sub.add_argument("--arm", **arm)  # type: ignore[arg-type]
+    for sub in (generate, train):
+        sub.add_argument("--adapter", **adapter)  # type: ignore[arg-type]
+
+    freeze = add("freeze", _freeze, "write one stage's settings, weights digested, for the workflow")
+    freeze.add_argument("out", type=Path)
+    freeze.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
+    _add_config(add("check", _check, "check a configuration and all that it names"))
+    files = add("score-files", _score_files, "score files of your own")
+    files.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
+    files.add_argument("--dimension", required=True, help="name of the scorer")
+    files.add_argument("--prompt", help="the text, for scorers that need one")
+    files.add_argument("--weights", action="append", default=[], help="weights, for scorers that need some")
+    files.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    files.add_argument("--json", action="store_true", help="one JSON object a line")
+    inspect = add("inspect", _inspect, "schema, counts, a summary and a few rows of a table")
+    inspect.add_argument("table", type=Path)
+    inspect.add_argument("--rows", type=int, default=5, help="rows to show")
+    summary = add("summary", _summary, "base against aligned, and where the report is")
+    summary.add_argument("run_folder", type=Path)
+    return parser
+
+
+def _add_config(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a frozen JSON file")
+    sub.add_argument("--preset", type=Path, action="append", default=[], help="YAML laid over --config")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one key laid over all")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,428 @@
+"""The typed configuration: every key, its unit, its range, and one readable message for a wrong one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+HUB_PREFIX = "hub:"  # weights or data sets that are fetched by id; everything else is a path
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message names the key, the value and what is allowed."""
+
+
+def _scientific(value: Any) -> Any:
+    """YAML 1.1 reads 6e-6 as text: take it for the number it is."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Frozen, strict in types, refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Source(Section):
+    kind: Literal["text", "jsonl", "csv", "parquet", "vidprom", "huggingface", "clips", "world"]
+    """Where prompts come from; `clips` is a manifest of your own videos with prompts."""
+    path: str | None = None
+    """File, or `hub:<id>` for vidprom and huggingface; not used by `world`."""
+    column: str = "prompt"
+    """Column or JSON key that holds the prompt."""
+    split: str = "train"
+    """Split of a Hugging Face data set."""
+    max_toxicity: Real = Field(0.2, ge=0, le=1)
+    """VidProM: rows with any of the six toxicity probabilities above this are dropped."""
+
+    @model_validator(mode="after")
+    def _path_is_given(self) -> Source:
+        if self.kind != "world" and not self.path:
+            raise ValueError(f"source kind {self.kind!r} needs a path")
+        return self
+
+
+class Prompts(Section):
+    source: Source
+    """Where the prompts come from."""
+    num_train: int | None = Field(None, ge=1)
+    """Prompts to sample videos for; null takes all that the held-out prompts leave."""
+    num_heldout: int = Field(..., ge=0)
+    """Prompts kept for the evaluation."""
+    min_chars: int = Field(3, ge=1)
+    """Shorter prompts (after cleaning) are dropped; characters."""
+    max_chars: int = Field(2000, ge=1)
+    """Longer prompts are dropped; characters."""
+    near_duplicate: Real = Field(0.8, gt=0, le=1)
+    """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 keeps all but exact ones."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Prompts:
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}")
+        return self
+
+
+class Model(Section):
+    family: str
+    """Registered model family, for example `wan`."""
+    weights: str
+    """Folder in diffusers' format, or `hub:<org>/<name>`."""
+    revision: str = "main"
+    """Revision on the hub."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Type of the denoiser's and text encoder's weights; the VAE stays in float32."""
+    max_text_tokens: int = Field(512, ge=1)
+    """Prompt tokens given to the denoiser."""
+
+
+class Sampling(Section):
+    num_frames: int = Field(..., ge=1)
+    """Frames a clip."""
+    height: int = Field(..., ge=16)
+    """Pixels."""
+    width: int = Field(..., ge=16)
+    """Pixels."""
+    fps: Real = Field(16.0, gt=0)
+    """Frames a second of the MP4."""
+    num_steps: int = Field(50, ge=1)
+    """Denoising steps."""
+    guidance_scale: Real = Field(5.0, ge=1)
+    """Classifier-free guidance; 1 is off."""
+    negative_prompt: str = ""
+    """Text for the unconditional branch."""
+    batch_size: int = Field(1, ge=1)
+    """Clips denoised at once."""
+    crf: int = Field(18, ge=0, le=51)
+    """x264 quality, 0 is lossless."""
+    latents_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the stored latents."""
+
+
+class Generate(Section):
+    videos_per_prompt: int = Field(4, ge=2)
+    """N of the paper; a pair needs at least 2."""
+    shards: int = Field(..., ge=1)
+    """Jobs that the sampling, scoring and encoding are split into."""
+    sampling: Sampling
+    """How one clip is made; the evaluation samples in the same way."""
+
+
+class OmniDimension(Section):
+    pillar: Literal["quality", "semantic"]
+    """Pillar that the dimension counts in."""
+    min: Real
+    """Raw score that becomes 0."""
+    max: Real
+    """Raw score that becomes 1."""
+    weight: Real = Field(1.0, ge=0)
+    """Weight within the pillar."""
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> OmniDimension:
+        if self.min >= self.max:
+            raise ValueError(f"min {self.min} is not below max {self.max}")
+        return self
+
+
+class PillarWeights(Section):
+    quality: Real = Field(4.0, ge=0)
+    """Weight of the quality pillar."""
+    semantic: Real = Field(1.0, ge=0)
+    """Weight of the semantic pillar."""
+
+
+class OmniScore(Section):
+    pillars: PillarWeights = PillarWeights()
+    """OmniScore = weighted mean of the two pillars."""
+    clip: bool = False
+    """Clip scaled scores to [0, 1]; VBench does not."""
+    dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
+    """Scale and weight of each dimension; a dimension that is scored and not named here is only reported."""
+
+    @model_validator(mode="after")
+    def _pillars_have_weight(self) -> OmniScore:
+        total = 0.0
+        for pillar, weight in (("quality", self.pillars.quality), ("semantic", self.pillars.semantic)):
+            inside = sum(d.weight for d in self.dimensions.values() if d.pillar == pillar)
+            if weight > 0 and inside == 0:
+                raise ValueError(f"pillar {pillar!r} has weight {weight} and no weighted dimension in it")
+            total += weight
+        if total == 0:
+            raise ValueError("both pillars have weight 0")
+        return self
+
+
+class Filters(Section):
+    min_gap: Real = Field(0.0, ge=0)
+    """Pairs with a smaller OmniScore gap are rejected."""
+    drop_percentile: Real = Field(0.0, ge=0, lt=100)
+    """Share of the pairs with the smallest gaps that is rejected, in percent."""
+    no_regression: dict[str, Real] = {}
+    """Dimension: how much lower, in scaled units, the winner may be there."""
+    min_motion: Real | None = None
+    """Winners with a smaller raw score of `motion_dimension` are rejected."""
+    motion_dimension: str | None = None
+    """Dimension of the motion floor."""
+
+    @model_validator(mode="after")
+    def _motion_floor_is_whole(self) -> Filters:
+        if (self.min_motion is None) != (self.motion_dimension is None):
+            raise ValueError("min_motion and motion_dimension go together")
+        return self
+
+
+class Pairs(Section):
+    policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
+    """best_worst, rank:i-j (1 is best), mixed_ranks, all, or random."""
+    filters: Filters = Filters()
+    """Which pairs are left out."""
+    bin_width: Real = Field(0.01, gt=0)
+    """Histogram bin of the re-weighting, in OmniScore."""
+    alpha: Real = Field(0.72, ge=0)
+    """Exponent of the re-weighting; 0 is plain DPO."""
+    beta: Real | None = Field(None, gt=0)
+    """Numerator of the re-weighting; null is the largest bin's share."""
+    normalize: bool = False
+    """Divide the weights by their mean."""
+
+    @model_validator(mode="after")
+    def _ranks_in_order(self) -> Pairs:
+        if self.policy.startswith("rank:"):
+            better, worse = map(int, self.policy[5:].split("-"))
+            if better >= worse:
+                raise ValueError(f"policy {self.policy!r}: the first rank is the better one, write rank:{worse}-{better}")
+        return self
+
+
+class Timesteps(Section):
+    distribution: Literal["uniform", "logit_normal"] = "uniform"
+    """How noise levels are drawn for training."""
+    mean: Real = 0.0
+    """Of the logit-normal."""
+    std: Real = Field(1.0, gt=0)
+    """Of the logit-normal."""
+    shift: Real = Field(1.0, gt=0)
+    """Flow shift s: q becomes s q / (1 + (s - 1) q)."""
+    low: Real = Field(0.0, ge=0, lt=1)
+    """Smallest noise level."""
+    high: Real = Field(1.0, gt=0, le=1)
+    """Largest noise level."""
+
+
+class Schedule(Section):
+    num_steps: int = Field(..., ge=1)
+    """Optimiser steps."""
+    pairs_per_step: int = Field(8, ge=1)
+    """Global batch, over all processes and accumulation."""
+    micro_batch: int = Field(1, ge=1)
+    """Pairs in one forward pass; divides pairs_per_step."""
+    timesteps: Timesteps = Timesteps()
+    """Noise levels."""
+
+    @model_validator(mode="after")
+    def _micro_batches_are_whole(self) -> Schedule:
+        if self.pairs_per_step % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} does not divide pairs_per_step {self.pairs_per_step}")
+        return self
+
+
+class Lora(Section):
+    rank: int = Field(64, ge=1)
+    """Rank; alpha is the same, so that every loader applies scale 1."""
+    dropout: Real = Field(0.0, ge=0, lt=1)
+    """On the adapter's input."""
+    target_modules: list[str] | None = None
+    """Names of the layers; null takes the model family's attention and feed-forward layers."""
+
+
+class Train(Section):
+    method: Literal["lora", "full"] = "lora"
+    """LoRA adapter, or every weight of the denoiser."""
+    lora: Lora = Lora()
+    """Adapter settings."""
+    reference: Literal["table", "live"] = "table"
+    """Where the reference's errors come from: the table, or a second forward pass at every step."""
+    beta: Real = Field(..., gt=0)
+    """Strength of the preference against the reference."""
+    learning_rate: Real = Field(6e-6, gt=0)
+    """Constant after the warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Linear warm-up; optimiser steps."""
+    weight_decay: Real = Field(0.01, ge=0)
+    """AdamW."""
+    max_grad_norm: Real = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    caption_dropout: Real = Field(0.0, ge=0, lt=1)
+    """Share of pairs trained with the empty prompt (needs reference: live)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory."""
+    checkpoint_steps: int = Field(100, ge=1)
+    """Steps between full checkpoints."""
+
+    @model_validator(mode="after")
+    def _dropout_needs_live(self) -> Train:
+        if self.caption_dropout and self.reference == "table":
+            raise ValueError("caption_dropout needs reference: live (the table holds errors for the full prompt)")
+        return self
+
+
+class Evaluate(Section):
+    videos_per_prompt: int = Field(1, ge=1)
+    """Clips for each held-out prompt and model, with the same seeds for both."""
+    shards: int = Field(1, ge=1)
+    """Sampling and scoring jobs for each model."""
+    judges: dict[str, dict[str, Any] | None] = {}
+    """Scorers that only the evaluation uses: independent of what was trained on."""
+    bootstrap: int = Field(10_000, ge=100)
+    """Resamples of the prompts for the confidence intervals."""
+    motion_dimension: str | None = None
+    """Dimension of the motion panel."""
+
+
+class Report(Section):
+    num_pairs: int = Field(24, ge=0)
+    """Pairs shown with their clips."""
+    num_comparisons: int = Field(24, ge=0)
+    """Held-out prompts shown before and after."""
+
+
+class ReferenceJobs(Section):
+    shards: int = Field(1, ge=1)
+    """Jobs that the reference errors are split into."""
+
+
+class Config(Section):
+    """The whole run."""
+
+    run: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: results go to <results>/<run>."""
+    results: str = Field("results", min_length=1)
+    """Folder of all runs."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Root of every random draw."""
+    rounds: int = Field(1, ge=1)
+    """Rounds of sampling and alignment; 1 is the paper."""
+    max_failed_fraction: Real = Field(0.02, ge=0, le=1)
+    """A stage with a larger share of failed clips stops the run."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where networks run: auto takes a GPU if there is one."""
+    prompts: Prompts
+    """Which prompts."""
+    model: Model
+    """The model to be aligned."""
+    generate: Generate
+    """Sampling."""
+    scores: dict[str, dict[str, Any] | None] = Field(..., min_length=1)
+    """Scorer name: its options; null takes a scorer of the base configuration out."""
+    omniscore: OmniScore
+    """Scaling and weights."""
+    pairs: Pairs = Pairs()
+    """Choice and weights of the pairs."""
+    reference: ReferenceJobs = ReferenceJobs()
+    """Reference errors."""
+    schedule: Schedule
+    """Which pairs are visited when, and at which noise levels; shared by the reference errors and the training."""
+    train: Train
+    """The DPO fine-tune."""
+    evaluate: Evaluate = Evaluate()
+    """Base against aligned."""
+    report: Report = Report()
+    """The page."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, raw: Any) -> Any:
+        """A null takes out a scorer, judge or OmniScore dimension that a base configuration named."""
+        if not isinstance(raw, Mapping):
+            return raw
+        raw = dict(raw)
+        for holder, key in ((raw, "scores"), ("evaluate", "judges"), ("omniscore", "dimensions")):
+            if isinstance(holder, str):
+                if not isinstance(raw.get(holder), Mapping):
+                    continue
+                raw[holder] = holder = dict(raw[holder])
+            if isinstance(holder.get(key), Mapping):
+                holder[key] = {name: block for name, block in holder[key].items() if block is not None}
+        return raw
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Config:
+        scored = set(self.scores)
+        for key, names in (
+            ("omniscore.dimensions", set(self.omniscore.dimensions)),
+            ("evaluate.motion_dimension", {self.evaluate.motion_dimension} - {None}),
+        ):
+            if unknown := sorted(str(name) for name in names - scored):
+                raise ValueError(f"{key}: {', '.join(unknown)} not among scores ({', '.join(sorted(scored))})")
+        for key, names in (
+            ("no_regression", set(self.pairs.filters.no_regression)),
+            ("motion_dimension", {self.pairs.filters.motion_dimension} - {None}),
+        ):
+            if unknown := sorted(str(name) for name in names - set(self.omniscore.dimensions)):
+                raise ValueError(f"pairs.filters.{key}: {', '.join(unknown)} not among omniscore.dimensions")
+        if both := scored & set(self.evaluate.judges):
+            raise ValueError(f"evaluate.judges: {', '.join(sorted(both))} also among scores, so not independent")
+        if self.train.method == "full" and self.model.dtype != "float32":
+            raise ValueError(f"model.dtype: {self.model.dtype!r} with train.method full; every trained weight is float32")
+        if self.pairs.policy.startswith("rank:"):
+            worst = int(self.pairs.policy.rpartition("-")[2])
+            if worst > self.generate.videos_per_prompt:
+                raise ValueError(
+                    f"pairs.policy: {self.pairs.policy} needs at least {worst} videos a prompt, "
+                    f"generate.videos_per_prompt is {self.generate.videos_per_prompt}"
+                )
+        return self
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
+    """Validate a mapping as read from YAML.
+
+    Raises:
+        ConfigError: one line a wrong key, with its value and what is allowed.
+    """
+    return validate(Config, raw)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validate(kind: type[S], raw: Mapping[str, Any], prefix: str = "") -> S:
+    """Validate one section; a ConfigError names keys below `prefix`."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(issue, prefix, kind) for issue in error.errors(include_url=False)]
+        raise ConfigError("configuration: " + "\n  ".join(lines)) from None
+
+
+def _explain(issue: Any, prefix: str, kind: type[Section]) -> str:
+    key = ".".join([part for part in (prefix, *map(str, issue["loc"])) if part]) or "(whole file)"
+    if issue["type"] == "missing":
+        return f"{key}: missing, and it has no default"
+    message = issue["msg"].removeprefix("Value error, ")
+    if issue["type"] == "extra_forbidden":
+        return f"{key}: unknown key (value {issue['input']!r}){_nearest(key.rpartition('.')[2], issue['loc'], kind)}"
+    if issue["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {issue['input']!r}: {message}"
+
+
+def _nearest(name: str, loc: tuple[Any, ...], kind: type[BaseModel]) -> str:
+    import difflib
+
+    for part in loc[:-1]:
+        field = kind.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return ""
+        kind = field.annotation
+    near = difflib.get_close_matches(name, kind.model_fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(kind.model_fields)}"

@@ -1,0 +1,1 @@
+"""The DPO mathematics: objective, draws, errors, batches, checkpoints."""

@@ -1,0 +1,101 @@
+"""Pairs, latents and texts to the tensors of one forward pass.
+
+Legend: B pairs, C latent channel, F latent frame, H latent height, W latent width; L text token, D text channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from videodpo.dpo.objectives import denoising_errors
+from videodpo.dpo.visits import Visit
+from videodpo.models.base import VideoModel
+from videodpo.tables import read_shards, read_table
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The B winners, then the B losers of a run of visits.
+
+    Attributes:
+        latents, noise: float32 [2B, C, F, H, W]; text: [2B, L, D]; level: float32 [2B];
+        weight: float32 [B].
+    """
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    text: torch.Tensor
+    level: torch.Tensor
+    weight: torch.Tensor
+
+
+class PairData:
+    """Everything about a round's pairs that the denoiser needs, read when asked for."""
+
+    def __init__(self, folder: Path, round_folder: Path, model: VideoModel) -> None:
+        """Read the tables.
+
+        Raises:
+            ValueError: a pair names a video without latents.
+        """
+        self._folder, self._model = folder, model
+        self.pairs = read_table(round_folder / "pairs.parquet").set_index("pair_id", drop=False)
+        prompts = read_table(folder / "prompts.parquet")
+        self._prompts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
+        videos = read_shards(round_folder / "videos")
+        self._latents = dict(zip(videos["video_id"], videos["latents"], strict=True))
+        for video_id in (*self.pairs["winner_id"], *self.pairs["loser_id"]):
+            if not isinstance(self._latents.get(video_id), str):
+                raise ValueError(f"pairs.parquet: video {video_id} has no latents in {round_folder / 'videos'}")
+        self._files: dict[str, Any] = {}
+        self._texts: dict[tuple[str, bool], torch.Tensor] = {}
+
+    def batch(self, visits: Sequence[Visit], empty_captions: Sequence[bool] | None = None) -> Batch:
+        """Tensors of one run of visits, on the model's device; winner and loser share noise, level and text."""
+        rows = [self.pairs.loc[visit.pair_id] for visit in visits]
+        empty = empty_captions or [False] * len(rows)
+        winners = [self._load(row.winner_id) for row in rows]
+        losers = [self._load(row.loser_id) for row in rows]
+        noise = [_noise(visit.noise_seed, latent) for visit, latent in zip(visits, winners, strict=True)]
+        text = [self._text(row.prompt_id, drop) for row, drop in zip(rows, empty, strict=True)]
+        level = torch.tensor([visit.level for visit in visits], dtype=torch.float32)
+        device = text[0].device
+        return Batch(
+            latents=torch.stack(winners + losers).to(device),
+            noise=torch.stack(noise + noise).to(device),
+            text=torch.stack(text + text),
+            level=torch.cat([level, level]).to(device),
+            weight=torch.tensor([row.weight for row in rows], dtype=torch.float32, device=device),
+        )
+
+    def _load(self, video_id: str) -> torch.Tensor:
+        name, _, row = self._latents[video_id].partition("#")
+        if name not in self._files:
+            self._files[name] = safe_open(self._folder / name, framework="pt")
+        tensor: torch.Tensor = self._files[name].get_tensor(row)
+        return tensor.float()
+
+    def _text(self, prompt_id: str, empty: bool) -> torch.Tensor:
+        key = ("", True) if empty else (prompt_id, False)
+        if key not in self._texts:
+            self._texts[key] = self._model.encode_prompt("" if empty else self._prompts[prompt_id])
+        return self._texts[key]
+
+
+def _noise(seed: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.randn(like.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+
+
+def model_errors(model: VideoModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The denoiser's errors on winners and losers, each float32 [B]."""
+    noisy = model.add_noise(batch.latents, batch.noise, batch.level)
+    target = model.target(batch.latents, batch.noise, batch.level)
+    errors = denoising_errors(model.predict(noisy, batch.level, batch.text), target)
+    winner, loser = errors.chunk(2)
+    return winner, loser

@@ -1,0 +1,144 @@
+"""The evaluation stage: scores of both models' clips to paired rows and their summary."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from videodpo.evaluate.statistics import CONFIDENCE, bootstrap_intervals, motion_panel, win_rate
+from videodpo.files import write_json
+from videodpo.frozen import EvaluateSettings, Frozen
+from videodpo.omniscore import in_prompt_order, omniscore, read_scores, refuse_too_many, wide_table
+from videodpo.seeds import derive_seed
+from videodpo.tables import EVALUATION, read_shards, write_table
+
+log = logging.getLogger(__name__)
+
+ARMS = ("base", "aligned")
+_TOTALS = {"omniscore": "total", "quality": "pillar", "semantic": "pillar"}
+
+
+def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
+    """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
+
+    A clip counts where both arms have it with every score. A dimension outside the OmniScore that can score none
+    of the clips (a judge for other prompts) is listed as not applicable instead.
+
+    Raises:
+        RuntimeError: the arms do not hold the same clips, scores and videos do not match, more than
+            `max_failed_fraction` is left out, or there is nothing to compare.
+    """
+    settings, folder = frozen.settings, round_folder / "evaluation"
+    videos = {arm: read_shards(folder / "videos" / arm) for arm in ARMS}
+    scores = {arm: read_scores(folder / "scores" / arm, videos[arm], settings.dimensions) for arm in ARMS}
+    not_applicable = _not_applicable(videos, scores, settings)
+    wide = {
+        arm: wide_table(videos[arm], {name: table for name, table in scores[arm].items() if name not in not_applicable})
+        for arm in ARMS
+    }
+    values, num_left_out = _paired(wide, settings)
+    base, aligned = (in_prompt_order(values[arm], frozen.folder / "prompts.parquet") for arm in ARMS)
+    names = sorted(set(base.columns) - {"prompt_id", "sample"})
+    rows = pd.DataFrame(
+        {
+            "prompt_id": base.prompt_id.repeat(len(names)),
+            "sample": base["sample"].repeat(len(names)),
+            "dimension": names * len(base),
+            "base": base[names].to_numpy().ravel(),
+            "aligned": aligned[names].to_numpy().ravel(),
+            "delta": (aligned[names] - base[names]).to_numpy().ravel(),
+        }
+    )
+    write_table(
+        folder / "prompts.parquet",
+        rows,
+        EVALUATION,
+        stage="evaluate",
+        digest=frozen.digest,
+        seed=frozen.seed,
+        extra={"num_left_out": str(num_left_out)},
+    )
+    summary = {
+        "run": frozen.run,
+        "round": round_folder.name,
+        "seed": frozen.seed,
+        "config_digest": frozen.digest,
+        "confidence": CONFIDENCE,
+        "bootstrap": settings.evaluate.bootstrap,
+        "num_prompts": int(base.prompt_id.nunique()),
+        "num_clips": len(base),
+        "num_left_out": num_left_out,
+        "not_applicable": not_applicable,
+        "dimensions": _summarise(base, aligned, names, frozen),
+        "motion": None,
+    }
+    if (motion := settings.evaluate.motion_dimension) in names:
+        assert motion is not None
+        summary["motion"] = motion_panel(motion, base[motion], aligned[motion])
+    write_json(folder / "summary.json", summary)
+    log.info("evaluation: %d clip pairs, %d left out", len(base), num_left_out)
+
+
+def _not_applicable(
+    videos: dict[str, pd.DataFrame], scores: dict[str, dict[str, pd.DataFrame]], settings: EvaluateSettings
+) -> dict[str, str]:
+    """Dimension: first error, for those outside the OmniScore that failed on every clip there is."""
+    reasons = {}
+    for name in settings.dimensions:
+        if name in settings.omniscore.dimensions:
+            continue
+        errors = pd.concat([scores[arm][name].error[(videos[arm].status == "ok").to_numpy()] for arm in ARMS])
+        if len(errors) and errors.notna().all():
+            reasons[name] = str(errors.iloc[0])
+    return reasons
+
+
+def _paired(wide: dict[str, pd.DataFrame], settings: EvaluateSettings) -> tuple[dict[str, pd.DataFrame], int]:
+    """Both arms' values over the clips that both have, in one order, and the number of clips left out."""
+    keyed = {arm: table.set_index(["prompt_id", "sample"]) for arm, table in wide.items()}
+    if set(keyed["base"].index) != set(keyed["aligned"].index):
+        odd = sorted(set(keyed["base"].index) ^ set(keyed["aligned"].index))[0]
+        raise RuntimeError(f"evaluation: prompt {odd[0]}, sample {odd[1]} is in one arm only; sample both arms again")
+    reasons = pd.DataFrame({arm: table.reason for arm, table in keyed.items()})
+    failed = reasons[reasons.notna().any(axis=1)]
+    why = ("base: " + failed["base"]).fillna("aligned: " + failed["aligned"])
+    keys = [f"{prompt_id}-{sample}" for prompt_id, sample in failed.index]
+    refuse_too_many(keys, why, len(reasons), settings.max_failed_fraction)
+    if reasons.empty:
+        raise RuntimeError("evaluation: there are no clips to compare; prompts.num_heldout must be 1 or more")
+    kept = reasons.index[reasons.isna().all(axis=1)]
+    values = {}
+    for arm, table in keyed.items():
+        raw = table.loc[kept].reset_index()
+        columns = {column: column.removeprefix("raw_") for column in raw.columns if column.startswith("raw_")}
+        totals = omniscore(raw, settings.omniscore)[list(_TOTALS)]
+        values[arm] = pd.concat(
+            [raw[["prompt_id", "sample"]], raw[list(columns)].rename(columns=columns), totals], axis=1
+        )
+    return values, len(failed)
+
+
+def _summarise(
+    base: pd.DataFrame, aligned: pd.DataFrame, names: list[str], frozen: Frozen[EvaluateSettings]
+) -> dict[str, dict[str, Any]]:
+    evaluation = frozen.settings.evaluate
+    deltas = aligned[names] - base[names]
+    intervals = bootstrap_intervals(
+        deltas, base.prompt_id, resamples=evaluation.bootstrap, seed=derive_seed(frozen.seed, "bootstrap")
+    )
+    summary = {}
+    for name in names:
+        inside = "dimension" if name in frozen.settings.omniscore.dimensions else "reported"
+        summary[name] = {
+            "kind": _TOTALS.get(name) or ("judge" if name in evaluation.judges else inside),
+            "base": float(base[name].mean()),
+            "aligned": float(aligned[name].mean()),
+            "delta": float(deltas[name].mean()),
+            "ci_low": intervals[name][0],
+            "ci_high": intervals[name][1],
+            "win_rate": win_rate(deltas[name]),
+        }
+    return summary

@@ -1,0 +1,68 @@
+"""An evaluation's summary to a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+KINDS = ("total", "pillar", "dimension", "reported", "judge")
+_HEAD = ("", "base", "aligned", "delta", "[95 % CI]", "wins")
+_TITLES = {"reported": "scored, outside the OmniScore", "judge": "independent judges, never trained on"}
+
+
+def ordered(dimensions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names with the OmniScore first, then pillars, dimensions, and what only the evaluation scores."""
+    return sorted(dimensions, key=lambda name: (KINDS.index(dimensions[name]["kind"]), name))
+
+
+def format_table(summary: Mapping[str, Any]) -> str:
+    """Base, aligned, delta with its interval, and win rate, one line a dimension.
+
+    Args:
+        summary: the content of `evaluation/summary.json`.
+    """
+    rows: list[Sequence[str]] = [_HEAD]
+    previous = None
+    for name in ordered(summary["dimensions"]):
+        row = summary["dimensions"][name]
+        if row["kind"] != previous and row["kind"] in _TITLES:
+            rows.append((_TITLES[row["kind"]],))
+        previous = row["kind"]
+        rows.append(
+            (
+                "  " * (row["kind"] not in ("total", "pillar")) + name,
+                f"{row['base']:.4f}",
+                f"{row['aligned']:.4f}",
+                f"{row['delta']:+.4f}",
+                f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]",
+                f"{100 * row['win_rate']:.0f} %",
+            )
+        )
+    full = [row for row in rows if len(row) > 1]
+    widths = [max(len(row[k]) for row in full) for k in range(len(_HEAD))]
+    lines = [
+        f"{summary['run']}, {summary['round']}: {summary['num_clips']} clip pairs of {summary['num_prompts']} held-out "
+        f"prompts ({summary['num_left_out']} left out)",
+        "",
+    ]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if k else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    for name, reason in sorted(summary["not_applicable"].items()):
+        lines.append(f"{name}: not applicable ({reason})")
+    if motion := summary["motion"]:
+        lines += ["", _motion_line(motion)]
+    return "\n".join(lines) + "\n"
+
+
+def _motion_line(motion: Mapping[str, Any]) -> str:
+    change = motion["relative_change"]
+    text = (
+        f"motion ({motion['dimension']}): {motion['base']:.4f} -> {motion['aligned']:.4f}"
+        + (f" ({100 * change:+.1f} %)" if change is not None else "")
+        + f", nearly still clips {100 * motion['base_still']:.0f} % -> {100 * motion['aligned_still']:.0f} %"
+    )
+    return f"WARNING: the aligned model moves less. {text}" if motion["warning"] else text

@@ -1,0 +1,253 @@
+"""Freezes what one stage reads of the configuration into a JSON file, so that an edit elsewhere changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from videodpo import registry
+from videodpo.config import (
+    HUB_PREFIX,
+    Config,
+    ConfigError,
+    Evaluate,
+    Generate,
+    Model,
+    OmniScore,
+    Pairs,
+    Prompts,
+    ReferenceJobs,
+    Report,
+    Sampling,
+    Schedule,
+    Section,
+    Train,
+    validate,
+)
+from videodpo.files import sha256_of, write_text
+
+
+class PromptsSettings(Section):
+    """What the prompts stage reads."""
+
+    prompts: Prompts
+
+
+class GenerateSettings(Section):
+    """What sampling (or the intake of the user's own clips) reads."""
+
+    prompts_path: str | None
+    generate: Generate
+    model: Model
+    device: str
+    max_failed_fraction: float
+
+
+class ScoreSettings(Section):
+    """What one dimension's scoring reads."""
+
+    dimension: str
+    options: dict[str, Any]
+    device: str
+    max_failed_fraction: float
+
+
+class OmniScoreSettings(Section):
+    """What the aggregation reads."""
+
+    omniscore: OmniScore
+    max_failed_fraction: float
+
+
+class PairsSettings(Section):
+    """What the pairing reads."""
+
+    pairs: Pairs
+
+
+class ReferenceSettings(Section):
+    """What the reference errors depend on."""
+
+    reference: ReferenceJobs
+    schedule: Schedule
+    model: Model
+    device: str
+
+
+class TrainSettings(Section):
+    """What the fine-tune reads."""
+
+    train: Train
+    schedule: Schedule
+    model: Model
+    device: str
+
+
+class EvaluateGenerateSettings(Section):
+    """What sampling for the evaluation reads."""
+
+    sampling: Sampling
+    videos_per_prompt: int
+    shards: int
+    model: Model
+    device: str
+    max_failed_fraction: float
+
+
+class EvaluateSettings(Section):
+    """What the comparison of base and aligned reads."""
+
+    evaluate: Evaluate
+    omniscore: OmniScore
+    dimensions: list[str]
+    max_failed_fraction: float
+
+
+class ReportSettings(Section):
+    """What the page reads."""
+
+    report: Report
+    dimensions: list[str]
+
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True)
+class Frozen(Generic[S]):
+    """One stage's frozen settings, and what else names its result."""
+
+    stage: str
+    run: str
+    folder: Path
+    seed: int
+    settings: S
+    digest: str
+    weights: dict[str, str]
+    """Weights file: SHA-256 of its bytes when the settings were frozen."""
+
+
+_KINDS: dict[str, type[Section]] = {
+    "prompts": PromptsSettings,
+    "generate": GenerateSettings,
+    "score": ScoreSettings,
+    "omniscore": OmniScoreSettings,
+    "pairs": PairsSettings,
+    "reference": ReferenceSettings,
+    "train": TrainSettings,
+    "evaluate_generate": EvaluateGenerateSettings,
+    "evaluate": EvaluateSettings,
+    "report": ReportSettings,
+}
+STAGES = tuple(_KINDS)
+
+
+def stage_names(config: Config) -> list[str]:
+    """Names of all frozen files of a run: stages, and `score/<dimension>` for every scorer and judge."""
+    scorers = [f"score/{name}" for name in (*config.scores, *config.evaluate.judges)]
+    return [name for name in STAGES if name != "score"] + scorers
+
+
+def frozen_text(config: Config, name: str) -> str:
+    """Sorted JSON of one stage's settings; weights by name, size and time, digested later by `freeze`.
+
+    Args:
+        name: a stage, or `score/<dimension>`.
+    """
+    stage, _, dimension = name.partition("/")
+    settings = _settings(config, stage, dimension)
+    version, files = _code_and_weights(config, stage, dimension)
+    document = {
+        "stage": stage,
+        "run": config.run,
+        "folder": str(Path(config.results) / config.run),
+        "seed": config.seed,
+        "code_version": version,
+        "weights": {str(path): _fingerprint(path) for path in files},
+        "settings": settings,
+    }
+    return json.dumps(document, sort_keys=True, ensure_ascii=True)
+
+
+def freeze(text: str, out: Path) -> None:
+    """Write the frozen file, every weights file and input named by its SHA-256."""
+    document = json.loads(text)
+    document["weights"] = {path: sha256_of(Path(path)) for path in document["weights"]}
+    write_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
+
+
+def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
+    """Read what `freeze` wrote.
+
+    Raises:
+        ConfigError: not a frozen file of this stage.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a frozen configuration ({error})") from error
+    if not isinstance(document, dict) or document.get("stage") != stage:
+        raise ConfigError(f"{path}: frozen for stage {document.get('stage')!r}, {stage!r} is needed")
+    canonical = json.dumps(document, sort_keys=True, ensure_ascii=True)
+    return Frozen(
+        stage=stage,
+        run=document["run"],
+        folder=Path(document["folder"]),
+        seed=document["seed"],
+        settings=validate(kind, document["settings"], stage),
+        digest=hashlib.sha256(canonical.encode()).hexdigest(),
+        weights=document["weights"],
+    )
+
+
+def weight_files(place: str) -> list[Path]:
+    """Files behind a weights path: itself, or everything in the folder; nothing for `hub:` names."""
+    if place.startswith(HUB_PREFIX):
+        return []
+    path = Path(place)
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return [path]
+
+
+def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
+    derived: dict[str, Any] = {
+        "prompts_path": config.prompts.source.path if config.prompts.source.kind == "clips" else None,
+        "dimension": dimension,
+        "options": {**config.scores, **config.evaluate.judges}.get(dimension) if dimension else None,
+        "sampling": config.generate.sampling,
+        "videos_per_prompt": config.evaluate.videos_per_prompt,
+        "shards": config.evaluate.shards,
+        "dimensions": [*config.scores, *config.evaluate.judges],
+    }
+    values = {}
+    for field in _KINDS[stage].model_fields:
+        value = derived[field] if field in derived else getattr(config, field)
+        values[field] = value.model_dump() if isinstance(value, Section) else value
+    return values
+
+
+def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, Iterable[Path]]:
+    if stage == "score":
+        scorer = registry.load("videodpo.scorers", dimension)
+        options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
+        return scorer.version, [file for place in scorer.weights(options) for file in weight_files(place)]
+    source = config.prompts.source
+    if stage == "prompts":
+        return "1", weight_files(source.path) if source.path else []
+    if "model" in _KINDS[stage].model_fields:
+        model = registry.load("videodpo.models", config.model.family)
+        files = weight_files(config.model.weights)
+        if stage == "generate" and source.kind == "clips" and source.path:
+            files = files + [Path(source.path)]
+        return model.version, files
+    return "1", []
+
+
+def _fingerprint(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size} bytes at {stat.st_mtime_ns}"

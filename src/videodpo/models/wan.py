@@ -1,0 +1,245 @@
+"""Wan 2.1 text-to-video through diffusers' WanPipeline: flow matching, velocity target.
+
+Legend: see `videodpo.models.base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videodpo.config import HUB_PREFIX, Lora, Model, Sampling
+from videodpo.models.base import VideoModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+NUM_TRAIN_TIMESTEPS = 1000.0
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+class WanModel(VideoModel):
+    """Wan 2.1 T2V, any size: the denoiser's `config.json` says which."""
+
+    version = "1"
+
+    def __init__(self, settings: Model, device: str) -> None:
+        import torch
+        from diffusers import WanPipeline
+        from diffusers.utils import logging as diffusers_logging
+
+        diffusers_logging.disable_progress_bar()
+        self.device = torch.device(device)
+        self.dtype: torch.dtype = getattr(torch, settings.dtype)
+        self.max_text_tokens = settings.max_text_tokens
+        source = settings.weights.removeprefix(HUB_PREFIX)
+        on_hub = settings.weights.startswith(HUB_PREFIX)
+        pipe = WanPipeline.from_pretrained(
+            source,
+            revision=settings.revision if on_hub else None,
+            torch_dtype=self.dtype,
+            use_safetensors=True,
+            local_files_only=not on_hub,
+        )
+        if pipe.transformer is None or pipe.transformer_2 is not None:
+            raise ValueError(f"model.weights: {settings.weights} has two experts; family `wan` takes models with one")
+        pipe.set_progress_bar_config(disable=True)
+        pipe.vae.to(torch.float32)
+        pipe.to(self.device)
+        for part in (pipe.text_encoder, pipe.transformer, pipe.vae):  # parts built from a config start in train mode
+            part.eval().requires_grad_(False)
+        self.pipe: Any = pipe
+        self.denoiser = pipe.transformer
+        self._frozen_copy: torch.nn.Module | None = None
+
+    def encode_prompt(self, prompt: str) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            text_1LD, _ = self.pipe.encode_prompt(
+                [prompt],
+                do_classifier_free_guidance=False,
+                max_sequence_length=self.max_text_tokens,
+                device=self.device,
+                dtype=self.dtype,
+            )
+        return text_1LD[0]
+
+    def latent_shape(self, sampling: Sampling) -> tuple[int, int, int, int]:
+        """(C, F, H, W) of one clip.
+
+        Raises:
+            ValueError: a size that the VAE and the patches do not divide.
+        """
+        _, patch_y, patch_x = self.denoiser.config.patch_size
+        space, time = self.pipe.vae_scale_factor_spatial, self.pipe.vae_scale_factor_temporal
+        if sampling.height % (space * patch_y) or sampling.width % (space * patch_x):
+            raise ValueError(
+                f"generate.sampling: {sampling.height} x {sampling.width} must be multiples of "
+                f"{space * patch_y} x {space * patch_x}"
+            )
+        if (sampling.num_frames - 1) % time:
+            raise ValueError(f"generate.sampling.num_frames: {sampling.num_frames} must be 1 more than a multiple of {time}")
+        frames = (sampling.num_frames - 1) // time + 1
+        return (self.denoiser.config.in_channels, frames, sampling.height // space, sampling.width // space)
+
+    def draw_noise(self, seed: int, sampling: Sampling) -> torch.Tensor:
+        import torch
+
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return torch.randn(self.latent_shape(sampling), generator=generator, dtype=torch.float32).to(self.device)
+
+    def sample(self, text_BLD: torch.Tensor, noise_BCFHW: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        negative_BLD = None
+        if sampling.guidance_scale > 1:
+            negative_BLD = self.encode_prompt(sampling.negative_prompt).expand(len(text_BLD), -1, -1)
+        latents_BCFHW: torch.Tensor = self.pipe(
+            prompt_embeds=text_BLD,
+            negative_prompt_embeds=negative_BLD,
+            latents=noise_BCFHW.clone(),
+            num_frames=sampling.num_frames,
+            height=sampling.height,
+            width=sampling.width,
+            num_inference_steps=sampling.num_steps,
+            guidance_scale=sampling.guidance_scale,
+            max_sequence_length=self.max_text_tokens,
+            output_type="latent",
+        ).frames
+        return latents_BCFHW.float()
+
+    def decode(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
+        import torch
+
+        vae = self.pipe.vae
+        with torch.no_grad():
+            mean, std = self._latent_statistics()
+            pixels = vae.decode(latents_BCFHW.to(vae.device, vae.dtype) * std + mean, return_dict=False)[0]
+        frames = (pixels.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
+        array: np.ndarray = frames.permute(0, 2, 3, 4, 1).cpu().numpy()
+        return array
+
+    def encode(self, frames_TYXC: np.ndarray) -> torch.Tensor:
+        import torch
+
+        _, patch_y, patch_x = self.denoiser.config.patch_size
+        space, time = self.pipe.vae_scale_factor_spatial, self.pipe.vae_scale_factor_temporal
+        num_frames, height, width, _ = frames_TYXC.shape
+        if height % (space * patch_y) or width % (space * patch_x) or (num_frames - 1) % time:
+            raise ValueError(
+                f"a clip of {num_frames} frames, {height} x {width}: sides must be multiples of {space * patch_y} "
+                f"and {space * patch_x}, and the length 1 more than a multiple of {time}"
+            )
+        pixels = torch.from_numpy(frames_TYXC).permute(3, 0, 1, 2)[None].to(self.device, torch.float32) / 127.5 - 1
+        with torch.no_grad():
+            mean, std = self._latent_statistics()
+            latents_1CFHW = (self.pipe.vae.encode(pixels).latent_dist.mode() - mean) / std
+        return latents_1CFHW[0]
+
+    def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        config = self.pipe.vae.config
+        shape = (1, config.z_dim, 1, 1, 1)
+        options = {"device": self.pipe.vae.device, "dtype": self.pipe.vae.dtype}
+        mean = torch.tensor(config.latents_mean, **options).view(shape)
+        return mean, torch.tensor(config.latents_std, **options).view(shape)
+
+    def add_noise(
+        self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor
+    ) -> torch.Tensor:
+        level = level_B.view(-1, 1, 1, 1, 1)
+        return (1 - level) * latents_BCFHW + level * noise_BCFHW
+
+    def target(self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+        return noise_BCFHW - latents_BCFHW
+
+    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text_BLD: torch.Tensor) -> torch.Tensor:
+        prediction: torch.Tensor = self.denoiser(
+            hidden_states=noisy_BCFHW.to(self.dtype),
+            timestep=level_B.to(self.device) * NUM_TRAIN_TIMESTEPS,
+            encoder_hidden_states=text_BLD.to(self.dtype),
+            return_dict=False,
+        )[0]
+        return prediction
+
+    def timestep(self, level: float) -> float:
+        return level * NUM_TRAIN_TIMESTEPS
+
+    def add_lora(self, lora: Lora, seed: int) -> None:
+        import torch
+        from peft import LoraConfig
+
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.rank,  # alpha unlike rank reloads at the wrong scale where metadata is ignored
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules or LORA_TARGETS,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.denoiser.add_adapter(config)
+        for parameter in self.denoiser.parameters():  # the adapter trains in float32 whatever the base's type
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+    def resume_lora(self, folder: Path) -> None:
+        from diffusers import WanPipeline
+        from peft import set_peft_model_state_dict
+
+        state = WanPipeline.lora_state_dict(folder, weight_name=LORA_FILE)
+        set_peft_model_state_dict(
+            self.denoiser, {key.removeprefix("transformer."): value for key, value in state.items()}
+        )
+
+    @contextmanager
+    def reference_weights(self) -> Iterator[None]:
+        if self._frozen_copy is None:
+            self.denoiser.disable_adapters()
+            try:
+                yield
+            finally:
+                self.denoiser.enable_adapters()
+        else:
+            trained, self.denoiser = self.denoiser, self._frozen_copy
+            try:
+                yield
+            finally:
+                self.denoiser = trained
+
+    def keep_reference(self) -> None:
+        import copy
+
+        self._frozen_copy = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
+
+    def save_adapter(self, folder: Path) -> None:
+        from diffusers import WanPipeline
+        from peft import get_peft_model_state_dict
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if not hasattr(self.denoiser, "peft_config"):
+            self.denoiser.save_pretrained(folder / "transformer", safe_serialization=True)
+            return
+        config = self.denoiser.peft_config["default"].to_dict()
+        metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        WanPipeline.save_lora_weights(
+            folder,
+            transformer_lora_layers=get_peft_model_state_dict(self.denoiser),
+            transformer_lora_adapter_metadata=metadata,
+            weight_name=LORA_FILE,
+        )
+
+    def load_adapter(self, folder: Path) -> None:
+        if (folder / LORA_FILE).is_file():
+            self.pipe.load_lora_weights(folder, weight_name=LORA_FILE)
+        elif (folder / "transformer").is_dir():
+            from diffusers import WanTransformer3DModel
+
+            denoiser = WanTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=self.dtype)
+            self.pipe.transformer = self.denoiser = denoiser.to(self.device).eval().requires_grad_(False)
+        else:
+            raise ValueError(f"{folder}: neither {LORA_FILE} nor a transformer folder in it")
+        self.denoiser.eval().requires_grad_(False)

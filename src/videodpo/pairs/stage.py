@@ -1,0 +1,95 @@
+"""The omniscore table to `pairs.parquet` and `pairs_rejected.parquet`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from videodpo.frozen import Frozen, PairsSettings
+from videodpo.pairs.filters import rejection_reasons
+from videodpo.pairs.policies import ranks_of
+from videodpo.pairs.weights import pair_probabilities, pair_weights
+from videodpo.tables import PAIRS, PAIRS_REJECTED, read_table, write_table
+
+log = logging.getLogger(__name__)
+
+
+def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
+    """Pair the videos of every prompt and weigh the pairs.
+
+    Videos of a prompt are ranked by OmniScore; of equal ones the lower sample index ranks higher. A
+    prompt without a pair is a row of `pairs_rejected`.
+
+    Raises:
+        ValueError: no pair is left; the message counts the reasons.
+    """
+    settings = frozen.settings.pairs
+    scores = read_table(round_folder / "omniscore.parquet")
+    candidates, rejected = _candidates(scores, settings.policy, frozen.seed)
+    reasons = rejection_reasons(candidates, settings.filters)
+    for row, reason in zip(candidates[reasons.notna()].itertuples(), reasons[reasons.notna()], strict=True):
+        rejected.append(_rejection(row.prompt_id, reason, row.winner_video_id, row.loser_video_id))
+    kept = candidates[reasons.isna()]
+    if kept.empty:
+        counts = pd.Series([row["reason"] for row in rejected], dtype=object).value_counts()
+        listing = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
+        raise ValueError(f"pairs: none left of {len(candidates)} candidates ({listing}); loosen pairs.filters")
+
+    scored = scores["omniscore"].to_numpy()
+    winner, loser = kept["winner_omniscore"].to_numpy(), kept["loser_omniscore"].to_numpy()
+    probability, _ = pair_probabilities(scored, winner, loser, bin_width=settings.bin_width)
+    weight = pair_weights(
+        scored, winner, loser, bin_width=settings.bin_width, alpha=settings.alpha, beta=settings.beta
+    )
+    if settings.normalize:
+        weight = weight / weight.mean()
+    pairs = pd.DataFrame(
+        {
+            "pair_id": range(len(kept)),
+            "prompt_id": kept["prompt_id"].to_numpy(),
+            "winner_id": kept["winner_video_id"].to_numpy(),
+            "loser_id": kept["loser_video_id"].to_numpy(),
+            "score_winner": winner,
+            "score_loser": loser,
+            "gap": kept["gap"].to_numpy(),
+            "probability": probability,
+            "weight": weight,
+            "policy": settings.policy,
+            "label_source": "omniscore",
+        }
+    )
+    provenance = {"stage": "pairs", "digest": frozen.digest, "seed": frozen.seed}
+    write_table(round_folder / "pairs_rejected.parquet", rejected, PAIRS_REJECTED, **provenance)
+    write_table(round_folder / "pairs.parquet", pairs, PAIRS, **provenance)
+    log.info("%d pairs of %d videos, %d rejected", len(pairs), len(scores), len(rejected))
+
+
+def _candidates(scores: pd.DataFrame, policy: str, seed: int) -> tuple[pd.DataFrame, list[dict[str, str | None]]]:
+    """Pairs before the filters, in the order of the prompts, and rejections of prompts with too few videos."""
+    winners, losers, rejected = [], [], []
+    prompts = list(dict.fromkeys(scores["prompt_id"]))
+    ranked = scores.sort_values(["omniscore", "sample"], ascending=[False, True], kind="stable")
+    rows_of = {prompt_id: group.index.to_numpy() for prompt_id, group in ranked.groupby("prompt_id", sort=False)}
+    for position, prompt_id in enumerate(prompts):
+        rows = rows_of[prompt_id]
+        chosen = ranks_of(policy, len(rows), position, prompt_id, seed)
+        if not chosen:
+            rejected.append(_rejection(prompt_id, f"too few scored videos ({len(rows)}) for policy {policy}"))
+        winners += [rows[better] for better, _ in chosen]
+        losers += [rows[worse] for _, worse in chosen]
+    sides = [
+        scores.loc[rows].reset_index(drop=True).add_prefix(f"{side}_")
+        for side, rows in (("winner", winners), ("loser", losers))
+    ]
+    table = pd.concat(sides, axis=1)
+    table["prompt_id"] = table["winner_prompt_id"]
+    table["gap"] = table["winner_omniscore"] - table["loser_omniscore"]
+    return table, rejected
+
+
+def _rejection(
+    prompt_id: str, reason: str, winner_id: str | None = None, loser_id: str | None = None
+) -> dict[str, str | None]:
+    return {"prompt_id": prompt_id, "winner_id": winner_id, "loser_id": loser_id, "reason": reason}

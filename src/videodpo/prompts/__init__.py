@@ -1,0 +1,1 @@
+"""Prompts: sources, cleaning, de-duplication, and the split into training and held-out prompts."""

@@ -1,0 +1,101 @@
+"""Turns a prompt as people typed it into chat tools into the plain description it holds, in its own language."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+import unicodedata
+from html.entities import html5
+
+# Any depth of escaping at once: &amp;amp;quot; is a quote. Only with the semicolon, as "cats&parachutes" is no entity.
+_ENTITY = re.compile(
+    r"&(?:(?:amp|#38|#[xX]26);)*(?:#(?P<number>\d{1,7}|[xX][0-9a-fA-F]{1,6})|(?P<name>[A-Za-z][A-Za-z0-9]{1,31}));"
+)
+
+# Stand-ins for an attachment, a byte that could not be read, and the byte order mark: signs without meaning.
+_STAND_INS = {0xFFFC: " ", 0xFFFD: " ", 0xFEFF: " "}
+
+_DASH = r"(?<![\w\-\u2013\u2014])[-\u2013\u2014]{1,2}"  # phones turn -- into a longer dash
+_NUMBER = r"\d+(?:\.\d+)?"
+_END = r"(?![\w:])"
+_TAILS = re.compile(
+    r"(?=[-\u2013\u2014(MI])(?:"  # their first characters: three times faster than to try each everywhere
+    + "|".join(
+        (
+            rf"{_DASH} ?(?:ar|aspect(?:[ _]ratio)?) ?[:=]? ?{_NUMBER} ?[:x/] ?{_NUMBER}{_END}",
+            rf"{_DASH} ?(?:fps|motion|gs|ugs|seed|steps|cfg|guidance(?:[ _]scale)?|chaos|stylize|quality|weird|iw|niji)"
+            rf" ?[:=]? ?{_NUMBER}(?: ?fps)?{_END}",
+            rf"{_DASH}{_NUMBER} ?(?:fps|motion)\b",
+            # Short or wordy names count only behind two dashes, where no prose has them.
+            rf"(?<![\w\-])--(?:[vqscw]|version|stop|repeat) ?{_NUMBER}{_END}",
+            r"(?<![\w\-])--(?:hd|tile|fast|turbo|relax|raw|style raw)\b",
+            # A negative prompt left in place would ask for what it forbids: it goes up to the next option.
+            rf"(?:{_DASH}neg|(?<![\w\-])--(?:negative(?:[ _-]prompt)?|no))\b[:=]? .*?"
+            r"(?= [-\u2013\u2014]{1,2}[A-Za-z]| (?:Message|Image): |$)",
+            r"\b(?:Message|Image): \d+ Attachments?\b",
+            r"\bMessage: .{0,60}?\(Font: [\w ]+\)",
+            r"\(Avg\. Wait[^()]*(?:\)|$)",
+        )
+    )
+    + ")",
+    re.IGNORECASE,
+)
+_COMMAND = re.compile(r"^/(?:imagine|create|animate)\b ?(?:prompt ?:?)? ?", re.IGNORECASE)
+_CAMERA = re.compile(rf"{_DASH}(?=camera\b)", re.IGNORECASE)  # `-camera zoom in`: the words say what is seen, so stay
+
+
+def clean(text: str) -> str:
+    """The prompt without HTML entities, control characters, tool options and stray blanks, in Unicode NFC.
+
+    Words are never changed, translated or corrected. May be empty.
+    """
+    text = unescape(scrub(text))
+    text = " ".join(unicodedata.normalize("NFC", scrub(text).translate(_STAND_INS)).split())
+    text = _COMMAND.sub("", text)
+    text = _CAMERA.sub("", _without_tails(text))
+    return text.strip()
+
+
+def prompt_id(text: str) -> str:
+    """16 hex digits that name a cleaned prompt everywhere."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def scrub(text: str) -> str:
+    """The text with blanks for control characters (NUL, line ends), and without lone surrogates: valid UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(_printable(char) for char in text)
+
+
+def unescape(text: str) -> str:
+    """The text with its HTML entities resolved, also those that were escaped several times."""
+    return _ENTITY.sub(_character, text) if "&" in text else text
+
+
+def _printable(char: str) -> str:
+    category = unicodedata.category(char)
+    return " " if category == "Cc" else "" if category == "Cs" else char
+
+
+def _character(match: re.Match[str]) -> str:
+    if match["number"]:
+        return html.unescape(f"&#{match['number']};")
+    # Not html.unescape: it takes a known beginning for the whole, and makes a sign and "de" of &parade;.
+    return html5.get(f"{match['name']};", match[0])
+
+
+def _without_tails(text: str) -> str:
+    """Cut the options out, with the commas and blanks around them; a comma between two kept parts stays."""
+    pieces = _TAILS.split(text)
+    if len(pieces) == 1:
+        return text
+    kept: list[str] = []
+    for piece in pieces:
+        bare = piece.strip(" ,;")
+        if bare and kept:
+            first = piece.lstrip()[0]
+            kept.append(f"{first} " if first in ",;" else "" if first == "." else " ")
+        kept.append(bare)
+    return "".join(kept)

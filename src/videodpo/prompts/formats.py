@@ -1,0 +1,151 @@
+"""Turns files and data sets into records, one at a time, with errors that name the line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from videodpo.config import HUB_PREFIX, ConfigError
+
+Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
+
+_BATCH = 4096  # rows in memory at once, of the formats that are read in batches
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, each with its 0-based number, without the line's end.
+
+    Raises:
+        ConfigError: not readable, or not UTF-8.
+    """
+    for number, line in enumerate(_decoded(path)):
+        if line.strip():
+            yield number, line.rstrip("\r\n")
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    """Rows of a comma-separated file with a header; all values are text.
+
+    Raises:
+        ConfigError: not readable, not UTF-8, a column is missing, or a row does not fit the header.
+    """
+    reader = csv.reader(_decoded(path), strict=True)
+    try:
+        header = next(reader, [])
+        _need(path.name, columns, header)
+        places = [header.index(name) for name in columns]
+        number = 0
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise ConfigError(
+                    f"prompts.source.path: {path.name}, line {reader.line_num}: {len(row)} fields where the header has "
+                    f"{len(header)}; put quotes around prompts that hold a comma"
+                )
+            yield number, tuple(row[place] for place in places)
+            number += 1
+    except csv.Error as error:
+        raise ConfigError(
+            f"prompts.source.path: {path.name}, line {reader.line_num}: not valid CSV ({error}); "
+            "a quote inside a quoted prompt is written twice"
+        ) from error
+
+
+def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    """Objects of a file with one JSON object a line.
+
+    Raises:
+        ConfigError: not readable, not UTF-8, a line is no JSON object, or lacks a column.
+    """
+    for number, line in read_lines(path):
+        where = f"{path.name}, line {number + 1}"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"prompts.source.path: {where}: not valid JSON ({error}); mend or remove it") from error
+        if not isinstance(record, dict):
+            raise ConfigError(f"prompts.source.path: {where}: {type(record).__name__} where an object is needed")
+        _need(where, columns, list(record))
+        yield number, tuple(record[name] for name in columns)
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    """Rows of a Parquet file, in batches, so that memory does not grow with the file.
+
+    Raises:
+        ConfigError: not readable as Parquet, or a column is missing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            _need(path.name, columns, file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)):
+                values = [batch.column(name).to_pylist() for name in columns]
+                for row in zip(*values, strict=True):
+                    yield number, row
+                    number += 1
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({error})") from error
+
+
+def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
+    """Rows of a Hugging Face data set; its own code is never run.
+
+    Args:
+        place: `hub:<id>`, a folder of data files as a data set repository has them, or one that `save_to_disk` wrote.
+        split: name of the split.
+        data_files: the one file of the repository that is read.
+
+    Raises:
+        ConfigError: not loadable, or a column is missing.
+    """
+    import datasets
+
+    saved = (Path(place) / "state.json").is_file() or (Path(place) / "dataset_dict.json").is_file()
+    try:
+        if saved:
+            data = datasets.load_from_disk(place)
+        else:
+            data = datasets.load_dataset(place.removeprefix(HUB_PREFIX), data_files=data_files, split=split)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ConfigError(f"prompts.source.path: {place}: split {split!r} cannot be loaded ({error})") from error
+    if isinstance(data, datasets.DatasetDict):
+        if split not in data:
+            raise ConfigError(f"prompts.source.split: {split!r} is no split of {place}; there are: {', '.join(data)}")
+        data = data[split]
+    _need(place, columns, data.column_names)
+    number = 0
+    for batch in data.select_columns(list(columns)).iter(batch_size=_BATCH):
+        for row in zip(*(batch[name] for name in columns), strict=True):
+            yield number, row
+            number += 1
+
+
+def _decoded(path: Path) -> Iterator[str]:
+    """Lines with their ends; decoded one by one, so that the message can name the line."""
+    try:
+        with open(path, "rb") as handle:
+            for number, line in enumerate(handle):
+                yield line.decode("utf-8-sig" if number == 0 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"prompts.source.path: {path.name}, line {number + 1}: not UTF-8 ({error.reason}); "
+            "convert the file, for example with iconv -t UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"prompts.source.path: {path}: cannot be read ({error.strerror})") from error
+
+
+def _need(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
+    for name in columns:
+        if name not in there:
+            raise ConfigError(
+                f"prompts.source.column: no {name!r} in {where}; there are: {', '.join(map(repr, there)) or 'none'}"
+            )

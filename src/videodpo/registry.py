@@ -1,0 +1,46 @@
+"""Names of scorers and model families to the classes behind them, imported only when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+SCORERS = {
+    "temporal_flickering": "videodpo.scorers.temporal_flickering:TemporalFlickering",
+    "dynamic_degree_dis": "videodpo.scorers.dynamic_degree_dis:DynamicDegreeDis",
+    "motion_smoothness_dis": "videodpo.scorers.motion_smoothness_dis:MotionSmoothnessDis",
+    "imaging_quality_sharpness": "videodpo.scorers.imaging_quality_sharpness:ImagingQualitySharpness",
+    "subject_consistency_clip": "videodpo.scorers.frame_consistency_clip:SubjectConsistencyClip",
+    "background_consistency_clip": "videodpo.scorers.frame_consistency_clip:BackgroundConsistencyClip",
+    "overall_consistency_clip": "videodpo.scorers.overall_consistency_clip:OverallConsistencyClip",
+    "caption_accuracy": "videodpo.scorers.caption_accuracy:CaptionAccuracy",
+}
+MODELS = {
+    "wan": "videodpo.models.wan:WanModel",
+}
+_BUILTIN = {"videodpo.scorers": SCORERS, "videodpo.models": MODELS}
+
+
+def names(group: str) -> list[str]:
+    """Sorted names of the entry-point group `videodpo.scorers` or `videodpo.models`, plug-ins included."""
+    return sorted({*_BUILTIN[group], *(point.name for point in entry_points(group=group))})
+
+
+def load(group: str, name: str) -> Any:
+    """The class registered under `name`.
+
+    Raises:
+        ValueError: no such name; the message lists what there is and the nearest match.
+    """
+    if name in _BUILTIN[group]:
+        module, _, attribute = _BUILTIN[group][name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    for point in entry_points(group=group, name=name):
+        return point.load()
+    known = names(group)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    kind = group.rpartition(".")[2].rstrip("s")
+    raise ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")

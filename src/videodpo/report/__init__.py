@@ -1,0 +1,78 @@
+"""A finished round to one self-contained page: galleries, figures, tables."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from videodpo.files import write_text
+from videodpo.frozen import Frozen, ReportSettings
+from videodpo.report.curves import training_figures
+from videodpo.report.figures import data_figures, forest
+from videodpo.report.galleries import ClipFolder, comparison_cards, pair_cards
+from videodpo.report.inputs import read_round
+from videodpo.report.panels import flow_rows, headline, provenance_rows, summary_rows
+from videodpo.report.style import FigureFolder
+
+log = logging.getLogger(__name__)
+
+
+def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
+    """Write `report/index.html` with `report/figures` and copies of the shown clips in `report/clips`.
+
+    The page loads nothing from elsewhere and works from a file:// address; the same tables give the same bytes.
+
+    Raises:
+        ValueError: a table of the round is missing or unreadable.
+    """
+    finished = read_round(frozen, round_folder)
+    folder = round_folder / "report"
+    clips, figures = ClipFolder(folder / "clips", frozen.folder), FigureFolder(folder / "figures")
+    shown = frozen.settings.report
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            finished=finished,
+            headline=headline(finished.summary),
+            summary_rows=summary_rows(finished.summary),
+            forest=forest(finished, figures),
+            comparisons=comparison_cards(finished, clips, shown.num_comparisons),
+            pairs=pair_cards(finished, clips, shown.num_pairs),
+            data_figures=data_figures(finished, figures),
+            training_figures=training_figures(finished.train_log, figures),
+            flow_rows=flow_rows(finished),
+            dropped=_counts(finished.prompts_dropped.step),
+            rejected=_counts(finished.pairs_rejected.reason),
+            provenance=provenance_rows(finished),
+        )
+    )
+    write_text(folder / "index.html", page)
+    clips.remove_others()
+    figures.remove_others()
+    log.info("report: %s", folder / "index.html")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("videodpo.report"),
+        autoescape=True,  # prompts come from strangers
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = lambda name: str(name).replace("_", " ")
+    environment.filters["score"] = "{:.4f}".format
+    environment.filters["signed"] = "{:+.4f}".format
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
+    return environment
+
+
+def _counts(values: object) -> list[tuple[str, int]]:
+    """Value and number of rows, most frequent first."""
+    import pandas as pd
+
+    counts = pd.Series(values, dtype=object).value_counts()
+    return sorted(((str(name), int(count)) for name, count in counts.items()), key=lambda row: (-row[1], row[0]))

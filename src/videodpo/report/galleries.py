@@ -1,0 +1,147 @@
+"""Which clips are shown, and copies of them beside the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+
+from videodpo.files import atomic_path
+from videodpo.report.inputs import Finished
+
+PIXEL_ART = 160  # clips narrower than this (pixels) are enlarged with hard edges instead of a blur
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One clip on a card; `file` is None where the clip is gone from the run's folder."""
+
+    label: str
+    score: float
+    file: str | None
+    width: int
+    height: int
+
+    @property
+    def pixel_art(self) -> bool:
+        return self.width < PIXEL_ART
+
+
+@dataclass(frozen=True)
+class Card:
+    """Two clips of one prompt; `facts` are lines below, `rows` scores by dimension (name, left, right)."""
+
+    prompt: str
+    name: str
+    left: Shown
+    right: Shown
+    delta: float
+    facts: list[str]
+    rows: list[tuple[str, float, float]]
+
+
+class ClipFolder:
+    """Copies clips to names made of the arm and the video's id."""
+
+    def __init__(self, folder: Path, run_folder: Path) -> None:
+        self._folder, self._run_folder = folder, run_folder
+        self._written: set[str] = set()
+
+    def show(self, arm: str, video: pd.Series, label: str, score: float) -> Shown:
+        """Copy one clip.
+
+        Args:
+            arm: where it comes from, for its name. video: a row of a videos table. label, score: below the clip.
+
+        Raises:
+            ValueError: the video's id is not fit for a file name.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(video.video_id)):
+            raise ValueError(
+                f"video_id {video.video_id!r}: letters, digits, - and _ only; the videos table is not ours"
+            )
+        source = self._run_folder / str(video.path)
+        if not source.is_file():
+            return Shown(label, score, None, int(video.width), int(video.height))
+        name = f"{arm}-{video.video_id}.mp4"
+        with atomic_path(self._folder / name) as partial:
+            shutil.copyfile(source, partial)
+        self._written.add(name)
+        return Shown(label, score, f"{self._folder.name}/{name}", int(video.width), int(video.height))
+
+    def remove_others(self) -> None:
+        """Delete clips that an earlier report left."""
+        for file in self._folder.glob("*"):
+            if file.name not in self._written:
+                file.unlink()
+
+
+def even_spread(ranked: Sequence[T], count: int) -> list[T]:
+    """`count` of the items at equal distances, first and last among them (the middle one for a count of 1)."""
+    if count >= len(ranked):
+        return list(ranked)
+    if count == 1:
+        return [ranked[len(ranked) // 2]]
+    return [ranked[round(k * (len(ranked) - 1) / (count - 1))] for k in range(count)]
+
+
+def comparison_cards(finished: Finished, clips: ClipFolder, count: int) -> list[Card]:
+    """Base and aligned clips of held-out prompts, from the largest gain to the largest loss."""
+    rows = finished.comparison
+    totals = rows[rows.dimension == "omniscore"].sort_values(
+        ["delta", "prompt_id", "sample"], ascending=[False, True, True]
+    )
+    by_clip = dict(list(rows.groupby(["prompt_id", "sample"])))
+    arms = {arm: videos.set_index(["prompt_id", "sample"], drop=False) for arm, videos in finished.arms.items()}
+    cards = []
+    for total in even_spread(list(totals.itertuples(index=False)), count):
+        key = (total.prompt_id, total.sample)
+        details = by_clip[key]
+        cards.append(
+            Card(
+                prompt=finished.texts[total.prompt_id],
+                name=f"{total.prompt_id}-{total.sample}",
+                left=clips.show("base", arms["base"].loc[key], "base", total.base),
+                right=clips.show("aligned", arms["aligned"].loc[key], "aligned", total.aligned),
+                delta=total.delta,
+                facts=[],
+                rows=[
+                    (row.dimension, row.base, row.aligned)
+                    for row in details.itertuples(index=False)
+                    if row.dimension != "omniscore"
+                ],
+            )
+        )
+    return cards
+
+
+def pair_cards(finished: Finished, clips: ClipFolder, count: int) -> list[Card]:
+    """Winners and losers, from the widest gap to the narrowest."""
+    pairs = finished.pairs.sort_values(["gap", "pair_id"], ascending=[False, True])
+    videos = finished.videos.set_index("video_id", drop=False)
+    scores = finished.scores.set_index("video_id")
+    cards = []
+    for pair in even_spread(list(pairs.itertuples(index=False)), count):
+        known = pair.winner_id in scores.index and pair.loser_id in scores.index
+        cards.append(
+            Card(
+                prompt=finished.texts.get(pair.prompt_id, ""),
+                name=f"pair {pair.pair_id}",
+                left=clips.show("pair", videos.loc[pair.winner_id], "winner", pair.score_winner),
+                right=clips.show("pair", videos.loc[pair.loser_id], "loser", pair.score_loser),
+                delta=pair.gap,
+                facts=[f"weight {pair.weight:.3f}", pair.policy, f"label: {pair.label_source}"],
+                rows=[
+                    (name, *(float(scores.at[video, f"raw_{name}"]) for video in (pair.winner_id, pair.loser_id)))
+                    for name in (finished.dimensions if known else [])
+                ],
+            )
+        )
+    return cards

@@ -1,0 +1,1 @@
+"""One file a dimension; `videodpo.registry.SCORERS` names them."""

@@ -1,0 +1,60 @@
+"""What a scorer is: options, weights, a version, and one clip to one number.
+
+Scorer modules import nothing heavy at the top (the workflow reads their options and version at every
+start); networks and their libraries are imported in `__init__`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from videodpo.config import Section
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A decoded clip: uint8 RGB frames [T, H, W, 3], frames a second, and the prompt it was made for."""
+
+    frames_THWC: np.ndarray
+    fps: float
+    prompt: str
+
+
+class Scorer(ABC):
+    """Scores one dimension; higher is better.
+
+    Attributes:
+        version: raised whenever the same clip would get another number.
+    """
+
+    version: ClassVar[str]
+
+    class Options(Section):
+        """The scorer's block in the configuration."""
+
+    @staticmethod
+    def weights(options: Section) -> list[str]:
+        """Paths (files or folders) or `hub:` names that the options ask for."""
+        return []
+
+    @abstractmethod
+    def __init__(self, options: Section, device: str) -> None:
+        """Load what `score` needs.
+
+        Args:
+            device: as configured (`auto`, `cpu`, `cuda:0`); `videodpo.device.choose_device` makes torch's name
+                of it, and is left alone by scorers without a network, which need no torch.
+        """
+
+    @abstractmethod
+    def score(self, clip: Clip) -> float:
+        """The clip's raw score.
+
+        Raises:
+            ValueError: the clip cannot be scored; the message becomes the row's error.
+        """

@@ -1,0 +1,80 @@
+"""Share of a demo-world caption that its clip shows, by a classifier trained for this alone: the independent judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from videodpo.config import Section
+from videodpo.device import choose_device
+from videodpo.scorers.base import Clip, Scorer
+from videodpo.world.captions import parse_caption
+from videodpo.world.render import NUM_FRAMES, SIZE
+
+
+class CaptionAccuracyOptions(Section):
+    """Options of the judge."""
+
+    weights: str
+    """safetensors file of `videodpo.world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors."""
+
+
+class CaptionAccuracy(Scorer):
+    """Share, 0..1, of the attributes named in the caption that the judge sees in the clip.
+
+    Four for one object (shape, color, motion, background), six for two (other_shape, other_color). The network
+    shares nothing with CLIP. A clip of another size or length is brought to 9 x 32 x 32 first.
+    """
+
+    version = "1"
+    Options = CaptionAccuracyOptions
+
+    @staticmethod
+    def weights(options: Section) -> list[str]:
+        assert isinstance(options, CaptionAccuracyOptions)
+        return [options.weights]
+
+    def __init__(self, options: Section, device: str) -> None:
+        from safetensors.torch import load_file
+
+        from videodpo.world.judge_network import JudgeNetwork
+
+        assert isinstance(options, CaptionAccuracyOptions)
+        if not Path(options.weights).is_file():
+            raise ValueError(f"weights: {options.weights!r} is no file; caption_accuracy needs the judge's safetensors")
+        self._device = choose_device(device)
+        self._network = JudgeNetwork()
+        stored = load_file(options.weights)  # half precision on disk
+        self._network.load_state_dict({name: value.float() for name, value in stored.items()})
+        self._network.eval().requires_grad_(False).to(self._device)
+
+    def score(self, clip: Clip) -> float:
+        """Raises ValueError for a prompt that is no caption of the demo world."""
+        scene = parse_caption(clip.prompt)
+        if scene is None:
+            raise ValueError(f"caption_accuracy: {clip.prompt[:80]!r} is no caption of the demo world")
+        seen = self.look(clip.frames_THWC)
+        right = [seen[name] == getattr(scene, name) for name in seen if getattr(scene, name) is not None]
+        return sum(right) / len(right)
+
+    def look(self, frames_THWC: np.ndarray) -> dict[str, str]:
+        """What the judge sees: a value for every attribute; `none` where it sees no second object."""
+        import torch
+
+        from videodpo.world.judge_network import ANSWERS
+
+        clip_CTHW = torch.from_numpy(_standard(frames_THWC)).permute(3, 0, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            logits = self._network(clip_CTHW[None].to(self._device))
+        return {name: ANSWERS[name][int(row[0].argmax())] for name, row in logits.items()}
+
+
+def _standard(frames_THWC: np.ndarray) -> np.ndarray:
+    """The nearest frames in time, each resized by area."""
+    import cv2
+
+    frames = frames_THWC[np.rint(np.linspace(0, len(frames_THWC) - 1, NUM_FRAMES)).astype(int)]
+    if frames.shape[1:3] != (SIZE, SIZE):
+        frames = np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in frames])
+    return frames

@@ -1,0 +1,58 @@
+"""Optical flow between frames by OpenCV's DIS (Dense Inverse Search): the backbone of the `_dis` scorers.
+
+Legend: T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Shorter side: below, DIS (patches of 8 pixels on a pyramid) misses small objects; above, it takes 0.5 s a pair at 720p.
+SMALLEST, LARGEST = 128, 256
+
+
+class DisFlow:
+    """Flow in pixels of the frames as `prepare` returns them; the same on every run (one thread)."""
+
+    def __init__(self) -> None:
+        import cv2
+
+        # The order of DIS's own sums depends on its threads.
+        cv2.setNumThreads(1)
+        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    @staticmethod
+    def prepare(frames_THWC: np.ndarray) -> np.ndarray:
+        """Frames resized so that the shorter side is within 128..256: enlarged bilinearly, made smaller by area."""
+        import cv2
+
+        height, width = frames_THWC.shape[1:3]
+        shorter = min(height, width)
+        scale = min(max(shorter, SMALLEST), LARGEST) / shorter
+        if scale == 1:
+            return frames_THWC
+        size = (round(width * scale), round(height * scale))
+        method = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
+        return np.stack([cv2.resize(frame, size, interpolation=method) for frame in frames_THWC])
+
+    @staticmethod
+    def gray(frames_THWC: np.ndarray) -> np.ndarray:
+        """Luma [T, H, W], uint8."""
+        import cv2
+
+        return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC])
+
+    def flow(self, source_HW: np.ndarray, target_HW: np.ndarray) -> np.ndarray:
+        """Flow [H, W, (x, y)], float32: the pixel at p of the source is at p + flow of the target."""
+        return self._dis.calc(source_HW, target_HW, None)
+
+
+def look_up(image: np.ndarray, offset_HWC: np.ndarray) -> np.ndarray:
+    """The image's value at p + offset for every pixel p, float32, bilinear; edges repeat."""
+    import cv2
+
+    height, width = offset_HWC.shape[:2]
+    x_HW, y_HW = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    x_HW, y_HW = x_HW + offset_HWC[..., 0], y_HW + offset_HWC[..., 1]
+    moved = cv2.remap(image.astype(np.float32), x_HW, y_HW, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved)

@@ -1,0 +1,39 @@
+"""Motion smoothness by OpenCV's DIS flow: how well a frame follows from its neighbours. VBench asks AMT-S instead."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from videodpo.config import Section
+from videodpo.scorers.base import Clip, Scorer
+from videodpo.scorers.dis_flow import DisFlow, look_up
+
+
+class MotionSmoothnessDis(Scorer):
+    """(255 - mean absolute error) / 255 of every odd frame as its two neighbours predict it: 0..1, higher is smoother.
+
+    Each neighbour is warped half its flow towards the other and the two are averaged, which is right where
+    things move evenly and wrong where they shake, jump or flicker. Frames 0-2 predict 1, 2-4 predict 3; an even
+    count leaves the last frame out, as in VBench. A still clip has 1; the background counts as much as what moves.
+    The error is measured at the size of `DisFlow.prepare`.
+    """
+
+    version = "1"
+
+    def __init__(self, options: Section, device: str) -> None:
+        self._dis = DisFlow()
+
+    def score(self, clip: Clip) -> float:
+        """Raises ValueError for fewer than 3 frames."""
+        if len(clip.frames_THWC) < 3:
+            raise ValueError(f"motion_smoothness_dis needs at least 3 frames, the clip has {len(clip.frames_THWC)}")
+        frames = self._dis.prepare(clip.frames_THWC)
+        gray = self._dis.gray(frames)
+        errors = []
+        for odd in range(1, len(frames) - 1, 2):
+            before, after = odd - 1, odd + 1
+            # Looked up backwards with the flow of the target place: exact where neighbouring pixels move alike.
+            forward = look_up(frames[before], -self._dis.flow(gray[before], gray[after]) / 2)
+            backward = look_up(frames[after], -self._dis.flow(gray[after], gray[before]) / 2)
+            errors.append(np.abs((forward + backward) / 2 - frames[odd]).mean(dtype=np.float64))
+        return float((255.0 - np.mean(errors)) / 255.0)

@@ -1,0 +1,108 @@
+"""An open_clip model as frame and text features, loaded once a process for all the scorers that share it.
+
+Legend: T frames, C channel, H height, W width, D embedding; h, w patches.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from videodpo.config import HUB_PREFIX, Section
+
+if TYPE_CHECKING:
+    import torch
+
+FRAMES_AT_ONCE = 32  # fixed, so that a clip's numbers depend on nothing but the clip
+
+
+class OpenClipOptions(Section):
+    """Options of the scorers that ask an open_clip model."""
+
+    weights: str
+    """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>`."""
+
+
+class OpenClipBackbone:
+    """Float32, in eval mode; features are L2-normalised and lie on the CPU."""
+
+    def __init__(self, weights: str, device: str) -> None:
+        import open_clip
+        import torch
+
+        if weights.startswith(HUB_PREFIX):
+            name = "hf-hub:" + weights.removeprefix(HUB_PREFIX)
+        elif (Path(weights) / "open_clip_config.json").is_file():
+            name = f"local-dir:{weights}"
+        else:
+            raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor hub:<org>/<name>")
+        self._model = open_clip.create_model(name, precision="fp32", device=device, require_pretrained=True)
+        self._model.eval().requires_grad_(False)
+        self._tokenize = open_clip.get_tokenizer(name)
+        self._device = device
+        settings = self._model.visual.preprocess_cfg
+        size = settings["size"]
+        self._side = size if isinstance(size, int) else size[0]
+        self._mean = torch.tensor(settings["mean"]).view(1, 3, 1, 1)
+        self._std = torch.tensor(settings["std"]).view(1, 3, 1, 1)
+
+    def crops(self, frames_THWC: np.ndarray) -> torch.Tensor:
+        """Square crops [T, 3, side, side], float32 on the scale 0..1.
+
+        Shorter side to the model's size, bicubic on float without antialias (overshoot stays, as in VBench's
+        CLIP dimensions), then the centre.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        height, width = frames_THWC.shape[1:3]
+        shorter, side = min(height, width), self._side
+        size = (side * height // shorter, side * width // shorter)
+        top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
+        parts = []
+        for start in range(0, len(frames_THWC), FRAMES_AT_ONCE):
+            part = torch.from_numpy(frames_THWC[start : start + FRAMES_AT_ONCE]).permute(0, 3, 1, 2).float()
+            if (height, width) != size:
+                part = F.interpolate(part, size, mode="bicubic", antialias=False)
+            parts.append(part[:, :, top : top + side, left : left + side] / 255)
+        return torch.cat(parts)
+
+    def image_features(self, crops_TCHW: torch.Tensor) -> torch.Tensor:
+        """Image embeddings [T, D] in the space shared with the text."""
+        import torch
+
+        with torch.no_grad():
+            return torch.cat([self._model.encode_image(x, normalize=True).cpu() for x in self._inputs(crops_TCHW)])
+
+    def patch_features(self, crops_TCHW: torch.Tensor) -> torch.Tensor:
+        """The vision tower's last patch tokens [T, D, h, w], after its final norm; not normalised to length 1."""
+        import torch
+
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    self._model.visual.forward_intermediates(
+                        x, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NCHW"
+                    )["image_intermediates"][-1].cpu()
+                    for x in self._inputs(crops_TCHW)
+                ]
+            )
+
+    def text_features(self, text: str) -> torch.Tensor:
+        """Text embedding [D]; text beyond the model's context is cut by its tokenizer."""
+        import torch
+
+        with torch.no_grad():
+            return self._model.encode_text(self._tokenize([text]).to(self._device), normalize=True)[0].cpu()
+
+    def _inputs(self, crops_TCHW: torch.Tensor) -> list[torch.Tensor]:
+        return [((part - self._mean) / self._std).to(self._device) for part in crops_TCHW.split(FRAMES_AT_ONCE)]
+
+
+@functools.cache
+def load_backbone(weights: str, device: str) -> OpenClipBackbone:
+    """The backbone for these weights on this torch device, loaded at the first call."""
+    return OpenClipBackbone(weights, device)

@@ -1,0 +1,32 @@
+"""Temporal flickering, by VBench's own definition: no network, so the number is VBench's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from videodpo.config import Section
+from videodpo.scorers.base import Clip, Scorer
+
+
+class TemporalFlickering(Scorer):
+    """(255 - mean absolute difference of neighbouring frames) / 255: 0..1, a still clip has 1.
+
+    Every frame at its native size, as in VBench 0.1.5. It was meant for still scenes and punishes motion too.
+    """
+
+    version = "1"
+
+    def __init__(self, options: Section, device: str) -> None:
+        pass
+
+    def score(self, clip: Clip) -> float:
+        """Raises ValueError for a one-frame clip, which has no neighbours."""
+        frames = clip.frames_THWC
+        if len(frames) < 2:
+            raise ValueError("temporal_flickering needs at least 2 frames, the clip has 1")
+        # One pair at a time: a long clip in float32 would take 12 bytes a pixel.
+        differences = [
+            np.abs(after.astype(np.float32) - before.astype(np.float32)).mean(dtype=np.float64)
+            for before, after in zip(frames, frames[1:], strict=False)
+        ]
+        return float((255.0 - np.mean(differences)) / 255.0)

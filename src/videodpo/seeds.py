@@ -1,0 +1,25 @@
+"""Turns the run's seed and the name of a draw into the seed of that draw, whatever the order of the work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def derive_seed(root: int, *name: str | int) -> int:
+    """Seed of one random draw, from the run's seed and the draw's name and counters.
+
+    The same name gives the same seed on every machine, in every process and in every order, so a
+    resumed or differently sharded run draws what the first one drew.
+
+    Args:
+        root: the run's seed, at least 0.
+        name: what is drawn, then its counters, for example `"video", prompt_id, sample`.
+
+    Returns:
+        An integer in [0, 2**63): fits a torch.Generator and a signed 64-bit column.
+    """
+    if root < 0:
+        raise ValueError(f"seed: {root} is negative; use 0 or more")
+    text = json.dumps([root, *name], separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

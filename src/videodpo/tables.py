@@ -1,0 +1,203 @@
+"""The schema of every table, and the one place that writes Parquet (atomically) and reads it."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from videodpo import __version__
+from videodpo.files import atomic_path
+
+SCHEMA_VERSION = "1"
+
+_STR, _F64, _F32, _I64, _I32 = pa.string(), pa.float64(), pa.float32(), pa.int64(), pa.int32()
+
+
+def _schema(**columns: pa.DataType | tuple[pa.DataType, bool]) -> pa.Schema:
+    """Columns are required unless given as (type, True)."""
+    fields = []
+    for name, kind in columns.items():
+        dtype, nullable = kind if isinstance(kind, tuple) else (kind, False)
+        fields.append(pa.field(name, dtype, nullable=nullable))
+    return pa.schema(fields)
+
+
+PROMPTS = _schema(prompt_id=_STR, prompt=_STR, source=_STR, split=_STR, position=_I64)
+PROMPTS_DROPPED = _schema(row=_I64, prompt=_STR, step=_STR, reason=_STR)
+VIDEOS = _schema(
+    video_id=_STR,
+    prompt_id=_STR,
+    sample=_I32,
+    seed=_I64,
+    status=_STR,
+    error=(_STR, True),
+    path=(_STR, True),
+    sha256=(_STR, True),
+    num_frames=(_I32, True),
+    height=(_I32, True),
+    width=(_I32, True),
+    fps=(_F64, True),
+    latents=(_STR, True),
+    model=_STR,
+    adapter=(_STR, True),
+)
+SCORES = _schema(
+    video_id=_STR,
+    prompt_id=_STR,
+    dimension=_STR,
+    value=(_F64, True),
+    status=_STR,
+    error=(_STR, True),
+    scorer=_STR,
+)
+PAIRS = _schema(
+    pair_id=_I64,
+    prompt_id=_STR,
+    winner_id=_STR,
+    loser_id=_STR,
+    score_winner=_F64,
+    score_loser=_F64,
+    gap=_F64,
+    probability=_F64,
+    weight=_F64,
+    policy=_STR,
+    label_source=_STR,
+)
+PAIRS_REJECTED = _schema(prompt_id=_STR, winner_id=(_STR, True), loser_id=(_STR, True), reason=_STR)
+REFERENCE = _schema(
+    pair_id=_I64,
+    visit=_I32,
+    timestep=_F64,
+    noise_seed=_I64,
+    ref_error_winner=_F32,
+    ref_error_loser=_F32,
+)
+EVALUATION = _schema(prompt_id=_STR, sample=_I32, dimension=_STR, base=_F64, aligned=_F64, delta=_F64)
+DRIFT_BUCKETS = 4  # equal parts of the timestep range, low noise first
+TRAIN_LOG = _schema(
+    step=_I64,
+    epoch=_F64,
+    loss=_F64,
+    margin=_F64,
+    accuracy=_F64,
+    error_winner=_F64,
+    error_loser=_F64,
+    ref_error_winner=_F64,
+    ref_error_loser=_F64,
+    weight_mean=_F64,
+    lr=_F64,
+    grad_norm=_F64,
+    seconds=_F64,
+    samples_per_second=_F64,
+    max_memory_mb=_F64,
+    **{
+        f"{side}_drift_{bucket}": (_F64, True)
+        for side in ("winner", "loser")
+        for bucket in range(DRIFT_BUCKETS)
+    },
+)
+
+
+def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
+    """Schema of the omniscore table for the given dimensions, in their order."""
+    columns: dict[str, pa.DataType | tuple[pa.DataType, bool]] = dict(video_id=_STR, prompt_id=_STR, sample=_I32)
+    columns |= {f"raw_{name}": _F64 for name in dimensions}
+    columns |= {f"norm_{name}": _F64 for name in dimensions}
+    return _schema(**columns, quality=_F64, semantic=_F64, omniscore=_F64)
+
+
+@functools.cache
+def commit() -> str:
+    """Commit of the checkout that the package lies in; "unknown" for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return "unknown"
+    answer = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+    )
+    return answer.stdout.strip() or "unknown"
+
+
+def write_table(
+    path: Path,
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    schema: pa.Schema,
+    *,
+    stage: str,
+    digest: str,
+    seed: int,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write one table atomically; the same rows give the same bytes.
+
+    Args:
+        path: final name. rows: a frame or a list of row dicts, already in their final order.
+        schema: one of this module's. stage, digest, seed: provenance, kept in the schema's metadata.
+        extra: further metadata, for example the shard.
+
+    Raises:
+        ValueError: columns differ from the schema, or a required column has a null.
+    """
+    if isinstance(rows, pd.DataFrame):
+        if set(rows.columns) != set(schema.names):
+            raise ValueError(f"{path.name}: columns {sorted(rows.columns)} are not {sorted(schema.names)}")
+        table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+    else:
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"{path.name}: column {field.name!r} must have no nulls or NaN")
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "stage": stage,
+        "package_version": __version__,
+        "commit": commit(),
+        "config_digest": digest,
+        "seed": str(seed),
+        **(extra or {}),
+    }
+    table = table.replace_schema_metadata(metadata)
+    with atomic_path(path) as partial:
+        pq.write_table(table, partial, compression="zstd", row_group_size=65536)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read one table.
+
+    Raises:
+        ValueError: the file is missing, cut or no Parquet; the message names it.
+    """
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path}: not a readable table ({error})") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The provenance that `write_table` stored."""
+    raw = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in raw.items()}
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Name of one shard's table."""
+    return folder / f"shard-{shard:05d}.parquet"
+
+
+def read_shards(folder: Path) -> pd.DataFrame:
+    """All shards of one stage, in order; leftovers of an earlier, larger shard count are passed over.
+
+    Raises:
+        ValueError: a shard is missing.
+    """
+    count = int(read_metadata(shard_path(folder, 0)).get("num_shards", "1")) if shard_path(folder, 0).exists() else 0
+    if not count:
+        raise ValueError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
+    return pd.concat([read_table(shard_path(folder, shard)) for shard in range(count)], ignore_index=True)

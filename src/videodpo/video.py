@@ -1,0 +1,79 @@
+"""Frames to MP4 and back: the one place that touches video files.
+
+Legend: T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from videodpo.files import atomic_path
+
+MAX_FRAMES = 20_000  # a clip that declares or holds more is refused, not read into memory
+
+
+class UnreadableVideo(ValueError):
+    """The file holds no video that can be decoded."""
+
+
+def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18) -> None:
+    """Encode H.264 (yuv420p, faststart: plays in every browser), atomically and reproducibly.
+
+    Args:
+        path: final name. frames_THWC: uint8 RGB, even height and width. fps: frames a second.
+        crf: x264 quality, 0 (lossless) to 51.
+
+    Raises:
+        ValueError: frames of another type or with an odd side.
+    """
+    if frames_THWC.dtype != np.uint8 or frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3:
+        raise ValueError(f"frames: {frames_THWC.dtype} {frames_THWC.shape}; uint8 [T, H, W, 3] is needed")
+    _, height, width, _ = frames_THWC.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"frames: {height} x {width}; H.264 in yuv420p needs even sides")
+    with atomic_path(path) as partial, av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as box:
+        # One thread: x264's bytes depend on the thread count.
+        stream: Any = box.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+        for frame in frames_THWC:
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        box.mux(stream.encode())
+
+
+def read_mp4(path: Path) -> tuple[np.ndarray, float]:
+    """Decode every frame at its native size.
+
+    Returns:
+        uint8 RGB [T, H, W, 3], and the average frame rate (0.0 where the file declares none).
+
+    Raises:
+        UnreadableVideo: missing, empty, no video stream, damaged, frames of several sizes, or too long.
+    """
+    if not path.is_file():
+        raise UnreadableVideo(f"{path.name}: no such file")
+    if path.stat().st_size == 0:
+        raise UnreadableVideo(f"{path.name}: the file is empty")
+    frames: list[np.ndarray] = []
+    try:
+        with av.open(str(path)) as box:
+            if not box.streams.video:
+                raise UnreadableVideo(f"{path.name}: no video stream")
+            stream = box.streams.video[0]
+            fps = float(stream.average_rate or 0.0)
+            for frame in box.decode(stream):
+                frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) > MAX_FRAMES:
+                    raise UnreadableVideo(f"{path.name}: more than {MAX_FRAMES} frames")
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideo(f"{path.name}: {error.strerror or error}") from error
+    if not frames:
+        raise UnreadableVideo(f"{path.name}: no frames")
+    if any(frame.shape != frames[0].shape for frame in frames):
+        raise UnreadableVideo(f"{path.name}: frames of several sizes")
+    return np.stack(frames), fps

@@ -1,0 +1,100 @@
+"""What the Snakefile needs to know of a configuration: checked names, shard numbers, frozen texts; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from videodpo import registry
+from videodpo.config import HUB_PREFIX, Config, ConfigError, parse_config, validate
+from videodpo.frozen import frozen_text, stage_names
+from videodpo.prompts.check import check_source
+
+
+class Workflow:
+    """A validated run, as the rules see it."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        """Validate everything that can be known before a job starts.
+
+        Raises:
+            ConfigError: names every wrong key, with its value and what is allowed.
+        """
+        self.config: Config = parse_config(raw)
+        check(self.config)
+        self.folder = str(Path(self.config.results) / self.config.run)
+        self.scorers = list(self.config.scores)
+        self.judges = list(self.config.evaluate.judges)
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """Numbers of the sampling shards, as file names have them."""
+        return _numbers(self.config.generate.shards)
+
+    @cached_property
+    def reference_shards(self) -> list[str]:
+        return _numbers(self.config.reference.shards) if self.config.train.reference == "table" else []
+
+    @cached_property
+    def heldout_shards(self) -> list[str]:
+        return _numbers(self.config.evaluate.shards)
+
+    @cached_property
+    def frozen(self) -> dict[str, str]:
+        """Frozen text of every stage and `score/<dimension>`."""
+        return {name: frozen_text(self.config, name) for name in stage_names(self.config)}
+
+
+def check(config: Config) -> None:
+    """What types alone do not tell: plug-in names and options, weights, prompts.
+
+    Raises:
+        ConfigError: one message for all that is wrong.
+    """
+    problems: list[str] = []
+    blocks = {f"scores.{name}": (name, block) for name, block in config.scores.items()}
+    blocks |= {f"evaluate.judges.{name}": (name, block) for name, block in config.evaluate.judges.items()}
+    for key, (name, block) in blocks.items():
+        try:
+            scorer = registry.load("videodpo.scorers", name)
+            options = validate(scorer.Options, block or {}, key)
+            for place in scorer.weights(options):
+                _check_weights(f"{key}.weights", place)
+        except ConfigError as error:
+            problems.append(str(error).removeprefix("configuration: "))
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+    if config.model.family not in registry.names("videodpo.models"):
+        known = ", ".join(registry.names("videodpo.models"))
+        problems.append(f"model.family: {config.model.family!r}; known: {known}")
+    for test in (
+        lambda: _check_weights("model.weights", config.model.weights, "model_index.json"),
+        lambda: check_source(config.prompts.source, config.prompts),
+    ):
+        try:
+            test()
+        except ConfigError as error:
+            problems.append(str(error).removeprefix("configuration: "))
+    if problems:
+        raise ConfigError("configuration: " + "\n  ".join(problems))
+
+
+def _check_weights(key: str, place: str, needed: str | None = None) -> None:
+    if place.startswith(HUB_PREFIX):
+        name = place.removeprefix(HUB_PREFIX)
+        if name.count("/") != 1 or not all(name.split("/")):
+            raise ConfigError(f"{key}: {place!r}; after hub: comes <organisation>/<name>")
+        return
+    path = Path(place)
+    if not path.exists():
+        raise ConfigError(f"{key}: {place!r} does not exist; give a path, or hub:<organisation>/<name>")
+    if needed and not (path / needed).is_file():
+        raise ConfigError(f"{key}: {place!r} has no {needed}, so it is no model folder in diffusers' format")
+
+
+def _numbers(count: int) -> list[str]:
+    return [f"{shard:05d}" for shard in range(count)]
+
+

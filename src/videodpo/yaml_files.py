@@ -1,0 +1,49 @@
+"""Reads config.yaml with presets and single settings laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videodpo.config import ConfigError
+
+
+def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str] = ()) -> dict[str, Any]:
+    """The raw configuration: `path`, then each preset, then each `key.key=value`, merged key by key.
+
+    Raises:
+        ConfigError: a file that is missing or no YAML mapping, or a setting without `=`.
+    """
+    merged: dict[str, Any] = {}
+    for file in (path, *presets):
+        merged = _merge(merged, _read(file))
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {setting!r}: write key.key=value")
+        layer: Any = yaml.safe_load(value)
+        for part in reversed(key.split(".")):
+            layer = {part: layer}
+        merged = _merge(merged, layer)
+    return merged
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: not readable as YAML ({error})") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{file}: a mapping of keys is needed, this is {type(raw).__name__}")
+    return raw
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,100 @@
+"""What is refused before anything runs."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from videodpo.config import ConfigError
+from videodpo.prompts.check import check_source
+
+from .conftest import prompts_of
+
+
+def _check(kind, path=None, **keys):
+    prompts = prompts_of(kind, path, **keys)
+    check_source(prompts.source, prompts)
+
+
+@pytest.fixture
+def three(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("prompt\na tram\na bus\na boat\n")
+    return path
+
+
+def test_a_source_with_just_enough_rows_passes(three):
+    _check("csv", three, num_train=2, num_heldout=1)
+
+
+def test_an_impossible_split_is_refused(three):
+    with pytest.raises(
+        ConfigError, match=r"prompts\.num_heldout: 1 held-out and 3 for training .* make 4, csv:p.csv has 3"
+    ):
+        _check("csv", three, num_train=3, num_heldout=1)
+
+
+def test_heldout_prompts_must_leave_one_for_training(three):
+    with pytest.raises(ConfigError, match=r"prompts\.num_heldout: 3 held-out and at least one"):
+        _check("csv", three, num_heldout=3)
+
+
+def test_parquet_rows_are_counted(tmp_path):
+    pq.write_table(pa.table({"prompt": ["a", "b"]}), tmp_path / "p.parquet")
+    with pytest.raises(ConfigError, match=r"has 2"):
+        _check("parquet", tmp_path / "p.parquet", num_train=3)
+
+
+def test_clips_are_counted_by_prompt(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_text("path,prompt\n1.mp4,a tram\n2.mp4,a tram\n")
+    with pytest.raises(ConfigError, match=r"has 1"):
+        _check("clips", path, num_train=2)
+
+
+def test_the_world_is_counted():
+    with pytest.raises(ConfigError, match=r"world has 1440"):
+        _check("world", num_train=1440, num_heldout=1)
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl", "csv", "parquet", "vidprom", "clips", "huggingface"])
+def test_a_missing_file_is_refused(tmp_path, kind):
+    with pytest.raises(ConfigError, match=r"prompts\.source\.path: "):
+        _check(kind, tmp_path / "none.csv")
+
+
+def test_a_folder_is_no_text_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"prompts\.source\.path: .*cannot be read"):
+        _check("text", tmp_path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "p.txt").write_text("\n \n")
+    with pytest.raises(ConfigError, match=r"prompts\.source\.path: .*holds no prompts"):
+        _check("text", tmp_path / "p.txt")
+
+
+def test_a_missing_column_is_refused(three):
+    with pytest.raises(ConfigError, match=r"prompts\.source\.column: no 'caption' in p.csv; there are: 'prompt'"):
+        _check("csv", three, column="caption")
+
+
+def test_a_text_file_cannot_be_on_the_hub():
+    with pytest.raises(
+        ConfigError, match=r"prompts\.source\.path: 'hub:a/b' is only for the kinds vidprom and huggingface"
+    ):
+        _check("text", "hub:a/b")
+
+
+def test_hub_sources_are_not_looked_at():
+    _check("huggingface", "hub:nobody/nothing", num_heldout=10**9)
+
+
+def test_an_empty_data_set_folder_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"the folder is empty"):
+        _check("huggingface", tmp_path)
+
+
+def test_only_as_many_rows_as_needed_are_read(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_bytes(b"a tram\n" * 3 + b"\xff\n")
+    _check("text", path, num_train=3)

@@ -1,0 +1,88 @@
+"""Which prompts count as the same."""
+
+import random
+
+import pytest
+
+from videodpo.prompts.duplicates import NearDuplicates, exact_key, shingles
+
+LONG = "a small red tram climbs the steep street behind the old harbour while gulls circle over the quiet water"
+
+
+def _jaccard(one, other):
+    one, other = shingles(one), shingles(other)
+    return len(one & other) / len(one | other)
+
+
+def test_case_and_blanks_make_no_difference_to_exact_duplicates():
+    assert exact_key("A  Red\ttram") == exact_key("a red TRAM")
+
+
+def test_another_word_makes_a_difference_to_exact_duplicates():
+    assert exact_key("a red tram") != exact_key("a red train")
+
+
+def test_shingles_pass_over_punctuation():
+    assert shingles("A tram, climbing: slowly!") == shingles("a tram climbing slowly")
+
+
+def test_scripts_without_blanks_are_cut_into_characters():
+    assert shingles("路面電車") == {"路 面 電", "面 電 車"}
+
+
+def test_marks_of_indic_scripts_do_not_cut_words():
+    assert shingles("बारिश में ट्राम") == {"बारिश में ट्राम"}
+
+
+@pytest.mark.parametrize("text", ["tram", "!!!", "\U0001f697"])
+def test_short_texts_have_one_shingle(text):
+    assert len(shingles(text)) == 1
+
+
+def test_a_prompt_with_one_word_more_is_a_near_duplicate():
+    near = NearDuplicates(0.8)
+    assert near.add(LONG) is None
+    found, similarity = near.add(LONG + " today")
+    assert found == LONG
+    assert similarity == pytest.approx(17 / 18)
+
+
+def test_threshold_decides_by_the_exact_similarity():
+    other = LONG.replace("quiet", "calm")
+    similarity = _jaccard(LONG, other)
+    at, above = NearDuplicates(similarity), NearDuplicates(similarity + 0.001)
+    at.add(LONG), above.add(LONG)
+    assert at.add(other) is not None
+    assert above.add(other) is None
+
+
+def test_one_switches_the_search_off():
+    near = NearDuplicates(1.0)
+    assert near.add(LONG) is None
+    assert near.add(LONG) is None
+
+
+def test_other_prompts_in_a_script_without_blanks_are_kept():
+    near = NearDuplicates(0.8)
+    assert near.add("雨の中を走る路面電車") is None
+    assert near.add("雪の山に立つ古い鳥居") is None
+    assert near.add("雨の中を走る路面電車。") is not None
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
+def test_decisions_equal_a_comparison_of_all_pairs(threshold):
+    rng = random.Random(3)
+    words = LONG.split()
+    texts = []
+    for _ in range(150):
+        copy = list(words)
+        for _ in range(rng.randrange(5)):
+            copy[rng.randrange(len(copy))] = rng.choice(["fog", "snow", "night"])
+        texts.append(" ".join(copy))
+    near, kept = NearDuplicates(threshold), []
+    for text in texts:
+        expected = next((old for old in kept if _jaccard(old, text) >= threshold), None)
+        answer = near.add(text)
+        assert (answer[0] if answer else None) == expected
+        if answer is None:
+            kept.append(text)

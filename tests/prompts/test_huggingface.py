@@ -1,0 +1,92 @@
+"""Data sets in Hugging Face's formats, offline."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from videodpo.prompts.formats import read_dataset
+from videodpo.prompts.sources import TOXICITY
+
+from .conftest import prompts_of
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = tmp_path / "trams"
+    data.mkdir()
+    pq.write_table(pa.table({"caption": ["a red tram", None, "a blue bus"]}), data / "train-00000.parquet")
+    pq.write_table(pa.table({"caption": ["a slow boat"]}), data / "test-00000.parquet")
+    return data
+
+
+def test_a_folder_of_data_files_is_a_data_set(run, folder):
+    prompts, dropped = run("huggingface", folder, column="caption")
+    assert sorted(prompts["prompt"]) == ["a blue bus", "a red tram"]
+    assert set(prompts["source"]) == {"huggingface:trams"}
+    assert dropped["step"].tolist() == ["null"]
+
+
+def test_the_named_split_is_read(run, folder):
+    prompts, _ = run("huggingface", folder, column="caption", split="test")
+    assert prompts["prompt"].tolist() == ["a slow boat"]
+
+
+def test_a_data_set_that_was_saved_to_disk_is_read(run, tmp_path):
+    import datasets
+
+    saved = datasets.DatasetDict(train=datasets.Dataset.from_dict({"prompt": ["a red tram"]}))
+    saved.save_to_disk(tmp_path / "saved")
+    prompts, _ = run("huggingface", tmp_path / "saved")
+    assert prompts["prompt"].tolist() == ["a red tram"]
+
+
+def test_an_unknown_split_of_a_saved_data_set_is_answered_with_those_there_are(run, tmp_path):
+    import datasets
+
+    datasets.DatasetDict(train=datasets.Dataset.from_dict({"prompt": ["a"]})).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"prompts\.source\.split: 'test' is no split .*: train"):
+        run("huggingface", tmp_path / "saved", split="test")
+
+
+def test_an_unknown_split_of_a_folder_is_an_error(run, folder):
+    with pytest.raises(ValueError, match=r"prompts\.source\.path: .*split 'validation' cannot be loaded"):
+        run("huggingface", folder, split="validation")
+
+
+def test_a_missing_column_is_answered_with_those_there_are(run, folder):
+    with pytest.raises(ValueError, match=r"prompts\.source\.column: no 'prompt' .*'caption'"):
+        run("huggingface", folder)
+
+
+def test_a_data_set_that_needs_its_own_code_is_refused(run, folder):
+    (folder / "trams.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(ValueError, match=r"prompts\.source\.path: .*scripts are no longer supported"):
+        run("huggingface", folder, column="caption")
+
+
+def test_a_damaged_data_file_is_an_error(run, folder):
+    (folder / "train-00000.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(ValueError, match=r"prompts\.source\.path: .*cannot be loaded"):
+        run("huggingface", folder, column="caption")
+
+
+def test_a_hub_data_set_that_cannot_be_reached_is_an_error(run):
+    with pytest.raises(ValueError, match=r"prompts\.source\.path: hub:nobody/nothing"):
+        run("huggingface", "hub:nobody/nothing")
+
+
+def test_one_csv_of_a_repository_is_read_as_vidprom_is(tmp_path):
+    header = ",".join(["uuid", "prompt", "time", *TOXICITY])
+    (tmp_path / "VidProM_unique.csv").write_text(header + '\nu1,"a tram, red",t,0.1,0.1,0.1,0.1,0.1,0.3\n')
+    (tmp_path / "other.csv").write_text("x\n1\n")
+    source = prompts_of("vidprom", tmp_path).source
+    records = read_dataset(str(source.path), "train", ("prompt", *TOXICITY), "VidProM_unique.csv")
+    assert list(records) == [(0, ("a tram, red", 0.1, 0.1, 0.1, 0.1, 0.1, 0.3))]

@@ -1,0 +1,193 @@
+"""Every kind of source that needs no data set library."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from videodpo.prompts.sources import TOXICITY, read_rows, source_name
+from videodpo.world.captions import parse_caption
+
+from .conftest import prompts_of
+
+
+def _texts(kind, path=None, seed=0, **keys):
+    return [row.text for row in read_rows(prompts_of(kind, path, **keys).source, seed)]
+
+
+def _csv(path, header, *rows):
+    with open(path, "w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows([header, *rows])
+    return path
+
+
+def _vidprom(path, *rows):
+    return _csv(path, ["uuid", "prompt", "time", *TOXICITY], *rows)
+
+
+def test_text_has_one_prompt_a_line_and_blank_lines_do_not_count(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_bytes(b"\xef\xbb\xbfa red tram\r\n\n  \na blue bus")
+    rows = list(read_rows(prompts_of("text", path).source, 0))
+    assert [(row.row, row.text) for row in rows] == [(0, "a red tram"), (3, "a blue bus")]
+
+
+def test_jsonl_takes_the_named_key(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": 1, "caption": "a red tram"}\n\n{"caption": "a blue bus", "id": 2}\n')
+    assert _texts("jsonl", path, column="caption") == ["a red tram", "a blue bus"]
+
+
+def test_csv_keeps_commas_quotes_and_line_ends_inside_a_prompt(tmp_path):
+    texts = ["a tram, red", 'a "red" tram', "a tram\nin rain", "夜の電車"]
+    path = _csv(tmp_path / "p.csv", ["id", "prompt"], *([i, text] for i, text in enumerate(texts)))
+    assert _texts("csv", path) == texts
+
+
+def test_parquet_takes_the_named_column(tmp_path):
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"n": [1, 2], "caption": ["a red tram", None]}), path)
+    assert _texts("parquet", path, column="caption") == ["a red tram", None]
+
+
+def test_vidprom_drops_rows_by_their_worst_toxicity(tmp_path, run):
+    calm, rude, missing = [0.01] * 6, [0.01] * 5 + [0.9], [0.01] * 5 + [""]
+    path = _vidprom(
+        tmp_path / "v.csv",
+        ["u1", "a red tram", "t", *calm],
+        ["u2", "a rude tram", "t", *rude],
+        ["u3", "a blue bus", "t", *missing],
+    )
+    prompts, dropped = run("vidprom", path)
+    assert prompts["prompt"].tolist() == ["a red tram"]
+    assert dropped[["row", "step", "reason"]].values.tolist() == [
+        [1, "toxicity", "0.9 is not at most 0.2"],
+        [2, "toxicity", "nan is not at most 0.2"],
+    ]
+
+
+def test_vidprom_keeps_a_row_at_the_limit(tmp_path):
+    path = _vidprom(tmp_path / "v.csv", ["u1", "a red tram", "t", *[0.2] * 6])
+    (row,) = read_rows(prompts_of("vidprom", path).source, 0)
+    assert row.toxicity == 0.2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_clips_give_each_prompt_once(tmp_path, suffix):
+    rows = [("a/1.mp4", "a red tram"), ("a/2.mp4", "a red tram"), ("b/1.mp4", "a blue bus")]
+    path = tmp_path / f"clips.{suffix}"
+    if suffix == "csv":
+        _csv(path, ["path", "prompt"], *rows)
+    elif suffix == "jsonl":
+        path.write_text("".join(json.dumps({"path": p, "prompt": t}) + "\n" for p, t in rows))
+    else:
+        pq.write_table(pa.table({"path": [p for p, _ in rows], "prompt": [t for _, t in rows]}), path)
+    assert _texts("clips", path) == ["a red tram", "a blue bus"]
+
+
+def test_clips_need_a_path_column(tmp_path):
+    path = _csv(tmp_path / "clips.csv", ["file", "prompt"], ["1.mp4", "a red tram"])
+    with pytest.raises(ValueError, match=r"no 'path' in clips.csv; there are: 'file', 'prompt'"):
+        _texts("clips", path)
+
+
+def test_the_world_has_as_many_two_object_scenes_as_others():
+    scenes = [parse_caption(text) for text in _texts("world")]
+    assert len(scenes) == 1440
+    assert sum(scene.other_shape is None for scene in scenes) == 720
+
+
+def test_the_seed_chooses_the_worlds_two_object_scenes():
+    assert _texts("world", seed=1) == _texts("world", seed=1)
+    assert _texts("world", seed=1) != _texts("world", seed=2)
+
+
+def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
+    prompts, dropped = run("world", num_heldout=100, near_duplicate=1.0)
+    assert (len(prompts), len(dropped)) == (1440, 0)
+
+
+def test_a_missing_column_is_answered_with_those_there_are(tmp_path):
+    path = _csv(tmp_path / "p.csv", ["id", "text"], [1, "a red tram"])
+    with pytest.raises(ValueError, match=r"prompts\.source\.column: no 'prompt' in p.csv; there are: 'id', 'text'"):
+        _texts("csv", path)
+
+
+def test_broken_json_is_named_by_its_line(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": \n')
+    with pytest.raises(ValueError, match=r"p.jsonl, line 2: not valid JSON"):
+        _texts("jsonl", path)
+
+
+def test_json_nested_beyond_reason_is_an_error_with_its_line(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text("[" * 200_000 + "\n")
+    with pytest.raises(ValueError, match=r"p.jsonl, line 1: not valid JSON"):
+        _texts("jsonl", path)
+
+
+def test_a_json_line_that_is_no_object_is_named(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('"a red tram"\n')
+    with pytest.raises(ValueError, match=r"p.jsonl, line 1: str where an object is needed"):
+        _texts("jsonl", path)
+
+
+def test_a_number_is_no_prompt(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": 7}\n')
+    with pytest.raises(ValueError, match=r"'prompt' holds 7 in row 0 of jsonl:p.jsonl; text is needed"):
+        _texts("jsonl", path)
+
+
+def test_another_encoding_is_named_by_its_line(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_bytes("a tram\nun café\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"p.txt, line 2: not UTF-8"):
+        _texts("text", path)
+
+
+def test_an_unquoted_comma_does_not_cut_a_prompt_silently(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("id,prompt\n1,a tram, red\n")
+    with pytest.raises(ValueError, match=r"p.csv, line 2: 3 fields where the header has 2; put quotes"):
+        _texts("csv", path)
+
+
+def test_an_open_quote_does_not_swallow_the_file_silently(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text('id,prompt\n1,"a tram\n2,a bus\n')
+    with pytest.raises(ValueError, match=r"not valid CSV"):
+        _texts("csv", path)
+
+
+def test_a_file_that_is_no_parquet_is_an_error(tmp_path):
+    path = tmp_path / "p.parquet"
+    path.write_bytes(b"not a table")
+    with pytest.raises(ValueError, match=r"not readable as Parquet"):
+        _texts("parquet", path)
+
+
+def test_toxicity_that_is_no_number_is_an_error(tmp_path):
+    path = _vidprom(tmp_path / "v.csv", ["u1", "a red tram", "t", "low", *[0.1] * 5])
+    with pytest.raises(ValueError, match=r"toxicity is 'low' in row 0"):
+        _texts("vidprom", path)
+
+
+def test_the_name_of_a_hub_source_is_its_id():
+    assert source_name(prompts_of("vidprom", "hub:WenhaoWang/VidProM").source) == "vidprom:WenhaoWang/VidProM"
+
+
+def test_reading_sources_imports_nothing_heavy():
+    code = (
+        "import sys, videodpo.prompts.check\n"
+        "heavy = {'pandas', 'pyarrow', 'torch', 'datasets', 'numpy', 'datasketch'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 0, answer.stderr
