@@ -8,6 +8,7 @@ rule generate:
     input:
         config=f"{FOLDER}/config/generate.json",
         prompts=f"{FOLDER}/prompts.parquet",
+        clips=[f"{FOLDER}/clips.parquet"] if RUN.from_clips else [],
         adapter=previous_adapter,
     output:
         table=f"{ROUND}/videos/shard-{{shard}}.parquet",

@@ -176,7 +176,8 @@ def test_failed_clips_and_scores_are_left_out_counted_and_logged(tmp_path, caplo
     run.scores["sharp"][3] |= {"status": "failed", "value": None, "error": "black frames"}
     with caplog.at_level(logging.INFO):
         table = run.run()
-    assert len(table) == 8 and not {run.videos[0]["video_id"], run.videos[3]["video_id"]} & set(table.video_id)
+    assert len(table) == 8
+    assert not {run.videos[0]["video_id"], run.videos[3]["video_id"]} & set(table.video_id)
     assert read_metadata(tmp_path / "round1" / "omniscore.parquet")["num_left_out"] == "2"
     assert "8 videos, 2 left out" in caplog.text
 

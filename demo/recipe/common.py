@@ -38,9 +38,7 @@ def misdescribe(scene: Scene, rng: random.Random) -> Scene:
     """The scene with one attribute changed: a caption that is wrong in one word, as on the web."""
     from dataclasses import replace
 
-    field, values = rng.choice(
-        [("shape", SHAPES), ("color", COLORS), ("motion", MOTIONS), ("background", BACKGROUNDS)]
-    )
+    field, values = rng.choice([("shape", SHAPES), ("color", COLORS), ("motion", MOTIONS), ("background", BACKGROUNDS)])
     wrong = [value for value in values if value != getattr(scene, field)]
     return replace(scene, **{field: rng.choice(wrong)})
 

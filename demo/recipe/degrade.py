@@ -33,9 +33,15 @@ def degrade(clips_BCTHW: torch.Tensor, generator: torch.Generator) -> torch.Tens
     clips = torch.lerp(clips, _down_up(clips, scale), strength(1.0))
     clips = torch.lerp(clips, F.avg_pool3d(clips, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False), strength(0.7))
     clips = (clips - 110) * (1 + 0.12 * noise(3, 1, 1, 1).clamp(-2, 2)) + 110 + 6 * noise(3, 1, 1, 1)
-    blotches = F.interpolate(noise(3, frames, height // 4 * width // 4).view(-1, 3 * frames, height // 4, width // 4), (height, width), mode="bilinear")
+    blotches = F.interpolate(
+        noise(3, frames, height // 4 * width // 4).view(-1, 3 * frames, height // 4, width // 4),
+        (height, width),
+        mode="bilinear",
+    )
     clips = clips + strength(14) * blotches.view_as(clips) + strength(16) * noise(*clips.shape[1:])
-    clips = torch.lerp(clips, _codec(clips, 4 + 20 * torch.rand((), generator=generator).item()), (strength(1.0) > 0).float())
+    clips = torch.lerp(
+        clips, _codec(clips, 4 + 20 * torch.rand((), generator=generator).item()), (strength(1.0) > 0).float()
+    )
     return clips.round().clamp(0, 255)
 
 

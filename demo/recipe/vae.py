@@ -25,9 +25,8 @@ CONFIG = dict(
     scale_factor_temporal=4,
 )
 # (frames, clips a step, steps): stills teach colours and outlines cheaply, then motion is added.
-PHASES = ((1, 16, 1200), (5, 8, 1500), (9, 8, 1300))
-DECAY_STEPS = 5300  # of the learning rate: the encoder is frozen before it is all the way down
-POLISH_STEPS = 2400  # decoder alone, on whole clips
+PHASES = ((1, 16, 1200), (5, 8, 1500), (9, 8, 2600))
+POLISH_STEPS = 2000  # decoder alone, on whole clips
 PEAK_RATE, POLISH_RATE = 2e-3, 1e-3
 DEFECT_SHARE = 0.45
 KL_WEIGHT = 1e-6
@@ -54,11 +53,11 @@ def train(out: Path = OUT, phases=PHASES) -> None:
     vae.train()
     average = Average(vae)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
-    step, start = 0, time.monotonic()
+    num_steps, step, start = sum(phase[2] for phase in phases), 0, time.monotonic()
     for frames, batch, steps in phases:
         for _ in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, DECAY_STEPS, PEAK_RATE)
+                group["lr"] = learning_rate(step, num_steps, PEAK_RATE)
             clips = to_tensor([draw_clip(rng, defect_share=DEFECT_SHARE)[0] for _ in range(batch)])
             first = rng.randrange(clips.shape[2] - frames + 1)
             clips = clips[:, :, first : first + frames].contiguous(memory_format=torch.channels_last_3d)
@@ -71,7 +70,7 @@ def train(out: Path = OUT, phases=PHASES) -> None:
             optimizer.step()
             average.update()
             if step % 100 == 0:
-                log.info("vae %d frames %d loss %.4f, %.0f s", step, frames, loss.item(), time.monotonic() - start)
+                log.info("vae %d/%d frames %d loss %.4f, %.0f s", step, num_steps, frames, loss.item(), time.monotonic() - start)
             step += 1
     average.apply()
     _save(vae, out)
@@ -151,7 +150,11 @@ def figures(vae: AutoencoderKLWan, num_clips: int = 256) -> dict[str, float]:
         object_errors.append(difference[off.expand_as(difference)].mean().item())
         squares.append(difference.square().mean().item())
     psnr = 10 * np.log10(255**2 / np.mean(squares))
-    return {"vae_error": float(np.mean(errors)), "vae_object_error": float(np.mean(object_errors)), "vae_psnr_db": float(psnr)}
+    return {
+        "vae_error": float(np.mean(errors)),
+        "vae_object_error": float(np.mean(object_errors)),
+        "vae_psnr_db": float(psnr),
+    }
 
 
 if __name__ == "__main__":

@@ -46,9 +46,15 @@ def _generate(arguments: argparse.Namespace) -> None:
         heldout = _frozen(arguments, "evaluate_generate", EvaluateGenerateSettings)
         generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, arguments.adapter)
         return
+    frozen = _frozen(arguments, "generate", GenerateSettings)
+    if frozen.settings.from_clips:
+        from videodpo.intake import intake_shard
+
+        intake_shard(frozen, arguments.round, arguments.shard)
+        return
     from videodpo.generate import generate_shard
 
-    generate_shard(_frozen(arguments, "generate", GenerateSettings), arguments.round, arguments.shard, arguments.adapter)
+    generate_shard(frozen, arguments.round, arguments.shard, arguments.adapter)
 
 
 def _score(arguments: argparse.Namespace) -> None:

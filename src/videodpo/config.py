@@ -55,7 +55,7 @@ class Prompts(Section):
     """Where the prompts come from."""
     num_train: int | None = Field(None, ge=1)
     """Prompts to sample videos for; null takes all that the held-out prompts leave."""
-    num_heldout: int = Field(..., ge=0)
+    num_heldout: int = Field(..., ge=1)
     """Prompts kept for the evaluation."""
     min_chars: int = Field(3, ge=1)
     """Shorter prompts (after cleaning) are dropped; characters."""
@@ -199,7 +199,9 @@ class Pairs(Section):
         if self.policy.startswith("rank:"):
             better, worse = map(int, self.policy[5:].split("-"))
             if better >= worse:
-                raise ValueError(f"policy {self.policy!r}: the first rank is the better one, write rank:{worse}-{better}")
+                raise ValueError(
+                    f"policy {self.policy!r}: the first rank is the better one, write rank:{worse}-{better}"
+                )
         return self
 
 
@@ -371,8 +373,12 @@ class Config(Section):
                 raise ValueError(f"pairs.filters.{key}: {', '.join(unknown)} not among omniscore.dimensions")
         if both := scored & set(self.evaluate.judges):
             raise ValueError(f"evaluate.judges: {', '.join(sorted(both))} also among scores, so not independent")
+        if self.prompts.source.kind == "clips" and self.rounds != 1:
+            raise ValueError(f"rounds: {self.rounds} with clips of your own; they serve one round")
         if self.train.method == "full" and self.model.dtype != "float32":
-            raise ValueError(f"model.dtype: {self.model.dtype!r} with train.method full; every trained weight is float32")
+            raise ValueError(
+                f"model.dtype: {self.model.dtype!r} with train.method full; every trained weight is float32"
+            )
         if self.pairs.policy.startswith("rank:"):
             worst = int(self.pairs.policy.rpartition("-")[2])
             if worst > self.generate.videos_per_prompt:

@@ -40,7 +40,7 @@ class PromptsSettings(Section):
 class GenerateSettings(Section):
     """What sampling (or the intake of the user's own clips) reads."""
 
-    prompts_path: str | None
+    from_clips: bool
     generate: Generate
     model: Model
     device: str
@@ -216,7 +216,7 @@ def weight_files(place: str) -> list[Path]:
 
 def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
     derived: dict[str, Any] = {
-        "prompts_path": config.prompts.source.path if config.prompts.source.kind == "clips" else None,
+        "from_clips": config.prompts.source.kind == "clips",
         "dimension": dimension,
         "options": {**config.scores, **config.evaluate.judges}.get(dimension) if dimension else None,
         "sampling": config.generate.sampling,
@@ -241,10 +241,7 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         return "1", weight_files(source.path) if source.path else []
     if "model" in _KINDS[stage].model_fields:
         model = registry.load("videodpo.models", config.model.family)
-        files = weight_files(config.model.weights)
-        if stage == "generate" and source.kind == "clips" and source.path:
-            files = files + [Path(source.path)]
-        return model.version, files
+        return model.version, weight_files(config.model.weights)
     return "1", []
 
 

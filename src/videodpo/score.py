@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class _Work:
         ):
             return {}
         rows = read_table(self.path).to_dict("records")
-        return {row["video_id"]: row | {"error": None} for row in rows if row["status"] == "ok"}
+        return {row["video_id"]: _plain(row) for row in rows if row["status"] == "ok"}
 
     def save(self, rows: Sequence[dict[str, Any]], path: Path | None = None) -> None:
         frozen = self.frozen
@@ -198,6 +198,6 @@ def _refuse_too_many_failures(rows: list[dict[str, Any]], settings: ScoreSetting
     )
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     """pandas' NaN for a null becomes None."""
     return {key: None if value != value else value for key, value in row.items()}

@@ -31,6 +31,7 @@ def _schema(**columns: pa.DataType | tuple[pa.DataType, bool]) -> pa.Schema:
 
 PROMPTS = _schema(prompt_id=_STR, prompt=_STR, source=_STR, split=_STR, position=_I64)
 PROMPTS_DROPPED = _schema(row=_I64, prompt=_STR, step=_STR, reason=_STR)
+CLIPS = _schema(prompt_id=_STR, sample=_I32, path=_STR)
 VIDEOS = _schema(
     video_id=_STR,
     prompt_id=_STR,
@@ -97,11 +98,7 @@ TRAIN_LOG = _schema(
     seconds=_F64,
     samples_per_second=_F64,
     max_memory_mb=_F64,
-    **{
-        f"{side}_drift_{bucket}": (_F64, True)
-        for side in ("winner", "loser")
-        for bucket in range(DRIFT_BUCKETS)
-    },
+    **{f"{side}_drift_{bucket}": (_F64, True) for side in ("winner", "loser") for bucket in range(DRIFT_BUCKETS)},
 )
 
 

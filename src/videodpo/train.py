@@ -118,7 +118,13 @@ class _Training:
                 save_checkpoint(self.state, step + 1, self.trained_on, self.weights, self.optimizer, rows)
             if (step + 1) % 10 == 0:
                 row = rows[-1]
-                log.info("step %d loss %.4f margin %+.4f accuracy %.2f", step + 1, row["loss"], row["margin"], row["accuracy"])
+                log.info(
+                    "step %d loss %.4f margin %+.4f accuracy %.2f",
+                    step + 1,
+                    row["loss"],
+                    row["margin"],
+                    row["accuracy"],
+                )
         if self.accelerator.is_main_process:
             self._save(rows)
         self.accelerator.wait_for_everyone()
@@ -157,13 +163,24 @@ class _Training:
         visits = self._gathered_visits(micro_starts, per_micro, world)
         if not (math.isfinite(float(norm)) and np.isfinite(table).all()):
             bad = [f"pair {v.pair_id} at noise level {v.level:.4f}" for v in visits]
-            raise RuntimeError(f"step {step}: loss or gradient is not finite (gradient norm {float(norm)}); {', '.join(bad)}")
+            raise RuntimeError(
+                f"step {step}: loss or gradient is not finite (gradient norm {float(norm)}); {', '.join(bad)}"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.monotonic() - start
         row = _log_row(table, visits)
-        row |= {"step": step, "epoch": (step + 1) * per_step / len(self.data.pairs), "lr": rate, "grad_norm": float(norm)}
-        return row | {"seconds": seconds, "samples_per_second": 2 * per_step / seconds, "max_memory_mb": _peak_memory_mb()}
+        row |= {
+            "step": step,
+            "epoch": (step + 1) * per_step / len(self.data.pairs),
+            "lr": rate,
+            "grad_norm": float(norm),
+        }
+        return row | {
+            "seconds": seconds,
+            "samples_per_second": 2 * per_step / seconds,
+            "max_memory_mb": _peak_memory_mb(),
+        }
 
     def _gathered_visits(self, micro_starts: Sequence[int], per_micro: int, world: int) -> list[Visit]:
         """The step's visits in the order in which `gather` returns their statistics."""

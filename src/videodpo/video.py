@@ -36,7 +36,10 @@ def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18)
     _, height, width, _ = frames_THWC.shape
     if height % 2 or width % 2:
         raise ValueError(f"frames: {height} x {width}; H.264 in yuv420p needs even sides")
-    with atomic_path(path) as partial, av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as box:
+    with (
+        atomic_path(path) as partial,
+        av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as box,
+    ):
         # One thread: x264's bytes depend on the thread count.
         stream: Any = box.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

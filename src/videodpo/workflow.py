@@ -27,6 +27,7 @@ class Workflow:
         self.folder = str(Path(self.config.results) / self.config.run)
         self.scorers = list(self.config.scores)
         self.judges = list(self.config.evaluate.judges)
+        self.from_clips = self.config.prompts.source.kind == "clips"
 
     @cached_property
     def shards(self) -> list[str]:
@@ -96,5 +97,3 @@ def _check_weights(key: str, place: str, needed: str | None = None) -> None:
 
 def _numbers(count: int) -> list[str]:
     return [f"{shard:05d}" for shard in range(count)]
-
-

@@ -37,7 +37,9 @@ def save_checkpoint(
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, partial / "weights.safetensors")
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in weights.items()}, partial / "weights.safetensors"
+    )
     torch.save({"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}, partial / "optimizer.pt")
     progress = {"step": step, "trained_on": trained_on, "rows": rows}
     (partial / "progress.json").write_text(json.dumps(progress), encoding="utf-8")

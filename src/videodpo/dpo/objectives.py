@@ -85,7 +85,9 @@ def diffusion_dpo_loss_from_errors(
     """
     for name, value in (("policy_l", policy_l), ("ref_w", ref_w), ("ref_l", ref_l), ("weight", weight)):
         if value is not None and (value.ndim != 1 or value.shape != policy_w.shape):
-            raise ValueError(f"{name}: shape {tuple(value.shape)}, {tuple(policy_w.shape)} is needed (one number a pair)")
+            raise ValueError(
+                f"{name}: shape {tuple(value.shape)}, {tuple(policy_w.shape)} is needed (one number a pair)"
+            )
     # In this order a policy equal to the reference gives exactly 0, and so exactly weight * ln 2.
     delta = (policy_w - ref_w) - (policy_l - ref_l)
     margin = -0.5 * beta * delta

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 ARMS = ("base", "aligned")
 _TOTALS = {"omniscore": "total", "quality": "pillar", "semantic": "pillar"}
+_KINDS = ("total", "pillar", "dimension", "reported", "judge")
 
 
 def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
@@ -61,6 +62,7 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
         seed=frozen.seed,
         extra={"num_left_out": str(num_left_out)},
     )
+    dimensions = _summarise(base, aligned, names, frozen)
     summary = {
         "run": frozen.run,
         "round": round_folder.name,
@@ -72,7 +74,8 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
         "num_clips": len(base),
         "num_left_out": num_left_out,
         "not_applicable": not_applicable,
-        "dimensions": _summarise(base, aligned, names, frozen),
+        "order": sorted(names, key=lambda name: (_KINDS.index(dimensions[name]["kind"]), name)),
+        "dimensions": dimensions,
         "motion": None,
     }
     if (motion := settings.evaluate.motion_dimension) in names:

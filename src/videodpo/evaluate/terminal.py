@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-KINDS = ("total", "pillar", "dimension", "reported", "judge")
 _HEAD = ("", "base", "aligned", "delta", "[95 % CI]", "wins")
 _TITLES = {"reported": "scored, outside the OmniScore", "judge": "independent judges, never trained on"}
-
-
-def ordered(dimensions: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Names with the OmniScore first, then pillars, dimensions, and what only the evaluation scores."""
-    return sorted(dimensions, key=lambda name: (KINDS.index(dimensions[name]["kind"]), name))
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
@@ -23,7 +17,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
     """
     rows: list[Sequence[str]] = [_HEAD]
     previous = None
-    for name in ordered(summary["dimensions"]):
+    for name in summary["order"]:
         row = summary["dimensions"][name]
         if row["kind"] != previous and row["kind"] in _TITLES:
             rows.append((_TITLES[row["kind"]],))

@@ -58,9 +58,7 @@ class VideoModel(ABC):
         """
 
     @abstractmethod
-    def add_noise(
-        self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor
-    ) -> torch.Tensor:
+    def add_noise(self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
         """Noisy latents at noise level `level_B` in (0, 1)."""
 
     @abstractmethod

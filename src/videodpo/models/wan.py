@@ -83,7 +83,9 @@ class WanModel(VideoModel):
                 f"{space * patch_y} x {space * patch_x}"
             )
         if (sampling.num_frames - 1) % time:
-            raise ValueError(f"generate.sampling.num_frames: {sampling.num_frames} must be 1 more than a multiple of {time}")
+            raise ValueError(
+                f"generate.sampling.num_frames: {sampling.num_frames} must be 1 more than a multiple of {time}"
+            )
         frames = (sampling.num_frames - 1) // time + 1
         return (self.denoiser.config.in_channels, frames, sampling.height // space, sampling.width // space)
 
@@ -148,9 +150,7 @@ class WanModel(VideoModel):
         mean = torch.tensor(config.latents_mean, **options).view(shape)
         return mean, torch.tensor(config.latents_std, **options).view(shape)
 
-    def add_noise(
-        self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor
-    ) -> torch.Tensor:
+    def add_noise(self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
         level = level_B.view(-1, 1, 1, 1, 1)
         return (1 - level) * latents_BCFHW + level * noise_BCFHW
 

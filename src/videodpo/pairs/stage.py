@@ -40,9 +40,7 @@ def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
     scored = scores["omniscore"].to_numpy()
     winner, loser = kept["winner_omniscore"].to_numpy(), kept["loser_omniscore"].to_numpy()
     probability, _ = pair_probabilities(scored, winner, loser, bin_width=settings.bin_width)
-    weight = pair_weights(
-        scored, winner, loser, bin_width=settings.bin_width, alpha=settings.alpha, beta=settings.beta
-    )
+    weight = pair_weights(scored, winner, loser, bin_width=settings.bin_width, alpha=settings.alpha, beta=settings.beta)
     if settings.normalize:
         weight = weight / weight.mean()
     pairs = pd.DataFrame(

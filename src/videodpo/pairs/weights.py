@@ -37,7 +37,9 @@ def pair_probabilities(
         wanted = _bin_of(scores, bin_width)
         place = np.minimum(np.searchsorted(bins, wanted), len(bins) - 1)
         if (bins[place] != wanted).any():
-            raise ValueError(f"{name}: a score lies in a bin without any of all_scores; all_scores must include every pair's")
+            raise ValueError(
+                f"{name}: a score lies in a bin without any of all_scores; all_scores must include every pair's"
+            )
         return np.asarray(shares[place], dtype=np.float64)
 
     return np.sqrt(share(winners, "winner_scores") * share(losers, "loser_scores")), float(shares.max())

@@ -85,13 +85,22 @@ def _records(source: Source, path: Path) -> Iterator[Record]:
 
 def _manifest(path: Path, source: Source) -> Iterator[Row]:
     """The distinct prompts of a list of clips; a prompt's further clips are no duplicates to be reported."""
-    if path.suffix.lower() not in _MANIFESTS:
-        raise ConfigError(f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}")
     seen = set()
-    for row, (text, _) in _MANIFESTS[path.suffix.lower()](path, (source.column, "path")):
+    for row, (text, _) in read_manifest(path, source.column):
         if text not in seen:
             seen.add(text)
             yield Row(row, _text(text, row, source))
+
+
+def read_manifest(path: Path, column: str) -> Iterator[Record]:
+    """Prompt and clip path of every row of a list of clips.
+
+    Raises:
+        ConfigError: the file's kind is not known, or it cannot be read.
+    """
+    if path.suffix.lower() not in _MANIFESTS:
+        raise ConfigError(f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}")
+    return _MANIFESTS[path.suffix.lower()](path, (column, "path"))
 
 
 def _world(seed: int) -> Iterator[Row]:

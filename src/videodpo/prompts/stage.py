@@ -13,11 +13,12 @@ import pandas as pd
 
 from videodpo.config import ConfigError, Prompts
 from videodpo.frozen import Frozen, PromptsSettings
+from videodpo.prompts.clips import clip_rows
 from videodpo.prompts.cleaning import clean, prompt_id, scrub
 from videodpo.prompts.duplicates import NearDuplicates, exact_key
 from videodpo.prompts.sources import read_rows, source_name
 from videodpo.seeds import derive_seed
-from videodpo.tables import PROMPTS, PROMPTS_DROPPED, write_table
+from videodpo.tables import CLIPS, PROMPTS, PROMPTS_DROPPED, write_table
 
 STEPS = ("null", "length", "toxicity", "duplicate", "near_duplicate")
 _KEYS = {
@@ -29,7 +30,7 @@ _log = logging.getLogger("videodpo.prompts")
 
 
 def make_prompts(frozen: Frozen[PromptsSettings]) -> None:
-    """Write `prompts.parquet` and `prompts_dropped.parquet` to the run's folder.
+    """Write `prompts.parquet` and `prompts_dropped.parquet`, for clips of your own also `clips.parquet`.
 
     Near-duplicates are looked for in the order of the draw and only until enough prompts are found, so the cost
     follows from the sample and not from the source: of two similar prompts the one drawn first is kept, and no
@@ -60,6 +61,9 @@ def make_prompts(frozen: Frozen[PromptsSettings]) -> None:
     provenance["extra"] = {"counts": json.dumps(tally.counts(len(train), len(heldout)))}
     write_table(frozen.folder / "prompts_dropped.parquet", tally.dropped_rows(), PROMPTS_DROPPED, **provenance)
     write_table(frozen.folder / "prompts.parquet", table, PROMPTS, **provenance)
+    if settings.source.kind == "clips":
+        clips = clip_rows(settings.source, set(ids[: len(train)]))
+        write_table(frozen.folder / "clips.parquet", clips, CLIPS, **provenance)
     for name, count in tally.counts(len(train), len(heldout)).items():
         _log.info("%-16s %9d", name, count)
 

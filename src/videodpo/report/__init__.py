@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -64,15 +66,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["plain"] = lambda name: str(name).replace("_", " ")
-    environment.filters["score"] = "{:.4f}".format
-    environment.filters["signed"] = "{:+.4f}".format
+    environment.filters["score"] = lambda value, digits=4: _number(f"{value:.{digits}f}")
+    environment.filters["signed"] = lambda value, digits=4: _number(f"{value:+.{digits}f}")
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     return environment
 
 
-def _counts(values: object) -> list[tuple[str, int]]:
-    """Value and number of rows, most frequent first."""
-    import pandas as pd
+def _number(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
-    counts = pd.Series(values, dtype=object).value_counts()
-    return sorted(((str(name), int(count)) for name, count in counts.items()), key=lambda row: (-row[1], row[0]))
+
+def _counts(values: Iterable[str]) -> list[tuple[str, int]]:
+    """Value and number of rows, most frequent first."""
+    return sorted(Counter(values).items(), key=lambda row: (-row[1], row[0]))

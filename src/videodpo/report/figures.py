@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from videodpo.evaluate.terminal import ordered
 from videodpo.report.inputs import Finished
 from videodpo.report.style import Drawn, FigureFolder, Theme
 
@@ -28,7 +28,7 @@ def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
             "omniscore",
             lambda figure, theme: _histogram(figure, theme, scores, "OmniScore", "videos"),
             title="OmniScore of every video",
-            caption=f"{len(scores)} videos of the round. The weight of a pair grows as its bins grow rarer.",
+            caption=f"{len(scores)} videos. With re-weighting, a pair counts more the rarer its scores are.",
         )
     ]
     if len(gaps):
@@ -67,7 +67,7 @@ def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
 
 def forest(finished: Finished, folder: FigureFolder) -> Drawn:
     """Difference of aligned and base by dimension, with its interval, on one scale."""
-    names = ordered(finished.summary["dimensions"])
+    names = finished.summary["order"]
     return folder.draw(
         "by-dimension",
         lambda figure, theme: _forest(figure, theme, finished, names),
@@ -127,7 +127,7 @@ def _histogram(figure: Figure, theme: Theme, values: np.ndarray, label: str, uni
     )
     axes.set_xlabel(label)
     axes.set_ylabel(unit)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
 
 
 def _gap_by_samples(figure: Figure, theme: Theme, scores_PN: np.ndarray) -> None:
@@ -154,8 +154,9 @@ def _correlations(figure: Figure, theme: Theme, finished: Finished) -> None:
     names = finished.dimensions
     values = finished.scores[[f"norm_{name}" for name in names]].corr().to_numpy()
     colours = LinearSegmentedColormap.from_list("diverging", [theme.contrast, theme.surface, theme.accent])
-    colours.set_bad(theme.grid)
-    axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=-1, vmax=1, aspect="auto")
+    axes.imshow(
+        np.ma.masked_invalid(values), cmap=colours.with_extremes(bad=theme.grid), vmin=-1, vmax=1, aspect="auto"
+    )
     for row in range(len(names)):
         for column in range(len(names)):
             value = values[row, column]

@@ -54,27 +54,26 @@ class ClipFolder:
         self._folder, self._run_folder = folder, run_folder
         self._written: set[str] = set()
 
-    def show(self, arm: str, video: pd.Series, label: str, score: float) -> Shown:
+    def show(self, arm: str, videos: pd.DataFrame, video_id: str, label: str, score: float) -> Shown:
         """Copy one clip.
 
         Args:
-            arm: where it comes from, for its name. video: a row of a videos table. label, score: below the clip.
+            arm: where it comes from, for its name. videos: a videos table indexed by video_id. label, score: below it.
 
         Raises:
             ValueError: the video's id is not fit for a file name.
         """
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(video.video_id)):
-            raise ValueError(
-                f"video_id {video.video_id!r}: letters, digits, - and _ only; the videos table is not ours"
-            )
-        source = self._run_folder / str(video.path)
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", video_id):
+            raise ValueError(f"video_id {video_id!r}: letters, digits, - and _ only; the videos table is not ours")
+        video = videos.loc[[video_id]].to_dict("records")[0]
+        source, width, height = self._run_folder / str(video["path"]), int(video["width"]), int(video["height"])
         if not source.is_file():
-            return Shown(label, score, None, int(video.width), int(video.height))
-        name = f"{arm}-{video.video_id}.mp4"
+            return Shown(label, score, None, width, height)
+        name = f"{arm}-{video_id}.mp4"
         with atomic_path(self._folder / name) as partial:
             shutil.copyfile(source, partial)
         self._written.add(name)
-        return Shown(label, score, f"{self._folder.name}/{name}", int(video.width), int(video.height))
+        return Shown(label, score, f"{self._folder.name}/{name}", width, height)
 
     def remove_others(self) -> None:
         """Delete clips that an earlier report left."""
@@ -98,25 +97,21 @@ def comparison_cards(finished: Finished, clips: ClipFolder, count: int) -> list[
     totals = rows[rows.dimension == "omniscore"].sort_values(
         ["delta", "prompt_id", "sample"], ascending=[False, True, True]
     )
-    by_clip = dict(list(rows.groupby(["prompt_id", "sample"])))
-    arms = {arm: videos.set_index(["prompt_id", "sample"], drop=False) for arm, videos in finished.arms.items()}
+    base, aligned = (finished.arms[arm].set_index("video_id") for arm in ("base", "aligned"))
     cards = []
-    for total in even_spread(list(totals.itertuples(index=False)), count):
-        key = (total.prompt_id, total.sample)
-        details = by_clip[key]
+    for total in even_spread(totals.to_dict("records"), count):
+        video_id = f"{total['prompt_id']}-{total['sample']}"
+        of_clip = (rows.prompt_id == total["prompt_id"]) & (rows["sample"] == total["sample"])
+        details = rows[of_clip & (rows.dimension != "omniscore")].to_dict("records")
         cards.append(
             Card(
-                prompt=finished.texts[total.prompt_id],
-                name=f"{total.prompt_id}-{total.sample}",
-                left=clips.show("base", arms["base"].loc[key], "base", total.base),
-                right=clips.show("aligned", arms["aligned"].loc[key], "aligned", total.aligned),
-                delta=total.delta,
+                prompt=finished.texts[total["prompt_id"]],
+                name=video_id,
+                left=clips.show("base", base, video_id, "base", total["base"]),
+                right=clips.show("aligned", aligned, video_id, "aligned", total["aligned"]),
+                delta=total["delta"],
                 facts=[],
-                rows=[
-                    (row.dimension, row.base, row.aligned)
-                    for row in details.itertuples(index=False)
-                    if row.dimension != "omniscore"
-                ],
+                rows=[(row["dimension"], row["base"], row["aligned"]) for row in details],
             )
         )
     return cards
@@ -125,23 +120,22 @@ def comparison_cards(finished: Finished, clips: ClipFolder, count: int) -> list[
 def pair_cards(finished: Finished, clips: ClipFolder, count: int) -> list[Card]:
     """Winners and losers, from the widest gap to the narrowest."""
     pairs = finished.pairs.sort_values(["gap", "pair_id"], ascending=[False, True])
-    videos = finished.videos.set_index("video_id", drop=False)
-    scores = finished.scores.set_index("video_id")
+    videos = finished.videos.set_index("video_id")
+    raw = finished.scores.set_index("video_id")[[f"raw_{name}" for name in finished.dimensions]]
+    scores = dict(zip(raw.index, raw.to_numpy(), strict=True))
     cards = []
-    for pair in even_spread(list(pairs.itertuples(index=False)), count):
-        known = pair.winner_id in scores.index and pair.loser_id in scores.index
+    for pair in even_spread(pairs.to_dict("records"), count):
+        winner, loser = pair["winner_id"], pair["loser_id"]
+        scored = winner in scores and loser in scores  # imported and human pairs need no scores of ours
         cards.append(
             Card(
-                prompt=finished.texts.get(pair.prompt_id, ""),
-                name=f"pair {pair.pair_id}",
-                left=clips.show("pair", videos.loc[pair.winner_id], "winner", pair.score_winner),
-                right=clips.show("pair", videos.loc[pair.loser_id], "loser", pair.score_loser),
-                delta=pair.gap,
-                facts=[f"weight {pair.weight:.3f}", pair.policy, f"label: {pair.label_source}"],
-                rows=[
-                    (name, *(float(scores.at[video, f"raw_{name}"]) for video in (pair.winner_id, pair.loser_id)))
-                    for name in (finished.dimensions if known else [])
-                ],
+                prompt=finished.texts[pair["prompt_id"]],
+                name=f"pair {pair['pair_id']}",
+                left=clips.show("pair", videos, winner, "winner", pair["score_winner"]),
+                right=clips.show("pair", videos, loser, "loser", pair["score_loser"]),
+                delta=pair["gap"],
+                facts=[f"weight {pair['weight']:.3f}", pair["policy"], f"label: {pair['label_source']}"],
+                rows=list(zip(finished.dimensions, scores[winner], scores[loser], strict=True)) if scored else [],
             )
         )
     return cards

@@ -94,6 +94,6 @@ def _provenance(
     rows = []
     for file in files:
         metadata = read_metadata(file)
-        scorers = read_table(file, ["scorer"]).scorer.unique() if "scores" in file.parts else []
+        scorers: list[str] = list(read_table(file, ["scorer"]).scorer.unique()) if "scores" in file.parts else []
         rows.append((str(file.relative_to(frozen.folder)), metadata, ", ".join(scorers)))
     return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from videodpo.evaluate.terminal import ordered
 from videodpo.report.inputs import Finished
 
 
@@ -20,7 +19,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
         verdict, kind = "No clear difference: the interval includes zero.", "even"
     tiles = [
         {"name": name, **summary["dimensions"][name]}
-        for name in ordered(summary["dimensions"])
+        for name in summary["order"]
         if summary["dimensions"][name]["kind"] in ("pillar", "judge")
     ]
     return {**row, "verdict": verdict, "direction": kind, "tiles": tiles}
@@ -29,7 +28,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
 def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a dimension, the OmniScore first, with whether its interval excludes zero."""
     rows = []
-    for name in ordered(summary["dimensions"]):
+    for name in summary["order"]:
         row = summary["dimensions"][name]
         direction = "up" if row["ci_low"] > 0 else "down" if row["ci_high"] < 0 else "even"
         rows.append({"name": name, "direction": direction, **row})

@@ -13,13 +13,6 @@ from videodpo.world.captions import parse_caption
 from videodpo.world.render import NUM_FRAMES, SIZE
 
 
-class CaptionAccuracyOptions(Section):
-    """Options of the judge."""
-
-    weights: str
-    """safetensors file of `videodpo.world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors."""
-
-
 class CaptionAccuracy(Scorer):
     """Share, 0..1, of the attributes named in the caption that the judge sees in the clip.
 
@@ -28,11 +21,16 @@ class CaptionAccuracy(Scorer):
     """
 
     version = "1"
-    Options = CaptionAccuracyOptions
+
+    class Options(Scorer.Options):
+        """Options of the judge."""
+
+        weights: str
+        """safetensors file of `videodpo.world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:
-        assert isinstance(options, CaptionAccuracyOptions)
+        assert isinstance(options, CaptionAccuracy.Options)
         return [options.weights]
 
     def __init__(self, options: Section, device: str) -> None:
@@ -40,7 +38,7 @@ class CaptionAccuracy(Scorer):
 
         from videodpo.world.judge_network import JudgeNetwork
 
-        assert isinstance(options, CaptionAccuracyOptions)
+        assert isinstance(options, CaptionAccuracy.Options)
         if not Path(options.weights).is_file():
             raise ValueError(f"weights: {options.weights!r} is no file; caption_accuracy needs the judge's safetensors")
         self._device = choose_device(device)
@@ -56,7 +54,7 @@ class CaptionAccuracy(Scorer):
             raise ValueError(f"caption_accuracy: {clip.prompt[:80]!r} is no caption of the demo world")
         seen = self.look(clip.frames_THWC)
         right = [seen[name] == getattr(scene, name) for name in seen if getattr(scene, name) is not None]
-        return sum(right) / len(right)
+        return float(np.mean(right))
 
     def look(self, frames_THWC: np.ndarray) -> dict[str, str]:
         """What the judge sees: a value for every attribute; `none` where it sees no second object."""
@@ -74,7 +72,7 @@ def _standard(frames_THWC: np.ndarray) -> np.ndarray:
     """The nearest frames in time, each resized by area."""
     import cv2
 
-    frames = frames_THWC[np.rint(np.linspace(0, len(frames_THWC) - 1, NUM_FRAMES)).astype(int)]
-    if frames.shape[1:3] != (SIZE, SIZE):
-        frames = np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in frames])
-    return frames
+    frames: np.ndarray = frames_THWC[np.rint(np.linspace(0, len(frames_THWC) - 1, NUM_FRAMES)).astype(int)]
+    if frames.shape[1:3] == (SIZE, SIZE):
+        return frames
+    return np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in frames])

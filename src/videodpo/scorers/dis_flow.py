@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Shorter side: below, DIS (patches of 8 pixels on a pyramid) misses small objects; above, it takes 0.5 s a pair at 720p.
+# Shorter side: below, DIS (patches of 8 pixels on a pyramid) misses small objects; at 720p it takes 0.5 s a pair.
 SMALLEST, LARGEST = 128, 256
 
 
@@ -19,7 +19,7 @@ class DisFlow:
 
         # The order of DIS's own sums depends on its threads.
         cv2.setNumThreads(1)
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     @staticmethod
     def prepare(frames_THWC: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ class DisFlow:
 
     def flow(self, source_HW: np.ndarray, target_HW: np.ndarray) -> np.ndarray:
         """Flow [H, W, (x, y)], float32: the pixel at p of the source is at p + flow of the target."""
-        return self._dis.calc(source_HW, target_HW, None)
+        return np.asarray(self._dis.calc(source_HW, target_HW, None))
 
 
 def look_up(image: np.ndarray, offset_HWC: np.ndarray) -> np.ndarray:

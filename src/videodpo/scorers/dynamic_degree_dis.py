@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from videodpo.config import Section
@@ -15,8 +17,8 @@ class DynamicDegreeDis(Scorer):
     """Mean, over neighbouring frames, of the largest 5 % of flow lengths, in shorter sides of the frame a frame step.
 
     0 is a still clip; 0.05 is an object that crosses a twentieth of the frame between two frames. Continuous and
-    unbounded above. Not fooled by flicker: frames are brought to the clip's mean
-    brightness, and flow that the flow backwards does not undo counts as 0.
+    unbounded above. Not fooled by flicker: frames are brought to the clip's mean brightness, and flow that the flow
+    back does not undo counts as 0. A shaking camera is motion too; smoothness is what tells it.
     """
 
     version = "1"
@@ -29,11 +31,8 @@ class DynamicDegreeDis(Scorer):
         if len(clip.frames_THWC) < 2:
             raise ValueError("dynamic_degree_dis needs at least 2 frames, the clip has 1")
         gray_THW = _even_exposure(self._dis.gray(self._dis.prepare(clip.frames_THWC)))
-        lengths = [
-            _largest(self._lengths(before, after))
-            for before, after in zip(gray_THW, gray_THW[1:], strict=False)
-        ]
-        return float(np.mean(lengths)) / min(gray_THW.shape[1:])
+        lengths = [_largest(self._lengths(before, after)) for before, after in pairwise(gray_THW)]
+        return float(np.mean(lengths) / min(gray_THW.shape[1:]))
 
     def _lengths(self, before_HW: np.ndarray, after_HW: np.ndarray) -> np.ndarray:
         forward, backward = self._dis.flow(before_HW, after_HW), self._dis.flow(after_HW, before_HW)
@@ -46,7 +45,8 @@ class DynamicDegreeDis(Scorer):
 def _even_exposure(gray_THW: np.ndarray) -> np.ndarray:
     means_T = gray_THW.mean(axis=(1, 2))
     gains_T = means_T.mean() / np.maximum(means_T, 1.0)  # 1.0: a black frame has no exposure to correct
-    return np.clip(np.rint(gray_THW * gains_T[:, None, None]), 0, 255).astype(np.uint8)
+    evened_THW: np.ndarray = np.clip(np.rint(gray_THW * gains_T[:, None, None]), 0, 255).astype(np.uint8)
+    return evened_THW
 
 
 def _largest(lengths_HW: np.ndarray) -> float:

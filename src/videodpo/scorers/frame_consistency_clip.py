@@ -21,7 +21,9 @@ _STILL_WEIGHT = 0.02  # of a patch whose pixels never change; 5 of 255 grey leve
 
 class _FrameConsistencyClip(Scorer):
     version = "1"
-    Options = OpenClipOptions
+
+    class Options(OpenClipOptions):
+        """The model's weights."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:

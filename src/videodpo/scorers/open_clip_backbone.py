@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videodpo.config import HUB_PREFIX, Section
+from videodpo.config import HUB_PREFIX
+from videodpo.scorers.base import Scorer
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FRAMES_AT_ONCE = 32  # fixed, so that a clip's numbers depend on nothing but the clip
 
 
-class OpenClipOptions(Section):
+class OpenClipOptions(Scorer.Options):
     """Options of the scorers that ask an open_clip model."""
 
     weights: str
@@ -96,10 +97,13 @@ class OpenClipBackbone:
         import torch
 
         with torch.no_grad():
-            return self._model.encode_text(self._tokenize([text]).to(self._device), normalize=True)[0].cpu()
+            features: torch.Tensor = self._model.encode_text(self._tokenize([text]).to(self._device), normalize=True)
+        return features[0].cpu()
 
     def _inputs(self, crops_TCHW: torch.Tensor) -> list[torch.Tensor]:
-        return [((part - self._mean) / self._std).to(self._device) for part in crops_TCHW.split(FRAMES_AT_ONCE)]
+        import torch
+
+        return [((part - self._mean) / self._std).to(self._device) for part in torch.split(crops_TCHW, FRAMES_AT_ONCE)]
 
 
 @functools.cache

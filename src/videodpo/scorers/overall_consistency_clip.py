@@ -20,7 +20,9 @@ class OverallConsistencyClip(Scorer):
     """
 
     version = "1"
-    Options = OpenClipOptions
+
+    class Options(OpenClipOptions):
+        """The model's weights."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:
@@ -45,4 +47,4 @@ def middle_frames(num_frames: int) -> np.ndarray:
     if num_frames < NUM_FRAMES:
         return np.minimum(np.arange(NUM_FRAMES), num_frames - 1)
     edges = np.linspace(0, num_frames, NUM_FRAMES + 1).astype(int)
-    return (edges[:-1] + edges[1:] - 1) // 2
+    return np.asarray((edges[:-1] + edges[1:] - 1) // 2)

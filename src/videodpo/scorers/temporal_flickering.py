@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from videodpo.config import Section
@@ -27,6 +29,6 @@ class TemporalFlickering(Scorer):
         # One pair at a time: a long clip in float32 would take 12 bytes a pixel.
         differences = [
             np.abs(after.astype(np.float32) - before.astype(np.float32)).mean(dtype=np.float64)
-            for before, after in zip(frames, frames[1:], strict=False)
+            for before, after in pairwise(frames)
         ]
         return float((255.0 - np.mean(differences)) / 255.0)

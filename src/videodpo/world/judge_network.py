@@ -1,4 +1,4 @@
-"""A small 3D convolutional network that names what a clip of the demo world shows: the judge, not a scorer of the OmniScore.
+"""The judge: a small 3D convolutional network that names what a clip of the demo world shows.
 
 Legend: B batch, C channel, T frame, H height, W width.
 """

@@ -23,6 +23,11 @@ playback.addEventListener("click", () => {
   update();
 });
 
+// A click shows both clips of a card side by side on the whole screen.
+for (const duo of document.querySelectorAll(".duo")) {
+  duo.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : duo.requestFullscreen()));
+}
+
 function filter(gallery) {
   const search = document.querySelector(`[data-filter="${gallery}"]`).value.trim().toLowerCase();
   const pressed = document.querySelector(`[data-for="${gallery}"][aria-pressed="true"]`);

@@ -1,0 +1,50 @@
+# Set-up, demo and tests; everything is installed into .venv, from requirements.lock.
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DIFFUSERS_DISABLE_REMOTE_CODE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+SHELL := /bin/bash
+
+.PHONY: setup demo test lint format demo-weights lock clean
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	.uv/bin/uv venv --quiet --clear --python 3.11 .venv
+	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: setup
+	snakemake --profile profiles/demo
+	videodpo summary results/demo
+
+test: setup lint
+	pytest
+
+lint: setup
+	ruff format --check .
+	ruff check .
+	snakefmt --check Snakefile rules
+	mypy
+	lint-imports
+	snakemake --lint
+
+format: setup
+	ruff format .
+	ruff check --fix .
+	snakefmt Snakefile rules
+
+# Trains every bundled model again from nothing: under two hours on two cores.
+demo-weights: setup
+	python -m demo.recipe.all
+
+lock:
+	.uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--override overrides.txt --extra dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
+
+clean:
+	rm -rf .venv .uv .snakemake results

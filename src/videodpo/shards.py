@@ -1,0 +1,157 @@
+"""Work on videos in batches: one shard's clips, latents and table, resumable after every batch."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videodpo.files import atomic_path, exclusive, sha256_of
+from videodpo.frozen import Frozen
+from videodpo.plan import shard_batches
+from videodpo.tables import VIDEOS, read_metadata, read_table, shard_path, write_table
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One video to be made."""
+
+    prompt_id: str
+    prompt: str
+    sample: int
+    seed: int
+
+    @property
+    def video_id(self) -> str:
+        return f"{self.prompt_id}-{self.sample}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Where one shard lies, and what a finished batch of it must have been made with."""
+
+    frozen: Frozen[Any]
+    videos: Path
+    shard: int
+    num_shards: int
+    made_with: str
+
+    @property
+    def clips(self) -> Path:
+        return self.videos / "clips" / f"shard-{self.shard:05d}"
+
+    @property
+    def latents(self) -> Path:
+        return self.videos / "latents" / f"shard-{self.shard:05d}.safetensors"
+
+    @property
+    def work(self) -> Path:
+        return self.videos / "work" / f"shard-{self.shard:05d}"
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.frozen.folder).as_posix()
+
+
+def run_batches(
+    place: Shard,
+    requests: Sequence[Request],
+    batch_size: int,
+    make: Callable[[Sequence[Any]], tuple[list[dict[str, Any]], dict[str, torch.Tensor]]],
+    common: dict[str, Any],
+) -> None:
+    """Make what a shard lacks, batch by batch, then write its table and latents.
+
+    A batch is done once its part table is in the work folder; a killed job goes on after the last one.
+    """
+    with exclusive(place.videos / "work" / f"shard-{place.shard:05d}.lock"):
+        parts = []
+        for number, positions in shard_batches(len(requests), batch_size, place.shard, place.num_shards):
+            part = place.work / f"batch-{number:06d}.parquet"
+            if not _is_done(part, place):
+                rows, latents = make([requests[position] for position in positions])
+                _save_part(part, [row | common for row in rows], latents, place)
+                log.info("%s: batch %d done", place.work.name, number)
+            parts.append(part)
+        _finish(place, parts)
+
+
+def empty_row(request: Request) -> dict[str, Any]:
+    """A videos row with everything that is known before the clip is made."""
+    row: dict[str, Any] = dict.fromkeys(VIDEOS.names)
+    row |= {"video_id": request.video_id, "prompt_id": request.prompt_id, "sample": request.sample}
+    return row | {"seed": request.seed, "status": "ok"}
+
+
+def _is_done(part: Path, place: Shard) -> bool:
+    """A part counts if it was made with the same settings and its clips are still what they were."""
+    if not part.exists() or read_metadata(part).get("made_with") != place.made_with:
+        return False
+    rows = read_table(part)
+    for path, digest in rows.loc[rows["status"] == "ok", ["path", "sha256"]].itertuples(index=False):
+        clip = place.frozen.folder / path
+        if not clip.exists() or sha256_of(clip) != digest:
+            return False
+    return part.with_suffix(".safetensors").exists()
+
+
+def _save_part(part: Path, rows: list[dict[str, Any]], latents: dict[str, torch.Tensor], place: Shard) -> None:
+    from safetensors.torch import save_file
+
+    with atomic_path(part.with_suffix(".safetensors")) as partial:
+        save_file(latents, partial)
+    frozen = place.frozen
+    extra = {"made_with": place.made_with}
+    write_table(part, rows, VIDEOS, stage=frozen.stage, digest=frozen.digest, seed=frozen.seed, extra=extra)
+
+
+def _finish(place: Shard, parts: Sequence[Path]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    rows: list[dict[str, Any]] = []
+    tensors: dict[str, torch.Tensor] = {}
+    for part in parts:
+        latents = load_file(part.with_suffix(".safetensors"))
+        for row in read_table(part).to_dict("records"):
+            row = {key: None if value != value else value for key, value in row.items()}
+            if row["video_id"] in latents:
+                name = str(len(rows))
+                tensors[name] = latents[row["video_id"]]
+                row["latents"] = f"{place.relative(place.latents)}#{name}"
+            rows.append(row)
+    frozen = place.frozen
+    refuse_too_many_failures(rows, frozen.settings.max_failed_fraction)
+    with atomic_path(place.latents) as partial:
+        save_file(tensors, partial)
+    kept = {f"{row['video_id']}.mp4" for row in rows if row["status"] == "ok"}
+    for stale in place.clips.glob("*.mp4"):  # of an earlier plan
+        if stale.name not in kept:
+            stale.unlink()
+    write_table(
+        shard_path(place.videos, place.shard),
+        rows,
+        VIDEOS,
+        stage=frozen.stage,
+        digest=frozen.digest,
+        seed=frozen.seed,
+        extra={"shard": str(place.shard), "num_shards": str(place.num_shards)},
+    )
+    if place.work.exists():
+        shutil.rmtree(place.work)
+
+
+def refuse_too_many_failures(rows: Sequence[dict[str, Any]], allowed: float) -> None:
+    """Raise RuntimeError with the reasons when more than the allowed share of the rows failed."""
+    failed = [row for row in rows if row["status"] == "failed"]
+    if rows and len(failed) > allowed * len(rows):
+        reasons = "\n  ".join(f"{row['video_id']}: {row['error']}" for row in failed[:10])
+        raise RuntimeError(
+            f"{len(failed)} of {len(rows)} clips failed, max_failed_fraction is {allowed}; the first:\n  {reasons}"
+        )

@@ -1,0 +1,306 @@
+"""The scoring stage on real tiny clips: failed rows, resuming, provenance, single files."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videodpo import registry, score
+from videodpo.config import ConfigError
+from videodpo.files import exclusive, sha256_of
+from videodpo.frozen import Frozen, ScoreSettings, freeze, load_frozen
+from videodpo.score import score_files, score_shard
+from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_metadata, read_table, write_table
+from videodpo.video import read_mp4, write_mp4
+from videodpo.world.captions import random_scene
+from videodpo.world.render import FPS, render
+
+NUM_CLIPS = 6
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A run folder with prompts, six clips and their videos table."""
+    prompts, videos = [], []
+    for number in range(NUM_CLIPS):
+        scene, prompt_id = random_scene(random.Random(number)), f"{number:016x}"
+        path = f"clips/{number}.mp4"
+        write_mp4(tmp_path / path, render(scene, random.Random(number)), FPS)
+        prompts.append(
+            {"prompt_id": prompt_id, "prompt": scene.caption, "source": "world", "split": "train", "position": number}
+        )
+        video: dict = dict.fromkeys(VIDEOS.names)
+        video |= {
+            "video_id": f"{prompt_id}-0",
+            "prompt_id": prompt_id,
+            "sample": 0,
+            "seed": number,
+            "status": "ok",
+            "model": "none",
+        }
+        videos.append(video | {"path": path, "sha256": sha256_of(tmp_path / path)})
+    write_table(tmp_path / "prompts.parquet", prompts, PROMPTS, stage="prompts", digest="p", seed=0)
+    write_videos(tmp_path, videos)
+    return tmp_path
+
+
+def write_videos(run: Path, videos: list[dict]) -> None:
+    extra = {"num_shards": "1", "shard": "0"}
+    write_table(run / "videos.parquet", videos, VIDEOS, stage="generate", digest="v", seed=0, extra=extra)
+
+
+def frozen(run: Path, dimension: str = "temporal_flickering", *, allowed: float = 1.0, digest: str = "d") -> Frozen:
+    settings = ScoreSettings(dimension=dimension, options={}, device="cpu", max_failed_fraction=allowed)
+    return Frozen("score", "test", run, 0, settings, digest, {})
+
+
+def score_all(run: Path, **kwargs) -> list[dict]:
+    out = run / "scores" / "shard-00000.parquet"
+    score_shard(frozen(run, **kwargs), run / "videos.parquet", out)
+    return read_table(out).to_dict("records")
+
+
+def break_clip(run: Path, number: int, content: bytes, *, tell: bool = True) -> None:
+    """Replace a clip's bytes; the videos table follows where `tell`, as if the clip had been made so."""
+    (run / f"clips/{number}.mp4").write_bytes(content)
+    if tell:
+        videos = read_table(run / "videos.parquet").astype(object).to_dict("records")
+        videos = [{key: None if value != value else value for key, value in row.items()} for row in videos]
+        videos[number]["sha256"] = sha256_of(run / f"clips/{number}.mp4")
+        write_videos(run, videos)
+
+
+def test_rows_have_the_scores_of_the_clips_in_the_order_of_the_videos(run):
+    rows = score_all(run)
+    scorer = registry.load("videodpo.scorers", "temporal_flickering")(None, "cpu")
+    for number, row in enumerate(rows):
+        frames, fps = read_mp4(run / f"clips/{number}.mp4")
+        assert row["video_id"] == f"{number:016x}-0"
+        assert (row["status"], row["dimension"]) == ("ok", "temporal_flickering")
+        assert row["value"] == scorer.score(score.Clip(frames, fps, ""))
+        assert row["scorer"] == "temporal_flickering v1 no-weights"
+
+
+def test_table_carries_shard_and_provenance(run):
+    score_all(run)
+    metadata = read_metadata(run / "scores" / "shard-00000.parquet")
+    assert (metadata["stage"], metadata["num_shards"], metadata["shard"]) == ("score", "1", "0")
+    assert metadata["config_digest"] == "d"
+
+
+def test_truncated_mp4_is_a_failed_row(run):
+    break_clip(run, 2, (run / "clips/2.mp4").read_bytes()[:300])
+    row = score_all(run)[2]
+    assert row["status"] == "failed"
+    assert np.isnan(row["value"])
+    assert "2.mp4" in row["error"]
+
+
+def test_empty_file_is_a_failed_row(run):
+    break_clip(run, 1, b"")
+    assert "empty" in score_all(run)[1]["error"]
+
+
+def test_text_named_mp4_is_a_failed_row(run):
+    break_clip(run, 1, b"not a video at all\n" * 50)
+    assert "1.mp4" in score_all(run)[1]["error"]
+
+
+def test_missing_file_is_a_failed_row(run):
+    (run / "clips/1.mp4").unlink()
+    assert "no such file" in score_all(run)[1]["error"]
+
+
+def test_one_frame_clip_is_a_failed_row_of_a_scorer_that_compares_frames(run):
+    write_mp4(run / "one.mp4", np.zeros((1, 32, 32, 3), np.uint8), FPS)
+    break_clip(run, 0, (run / "one.mp4").read_bytes())
+    assert "at least 2 frames" in score_all(run)[0]["error"]
+
+
+def test_clip_that_changed_after_the_videos_table_is_a_failed_row(run):
+    break_clip(run, 3, (run / "clips/4.mp4").read_bytes(), tell=False)
+    rows = score_all(run)
+    assert rows[3]["error"] == "3.mp4: sha256 differs from the videos table"
+    assert [row["status"] for row in rows].count("ok") == NUM_CLIPS - 1
+
+
+def test_failed_video_keeps_its_reason(run):
+    videos = read_table(run / "videos.parquet").astype(object).to_dict("records")
+    videos = [{key: None if value != value else value for key, value in row.items()} for row in videos]
+    videos[5] |= {"status": "failed", "error": "NaN latents", "path": None, "sha256": None}
+    write_videos(run, videos)
+    row = score_all(run)[5]
+    assert (row["status"], row["error"]) == ("failed", "NaN latents")
+
+
+def test_nan_from_a_scorer_is_a_failed_row(run, nan_scorer):
+    assert "nan" in score_all(run)[0]["error"]
+
+
+def test_defect_of_a_scorer_stops_the_run(run, monkeypatch):
+    kind = registry.load("videodpo.scorers", "temporal_flickering")
+    monkeypatch.setattr(kind, "score", lambda self, clip: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score_all(run)
+
+
+def test_too_many_failures_stop_the_run_and_keep_the_scores(run, count_scores):
+    whole = (run / "clips/2.mp4").read_bytes()
+    break_clip(run, 2, whole[:300], tell=False)
+    with pytest.raises(RuntimeError, match=r"(?s)1 of 6 .*max_failed_fraction allows 0.02.*0002-0: 2.mp4: sha256"):
+        score_all(run, allowed=0.02)
+    assert not (run / "scores" / "shard-00000.parquet").exists()
+    (run / "clips/2.mp4").write_bytes(whole)
+    count_scores.clear()
+    assert all(row["status"] == "ok" for row in score_all(run, allowed=0.02))
+    assert len(count_scores) == 1
+
+
+def test_at_most_ten_failed_clips_are_listed(run):
+    rows = [{"status": "failed", "video_id": f"v{number}", "error": "gone"} for number in range(25)]
+    with pytest.raises(RuntimeError) as caught:
+        score._refuse_too_many_failures(rows, frozen(run, allowed=0.5).settings)
+    assert str(caught.value).count("gone") == 10
+    assert "and 15 more" in str(caught.value)
+
+
+def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A run whose process dies at clip `number`, with every finished clip saved."""
+    kind = registry.load("videodpo.scorers", "temporal_flickering")
+    original, calls = kind.score, []
+
+    def dies(self, clip):
+        calls.append(clip)
+        if len(calls) > number:
+            raise KeyboardInterrupt
+        return original(self, clip)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "score", dies)
+        patch.setattr(score, "SAVE_SECONDS", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            score_all(run)
+
+
+def test_killed_run_goes_on_and_ends_with_the_same_bytes(run, monkeypatch, count_scores):
+    score_all(run)
+    table = run / "scores" / "shard-00000.parquet"
+    uninterrupted = table.read_bytes()
+    table.unlink()
+    interrupted(run, monkeypatch, 4)
+    count_scores.clear()
+    score_all(run)
+    assert len(count_scores) == NUM_CLIPS - 4
+    assert table.read_bytes() == uninterrupted
+    assert not (run / "scores" / "work" / "shard-00000.parquet").exists()
+
+
+def test_second_kill_loses_nothing_of_the_first_try(run, monkeypatch):
+    interrupted(run, monkeypatch, 4)
+    work = run / "scores" / "work" / "shard-00000.parquet"
+    first = read_table(work)
+    interrupted(run, monkeypatch, 0)
+    assert len(read_table(work)) == len(first) == 4
+
+
+def test_other_settings_or_videos_start_anew(run, monkeypatch, count_scores):
+    interrupted(run, monkeypatch, 4)
+    count_scores.clear()
+    score_all(run, digest="other")
+    assert len(count_scores) == NUM_CLIPS
+    (run / "scores" / "shard-00000.parquet").unlink()
+    interrupted(run, monkeypatch, 4)
+    break_clip(run, 0, (run / "clips/1.mp4").read_bytes())
+    count_scores.clear()
+    score_all(run)
+    assert len(count_scores) == NUM_CLIPS
+
+
+def test_two_jobs_on_one_shard_are_refused(run):
+    with (
+        exclusive(run / "scores" / "work" / "shard-00000.lock"),
+        pytest.raises(RuntimeError, match="is held by pid"),
+    ):
+        score_all(run)
+
+
+def test_video_without_a_prompt_is_an_error(run):
+    write_table(run / "prompts.parquet", [], PROMPTS, stage="prompts", digest="p", seed=0)
+    with pytest.raises(ValueError, match="no prompt 0000"):
+        score_all(run)
+
+
+def test_label_follows_the_bytes_of_the_weights(tmp_path, run):
+    weights = tmp_path / "judge.safetensors"
+    shutil.copy(Path(__file__).parents[1] / "demo" / "judge" / "judge.safetensors", weights)
+    options = {"weights": str(weights)}
+    settings = {"dimension": "caption_accuracy", "options": options, "device": "cpu", "max_failed_fraction": 0.0}
+    document = {
+        "stage": "score",
+        "run": "test",
+        "folder": str(run),
+        "seed": 0,
+        "settings": settings,
+        "weights": {str(weights): "?"},
+    }
+    freeze(json.dumps(document), tmp_path / "frozen.json")
+    loaded = load_frozen(tmp_path / "frozen.json", "score", ScoreSettings)
+    assert score._label(loaded) == f"caption_accuracy v1 {sha256_of(weights)[:12]}"
+    several = replace(loaded, weights={"a": "1" * 64, "b": "2" * 64})
+    moved = replace(loaded, weights={"c": "2" * 64, "d": "1" * 64})
+    assert score._label(several) == score._label(moved) != score._label(loaded)
+    out = tmp_path / "scores" / "shard-00000.parquet"
+    score_shard(loaded, run / "videos.parquet", out)
+    assert read_table(out)["value"].between(0, 1).all()
+
+
+def test_hub_weights_are_named(run):
+    settings = ScoreSettings(
+        dimension="overall_consistency_clip", options={"weights": "hub:a/b"}, device="cpu", max_failed_fraction=0.0
+    )
+    assert score._label(Frozen("score", "r", run, 0, settings, "d", {})) == "overall_consistency_clip v1 hub:a/b"
+
+
+def test_files_give_values_or_errors(run):
+    (run / "text.mp4").write_text("no video")
+    paths = [run / "clips/0.mp4", run / "text.mp4"]
+    good, bad = score_files(paths, "temporal_flickering", None, [], "cpu")
+    assert set(good) == {"file", "dimension", "value"}
+    assert 0 < good["value"] < 1
+    assert bad["value"] is None
+    assert "text.mp4" in bad["error"]
+    json.dumps([good, bad], allow_nan=False)
+
+
+def test_files_refuse_weights_that_the_scorer_does_not_take_or_lacks(run):
+    with pytest.raises(ConfigError, match="takes none"):
+        list(score_files([], "temporal_flickering", None, ["x.pt"], "cpu"))
+    with pytest.raises(ConfigError, match="exactly one, 0 given"):
+        list(score_files([], "caption_accuracy", None, [], "cpu"))
+
+
+def test_table_of_no_videos_gives_a_table_of_no_scores(run):
+    write_videos(run, [])
+    assert score_all(run) == []
+    assert read_table(run / "scores" / "shard-00000.parquet").columns.tolist() == SCORES.names
+
+
+@pytest.fixture
+def count_scores(monkeypatch) -> list[int]:
+    """Grows by one for every clip that is really scored."""
+    kind = registry.load("videodpo.scorers", "temporal_flickering")
+    original, calls = kind.score, []
+    monkeypatch.setattr(kind, "score", lambda self, clip: calls.append(1) or original(self, clip))
+    return calls
+
+
+@pytest.fixture
+def nan_scorer(monkeypatch) -> None:
+    kind = registry.load("videodpo.scorers", "temporal_flickering")
+    monkeypatch.setattr(kind, "score", lambda self, clip: float("nan"))
