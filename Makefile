@@ -6,7 +6,7 @@ export DIFFUSERS_DISABLE_REMOTE_CODE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 SHELL := /bin/bash
 
-.PHONY: setup demo test lint format demo-weights lock clean
+.PHONY: setup demo test lint format docs demo-weights lock clean
 
 setup: .venv/.ready
 
@@ -37,6 +37,11 @@ format: setup
 	ruff format .
 	ruff check --fix .
 	snakefmt Snakefile rules
+
+# What is made from the configuration's classes; tests/test_config_docs.py says when it is out of date.
+docs: setup
+	videodpo schema > config.schema.json
+	videodpo schema --markdown > docs/configuration.md
 
 # Trains every bundled model again from nothing: under two hours on two cores.
 demo-weights: setup

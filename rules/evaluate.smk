@@ -10,16 +10,16 @@ rule evaluate_generate:
         f"{ROUND}/logs/evaluate_generate/{{arm}}/shard-{{shard}}.log",
     benchmark:
         f"{ROUND}/benchmarks/evaluate_generate/{{arm}}/shard-{{shard}}.tsv"
-    params:
-        adapter=lambda wildcards: (
-            ["--adapter", f"{FOLDER}/round{wildcards.round}/adapter"] if wildcards.arm == "aligned" else []
-        ),
+    conda:
+        "../envs/videodpo.yaml"
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 48000 * attempt,
         runtime=lambda wildcards, attempt: 480 * attempt,
-    conda:
-        "../envs/videodpo.yaml"
+    params:
+        adapter=lambda wildcards: (
+            ["--adapter", f"{FOLDER}/round{wildcards.round}/adapter"] if wildcards.arm == "aligned" else []
+        ),
     shell:
         "OMP_NUM_THREADS={threads} videodpo generate --config {input.config:q} --round {wildcards.round}"
         " --arm {wildcards.arm} --shard {wildcards.shard} {params.adapter:q} > {log:q} 2>&1"
@@ -36,12 +36,12 @@ rule evaluate_score:
         f"{ROUND}/logs/evaluate_score/{{arm}}/{{dimension}}/shard-{{shard}}.log",
     benchmark:
         f"{ROUND}/benchmarks/evaluate_score/{{arm}}/{{dimension}}/shard-{{shard}}.tsv"
-    resources:
-        gpu=1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
     conda:
         "../envs/videodpo.yaml"
+    resources:
+        gpu=lambda wildcards: RUN.num_gpus(wildcards.dimension),
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
         "OMP_NUM_THREADS={threads} videodpo score --config {input.config:q} --round {wildcards.round}"
         " --arm {wildcards.arm} --dimension {wildcards.dimension} --shard {wildcards.shard} > {log:q} 2>&1"
@@ -71,10 +71,10 @@ rule evaluate:
         f"{ROUND}/logs/evaluate.log",
     benchmark:
         f"{ROUND}/benchmarks/evaluate.tsv"
+    conda:
+        "../envs/videodpo.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../envs/videodpo.yaml"
     shell:
         "videodpo evaluate --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

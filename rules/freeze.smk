@@ -8,9 +8,9 @@ rule freeze:
     benchmark:
         f"{FOLDER}/benchmarks/freeze/{{frozen}}.tsv"
     localrule: True
-    params:
-        text=lambda wildcards: RUN.frozen[wildcards.frozen],
     conda:
         "../envs/videodpo.yaml"
+    params:
+        text=lambda wildcards: RUN.frozen[wildcards.frozen],
     shell:
         "videodpo freeze {output:q} --text {params.text:q} > {log:q} 2>&1"

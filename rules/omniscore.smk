@@ -15,10 +15,10 @@ rule omniscore:
         f"{ROUND}/logs/omniscore.log",
     benchmark:
         f"{ROUND}/benchmarks/omniscore.tsv"
+    conda:
+        "../envs/videodpo.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../envs/videodpo.yaml"
     shell:
         "videodpo omniscore --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -9,10 +9,10 @@ rule pairs:
         f"{ROUND}/logs/pairs.log",
     benchmark:
         f"{ROUND}/benchmarks/pairs.tsv"
+    conda:
+        "../envs/videodpo.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../envs/videodpo.yaml"
     shell:
         "videodpo pairs --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -9,10 +9,10 @@ rule prompts:
         f"{FOLDER}/logs/prompts.log",
     benchmark:
         f"{FOLDER}/benchmarks/prompts.tsv"
+    conda:
+        "../envs/videodpo.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/videodpo.yaml"
     shell:
         "videodpo prompts --config {input.config:q} > {log:q} 2>&1"

@@ -6,18 +6,18 @@ rule reference:
         latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
     output:
         f"{ROUND}/reference/shard-{{part}}.parquet",
-    wildcard_constraints:
-        part=r"\d{5}",
     log:
         f"{ROUND}/logs/reference/shard-{{part}}.log",
     benchmark:
         f"{ROUND}/benchmarks/reference/shard-{{part}}.tsv"
+    wildcard_constraints:
+        part=r"\d{5}",
+    conda:
+        "../envs/videodpo.yaml"
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 48000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-    conda:
-        "../envs/videodpo.yaml"
     shell:
         "OMP_NUM_THREADS={threads} videodpo reference --config {input.config:q} --round {wildcards.round}"
         " --shard {wildcards.part} > {log:q} 2>&1"

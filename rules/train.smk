@@ -5,10 +5,8 @@ rule train:
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
         latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
-        reference=expand(
-            f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True
-        ),
-        adapter=previous_adapter,
+        reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
+        adapter=lambda wildcards: RUN.previous_adapter(wildcards.round),
     output:
         adapter=directory(f"{ROUND}/adapter"),
         log=f"{ROUND}/train_log.parquet",
@@ -16,14 +14,14 @@ rule train:
         f"{ROUND}/logs/train.log",
     benchmark:
         f"{ROUND}/benchmarks/train.tsv"
-    params:
-        adapter=lambda wildcards: ["--adapter", previous_adapter(wildcards)] if wildcards.round != "1" else [],
+    conda:
+        "../envs/videodpo.yaml"
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 64000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
-    conda:
-        "../envs/videodpo.yaml"
+    params:
+        adapter=lambda wildcards: [f"--adapter={folder}" for folder in RUN.previous_adapter(wildcards.round)],
     shell:
         "OMP_NUM_THREADS={threads} videodpo train --config {input.config:q} --round {wildcards.round}"
         " {params.adapter:q} > {log:q} 2>&1"

@@ -14,16 +14,16 @@ from diffusers import AutoencoderKLWan
 from demo.recipe.common import SEED, WEIGHTS, Average, draw_clip, learning_rate, log, to_tensor
 
 LATENT_CHANNELS = 8
-CONFIG = dict(
-    base_dim=8,
-    z_dim=LATENT_CHANNELS,
-    dim_mult=[1, 2, 4],
-    num_res_blocks=1,
-    attn_scales=[],
-    temperal_downsample=[True, True],
-    scale_factor_spatial=4,
-    scale_factor_temporal=4,
-)
+CONFIG = {
+    "base_dim": 8,
+    "z_dim": LATENT_CHANNELS,
+    "dim_mult": [1, 2, 4],
+    "num_res_blocks": 1,
+    "attn_scales": [],
+    "temperal_downsample": [True, True],
+    "scale_factor_spatial": 4,
+    "scale_factor_temporal": 4,
+}
 # (frames, clips a step, steps): stills teach colours and outlines cheaply, then motion is added.
 PHASES = ((1, 16, 1200), (5, 8, 1500), (9, 8, 2600))
 POLISH_STEPS = 2000  # decoder alone, on whole clips
@@ -70,7 +70,8 @@ def train(out: Path = OUT, phases=PHASES) -> None:
             optimizer.step()
             average.update()
             if step % 100 == 0:
-                log.info("vae %d/%d frames %d loss %.4f, %.0f s", step, num_steps, frames, loss.item(), time.monotonic() - start)
+                seconds = time.monotonic() - start
+                log.info("vae %d/%d frames %d loss %.4f, %.0f s", step, num_steps, frames, loss.item(), seconds)
             step += 1
     average.apply()
     _save(vae, out)

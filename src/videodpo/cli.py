@@ -156,6 +156,13 @@ def _inspect(arguments: argparse.Namespace) -> None:
     print(describe(arguments.table, arguments.rows))
 
 
+def _what_if(arguments: argparse.Namespace) -> None:
+    from videodpo.what_if import format_comparison, what_if
+
+    print(f"{arguments.run}, round {arguments.round}: {', '.join(arguments.set)}")
+    print(format_comparison(what_if(arguments.run, arguments.round, arguments.set)))
+
+
 def _summary(arguments: argparse.Namespace) -> None:
     from videodpo.evaluate import format_table
 
@@ -164,6 +171,12 @@ def _summary(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
     print(format_table(json.loads(rounds[-1].read_text(encoding="utf-8"))))
     print(f"\nreport: {(rounds[-1].parents[1] / 'report' / 'index.html').resolve()}")
+
+
+def _schema(arguments: argparse.Namespace) -> None:
+    from videodpo.config_docs import markdown_text, schema_text
+
+    print(markdown_text() if arguments.markdown else schema_text(), end="")
 
 
 def _frozen(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
@@ -226,6 +239,8 @@ def _parser() -> argparse.ArgumentParser:
     freeze.add_argument("out", type=Path)
     freeze.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
     _add_config(add("check", _check, "check a configuration and all that it names"))
+    schema = add("schema", _schema, "print the configuration's JSON schema, for editors")
+    schema.add_argument("--markdown", action="store_true", help="the page docs/configuration.md instead")
     files = add("score-files", _score_files, "score files of your own")
     files.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
     files.add_argument("--dimension", required=True, help="name of the scorer")
@@ -236,6 +251,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect = add("inspect", _inspect, "schema, counts, a summary and a few rows of a table")
     inspect.add_argument("table", type=Path)
     inspect.add_argument("--rows", type=int, default=5, help="rows to show")
+    what_if = add("what-if", _what_if, "what other OmniScore or pair settings would do to a round's pairs; no GPU")
+    what_if.add_argument("--run", type=Path, required=True, help="folder of the run, for example results/demo")
+    what_if.add_argument("--round", type=int, default=1, help="round of sampling and alignment, from 1")
+    what_if.add_argument(
+        "--set", action="append", required=True, metavar="KEY=VALUE", help="a key of omniscore. or pairs. (repeatable)"
+    )
     summary = add("summary", _summary, "base against aligned, and where the report is")
     summary.add_argument("run_folder", type=Path)
     return parser

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
+
+from videodpo.sections import ConfigError, PositiveReal, Real, Section, WrongKeys, validate, without_nulls
+
+__all__ = ["HUB_PREFIX", "Config", "ConfigError", "Section", "parse_config", "validate"]
 
 HUB_PREFIX = "hub:"  # weights or data sets that are fetched by id; everything else is a path
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message names the key, the value and what is allowed."""
-
-
-def _scientific(value: Any) -> Any:
-    """YAML 1.1 reads 6e-6 as text: take it for the number it is."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
-
-
-Real = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """Frozen, strict in types, refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Source(Section):
@@ -46,7 +29,7 @@ class Source(Section):
     @model_validator(mode="after")
     def _path_is_given(self) -> Source:
         if self.kind != "world" and not self.path:
-            raise ValueError(f"source kind {self.kind!r} needs a path")
+            raise WrongKeys(("path", f"missing; the kind {self.kind!r} needs one"))
         return self
 
 
@@ -67,7 +50,7 @@ class Prompts(Section):
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Prompts:
         if self.min_chars > self.max_chars:
-            raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}")
+            raise WrongKeys(("min_chars", f"{self.min_chars} is above max_chars {self.max_chars}"))
         return self
 
 
@@ -129,7 +112,7 @@ class OmniDimension(Section):
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> OmniDimension:
         if self.min >= self.max:
-            raise ValueError(f"min {self.min} is not below max {self.max}")
+            raise WrongKeys(("min", f"{self.min} is not below max {self.max}"))
         return self
 
 
@@ -148,16 +131,21 @@ class OmniScore(Section):
     dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
     """Scale and weight of each dimension; a dimension that is scored and not named here is only reported."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, raw: Any) -> Any:
+        return without_nulls(raw, "dimensions")
+
     @model_validator(mode="after")
     def _pillars_have_weight(self) -> OmniScore:
         total = 0.0
         for pillar, weight in (("quality", self.pillars.quality), ("semantic", self.pillars.semantic)):
             inside = sum(d.weight for d in self.dimensions.values() if d.pillar == pillar)
             if weight > 0 and inside == 0:
-                raise ValueError(f"pillar {pillar!r} has weight {weight} and no weighted dimension in it")
+                raise WrongKeys((f"pillars.{pillar}", f"{weight}, but no dimension with a weight is in this pillar"))
             total += weight
         if total == 0:
-            raise ValueError("both pillars have weight 0")
+            raise WrongKeys(("pillars", "both have weight 0; one must be above"))
         return self
 
 
@@ -166,7 +154,7 @@ class Filters(Section):
     """Pairs with a smaller OmniScore gap are rejected."""
     drop_percentile: Real = Field(0.0, ge=0, lt=100)
     """Share of the pairs with the smallest gaps that is rejected, in percent."""
-    no_regression: dict[str, Real] = {}
+    no_regression: dict[str, Real] = Field(default_factory=dict)
     """Dimension: how much lower, in scaled units, the winner may be there."""
     min_motion: Real | None = None
     """Winners with a smaller raw score of `motion_dimension` are rejected."""
@@ -176,20 +164,21 @@ class Filters(Section):
     @model_validator(mode="after")
     def _motion_floor_is_whole(self) -> Filters:
         if (self.min_motion is None) != (self.motion_dimension is None):
-            raise ValueError("min_motion and motion_dimension go together")
+            absent = "min_motion" if self.min_motion is None else "motion_dimension"
+            raise WrongKeys((absent, "missing; min_motion and motion_dimension go together"))
         return self
 
 
 class Pairs(Section):
     policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
-    """best_worst, rank:i-j (1 is best), mixed_ranks, all, or random."""
+    """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
     filters: Filters = Filters()
     """Which pairs are left out."""
     bin_width: Real = Field(0.01, gt=0)
     """Histogram bin of the re-weighting, in OmniScore."""
     alpha: Real = Field(0.72, ge=0)
     """Exponent of the re-weighting; 0 is plain DPO."""
-    beta: Real | None = Field(None, gt=0)
+    beta: PositiveReal | None = None
     """Numerator of the re-weighting; null is the largest bin's share."""
     normalize: bool = False
     """Divide the weights by their mean."""
@@ -199,9 +188,7 @@ class Pairs(Section):
         if self.policy.startswith("rank:"):
             better, worse = map(int, self.policy[5:].split("-"))
             if better >= worse:
-                raise ValueError(
-                    f"policy {self.policy!r}: the first rank is the better one, write rank:{worse}-{better}"
-                )
+                raise WrongKeys(("policy", f"{self.policy!r}: two ranks are needed, the better one first: rank:1-4"))
         return self
 
 
@@ -219,6 +206,12 @@ class Timesteps(Section):
     high: Real = Field(1.0, gt=0, le=1)
     """Largest noise level."""
 
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> Timesteps:
+        if self.low > self.high:
+            raise WrongKeys(("low", f"{self.low} is above high {self.high}"))
+        return self
+
 
 class Schedule(Section):
     num_steps: int = Field(..., ge=1)
@@ -233,7 +226,7 @@ class Schedule(Section):
     @model_validator(mode="after")
     def _micro_batches_are_whole(self) -> Schedule:
         if self.pairs_per_step % self.micro_batch:
-            raise ValueError(f"micro_batch {self.micro_batch} does not divide pairs_per_step {self.pairs_per_step}")
+            raise WrongKeys(("micro_batch", f"{self.micro_batch} does not divide pairs_per_step {self.pairs_per_step}"))
         return self
 
 
@@ -273,7 +266,8 @@ class Train(Section):
     @model_validator(mode="after")
     def _dropout_needs_live(self) -> Train:
         if self.caption_dropout and self.reference == "table":
-            raise ValueError("caption_dropout needs reference: live (the table holds errors for the full prompt)")
+            reason = "needs reference: live (the table holds errors for the full prompt)"
+            raise WrongKeys(("caption_dropout", f"{self.caption_dropout} {reason}"))
         return self
 
 
@@ -282,12 +276,17 @@ class Evaluate(Section):
     """Clips for each held-out prompt and model, with the same seeds for both."""
     shards: int = Field(1, ge=1)
     """Sampling and scoring jobs for each model."""
-    judges: dict[str, dict[str, Any] | None] = {}
+    judges: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     """Scorers that only the evaluation uses: independent of what was trained on."""
     bootstrap: int = Field(10_000, ge=100)
     """Resamples of the prompts for the confidence intervals."""
     motion_dimension: str | None = None
     """Dimension of the motion panel."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, raw: Any) -> Any:
+        return without_nulls(raw, "judges")
 
 
 class Report(Section):
@@ -306,7 +305,7 @@ class Config(Section):
     """The whole run."""
 
     run: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the run: results go to <results>/<run>."""
+    """Name of the run, of letters, digits, `.`, `_` and `-`: results go to <results>/<run>."""
     results: str = Field("results", min_length=1)
     """Folder of all runs."""
     seed: int = Field(0, ge=0, lt=2**63)
@@ -316,7 +315,7 @@ class Config(Section):
     max_failed_fraction: Real = Field(0.02, ge=0, le=1)
     """A stage with a larger share of failed clips stops the run."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """Where networks run: auto takes a GPU if there is one."""
+    """Where networks run: auto (a GPU if there is one), cpu, cuda, or cuda:<number>."""
     prompts: Prompts
     """Which prompts."""
     model: Model
@@ -343,50 +342,44 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _drop_removed(cls, raw: Any) -> Any:
-        """A null takes out a scorer, judge or OmniScore dimension that a base configuration named."""
-        if not isinstance(raw, Mapping):
-            return raw
-        raw = dict(raw)
-        for holder, key in ((raw, "scores"), ("evaluate", "judges"), ("omniscore", "dimensions")):
-            if isinstance(holder, str):
-                if not isinstance(raw.get(holder), Mapping):
-                    continue
-                raw[holder] = holder = dict(raw[holder])
-            if isinstance(holder.get(key), Mapping):
-                holder[key] = {name: block for name, block in holder[key].items() if block is not None}
-        return raw
+        return without_nulls(raw, "scores")
 
     @model_validator(mode="after")
-    def _names_meet(self) -> Config:
-        scored = set(self.scores)
-        for key, names in (
-            ("omniscore.dimensions", set(self.omniscore.dimensions)),
-            ("evaluate.motion_dimension", {self.evaluate.motion_dimension} - {None}),
-        ):
-            if unknown := sorted(str(name) for name in names - scored):
-                raise ValueError(f"{key}: {', '.join(unknown)} not among scores ({', '.join(sorted(scored))})")
-        for key, names in (
-            ("no_regression", set(self.pairs.filters.no_regression)),
-            ("motion_dimension", {self.pairs.filters.motion_dimension} - {None}),
-        ):
-            if unknown := sorted(str(name) for name in names - set(self.omniscore.dimensions)):
-                raise ValueError(f"pairs.filters.{key}: {', '.join(unknown)} not among omniscore.dimensions")
-        if both := scored & set(self.evaluate.judges):
-            raise ValueError(f"evaluate.judges: {', '.join(sorted(both))} also among scores, so not independent")
-        if self.prompts.source.kind == "clips" and self.rounds != 1:
-            raise ValueError(f"rounds: {self.rounds} with clips of your own; they serve one round")
-        if self.train.method == "full" and self.model.dtype != "float32":
-            raise ValueError(
-                f"model.dtype: {self.model.dtype!r} with train.method full; every trained weight is float32"
-            )
-        if self.pairs.policy.startswith("rank:"):
-            worst = int(self.pairs.policy.rpartition("-")[2])
-            if worst > self.generate.videos_per_prompt:
-                raise ValueError(
-                    f"pairs.policy: {self.pairs.policy} needs at least {worst} videos a prompt, "
-                    f"generate.videos_per_prompt is {self.generate.videos_per_prompt}"
-                )
+    def _sections_agree(self) -> Config:
+        if problems := list(self._disagreements()):
+            raise WrongKeys(*problems)
         return self
+
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        """Keys that do not go with a key of another section, and why."""
+        named = {f"omniscore.dimensions.{name}": name for name in self.omniscore.dimensions}
+        if self.evaluate.motion_dimension is not None:
+            named["evaluate.motion_dimension"] = self.evaluate.motion_dimension
+        for key, name in named.items():
+            if name not in self.scores:
+                yield key, f"{name!r} is not among scores ({', '.join(sorted(self.scores))})"
+        yield from filter_disagreements(self.pairs, self.omniscore)
+        for name in sorted(set(self.scores) & set(self.evaluate.judges)):
+            yield f"evaluate.judges.{name}", "also among scores, so not independent; take it out of one of them"
+        if self.prompts.source.kind == "clips" and self.rounds != 1:
+            yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
+        if self.train.method == "full" and self.model.dtype != "float32":
+            yield "model.dtype", f"{self.model.dtype!r} with train.method full; every trained weight is float32"
+        worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
+        if worst > (videos := self.generate.videos_per_prompt):
+            needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"
+            yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"
+
+
+def filter_disagreements(pairs: Pairs, omniscore: OmniScore) -> Iterator[tuple[str, str]]:
+    """Keys of the pair filters that name no dimension of the OmniScore, and why."""
+    filters = pairs.filters
+    named = {f"pairs.filters.no_regression.{name}": name for name in filters.no_regression}
+    if filters.motion_dimension is not None:
+        named["pairs.filters.motion_dimension"] = filters.motion_dimension
+    for key, name in named.items():
+        if name not in omniscore.dimensions:
+            yield key, f"{name!r} is not among omniscore.dimensions ({', '.join(sorted(omniscore.dimensions))})"
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -396,39 +389,3 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         ConfigError: one line a wrong key, with its value and what is allowed.
     """
     return validate(Config, raw)
-
-
-S = TypeVar("S", bound=Section)
-
-
-def validate(kind: type[S], raw: Mapping[str, Any], prefix: str = "") -> S:
-    """Validate one section; a ConfigError names keys below `prefix`."""
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        lines = [_explain(issue, prefix, kind) for issue in error.errors(include_url=False)]
-        raise ConfigError("configuration: " + "\n  ".join(lines)) from None
-
-
-def _explain(issue: Any, prefix: str, kind: type[Section]) -> str:
-    key = ".".join([part for part in (prefix, *map(str, issue["loc"])) if part]) or "(whole file)"
-    if issue["type"] == "missing":
-        return f"{key}: missing, and it has no default"
-    message = issue["msg"].removeprefix("Value error, ")
-    if issue["type"] == "extra_forbidden":
-        return f"{key}: unknown key (value {issue['input']!r}){_nearest(key.rpartition('.')[2], issue['loc'], kind)}"
-    if issue["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {issue['input']!r}: {message}"
-
-
-def _nearest(name: str, loc: tuple[Any, ...], kind: type[BaseModel]) -> str:
-    import difflib
-
-    for part in loc[:-1]:
-        field = kind.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return ""
-        kind = field.annotation
-    near = difflib.get_close_matches(name, kind.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(kind.model_fields)}"

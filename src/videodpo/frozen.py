@@ -192,7 +192,8 @@ def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
         raise ConfigError(f"{path}: not a frozen configuration ({error})") from error
     if not isinstance(document, dict) or document.get("stage") != stage:
         raise ConfigError(f"{path}: frozen for stage {document.get('stage')!r}, {stage!r} is needed")
-    canonical = json.dumps(document, sort_keys=True, ensure_ascii=True)
+    # What a run is called and where it lies is not what it is.
+    canonical = json.dumps({**document, "run": None, "folder": None}, sort_keys=True, ensure_ascii=True)
     return Frozen(
         stage=stage,
         run=document["run"],
@@ -205,12 +206,13 @@ def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
 
 
 def weight_files(place: str) -> list[Path]:
-    """Files behind a weights path: itself, or everything in the folder; nothing for `hub:` names."""
+    """Files behind a weights path: itself, or what the folder holds but model cards; nothing for `hub:` names."""
     if place.startswith(HUB_PREFIX):
         return []
     path = Path(place)
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        return sorted(file for file in files if file.suffix != ".md")
     return [path]
 
 

@@ -39,7 +39,10 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
     positions = {name: row for row, name in enumerate(read_table(frozen.folder / "prompts.parquet")["prompt_id"])}
     table = read_table(frozen.folder / "clips.parquet")
     table = table.assign(position=table["prompt_id"].map(positions)).sort_values(["position", "sample"])
-    requests = [Request(row.prompt_id, "", int(row.sample), 0) for row in table.itertuples()]
+    requests = [
+        Request(prompt_id, "", int(sample), 0)
+        for prompt_id, sample in zip(table["prompt_id"], table["sample"], strict=True)
+    ]
     sources = {request.video_id: Path(path) for request, path in zip(requests, table["path"], strict=True)}
     place = Shard(frozen, frozen.folder / "round1" / "videos", shard, settings.generate.shards, frozen.digest)
     model: VideoModel | None = None

@@ -77,12 +77,9 @@ def aggregate(frozen: Frozen[OmniScoreSettings], round_folder: Path) -> None:
     """
     config = frozen.settings.omniscore
     names = sorted(config.dimensions)
-    videos = read_shards(round_folder / "videos")
-    wide = wide_table(videos, read_scores(round_folder / "scores", videos, names))
-    left_out = wide[wide.reason.notna()]
-    refuse_too_many(left_out.video_id, left_out.reason, len(wide), frozen.settings.max_failed_fraction)
-    log.info("omniscore: %d videos, %d left out", len(wide) - len(left_out), len(left_out))
-    kept = in_prompt_order(wide[wide.reason.isna()], frozen.folder / "prompts.parquet")
+    prompts_path = frozen.folder / "prompts.parquet"
+    kept, num_left_out = scored_videos(round_folder, names, prompts_path, frozen.settings.max_failed_fraction)
+    log.info("omniscore: %d videos, %d left out", len(kept), num_left_out)
     write_table(
         round_folder / "omniscore.parquet",
         omniscore(kept, config),
@@ -90,8 +87,26 @@ def aggregate(frozen: Frozen[OmniScoreSettings], round_folder: Path) -> None:
         stage="omniscore",
         digest=frozen.digest,
         seed=frozen.seed,
-        extra={"num_left_out": str(len(left_out))},
+        extra={"num_left_out": str(num_left_out)},
     )
+
+
+def scored_videos(
+    round_folder: Path, dimensions: Iterable[str], prompts_path: Path, max_failed_fraction: float
+) -> tuple[pd.DataFrame, int]:
+    """The videos that have a score in every one of these dimensions, and how many are left out.
+
+    Returns:
+        What `omniscore` takes, in the order of the prompts, then of the samples; and the count.
+
+    Raises:
+        RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
+    """
+    videos = read_shards(round_folder / "videos")
+    wide = wide_table(videos, read_scores(round_folder / "scores", videos, dimensions))
+    left_out = wide[wide.reason.notna()]
+    refuse_too_many(left_out.video_id, left_out.reason, len(wide), max_failed_fraction)
+    return in_prompt_order(wide[wide.reason.isna()], prompts_path), len(left_out)
 
 
 def read_scores(folder: Path, videos: pd.DataFrame, dimensions: Iterable[str]) -> dict[str, pd.DataFrame]:

@@ -13,7 +13,7 @@ from videodpo.dpo.visits import plan_visits
 from videodpo.files import exclusive, sha256_of
 from videodpo.frozen import Frozen, ReferenceSettings
 from videodpo.plan import shard_batches
-from videodpo.tables import REFERENCE, read_metadata, read_table, shard_path, write_table
+from videodpo.tables import REFERENCE, read_metadata, read_rows, read_table, shard_path, write_table
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 30.0
@@ -45,7 +45,7 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
         if work.exists():
             made = read_metadata(work)
             if (made.get("config_digest"), made.get("pairs")) == (frozen.digest, inputs):
-                rows = read_table(work).to_dict("records")
+                rows = read_rows(work)
         todo = [(number, positions) for number, positions in batches if positions.start >= _first(batches) + len(rows)]
         if todo:
             model = registry.load("videodpo.models", settings.model.family)(

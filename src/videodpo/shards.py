@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from videodpo.files import atomic_path, exclusive, sha256_of
 from videodpo.frozen import Frozen
 from videodpo.plan import shard_batches
-from videodpo.tables import VIDEOS, read_metadata, read_table, shard_path, write_table
+from videodpo.tables import VIDEOS, read_metadata, read_rows, read_table, shard_path, write_table
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ def _finish(place: Shard, parts: Sequence[Path]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for part in parts:
         latents = load_file(part.with_suffix(".safetensors"))
-        for row in read_table(part).to_dict("records"):
+        for row in read_rows(part):
             row = {key: None if value != value else value for key, value in row.items()}
             if row["video_id"] in latents:
                 name = str(len(rows))

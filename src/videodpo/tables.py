@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo import __version__
@@ -104,7 +105,11 @@ TRAIN_LOG = _schema(
 
 def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
     """Schema of the omniscore table for the given dimensions, in their order."""
-    columns: dict[str, pa.DataType | tuple[pa.DataType, bool]] = dict(video_id=_STR, prompt_id=_STR, sample=_I32)
+    columns: dict[str, pa.DataType | tuple[pa.DataType, bool]] = {
+        "video_id": _STR,
+        "prompt_id": _STR,
+        "sample": _I32,
+    }
     columns |= {f"raw_{name}": _F64 for name in dimensions}
     columns |= {f"norm_{name}": _F64 for name in dimensions}
     return _schema(**columns, quality=_F64, semantic=_F64, omniscore=_F64)
@@ -140,16 +145,18 @@ def write_table(
         extra: further metadata, for example the shard.
 
     Raises:
-        ValueError: columns differ from the schema, or a required column has a null.
+        ValueError: columns differ from the schema, or a required column has a null or NaN.
     """
     if isinstance(rows, pd.DataFrame):
         if set(rows.columns) != set(schema.names):
             raise ValueError(f"{path.name}: columns {sorted(rows.columns)} are not {sorted(schema.names)}")
         table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
     else:
+        if unknown := sorted({name for row in rows for name in row} - set(schema.names)):
+            raise ValueError(f"{path.name}: columns {unknown} are not among {sorted(schema.names)}")
         table = pa.Table.from_pylist(list(rows), schema=schema)
     for field in schema:
-        if not field.nullable and table[field.name].null_count:
+        if not field.nullable and pc.any(pc.is_null(table[field.name], nan_is_null=True)).as_py():
             raise ValueError(f"{path.name}: column {field.name!r} must have no nulls or NaN")
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -171,10 +178,18 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     Raises:
         ValueError: the file is missing, cut or no Parquet; the message names it.
     """
+    if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
+        raise ValueError(f"{path}: a folder; name one table in it")
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None).to_pandas()
+        table: pd.DataFrame = pq.read_table(path, columns=list(columns) if columns else None).to_pandas()
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path}: not a readable table ({error})") from error
+    return table
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """One dict a row, as `write_table` takes them; errors as `read_table`."""
+    return [{str(name): value for name, value in row.items()} for row in read_table(path).to_dict("records")]
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -64,7 +64,7 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
         raise UnreadableVideo(f"{path.name}: the file is empty")
     frames: list[np.ndarray] = []
     try:
-        with av.open(str(path)) as box:
+        with av.open(str(path), metadata_errors="replace") as box:
             if not box.streams.video:
                 raise UnreadableVideo(f"{path.name}: no video stream")
             stream = box.streams.video[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,18 @@ class Workflow:
     def heldout_shards(self) -> list[str]:
         return _numbers(self.config.evaluate.shards)
 
+    def num_gpus(self, dimension: str) -> int:
+        """GPUs that a scoring job of this dimension asks for."""
+        return int(registry.load("videodpo.scorers", dimension).uses_gpu)
+
     @cached_property
     def frozen(self) -> dict[str, str]:
         """Frozen text of every stage and `score/<dimension>`."""
         return {name: frozen_text(self.config, name) for name in stage_names(self.config)}
+
+    def previous_adapter(self, number: str) -> list[str]:
+        """What round `number` samples and trains from: nothing for the first, then the adapter of the round before."""
+        return [f"{self.folder}/round{int(number) - 1}/adapter"] if number != "1" else []
 
 
 def check(config: Config) -> None:
@@ -67,13 +75,15 @@ def check(config: Config) -> None:
             problems.append(str(error).removeprefix("configuration: "))
         except ValueError as error:
             problems.append(f"{key}: {error}")
-    if config.model.family not in registry.names("videodpo.models"):
-        known = ", ".join(registry.names("videodpo.models"))
-        problems.append(f"model.family: {config.model.family!r}; known: {known}")
-    for test in (
+    try:
+        registry.load("videodpo.models", config.model.family)
+    except ValueError as error:
+        problems.append(f"model.family: {error}")
+    tests: tuple[Callable[[], None], ...] = (
         lambda: _check_weights("model.weights", config.model.weights, "model_index.json"),
         lambda: check_source(config.prompts.source, config.prompts),
-    ):
+    )
+    for test in tests:
         try:
             test()
         except ConfigError as error:

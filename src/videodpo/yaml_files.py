@@ -15,16 +15,29 @@ def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str
     """The raw configuration: `path`, then each preset, then each `key.key=value`, merged key by key.
 
     Raises:
-        ConfigError: a file that is missing or no YAML mapping, or a setting without `=`.
+        ConfigError: a file that is missing or no YAML mapping, or as `with_settings`.
     """
     merged: dict[str, Any] = {}
     for file in (path, *presets):
         merged = _merge(merged, _read(file))
+    return with_settings(merged, settings)
+
+
+def with_settings(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """`raw` with each `key.key=value` laid over it; values are YAML.
+
+    Raises:
+        ConfigError: a setting without key or `=`, or whose value is no YAML.
+    """
+    merged = dict(raw)
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {setting!r}: write key.key=value")
-        layer: Any = yaml.safe_load(value)
+        try:
+            layer: Any = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {setting!r}: the value is no YAML; put quotes around text") from None
         for part in reversed(key.split(".")):
             layer = {part: layer}
         merged = _merge(merged, layer)

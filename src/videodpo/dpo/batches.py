@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
 
 from videodpo.dpo.objectives import denoising_errors
 from videodpo.dpo.visits import Visit
-from videodpo.models.base import VideoModel
 from videodpo.tables import read_shards, read_table
+
+if TYPE_CHECKING:
+    from videodpo.models.base import VideoModel
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class PairData:
 
     def batch(self, visits: Sequence[Visit], empty_captions: Sequence[bool] | None = None) -> Batch:
         """Tensors of one run of visits, on the model's device; winner and loser share noise, level and text."""
-        rows = [self.pairs.loc[visit.pair_id] for visit in visits]
+        rows: list[Any] = [self.pairs.loc[visit.pair_id] for visit in visits]
         empty = empty_captions or [False] * len(rows)
         winners = [self._load(row.winner_id) for row in rows]
         losers = [self._load(row.loser_id) for row in rows]

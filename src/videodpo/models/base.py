@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from videodpo.config import Lora, Model, Sampling
 
@@ -27,7 +27,7 @@ class VideoModel(ABC):
     """
 
     version: ClassVar[str]
-    denoiser: torch.nn.Module
+    denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
 
     @abstractmethod
     def __init__(self, settings: Model, device: str) -> None:

@@ -60,13 +60,13 @@ class WanModel(VideoModel):
         import torch
 
         with torch.no_grad():
-            text_1LD, _ = self.pipe.encode_prompt(
+            text_1LD: torch.Tensor = self.pipe.encode_prompt(
                 [prompt],
                 do_classifier_free_guidance=False,
                 max_sequence_length=self.max_text_tokens,
                 device=self.device,
                 dtype=self.dtype,
-            )
+            )[0]
         return text_1LD[0]
 
     def latent_shape(self, sampling: Sampling) -> tuple[int, int, int, int]:
@@ -138,7 +138,7 @@ class WanModel(VideoModel):
         pixels = torch.from_numpy(frames_TYXC).permute(3, 0, 1, 2)[None].to(self.device, torch.float32) / 127.5 - 1
         with torch.no_grad():
             mean, std = self._latent_statistics()
-            latents_1CFHW = (self.pipe.vae.encode(pixels).latent_dist.mode() - mean) / std
+            latents_1CFHW: torch.Tensor = (self.pipe.vae.encode(pixels).latent_dist.mode() - mean) / std
         return latents_1CFHW[0]
 
     def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:

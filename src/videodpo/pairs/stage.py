@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from videodpo.config import Pairs
 from videodpo.frozen import Frozen, PairsSettings
 from videodpo.pairs.filters import rejection_reasons
 from videodpo.pairs.policies import ranks_of
@@ -19,23 +20,44 @@ log = logging.getLogger(__name__)
 def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
     """Pair the videos of every prompt and weigh the pairs.
 
-    Videos of a prompt are ranked by OmniScore; of equal ones the lower sample index ranks higher. A
-    prompt without a pair is a row of `pairs_rejected`.
+    Raises:
+        ValueError: no pair is left; the message counts the reasons.
+    """
+    scores = read_table(round_folder / "omniscore.parquet")
+    pairs, rejected = choose_pairs(scores, frozen.settings.pairs, frozen.seed)
+    for name, rows, schema in (("pairs_rejected", rejected, PAIRS_REJECTED), ("pairs", pairs, PAIRS)):
+        path = round_folder / f"{name}.parquet"
+        write_table(path, rows, schema, stage="pairs", digest=frozen.digest, seed=frozen.seed)
+    log.info("%d pairs of %d videos, %d rejected", len(pairs), len(scores), len(rejected))
+
+
+def choose_pairs(scores: pd.DataFrame, settings: Pairs, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The pairs and the rejected ones, in the order of the prompts; nothing is read or written.
+
+    Videos of a prompt are ranked by OmniScore; of equal ones the lower sample index ranks higher. A prompt
+    without a candidate is a rejected row without videos.
+
+    Args:
+        scores: the omniscore table. settings: policy, filters and re-weighting. seed: of the run.
+
+    Returns:
+        Columns of `tables.PAIRS`, and of `tables.PAIRS_REJECTED`.
 
     Raises:
         ValueError: no pair is left; the message counts the reasons.
     """
-    settings = frozen.settings.pairs
-    scores = read_table(round_folder / "omniscore.parquet")
-    candidates, rejected = _candidates(scores, settings.policy, frozen.seed)
+    candidates, rejected = _candidates(scores, settings.policy, seed)
     reasons = rejection_reasons(candidates, settings.filters)
-    for row, reason in zip(candidates[reasons.notna()].itertuples(), reasons[reasons.notna()], strict=True):
-        rejected.append(_rejection(row.prompt_id, reason, row.winner_video_id, row.loser_video_id))
+    against = candidates[reasons.notna()].to_dict("records")
+    for row, reason in zip(against, reasons[reasons.notna()], strict=True):
+        rejected.append(_rejection(row["prompt_id"], reason, row["winner_video_id"], row["loser_video_id"]))
     kept = candidates[reasons.isna()]
     if kept.empty:
         counts = pd.Series([row["reason"] for row in rejected], dtype=object).value_counts()
         listing = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
         raise ValueError(f"pairs: none left of {len(candidates)} candidates ({listing}); loosen pairs.filters")
+    place = {prompt_id: number for number, prompt_id in enumerate(dict.fromkeys(scores["prompt_id"]))}
+    rejected.sort(key=lambda row: place[row["prompt_id"]])
 
     scored = scores["omniscore"].to_numpy()
     winner, loser = kept["winner_omniscore"].to_numpy(), kept["loser_omniscore"].to_numpy()
@@ -58,10 +80,7 @@ def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
             "label_source": "omniscore",
         }
     )
-    provenance = {"stage": "pairs", "digest": frozen.digest, "seed": frozen.seed}
-    write_table(round_folder / "pairs_rejected.parquet", rejected, PAIRS_REJECTED, **provenance)
-    write_table(round_folder / "pairs.parquet", pairs, PAIRS, **provenance)
-    log.info("%d pairs of %d videos, %d rejected", len(pairs), len(scores), len(rejected))
+    return pairs, pd.DataFrame(rejected, columns=PAIRS_REJECTED.names)
 
 
 def _candidates(scores: pd.DataFrame, policy: str, seed: int) -> tuple[pd.DataFrame, list[dict[str, str | None]]]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from videodpo.config import ConfigError, Prompts
 from videodpo.frozen import Frozen, PromptsSettings
-from videodpo.prompts.clips import clip_rows
 from videodpo.prompts.cleaning import clean, prompt_id, scrub
+from videodpo.prompts.clips import clip_rows
 from videodpo.prompts.duplicates import NearDuplicates, exact_key
 from videodpo.prompts.sources import read_rows, source_name
 from videodpo.seeds import derive_seed

@@ -30,9 +30,11 @@ class Scorer(ABC):
 
     Attributes:
         version: raised whenever the same clip would get another number.
+        uses_gpu: whether a job on a cluster asks for a GPU.
     """
 
     version: ClassVar[str]
+    uses_gpu: ClassVar[bool] = False
 
     class Options(Section):
         """The scorer's block in the configuration."""

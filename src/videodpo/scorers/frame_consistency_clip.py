@@ -21,6 +21,7 @@ _STILL_WEIGHT = 0.02  # of a patch whose pixels never change; 5 of 255 grey leve
 
 class _FrameConsistencyClip(Scorer):
     version = "1"
+    uses_gpu = True
 
     class Options(OpenClipOptions):
         """The model's weights."""

@@ -20,6 +20,7 @@ class OverallConsistencyClip(Scorer):
     """
 
     version = "1"
+    uses_gpu = True
 
     class Options(OpenClipOptions):
         """The model's weights."""

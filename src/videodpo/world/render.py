@@ -60,7 +60,8 @@ def render(scene: Scene, rng: random.Random, *, defect: str | None = None) -> np
     ramp = np.linspace(1.15, 0.75, SIZE).reshape(1, SIZE, 1, 1)
     canvas = np.broadcast_to(ramp * np.array(_RGB[scene.background], float), (NUM_FRAMES, SIZE, SIZE, 3)).copy()
     if other is not None:
-        assert scene.other_shape is not None and scene.other_color is not None
+        assert scene.other_shape is not None
+        assert scene.other_color is not None
         _paint(canvas, scene.other_shape, scene.other_color, other, time_T, jitter)
     _paint(canvas, scene.shape, scene.color, mover, time_T, jitter)
 
@@ -72,7 +73,8 @@ def render(scene: Scene, rng: random.Random, *, defect: str | None = None) -> np
         canvas = _blur(canvas)
         fog = rng.uniform(90, 150)
         canvas = fog + rng.uniform(0.35, 0.55) * (canvas - fog)
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    frames: np.ndarray = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return frames
 
 
 def _layout(scene: Scene, rng: random.Random) -> tuple[_Path, _Path | None]:
@@ -112,17 +114,20 @@ def _paint(canvas: np.ndarray, shape: str, color: str, path: _Path, time_T: np.n
 
 def _signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, r: np.ndarray) -> np.ndarray:
     """Distance to the outline in pixels, negative inside; [T, H, W]."""
+    distance: np.ndarray
     if shape == "circle":
-        return np.hypot(dx, dy) - r
-    if shape == "ring":
-        return np.abs(np.hypot(dx, dy) - r * 0.78) - r * 0.27
-    if shape == "square":
-        return np.maximum(np.abs(dx), np.abs(dy)) - r * 0.88
-    if shape == "cross":
+        distance = np.hypot(dx, dy) - r
+    elif shape == "ring":
+        distance = np.abs(np.hypot(dx, dy) - r * 0.78) - r * 0.27
+    elif shape == "square":
+        distance = np.maximum(np.abs(dx), np.abs(dy)) - r * 0.88
+    elif shape == "cross":
         arm = np.maximum(np.abs(dx) - r, np.abs(dy) - r * 0.34)
-        return np.minimum(arm, np.maximum(np.abs(dx) - r * 0.34, np.abs(dy) - r))
-    assert shape == "triangle", shape
-    return np.maximum(dy - r * 0.75, np.abs(dx) * 0.894 - (dy + r) * 0.447)
+        distance = np.minimum(arm, np.maximum(np.abs(dx) - r * 0.34, np.abs(dy) - r))
+    else:
+        assert shape == "triangle", shape
+        distance = np.maximum(dy - r * 0.75, np.abs(dx) * 0.894 - (dy + r) * 0.447)
+    return distance
 
 
 def _blur(canvas: np.ndarray) -> np.ndarray:

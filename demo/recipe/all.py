@@ -1,0 +1,65 @@
+"""Trains every bundled model from nothing, on two cores, and prints the figures of the model cards.
+
+python -m demo.recipe.all [--figures-only] [--num-clips 256]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+THREADS = "1"  # a process; the two trainings share two cores, and the weights follow from the number of threads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figures-only", action="store_true", help="train nothing, measure the saved weights")
+    parser.add_argument("--num-clips", type=int, default=256, help="clips sampled to measure the text-to-video model")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = THREADS  # before torch is imported, here and in the processes
+    if not arguments.figures_only:
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for training in [pool.submit(_train_generator), pool.submit(_train_scorers)]:
+                training.result()
+    for card, values in figures(arguments.num_clips).items():
+        print(f"demo/{card}/README.md\n\n| figure | value |\n|---|---|")
+        print("".join(f"| {name} | {value:.4g} |\n" for name, value in values.items()))
+
+
+def figures(num_clips: int) -> dict[str, dict[str, float]]:
+    """What every model card reports, measured on the saved weights."""
+    from diffusers import AutoencoderKLWan
+
+    from demo.recipe import clip, judge, text_to_video, vae
+
+    generator = vae.figures(AutoencoderKLWan.from_pretrained(vae.OUT).eval())
+    generator |= text_to_video.figures(num_clips=num_clips)
+    return {"text_to_video": generator, "clip": clip.figures(), "judge": judge.figures()}
+
+
+def _train_generator() -> None:
+    from demo.recipe import text_to_video, vae
+
+    _log_progress()
+    vae.train()
+    vae.polish()
+    text_to_video.train()
+
+
+def _train_scorers() -> None:
+    from demo.recipe import clip, judge
+
+    _log_progress()
+    clip.train()
+    judge.train()
+
+
+def _log_progress() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What several rooms' tests share: a tiny random Wan pipeline, and a small run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LATENT_CHANNELS = 4
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random-initialised Wan pipeline of the real classes, in diffusers' format; clips of 5 x 32 x 32."""
+    import torch
+    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    from demo.recipe import tokenizer as bpe
+
+    torch.manual_seed(0)
+    tokenizer = bpe.build()
+    text_encoder = UMT5EncoderModel(
+        UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    )
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=LATENT_CHANNELS,
+        dim_mult=[1, 2, 2],
+        num_res_blocks=1,
+        attn_scales=[],
+        temperal_downsample=[True, True],
+        latents_mean=[0.1] * LATENT_CHANNELS,
+        latents_std=[0.7] * LATENT_CHANNELS,
+        scale_factor_spatial=4,
+        scale_factor_temporal=4,
+    )
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+    )
+    folder = tmp_path_factory.mktemp("random_model")
+    WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0),
+        transformer=transformer,
+    ).save_pretrained(folder)
+    return folder
+
+
+def small_run(model: Path, results: Path, **changes: Any) -> dict[str, Any]:
+    """A raw configuration of a run that takes seconds; `changes` replace whole sections or keys in them."""
+    raw: dict[str, Any] = {
+        "run": "small",
+        "results": str(results),
+        "seed": 3,
+        "device": "cpu",
+        "prompts": {"source": {"kind": "world"}, "num_train": 6, "num_heldout": 2, "near_duplicate": 1.0},
+        "model": {"family": "wan", "weights": str(model), "dtype": "float32", "max_text_tokens": 32},
+        "generate": {
+            "videos_per_prompt": 3,
+            "shards": 1,
+            "sampling": {"num_frames": 5, "height": 32, "width": 32, "fps": 8.0, "num_steps": 2, "batch_size": 4},
+        },
+        "scores": {"temporal_flickering": {}, "imaging_quality_sharpness": {}},
+        "omniscore": {
+            "pillars": {"quality": 1.0, "semantic": 0.0},
+            "dimensions": {
+                "temporal_flickering": {"pillar": "quality", "min": 0.5, "max": 1.0},
+                "imaging_quality_sharpness": {"pillar": "quality", "min": 0.0, "max": 1.0},
+            },
+        },
+        "reference": {"shards": 1},
+        "schedule": {"num_steps": 3, "pairs_per_step": 4, "micro_batch": 2},
+        "train": {
+            "lora": {"rank": 4},
+            "beta": 100.0,
+            "learning_rate": 1e-3,
+            "checkpoint_steps": 2,
+        },
+        "evaluate": {"bootstrap": 100, "motion_dimension": None},
+    }
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(raw.get(key), dict):
+            raw[key] = raw[key] | value
+        else:
+            raw[key] = value
+    return raw
+
+
+@pytest.fixture
+def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`small_run` with its results in the test's own folder."""
+    return lambda **changes: small_run(random_model, tmp_path / "results", **changes)
+
+
+class Stages:
+    """Runs stages of one configuration in this process, as the command line would."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        from videodpo.config import parse_config
+
+        self.config = parse_config(raw)
+        self.folder = Path(self.config.results) / self.config.run
+        self.round_folder = self.folder / "round1"
+
+    def frozen(self, name: str) -> Any:
+        """A stage's settings, frozen to the run's folder and read back."""
+        from videodpo.frozen import _KINDS, freeze, frozen_text, load_frozen
+
+        stage = name.partition("/")[0]
+        path = self.folder / "config" / f"{name}.json"
+        freeze(frozen_text(self.config, name), path)
+        return load_frozen(path, stage, _KINDS[stage])
+
+    def prompts(self) -> None:
+        from videodpo.prompts.stage import make_prompts
+
+        make_prompts(self.frozen("prompts"))
+
+    def generate(self) -> None:
+        from videodpo.generate import generate_shard
+
+        for shard in range(self.config.generate.shards):
+            generate_shard(self.frozen("generate"), 1, shard, None)
+
+    def score(self) -> None:
+        from videodpo.score import score_shard
+        from videodpo.tables import shard_path
+
+        for dimension in self.config.scores:
+            for shard in range(self.config.generate.shards):
+                videos = shard_path(self.round_folder / "videos", shard)
+                out = shard_path(self.round_folder / "scores" / dimension, shard)
+                score_shard(self.frozen(f"score/{dimension}"), videos, out)
+
+    def pairs(self) -> None:
+        from videodpo.omniscore import aggregate
+        from videodpo.pairs.stage import select_pairs
+
+        aggregate(self.frozen("omniscore"), self.round_folder)
+        select_pairs(self.frozen("pairs"), self.round_folder)
+
+    def reference(self) -> None:
+        from videodpo.reference import reference_shard
+
+        for shard in range(self.config.reference.shards):
+            reference_shard(self.frozen("reference"), self.round_folder, shard)
+
+    def train(self) -> None:
+        from videodpo.train import train
+
+        train(self.frozen("train"), self.round_folder, None)
+
+    def until_pairs(self) -> None:
+        self.prompts()
+        self.generate()
+        self.score()
+        self.pairs()
+
+
+@pytest.fixture(scope="session")
+def stages() -> type[Stages]:
+    """The class, for tests that run stages in this process."""
+    return Stages
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Writes a raw configuration as YAML and names the file."""
+
+    def write(raw: dict[str, Any]) -> Path:
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        return file
+
+    return write

@@ -1,0 +1,86 @@
+"""The DPO loss against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from videodpo.dpo.objectives import diffusion_dpo_loss, diffusion_dpo_loss_from_errors
+
+
+def test_equal_policy_and_reference_give_weight_times_ln_2():
+    errors_w, errors_l = torch.tensor([0.3, 1.7]), torch.tensor([0.9, 0.2])
+    weight = torch.tensor([1.0, 2.5])
+    result = diffusion_dpo_loss_from_errors(errors_w, errors_l, errors_w, errors_l, beta=5000.0, weight=weight)
+    torch.testing.assert_close(result.per_pair, weight * math.log(2), rtol=0, atol=1e-7)
+    assert result.margin.tolist() == [0.0, 0.0]
+
+
+def test_loss_equals_the_hand_computed_number():
+    # delta = (0.4 - 0.6) - (0.5 - 0.45) = -0.25; margin = -(8 / 2) * -0.25 = 1; loss = 3 * ln(1 + e^-1)
+    values = [torch.tensor([value], dtype=torch.float64) for value in (0.4, 0.6, 0.5, 0.45)]
+    result = diffusion_dpo_loss_from_errors(*values, beta=8.0, weight=torch.tensor([3.0], dtype=torch.float64))
+    assert result.loss.item() == pytest.approx(3 * math.log(1 + math.exp(-1)), abs=1e-12)
+    assert result.margin.item() == pytest.approx(1.0, abs=1e-12)
+    assert result.accuracy.item() == 1.0
+
+
+def test_predictions_give_the_loss_of_their_errors():
+    generator = torch.Generator().manual_seed(0)
+    policy, reference, target = (torch.randn(6, 2, 3, 4, 4, generator=generator) for _ in range(3))
+    errors = [(x - target).square().mean(dim=(1, 2, 3, 4)).chunk(2) for x in (policy, reference)]
+    expected = diffusion_dpo_loss_from_errors(*errors[0], *errors[1], beta=10.0)
+    result = diffusion_dpo_loss(policy, reference, target, beta=10.0)
+    torch.testing.assert_close(result.per_pair, expected.per_pair)
+    assert result.per_pair.shape == (3,)
+
+
+def test_one_logit_a_video_whatever_its_dimensions():
+    flat = torch.randn(4, 48)
+    shaped = flat.view(4, 3, 2, 2, 4)
+    target, reference = torch.zeros(4, 48), torch.ones(4, 48)
+    a = diffusion_dpo_loss(flat, reference, target, beta=3.0)
+    b = diffusion_dpo_loss(shaped, reference.view_as(shaped), target.view_as(shaped), beta=3.0)
+    torch.testing.assert_close(a.margin, b.margin)
+
+
+def test_gradient_agrees_with_finite_differences():
+    generator = torch.Generator().manual_seed(1)
+    values = [torch.rand(3, dtype=torch.float64, generator=generator) for _ in range(4)]
+    for value in values[:2]:
+        value.requires_grad_()
+    weight = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda w, losers: (
+            diffusion_dpo_loss_from_errors(w, losers, values[2], values[3], beta=20.0, weight=weight).loss
+        ),
+        (values[0], values[1]),
+    )
+
+
+def test_a_better_winner_and_a_worse_loser_raise_the_margin():
+    half = torch.tensor([0.5])
+    better = diffusion_dpo_loss_from_errors(torch.tensor([0.4]), half, half, half, beta=10.0)
+    worse_loser = diffusion_dpo_loss_from_errors(half, torch.tensor([0.6]), half, half, beta=10.0)
+    assert better.margin.item() > 0
+    assert worse_loser.margin.item() > 0
+
+
+def test_errors_are_taken_in_float32():
+    policy = torch.full((2, 1024), 1.0, dtype=torch.bfloat16)
+    target = torch.full((2, 1024), 0.999, dtype=torch.float32)
+    result = diffusion_dpo_loss(policy, policy * 0, target, beta=1.0)
+    assert result.margin.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4)])
+def test_a_batch_without_partners_is_refused(shape):
+    x = torch.zeros(shape)
+    with pytest.raises(ValueError, match="winners and losers"):
+        diffusion_dpo_loss(x, x, x, beta=1.0)
+
+
+def test_a_weight_of_another_shape_is_refused_instead_of_broadcast():
+    x = torch.zeros(2)
+    with pytest.raises(ValueError, match="weight"):
+        diffusion_dpo_loss_from_errors(x, x, x, x, beta=1.0, weight=torch.ones(2, 1))

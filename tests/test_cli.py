@@ -1,0 +1,171 @@
+"""The command line: light to start, one line for a user's error, and tools on tables and files."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+
+from videodpo import __version__
+from videodpo.cli import main
+from videodpo.tables import PROMPTS, write_table
+from videodpo.video import write_mp4
+from videodpo.world.captions import random_scene
+from videodpo.world.render import FPS, render
+
+STAGES = ("prompts", "generate", "score", "omniscore", "pairs", "reference", "train", "evaluate", "report")
+
+
+@pytest.fixture
+def clips(tmp_path):
+    paths = [tmp_path / "moving.mp4", tmp_path / "flickering.mp4"]
+    for path, defect in zip(paths, (None, "flicker"), strict=True):
+        write_mp4(path, render(random_scene(random.Random(1)), random.Random(1), defect=defect), FPS)
+    return [str(path) for path in paths]
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = [
+        {"prompt_id": f"{k:016x}", "prompt": f"tram {k}", "source": "s", "split": "train", "position": k}
+        for k in range(9)
+    ]
+    write_table(tmp_path / "prompts.parquet", rows, PROMPTS, stage="prompts", digest="abc", seed=4)
+    return tmp_path / "prompts.parquet"
+
+
+def test_help_names_every_stage_and_tool(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert [
+        name for name in (*STAGES, "check", "score-files", "inspect", "what-if", "summary") if name not in said
+    ] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_takes_config_preset_and_set(stage, capsys):
+    with pytest.raises(SystemExit):
+        main([stage, "--help"])
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--config", "--preset", "--set", "--round"))
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"videodpo {__version__}\n"
+
+
+def test_help_needs_nothing_heavy():
+    code = "import sys, videodpo.cli\ntry: videodpo.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'pandas', 'pyarrow', 'numpy', 'av', 'diffusers'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.endswith("\n[]\n")
+
+
+def test_wrong_usage_exits_with_2():
+    with pytest.raises(SystemExit) as left:
+        main(["generate", "--shard", "first"])
+    assert left.value.code == 2
+
+
+# --- inspect
+
+
+def test_inspect_shows_provenance_counts_and_rows(table, capsys):
+    assert main(["inspect", str(table), "--rows", "2"]) == 0
+    said = capsys.readouterr().out
+    assert f"{table}: 9 rows, 5 columns" in said
+    assert "config_digest: abc" in said
+    assert "seed: 4" in said
+    assert "tram 1" in said
+    assert "tram 2" not in said
+
+
+def test_inspect_summarises_every_column(table, capsys):
+    main(["inspect", str(table)])
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert lines["position"][1:] == ["int64", "0", "9", "0", "4.0", "8"]
+    assert lines["prompt"][2:] == ["0", "9"]
+
+
+def test_inspect_refuses_what_is_no_table_in_one_line(tmp_path, capsys):
+    (tmp_path / "x.parquet").write_text("no table")
+    assert main(["inspect", str(tmp_path / "x.parquet")]) == 1
+    assert capsys.readouterr().err.startswith(f"videodpo inspect: {tmp_path / 'x.parquet'}: not a readable table")
+
+
+def test_inspect_refuses_a_folder(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "name one table in it" in capsys.readouterr().err
+
+
+# --- score-files
+
+
+def test_score_files_gives_one_json_object_a_line(clips, capsys):
+    assert main(["score-files", *clips, "--dimension", "temporal_flickering", "--json"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["file"] for answer in answers] == clips
+    assert {answer["dimension"] for answer in answers} == {"temporal_flickering"}
+    assert answers[0]["value"] > answers[1]["value"]
+    assert set(answers[0]) == {"file", "dimension", "value"}
+
+
+def test_score_files_goes_on_after_a_bad_clip_and_fails_in_the_end(clips, tmp_path, capsys):
+    (tmp_path / "cut.mp4").write_bytes(b"cut")
+    files = [str(tmp_path / "cut.mp4"), clips[0]]
+    assert main(["score-files", *files, "--dimension", "temporal_flickering", "--json"]) == 1
+    said = capsys.readouterr()
+    bad, good = (json.loads(line) for line in said.out.splitlines())
+    assert bad["value"] is None
+    assert "cut.mp4" in bad["error"]
+    assert good["value"] is not None
+    assert "1 of 2 files could not be scored" in said.err
+
+
+def test_score_files_refuses_an_unknown_dimension(clips, capsys):
+    assert main(["score-files", *clips, "--dimension", "flickering"]) == 1
+    assert "did you mean 'temporal_flickering'?" in capsys.readouterr().err
+
+
+def test_score_files_refuses_a_scorer_without_its_weights(clips, capsys):
+    assert main(["score-files", *clips, "--dimension", "overall_consistency_clip"]) == 1
+    assert "--weights: overall_consistency_clip takes exactly one" in capsys.readouterr().err
+
+
+# --- a user's error
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "score"])
+def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
+    assert main([stage, "--config", str(tmp_path / "none.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"videodpo {stage}: {tmp_path / 'none.yaml'}: not readable as YAML")
+    assert said.count("\n") == 1
+
+
+def test_a_stage_refuses_the_frozen_settings_of_another(tmp_path, capsys):
+    (tmp_path / "pairs.json").write_text('{"stage": "omniscore"}')
+    assert main(["pairs", "--config", str(tmp_path / "pairs.json")]) == 1
+    assert "frozen for stage 'omniscore', 'pairs' is needed" in capsys.readouterr().err
+
+
+def test_score_asks_for_a_dimension(capsys):
+    assert main(["score"]) == 1
+    assert "--dimension: name one" in capsys.readouterr().err
+
+
+def test_summary_of_a_folder_without_results_says_so(tmp_path, capsys):
+    assert main(["summary", str(tmp_path)]) == 1
+    assert "has the run ended?" in capsys.readouterr().err
+
+
+def test_traceback_is_shown_when_asked_for(tmp_path):
+    with pytest.raises(ValueError, match="not readable"):
+        main(["check", "--traceback", "--config", str(tmp_path / "none.yaml")])

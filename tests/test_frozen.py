@@ -1,0 +1,28 @@
+"""Which files stand behind a weights path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videodpo.frozen import weight_files
+
+
+def _model_folder(folder: Path) -> Path:
+    (folder / "vae").mkdir()
+    for name in ("model_index.json", "vae/weights.safetensors", "README.md", ".cache"):
+        (folder / name).write_text(name, encoding="utf-8")
+    return folder
+
+
+def test_every_file_of_a_model_folder_counts_in_a_fixed_order(tmp_path: Path) -> None:
+    folder = _model_folder(tmp_path)
+    assert weight_files(str(folder)) == [folder / "model_index.json", folder / "vae" / "weights.safetensors"]
+
+
+def test_edited_model_card_is_no_new_model(tmp_path: Path) -> None:
+    assert not [file for file in weight_files(str(_model_folder(tmp_path))) if file.suffix == ".md"]
+
+
+def test_file_stands_for_itself_and_a_hub_name_for_no_file(tmp_path: Path) -> None:
+    assert weight_files(str(tmp_path / "judge.safetensors")) == [tmp_path / "judge.safetensors"]
+    assert weight_files("hub:an-organisation/a-model") == []

@@ -1,0 +1,149 @@
+"""Sampling shards: what a video depends on, what is stored, and how a killed job goes on."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from videodpo.files import sha256_of
+from videodpo.shards import refuse_too_many_failures
+from videodpo.tables import read_shards, read_table, shard_path
+from videodpo.video import read_mp4
+
+
+def made(stages, small_config, **changes):
+    run = stages(small_config(**changes))
+    run.prompts()
+    run.generate()
+    return run
+
+
+def digests(run):
+    table = read_shards(run.round_folder / "videos")
+    return dict(zip(table["video_id"], table["sha256"], strict=True))
+
+
+@pytest.fixture
+def one(stages, small_config):
+    return made(stages, small_config)
+
+
+def test_every_train_prompt_has_its_videos_and_no_heldout_one_has(one):
+    videos = read_shards(one.round_folder / "videos")
+    prompts = read_table(one.folder / "prompts.parquet")
+    train = set(prompts.loc[prompts["split"] == "train", "prompt_id"])
+    assert set(videos["prompt_id"]) == train
+    assert all(list(samples) == [0, 1, 2] for _, samples in videos.groupby("prompt_id")["sample"])
+
+
+def test_clips_are_what_the_table_says(one):
+    for row in read_shards(one.round_folder / "videos").itertuples():
+        frames, fps = read_mp4(one.folder / row.path)
+        assert frames.shape == (row.num_frames, row.height, row.width, 3) == (5, 32, 32, 3)
+        assert fps == row.fps == 8.0
+        assert sha256_of(one.folder / row.path) == row.sha256
+
+
+def test_stored_latents_decode_to_the_stored_clip(one):
+    from videodpo.models.wan import WanModel
+
+    model = WanModel(one.config.model, "cpu")
+    row = read_shards(one.round_folder / "videos").iloc[0]
+    name, _, key = row["latents"].partition("#")
+    with safe_open(one.folder / name, framework="pt") as file:
+        frames = model.decode(file.get_tensor(key)[None])[0]
+    clip, _ = read_mp4(one.folder / row["path"])
+    assert np.abs(frames.astype(int) - clip.astype(int)).mean() < 25  # what H.264 and 4:2:0 leave of a random picture
+
+
+@pytest.mark.parametrize("shards", [2, 5])
+def test_a_video_is_the_same_whatever_the_shard_count(one, stages, small_config, shards, tmp_path):
+    base = small_config()["generate"]
+    other = made(stages, small_config, results=str(tmp_path / "other"), generate=base | {"shards": shards})
+    assert digests(other) == digests(one)
+
+
+def test_a_killed_shard_goes_on_after_its_last_whole_batch(one, monkeypatch):
+    """Parts of two batches stay from a job that died; only the rest is sampled again."""
+    expected = shard_path(one.round_folder / "videos", 0).read_bytes()
+    run_again_from_parts(one, monkeypatch, keep=2, resampled=3)
+    assert shard_path(one.round_folder / "videos", 0).read_bytes() == expected
+
+
+def test_a_clip_changed_behind_our_back_is_made_again(one, monkeypatch):
+    expected = digests(one)
+    victim = one.folder / read_shards(one.round_folder / "videos")["path"].iloc[1]
+
+    def spoil():
+        victim.write_bytes(b"something else")
+
+    run_again_from_parts(one, monkeypatch, keep=5, resampled=1, before=spoil)
+    assert digests(one) == expected
+    assert sha256_of(victim) == expected[victim.stem]
+
+
+def run_again_from_parts(run, monkeypatch, *, keep, resampled, before=lambda: None):
+    """Interrupt a fresh job after `keep` batches, then count the batches that its successor samples."""
+    from videodpo.models.wan import WanModel
+
+    shutil.rmtree(run.round_folder / "videos")
+    calls = []
+    sample = WanModel.sample
+
+    def counted(self, *args):
+        calls.append(1)
+        if len(calls) > keep:
+            raise KeyboardInterrupt
+        return sample(self, *args)
+
+    monkeypatch.setattr(WanModel, "sample", counted)
+    if keep < 5:
+        with pytest.raises(KeyboardInterrupt):
+            run.generate()
+    else:  # everything but the last act: the merge into one table
+        monkeypatch.setattr("videodpo.shards._finish", lambda *_: None)
+        run.generate()
+        monkeypatch.undo()
+    before()
+    again = []
+    monkeypatch.setattr(WanModel, "sample", lambda self, *args: again.append(1) or sample(self, *args))
+    run.generate()
+    assert len(again) == resampled
+
+
+def test_a_model_that_gives_nan_makes_failed_rows_and_stops_above_the_limit(stages, small_config, monkeypatch):
+    from videodpo.models.wan import WanModel
+
+    sample = WanModel.sample
+
+    def poisoned(self, *args):
+        latents = sample(self, *args)
+        latents[0, 0, 0, 0, 0] = torch.nan
+        return latents
+
+    monkeypatch.setattr(WanModel, "sample", poisoned)
+    with pytest.raises(RuntimeError, match=r"max_failed_fraction is 0\.02"):
+        made(stages, small_config)
+    run = made(stages, small_config, max_failed_fraction=0.5)
+    videos = read_shards(run.round_folder / "videos")
+    failed = videos[videos["status"] == "failed"]
+    assert len(failed) == 5
+    assert failed["error"].str.contains("NaN").all()
+    assert failed[["path", "sha256", "latents"]].isna().all().all()
+
+
+def test_a_changed_setting_makes_new_videos_in_the_same_folder(one, stages, small_config):
+    base = small_config()["generate"]
+    changed = base | {"sampling": base["sampling"] | {"num_steps": 3}}
+    other = made(stages, small_config, generate=changed)
+    assert other.folder == one.folder
+    assert len(list((other.round_folder / "videos" / "clips").rglob("*.mp4"))) == 18
+
+
+def test_the_failure_list_names_clips_and_reasons():
+    rows = [{"video_id": "a-0", "status": "failed", "error": "broken"}, {"video_id": "a-1", "status": "ok"}]
+    with pytest.raises(RuntimeError, match="a-0: broken"):
+        refuse_too_many_failures(rows, 0.4)
+    refuse_too_many_failures(rows, 0.5)

@@ -1,0 +1,64 @@
+"""Clips of the user's own instead of sampled ones."""
+
+import random
+
+import pytest
+
+from videodpo.intake import intake_shard
+from videodpo.tables import read_shards
+from videodpo.video import write_mp4
+from videodpo.world.captions import random_scene
+from videodpo.world.render import render
+
+
+@pytest.fixture
+def own_clips(tmp_path):
+    """A folder with a list of clips: 4 prompts, 2 clips each, one file that is no video."""
+    rng = random.Random(0)
+    lines = ["path,prompt"]
+    (tmp_path / "mine").mkdir()
+    for number in range(4):
+        scene = random_scene(rng)
+        for take in range(2):
+            write_mp4(tmp_path / "mine" / f"{number}_{take}.mp4", render(scene, rng)[:5], 8.0)
+            lines.append(f'{number}_{take}.mp4,"{scene.caption}"')
+    (tmp_path / "mine" / "list.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "mine"
+
+
+def taken_in(stages, small_config, folder, **changes):
+    source = {"kind": "clips", "path": str(folder / "list.csv")}
+    prompts = {"source": source, "num_train": None, "num_heldout": 1, "near_duplicate": 1.0}
+    run = stages(small_config(prompts=prompts, **changes))
+    run.prompts()
+    for shard in range(run.config.generate.shards):
+        intake_shard(run.frozen("generate"), 1, shard)
+    return run
+
+
+def test_own_clips_become_videos_with_latents_and_then_pairs(stages, small_config, own_clips):
+    run = taken_in(stages, small_config, own_clips)
+    videos = read_shards(run.round_folder / "videos")
+    assert len(videos) == 6
+    assert (videos["status"] == "ok").all()
+    assert videos["latents"].notna().all()
+    run.score()
+    run.pairs()
+    assert (run.round_folder / "pairs.parquet").exists()
+
+
+def test_a_clip_of_another_length_is_a_failed_row(stages, small_config, own_clips):
+    rng = random.Random(1)
+    for clip in own_clips.glob("*_1.mp4"):
+        write_mp4(clip, render(random_scene(rng), rng), 8.0)  # 9 frames
+    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
+    failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
+    assert len(failed) == 3
+    assert failed["error"].str.contains(r"9 frames of 32 x 32, generate\.sampling").all()
+
+
+def test_a_file_that_is_no_video_is_a_failed_row(stages, small_config, own_clips):
+    for clip in own_clips.glob("*_0.mp4"):
+        clip.write_text("not a video")
+    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
+    assert len(read_shards(run.round_folder / "videos").query("status == 'failed'")) == 3

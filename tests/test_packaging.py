@@ -1,0 +1,152 @@
+"""What stands in several files of the repository says the same in all of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from videodpo import registry, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_LINES = 400
+PYTHON = "3.11"
+APACHE_2 = "Apache License\n                           Version 2.0, January 2004"
+
+
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
+
+
+def _locked() -> dict[str, tuple[Version, str]]:
+    """Name: version and the lock's lines about it, for the packages that a Linux machine gets."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    found = {}
+    for block in re.split(r"\n(?=[A-Za-z0-9])", text):
+        match = re.match(r"([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; (.*?))? \\", block)
+        if match and (not match[3] or Marker(match[3]).evaluate({"sys_platform": "linux", "python_version": PYTHON})):
+            found[_canonical(match[1])] = (Version(match[2]), block)
+    return found
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _requirements() -> list[Requirement]:
+    project = _project()
+    names = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return [Requirement(name) for name in names]
+
+
+@pytest.mark.parametrize("requirement", _requirements(), ids=lambda requirement: requirement.name)
+def test_lock_has_every_dependency_within_its_bound(requirement: Requirement) -> None:
+    version, _ = _locked()[_canonical(requirement.name)]
+    assert requirement.specifier.contains(version), f"{requirement} but {version} is locked: run make lock"
+
+
+def test_lock_has_a_hash_for_every_package() -> None:
+    locked = _locked()
+    assert len(locked) > 100
+    assert [name for name, (_, block) in locked.items() if "--hash=sha256:" not in block] == []
+
+
+def test_lock_names_no_index_and_no_address() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|--index-url|--extra-index-url|--find-links|--trusted-host| @ ", text)
+
+
+def test_lock_leaves_out_what_the_overrides_leave_out() -> None:
+    lines = (ROOT / "overrides.txt").read_text(encoding="utf-8").splitlines()
+    left_out = [Requirement(line).name for line in lines if line and not line.startswith("#")]
+    assert left_out
+    assert not set(left_out) & set(_locked())
+
+
+def test_python_version_is_the_same_everywhere() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    conda = yaml.safe_load((ROOT / "envs" / "videodpo.yaml").read_text(encoding="utf-8"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert settings["project"]["requires-python"] == f">={PYTHON}"
+    assert settings["tool"]["mypy"]["python_version"] == PYTHON
+    assert settings["tool"]["ruff"]["target-version"] == f"py{PYTHON.replace('.', '')}"
+    assert f"python={PYTHON}" in conda["dependencies"]
+    assert set(re.findall(r"--python(?:-version)? (\S+)", makefile)) == {PYTHON}
+
+
+def test_conda_environment_takes_its_packages_from_the_lock_alone() -> None:
+    conda = yaml.safe_load((ROOT / "envs" / "videodpo.yaml").read_text(encoding="utf-8"))
+    assert conda["dependencies"] == [f"python={PYTHON}", "pip"]
+    script = (ROOT / "envs" / "videodpo.post-deploy.sh").read_text(encoding="utf-8")
+    installs = [line for line in script.splitlines() if "pip install" in line]
+    assert installs == [
+        "python -m pip install --no-deps --require-hashes -r requirements.lock",
+        "python -m pip install --no-deps --editable .",
+    ]
+
+
+def test_every_rule_names_the_conda_environment() -> None:
+    for rules in sorted((ROOT / "rules").glob("*.smk")):
+        text = rules.read_text(encoding="utf-8")
+        assert text.count("\nrule ") + text.startswith("rule ") == text.count('"../envs/videodpo.yaml"'), rules.name
+
+
+def test_licence_is_the_one_that_the_project_names() -> None:
+    project = _project()
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    assert APACHE_2 in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_slurm_profile_is_found_from_a_fresh_clone() -> None:
+    link = ROOT / "slurm"
+    assert link.is_symlink()
+    assert link.readlink() == Path("profiles/slurm")
+    assert (link / "config.yaml").is_file()
+
+
+def test_no_profile_loads_by_itself() -> None:
+    assert not (ROOT / "profiles" / "default").exists()
+
+
+def test_no_source_file_is_too_long() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "demo").rglob("*.py")]
+    }
+    assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_readme_names_every_module() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "videodpo"
+    several = {"scorers", "models"}  # one line for the room: their files are in the registry, and below docs/
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).parts
+        if not path.name.startswith("__") and parts[0] not in several and parts[0] != "world":
+            assert f" {path.name}" in readme, f"{path.relative_to(ROOT)} is not in the README's tree"
+
+
+def test_scorers_page_has_a_line_for_every_scorer() -> None:
+    page = (ROOT / "docs" / "scorers.md").read_text(encoding="utf-8")
+    assert [name for name in registry.SCORERS if f"| {name} |" not in page] == []
+
+
+def test_tables_page_has_every_column() -> None:
+    page = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    listed = {
+        name.strip() for row in re.findall(r"^\| ([^|]*) \|", page, flags=re.MULTILINE) for name in row.split(",")
+    }
+    drift = {f"{side}_drift_{bucket}" for side in ("winner", "loser") for bucket in range(tables.DRIFT_BUCKETS)}
+    assert {"winner_drift_0..3", "loser_drift_0..3"} <= listed
+    schemas = [value for value in vars(tables).values() if isinstance(value, pa.Schema)]
+    assert len(schemas) >= 10
+    assert {name for schema in schemas for name in schema.names} - drift - listed == set()

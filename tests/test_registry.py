@@ -1,0 +1,88 @@
+"""Names to classes, plug-ins of other packages included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from videodpo import registry
+from videodpo.scorers.base import Clip, Scorer
+
+PLUGIN = '''
+from videodpo.scorers.base import Scorer
+
+
+class Brightness(Scorer):
+    """Mean of all pixels, 0..1."""
+
+    version = "7"
+
+    def __init__(self, options, device):
+        pass
+
+    def score(self, clip):
+        return float(clip.frames_THWC.mean() / 255)
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A package of another author, installed: its module and its dist-info lie on the path."""
+    (tmp_path / "brightness_plugin.py").write_text(PLUGIN)
+    info = tmp_path / "brightness_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[videodpo.scorers]\nbrightness = brightness_plugin:Brightness\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", registry.SCORERS)
+def test_every_scorer_in_the_list_is_a_scorer_with_a_version(name):
+    scorer = registry.load("videodpo.scorers", name)
+    assert issubclass(scorer, Scorer)
+    assert scorer.version
+
+
+def test_every_model_family_in_the_list_is_there():
+    assert all(registry.load("videodpo.models", name).version for name in registry.MODELS)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_and_the_known():
+    with pytest.raises(
+        ValueError, match=r"unknown scorer 'dynamic_degree'; did you mean 'dynamic_degree_dis'\?"
+    ) as caught:
+        registry.load("videodpo.scorers", "dynamic_degree")
+    assert "temporal_flickering" in str(caught.value)
+
+
+def test_a_plugin_is_among_the_names(plugin):
+    assert "brightness" in registry.names("videodpo.scorers")
+    assert "brightness" not in registry.names("videodpo.models")
+
+
+def test_a_plugin_is_loaded_and_scores(plugin):
+    import numpy as np
+
+    kind = registry.load("videodpo.scorers", "brightness")
+    clip = Clip(np.full((2, 4, 4, 3), 51, dtype=np.uint8), 8.0, "")
+    assert kind(kind.Options(), "cpu").score(clip) == pytest.approx(0.2)
+
+
+def test_a_plugin_is_configured_like_any_scorer(plugin, tmp_path):
+    from tests.conftest import small_run
+    from videodpo.workflow import Workflow
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text("{}")
+    raw = small_run(tmp_path / "model", tmp_path / "results")
+    raw["scores"]["brightness"] = {}
+    assert '"code_version": "7"' in Workflow(raw).frozen["score/brightness"]
+
+
+def test_looking_for_a_name_loads_no_other_scorer():
+    code = "import sys; from videodpo import registry; registry.load('videodpo.scorers', 'temporal_flickering')"
+    code += "; print([m for m in sys.modules if m.startswith('videodpo.scorers.')])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "caption_accuracy" not in answer.stdout

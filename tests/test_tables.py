@@ -1,0 +1,200 @@
+"""Tables: the schema is held, the provenance is there, the same rows give the same bytes, damage is named."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from videodpo import __version__, tables
+from videodpo.tables import (
+    PROMPTS,
+    REFERENCE,
+    SCORES,
+    commit,
+    omniscore_schema,
+    read_metadata,
+    read_rows,
+    read_shards,
+    read_table,
+    shard_path,
+    write_table,
+)
+
+ROW = {"prompt_id": "0" * 16, "prompt": "a tram", "source": "text:p.txt", "split": "train", "position": 0}
+SCORE = {"video_id": "p-0", "prompt_id": "p", "dimension": "d", "value": 0.5, "status": "ok", "scorer": "d v1"}
+ERRORS = {"pair_id": 0, "visit": 0, "timestep": 10.0, "noise_seed": 1, "ref_error_winner": 0.1, "ref_error_loser": 0.2}
+
+
+def save(path, rows, schema=PROMPTS, **extra):
+    write_table(path, rows, schema, stage="prompts", digest="d" * 64, seed=3, extra=extra)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "table.parquet"
+
+
+@pytest.mark.parametrize("kind", ["dicts", "frame"])
+def test_rows_come_back_as_they_were_written(path, kind):
+    rows = [ROW, ROW | {"prompt": "ein Straßenbahnzug 🚋", "position": 1}]
+    save(path, rows if kind == "dicts" else pd.DataFrame(rows))
+    assert read_rows(path) == rows
+
+
+def test_column_types_are_the_schemas(path):
+    save(path, [ERRORS], REFERENCE)
+    assert pq.read_schema(path).remove_metadata().equals(REFERENCE)
+
+
+def test_frame_columns_are_put_in_the_schemas_order(path):
+    save(path, pd.DataFrame([ROW])[["position", "split", "prompt", "source", "prompt_id"]])
+    assert pq.read_schema(path).names == PROMPTS.names
+
+
+def test_a_null_stays_a_null(path):
+    save(path, [SCORE | {"value": None, "status": "failed", "error": "cut"}], SCORES)
+    assert pq.read_table(path)["value"].to_pylist() == [None]
+
+
+def test_a_table_of_no_rows_keeps_its_columns(path):
+    save(path, [])
+    assert list(read_table(path).columns) == PROMPTS.names
+
+
+def test_metadata_says_where_the_table_is_from(path):
+    save(path, [ROW], shard="1")
+    assert read_metadata(path) == {
+        "schema_version": "1",
+        "stage": "prompts",
+        "package_version": __version__,
+        "commit": commit(),
+        "config_digest": "d" * 64,
+        "seed": "3",
+        "shard": "1",
+    }
+
+
+def test_commit_is_the_checkouts():
+    answer = subprocess.run(["git", "-C", tables.__file__.rpartition("/")[0], "rev-parse", "HEAD"], capture_output=True)
+    assert commit() == (answer.stdout.decode().strip() or "unknown")
+
+
+@pytest.mark.parametrize("kind", ["dicts", "frame"])
+def test_the_same_rows_give_the_same_bytes(path, kind):
+    rows = [ROW | {"position": number} for number in range(1000)]
+    written = []
+    for _ in range(2):
+        save(path, rows if kind == "dicts" else pd.DataFrame(rows))
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+
+
+def test_compressed_by_zstd_in_row_groups_of_64k(path):
+    save(path, pd.DataFrame({name: [value] * 70_000 for name, value in ROW.items()}))
+    file = pq.ParquetFile(path).metadata
+    assert [file.row_group(k).num_rows for k in range(file.num_row_groups)] == [65536, 70_000 - 65536]
+    assert file.row_group(0).column(0).compression == "ZSTD"
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+@pytest.mark.parametrize("kind", ["dicts", "frame"])
+def test_a_required_number_that_is_missing_is_refused(path, kind, value):
+    rows = [ERRORS | {"ref_error_winner": value}]
+    with pytest.raises(ValueError, match="ref_error_winner"):
+        save(path, rows if kind == "dicts" else pd.DataFrame(rows), REFERENCE)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["dicts", "frame"])
+def test_a_column_that_the_schema_lacks_is_refused(path, kind):
+    rows = [ROW | {"colour": "red"}]
+    with pytest.raises(ValueError, match="colour"):
+        save(path, rows if kind == "dicts" else pd.DataFrame(rows))
+
+
+def test_a_value_of_another_type_is_refused(path):
+    with pytest.raises(ValueError, match="int64"):
+        save(path, [ROW | {"position": "first"}])
+
+
+def test_a_refused_table_leaves_the_old_one_alone(path):
+    save(path, [ROW])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="prompt"):
+        save(path, [ROW | {"prompt": None}])
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_only_asked_columns_are_read(path):
+    save(path, [ROW])
+    assert list(read_table(path, ["prompt"]).columns) == ["prompt"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "folder"])
+def test_an_unreadable_table_is_named(path, damage):
+    save(path, [ROW])
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"prompt\na tram\n"}[damage])
+    with pytest.raises(ValueError, match=str(path)):
+        read_table(path)
+
+
+def test_omniscore_columns_follow_the_dimensions():
+    names = omniscore_schema(["b", "a"]).names
+    assert names[3:] == ["raw_b", "raw_a", "norm_b", "norm_a", "quality", "semantic", "omniscore"]
+
+
+# --- shards
+
+
+def _shards(folder, count, declared):
+    for shard in range(count):
+        save(shard_path(folder, shard), [ROW | {"position": shard}], num_shards=str(declared))
+
+
+def test_shards_come_in_order(tmp_path):
+    _shards(tmp_path, 12, 12)
+    assert read_shards(tmp_path).position.tolist() == list(range(12))
+
+
+def test_leftovers_of_a_larger_shard_count_are_passed_over(tmp_path):
+    _shards(tmp_path, 5, 5)
+    _shards(tmp_path, 2, 2)
+    assert len(read_shards(tmp_path)) == 2
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    _shards(tmp_path, 3, 3)
+    shard_path(tmp_path, 1).unlink()
+    with pytest.raises(ValueError, match=r"shard-00001\.parquet"):
+        read_shards(tmp_path)
+
+
+def test_no_shards_at_all_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="run the stage that makes it first"):
+        read_shards(tmp_path / "scores")
+
+
+def test_tables_hold_the_published_columns():
+    published = {
+        "PROMPTS": "prompt_id prompt source split position",
+        "VIDEOS": "video_id prompt_id sample seed status error path sha256 num_frames height width fps latents model "
+        "adapter",
+        "SCORES": "video_id prompt_id dimension value status error scorer",
+        "PAIRS": "pair_id prompt_id winner_id loser_id score_winner score_loser gap probability weight policy "
+        "label_source",
+        "REFERENCE": "pair_id visit timestep noise_seed ref_error_winner ref_error_loser",
+        "EVALUATION": "prompt_id sample dimension base aligned delta",
+    }
+    there: dict[str, pa.Schema] = vars(tables)
+    assert {name: " ".join(there[name].names) for name in published} == published

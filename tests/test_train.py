@@ -1,0 +1,170 @@
+"""The fine-tune: where it starts, that both references agree, and that a killed run ends where it would have."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from videodpo.tables import read_shards, read_table
+
+
+@pytest.fixture(scope="module")
+def paired(random_model, tmp_path_factory, stages):
+    """A run with pairs and reference errors for 50 steps, and a function that trains variants of it."""
+    from tests.conftest import small_run
+
+    results = tmp_path_factory.mktemp("train")
+
+    def variant(name="table", **train):
+        base = small_run(random_model, results)
+        schedule = {"num_steps": 50, "pairs_per_step": 4, "micro_batch": 2}
+        return stages(small_run(random_model, results, schedule=schedule, train=base["train"] | train))
+
+    run = variant()
+    run.until_pairs()
+    run.reference()
+    return variant
+
+
+def trained(run):
+    """Train afresh; the log and the adapter's tensors."""
+    import shutil
+
+    shutil.rmtree(run.round_folder / "state", ignore_errors=True)
+    run.train()
+    return read_table(run.round_folder / "train_log.parquet"), adapter_of(run)
+
+
+def adapter_of(run):
+    return load_file(run.round_folder / "adapter" / "pytorch_lora_weights.safetensors")
+
+
+@pytest.mark.parametrize("reference", ["table", "live"])
+def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(paired, reference, monkeypatch):
+    """All pairs, in the micro-batches of the plan, before any optimiser step."""
+    import videodpo.train as module
+
+    run = paired(reference=reference)
+    seen = {}
+    accumulate = module._Training._accumulate
+
+    def record(self, step, first, per_micro, world):
+        statistics = accumulate(self, step, first, per_micro, world)
+        for visit, row in zip(self.visits[first : first + per_micro], statistics.tolist(), strict=True):
+            seen[visit.pair_id] = (row[0], row[-1])
+        return statistics
+
+    monkeypatch.setattr(module._Training, "_accumulate", record)
+    training = module._Training(run.frozen("train"), run.round_folder, run.round_folder / "state", None)
+    num_pairs = len(training.data.pairs)
+    for first in range(0, -(-num_pairs // 2) * 2, 2):
+        training._accumulate(0, first, 2, 1)
+    assert len(seen) == num_pairs
+    for loss, weight in seen.values():
+        assert loss == pytest.approx(weight * math.log(2), abs=1e-5)
+
+
+def test_table_and_live_references_give_the_same_trajectory_over_50_steps(paired):
+    table, adapter_table = trained(paired(reference="table"))
+    live, adapter_live = trained(paired(reference="live"))
+    assert len(table) == 50
+    np.testing.assert_allclose(table["loss"], live["loss"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(table["margin"], live["margin"], rtol=0, atol=1e-4)
+    for name, value in adapter_table.items():
+        torch.testing.assert_close(value, adapter_live[name], rtol=0, atol=1e-4)
+
+
+def test_training_widens_the_margin(paired):
+    log, _ = trained(paired(learning_rate=3e-3))
+    assert log["margin"].tail(10).mean() > log["margin"].head(5).mean() + 0.05
+    assert log["accuracy"].between(0, 1).all()
+
+
+def test_a_killed_training_ends_with_the_same_bits(paired, monkeypatch):
+    import videodpo.train as module
+
+    expected_log, expected = trained(paired(reference="table", checkpoint_steps=7))
+    run = paired(reference="table", checkpoint_steps=7)
+    import shutil
+
+    shutil.rmtree(run.round_folder / "state")
+    step = module._Training._step
+
+    def dies_at(limit):
+        def patched(self, number):
+            if number == limit:
+                raise KeyboardInterrupt
+            return step(self, number)
+
+        return patched
+
+    for limit in (10, 15, 36):
+        monkeypatch.setattr(module._Training, "_step", dies_at(limit))
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+    monkeypatch.setattr(module._Training, "_step", step)
+    run.train()
+    for name, value in adapter_of(run).items():
+        assert torch.equal(value, expected[name]), name
+    log = read_table(run.round_folder / "train_log.parquet")
+    assert log["step"].tolist() == list(range(50))
+    np.testing.assert_array_equal(log["loss"], expected_log["loss"])
+
+
+def test_accumulation_of_micro_batches_equals_one_batch(paired):
+    """Both with a live reference: 4 x 1, and 1 x 4."""
+    logs = []
+    for micro_batch in (1, 4):
+        run = paired(reference="live")
+        schedule = run.config.schedule.model_copy(update={"micro_batch": micro_batch, "num_steps": 5})
+        run.config = run.config.model_copy(update={"schedule": schedule})
+        logs.append(trained(run)[0])
+    np.testing.assert_allclose(logs[0]["loss"], logs[1]["loss"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logs[0]["grad_norm"], logs[1]["grad_norm"], rtol=1e-3)
+
+
+def test_the_reference_table_does_not_depend_on_its_shard_count(paired):
+    run = paired()
+    columns = ["pair_id", "visit", "noise_seed", "ref_error_winner", "ref_error_loser"]
+    one = read_shards(run.round_folder / "reference")[columns]
+    run.config = run.config.model_copy(update={"reference": run.config.reference.model_copy(update={"shards": 3})})
+    run.reference()
+    assert read_shards(run.round_folder / "reference")[columns].equals(one)
+    paired().reference()
+
+
+def test_a_table_of_another_schedule_is_refused(paired):
+    run = paired()
+    schedule = run.config.schedule.model_copy(update={"num_steps": 60})
+    run.config = run.config.model_copy(update={"schedule": schedule})
+    with pytest.raises(ValueError, match="run the stage again"):
+        run.train()
+
+
+def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(paired):
+    run = paired(method="full", learning_rate=1e-5)
+    log = trained_full(run)
+    assert log["loss"][0] == pytest.approx(log["weight_mean"][0] * math.log(2), abs=1e-5)
+    assert (run.round_folder / "adapter" / "transformer" / "config.json").is_file()
+
+
+def trained_full(run):
+    import shutil
+
+    shutil.rmtree(run.round_folder / "state", ignore_errors=True)
+    run.train()
+    return read_table(run.round_folder / "train_log.parquet")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_pairs_named(paired, monkeypatch):
+    import videodpo.dpo.batches as batches
+
+    run = paired(reference="live", beta=123.0)
+    errors = batches.model_errors
+    monkeypatch.setattr(
+        batches, "model_errors", lambda model, batch: tuple(e * torch.nan for e in errors(model, batch))
+    )
+    with pytest.raises(RuntimeError, match=r"step 0: .* pair \d+ at noise level"):
+        run.train()

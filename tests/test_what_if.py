@@ -1,0 +1,212 @@
+"""What changed settings would do to a round's pairs, in figures worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import small_run
+from videodpo.cli import main
+from videodpo.config import ConfigError, parse_config
+from videodpo.frozen import Frozen, OmniScoreSettings, PairsSettings, freeze, frozen_text, load_frozen
+from videodpo.omniscore import aggregate
+from videodpo.pairs.stage import select_pairs
+from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_table, shard_path, write_table
+from videodpo.what_if import format_comparison, what_if
+
+SHARP, MOTION = "imaging_quality_sharpness", "dynamic_degree_dis"
+MORE_MOTION = f"omniscore.dimensions.{MOTION}.weight=9"
+# Prompt: (sharpness, motion) of each sample. Equal weights: sample 0 wins everywhere; in "a" the stiller one does.
+VALUES = {
+    "a": [(0.9, 0.1), (0.2, 0.4)],
+    "b": [(0.2, 0.9), (0.3, 0.35)],
+    "c": [(0.5, 0.5), (0.45, 0.45)],
+}
+
+
+def configuration(results: Path, dimensions=(SHARP, MOTION), motion_dimension=MOTION, **pairs):
+    block = {"pillar": "quality", "min": 0.0, "max": 1.0}
+    return small_run(
+        results / "no-model",
+        results,
+        scores={name: {} for name in dimensions} | {SHARP: {}},
+        omniscore={
+            "pillars": {"quality": 1.0, "semantic": 0.0},
+            "dimensions": {name: dict(block) for name in dimensions},
+        },
+        evaluate={"motion_dimension": motion_dimension},
+        pairs={"bin_width": 0.1, **pairs},
+    )
+
+
+def finished(results: Path, values=VALUES, **options) -> Path:
+    """A run whose first round has been scored, aggregated and paired by the real stages."""
+    raw = configuration(results, **options)
+    config = parse_config(raw)
+    run = results / config.run
+    for stage in ("omniscore", "pairs", "evaluate"):
+        freeze(frozen_text(config, stage), run / "config" / f"{stage}.json")
+    kept = {"stage": "test", "digest": "d", "seed": 0}
+    videos = [
+        {"video_id": f"{p}-{s}", "prompt_id": p, "sample": s, "seed": 0, "status": "ok", "model": "m"}
+        for p, samples in values.items()
+        for s in range(len(samples))
+    ]
+    prompts = [
+        {"prompt_id": p, "prompt": p, "source": "s", "split": "train", "position": k} for k, p in enumerate(values)
+    ]
+    write_table(run / "prompts.parquet", prompts, PROMPTS, **kept)
+    write_table(shard_path(run / "round1" / "videos", 0), videos, VIDEOS, **kept)
+    for place, name in enumerate((SHARP, MOTION)):
+        rows = [
+            {key: video[key] for key in ("video_id", "prompt_id", "status")}
+            | {"dimension": name, "scorer": name, "value": values[video["prompt_id"]][video["sample"]][place]}
+            for video in videos
+        ]
+        write_table(shard_path(run / "round1" / "scores" / name, 0), rows, SCORES, **kept)
+    omniscore: Frozen[OmniScoreSettings] = load_frozen(
+        run / "config" / "omniscore.json", "omniscore", OmniScoreSettings
+    )
+    aggregate(omniscore, run / "round1")
+    select_pairs(load_frozen(run / "config" / "pairs.json", "pairs", PairsSettings), run / "round1")
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return finished(tmp_path)
+
+
+def counts(comparison):
+    return {name: getattr(comparison, name) for name in ("kept", "flipped", "new", "gone")}
+
+
+def test_now_are_the_pairs_that_the_stage_wrote(run):
+    now = what_if(run, 1, ["pairs.alpha=0"]).now
+    assert now.pairs.to_dict() == read_table(run / "round1" / "pairs.parquet").to_dict()
+
+
+def test_unchanged_settings_keep_every_pair(run):
+    assert counts(what_if(run, 1, ["pairs.alpha=0.72"])) == {"kept": 3, "flipped": 0, "new": 0, "gone": 0}
+
+
+def test_a_new_weight_flips_the_pair_that_it_decides(run):
+    assert counts(what_if(run, 1, [MORE_MOTION])) == {"kept": 2, "flipped": 1, "new": 0, "gone": 0}
+
+
+def test_a_filter_takes_pairs_away(run):
+    comparison = what_if(run, 1, ["pairs.filters.min_gap=0.1"])
+    assert counts(comparison) == {"kept": 2, "flipped": 0, "new": 0, "gone": 1}
+    assert len(comparison.then.rejected) == 1
+
+
+def test_another_policy_brings_new_pairs(tmp_path):
+    run = finished(tmp_path, {"a": [(0.9, 0.1), (0.2, 0.4), (0.3, 0.1)]})
+    assert counts(what_if(run, 1, ["pairs.policy=all"])) == {"kept": 1, "flipped": 0, "new": 2, "gone": 0}
+
+
+def test_margins_are_means_of_winner_minus_loser(run):
+    comparison = what_if(run, 1, [MORE_MOTION])
+    assert comparison.now.margins == pytest.approx({SHARP: 0.65 / 3, MOTION: 0.3 / 3})
+    assert comparison.then.margins == pytest.approx({SHARP: -0.75 / 3, MOTION: 0.9 / 3})
+
+
+def test_margins_keep_the_runs_scale_when_the_scale_is_what_changes(run):
+    comparison = what_if(run, 1, [f"omniscore.dimensions.{SHARP}.max=2"])
+    assert comparison.then.margins == comparison.now.margins | {SHARP: comparison.then.margins[SHARP]}
+    assert counts(comparison)["kept"] == 3
+    assert comparison.then.margins[SHARP] == pytest.approx(0.65 / 3)
+
+
+def test_still_video_bias_is_the_share_of_winners_that_move_less(run):
+    comparison = what_if(run, 1, [MORE_MOTION])
+    assert comparison.now.still_winners == {MOTION: pytest.approx(1 / 3)}
+    assert comparison.then.still_winners == {MOTION: 0.0}
+
+
+def test_motion_is_found_by_its_name_when_the_evaluation_names_none(tmp_path):
+    run = finished(tmp_path, motion_dimension=None)
+    assert list(what_if(run, 1, [MORE_MOTION]).now.still_winners) == [MOTION]
+
+
+def test_motion_that_is_only_reported_is_found_too(tmp_path):
+    run = finished(tmp_path, dimensions=(SHARP,), motion_dimension=None)
+    assert list(what_if(run, 1, ["pairs.alpha=0"]).now.still_winners) == [MOTION]
+
+
+def test_a_dimension_can_be_tried_that_the_run_only_reports(tmp_path):
+    run = finished(tmp_path, dimensions=(SHARP,), motion_dimension=None)
+    setting = f"omniscore.dimensions.{MOTION}={{pillar: quality, min: 0, max: 1}}"
+    comparison = what_if(run, 1, [setting])
+    assert counts(comparison)["flipped"] == 1  # prompt b: the sharper video moves much less
+    assert set(comparison.now.margins) == {SHARP, MOTION}
+
+
+def test_a_dimension_can_be_taken_out(run):
+    assert counts(what_if(run, 1, [f"omniscore.dimensions.{MOTION}=null"]))["flipped"] == 1
+
+
+def test_effective_pairs_are_all_of_them_without_reweighting(run):
+    comparison = what_if(run, 1, ["pairs.alpha=0"])
+    assert comparison.then.effective_pairs == 3.0
+    weight = comparison.now.pairs.weight
+    assert comparison.now.effective_pairs == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+    assert comparison.now.effective_pairs < 3.0
+
+
+def test_nothing_is_written(run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    what_if(run, 1, [MORE_MOTION, "pairs.policy=all"])
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize("setting", ["train.beta=1", "generate.videos_per_prompt=8", "pairs=5", "alpha=0", "nonsense"])
+def test_a_key_that_needs_the_run_itself_is_refused(run, setting):
+    with pytest.raises(ConfigError, match=r"keys below omniscore\. and pairs\. can be tried"):
+        what_if(run, 1, [setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("pairs.alpha=high", "pairs.alpha"),
+        ("pairs.alfa=1", "pairs.alfa"),
+        ("pairs.policy=best", "pairs.policy"),
+        (f"omniscore.dimensions.{SHARP}.min=7", f"omniscore.dimensions.{SHARP}.min"),
+        ("omniscore.dimensions.taste={pillar: quality, min: 0, max: 1}", "omniscore.dimensions.taste"),
+        ("pairs.filters.no_regression.taste=0.1", "pairs.filters.no_regression.taste"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_key(run, setting, key):
+    with pytest.raises(ConfigError, match=f"{key}: "):
+        what_if(run, 1, [setting])
+
+
+def test_settings_that_leave_no_pair_are_refused_with_the_reasons(run):
+    with pytest.raises(ValueError, match=r"3 x min_gap: below 0\.9"):
+        what_if(run, 1, ["pairs.filters.min_gap=0.9"])
+
+
+def test_command_prints_both_sides(run, capsys):
+    assert main(["what-if", "--run", str(run), "--set", MORE_MOTION, "--set", "pairs.alpha=0"]) == 0
+    lines = {" ".join(line.split()[:-2]): line.split()[-2:] for line in capsys.readouterr().out.splitlines()}
+    assert lines["pairs"] == ["3", "3"]
+    assert lines[f"winner moves less ({MOTION})"] == ["33.3%", "0.0%"]
+    assert lines[MOTION] == ["+0.1000", "+0.3000"]
+    assert "effective pairs (by weight)" in lines
+
+
+def test_report_is_lines_of_one_width_or_headings(run):
+    lines = format_comparison(what_if(run, 1, [MORE_MOTION])).splitlines()
+    assert {len(line) for line in lines if not line.startswith("mean margin")} == {64}
+
+
+def test_command_names_a_folder_that_is_no_run(tmp_path, capsys):
+    assert main(["what-if", "--run", str(tmp_path), "--set", "pairs.alpha=0"]) == 1
+    assert "omniscore.json: not a frozen configuration" in capsys.readouterr().err
+
+
+def test_command_names_a_round_that_there_is_not(run, capsys):
+    assert main(["what-if", "--run", str(run), "--round", "2", "--set", "pairs.alpha=0"]) == 1
+    assert "round2/videos: no shard-00000.parquet" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""A folder to call the real Snakemake in, and what it says it would do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.conftest import ROOT
+
+LINKED = ("Snakefile", "rules", "envs", "profiles", "slurm")
+
+
+class Job(NamedTuple):
+    """One job of a dry run: its rule and its wildcards."""
+
+    rule: str
+    wildcards: dict[str, str]
+
+
+def make_workspace(folder: Path, overlay: dict[str, Any]) -> Path:
+    """The workflow linked, the default config.yaml copied, `overlay` as overlay.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in LINKED:
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "config.yaml", folder)
+    write_overlay(folder, overlay)
+    return folder
+
+
+def write_overlay(folder: Path, overlay: dict[str, Any]) -> None:
+    (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+
+
+def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["snakemake", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def dry_run(folder: Path, *arguments: str, **environment: str) -> list[Job]:
+    """The jobs that Snakemake lists, in its order."""
+    answer = snakemake(folder, "--dry-run", *arguments, **environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    jobs = []
+    for block in re.split(r"^(?:local)?rule ", answer.stdout, flags=re.MULTILINE)[1:]:
+        pairs = re.search(r"^ +wildcards: (.*)$", block, flags=re.MULTILINE)
+        wildcards = dict(pair.split("=", 1) for pair in pairs[1].split(", ")) if pairs else {}
+        jobs.append(Job(block.partition(":")[0], wildcards))
+    return jobs
