@@ -33,7 +33,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        f"{LAST}/report/index.html",
+        RUN.targets,
 
 
 rule tables:

@@ -107,7 +107,7 @@ def small_run(model: Path, results: Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`small_run` with its results in the test's own folder."""
-    return lambda **changes: small_run(random_model, tmp_path / "results", **changes)
+    return lambda results=tmp_path / "results", **changes: small_run(random_model, Path(results), **changes)
 
 
 class Stages:

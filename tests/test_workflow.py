@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
-import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,27 @@ import yaml
 from tests.conftest import ROOT, small_run
 from tests.workspace import Job, dry_run, make_workspace, snakemake, write_overlay
 
-SCORES = ("temporal_flickering", "imaging_quality_sharpness")
-FREEZE = "freeze"
+FLICKER, BRIGHTNESS = "temporal_flickering", "brightness"
+AFTER_PAIRS = {"reference", "train", "evaluate_generate", "evaluate_score", "evaluate", "report"}
+PLUGIN = '''
+from videodpo.scorers.base import Scorer
+from videodpo.sections import Real
+
+
+class Brightness(Scorer):
+    """Mean of all pixels, times an option: the bundled scorers without weights have no options to change."""
+
+    version = "1"
+
+    class Options(Scorer.Options):
+        gain: Real = 1.0
+
+    def __init__(self, options, device):
+        self._gain = options.gain
+
+    def score(self, clip):
+        return self._gain * float(clip.frames_THWC.mean()) / 255
+'''
 
 
 class Finished:
@@ -25,43 +45,54 @@ class Finished:
     def __init__(self, folder: Path, overlay: dict[str, Any]) -> None:
         self.folder = make_workspace(folder, overlay)
         self.overlay = overlay
-        answer = snakemake(self.folder, "--cores", "2", "--configfile", "overlay.yaml")
+        self.environment = {"PYTHONPATH": str(_install_plugin(folder / "plugins"))}
+        answer = snakemake(self.folder, "--cores", "2", "--configfile", "overlay.yaml", **self.environment)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
-    def jobs_after(self, **changes: Any) -> list[Job]:
-        """Jobs that a call would run with dotted keys (`a__b`) of the overlay changed."""
+    def jobs_after(self, key: str, value: Any) -> list[Job]:
+        """Jobs that a call would run with one dotted key of the overlay changed."""
         overlay = copy.deepcopy(self.overlay)
-        for dotted, value in changes.items():
-            *above, name = dotted.split("__")
-            section = overlay
-            for part in above:
-                section = section.setdefault(part, {})
-            section[name] = value
+        *above, name = key.split(".")
+        section = overlay
+        for part in above:
+            section = section.setdefault(part, {})
+        section[name] = value
         write_overlay(self.folder, overlay)
         return self.jobs()
 
     def jobs(self) -> list[Job]:
-        return dry_run(self.folder, "--configfile", "overlay.yaml")
+        return dry_run(self.folder, "--configfile", "overlay.yaml", **self.environment)
+
+
+def _install_plugin(folder: Path) -> Path:
+    info = folder / "brightness-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "brightness.py").write_text(PLUGIN, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[videodpo.scorers]\nbrightness = brightness:Brightness\n", encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")
 def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Four prompts on two shards, through every rule."""
+    """Four prompts through every rule, two shards of videos."""
     default = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     overlay = small_run(random_model, Path("results"))
-    overlay["prompts"] |= {"num_train": 4, "num_heldout": 2}
-    overlay["prompts"]["source"] = {"kind": "world", "path": None}
-    overlay["generate"]["shards"] = overlay["reference"]["shards"] = 2
-    for name in set(default["scores"]) - set(SCORES):
-        overlay["scores"][name] = overlay["omniscore"]["dimensions"][name] = None
+    overlay["prompts"] |= {"source": {"kind": "world", "path": None}, "num_train": 4, "num_heldout": 2}
+    overlay["generate"]["shards"] = 2
+    overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
+    overlay["evaluate"]["shards"] = 1
+    dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
+    overlay["scores"] = dict.fromkeys(default["scores"]) | {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
+    overlay["omniscore"]["dimensions"] = dict.fromkeys(default["omniscore"]["dimensions"])
+    overlay["omniscore"]["dimensions"] |= {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
     return Finished(tmp_path_factory.mktemp("workspace"), overlay)
 
 
 @pytest.fixture
 def finished(session_run: Finished) -> Finished:
-    """The finished run with its own settings back in place."""
+    """The finished run, with its own settings in place."""
     write_overlay(session_run.folder, session_run.overlay)
-    (session_run.folder / "config.yaml").write_bytes((ROOT / "config.yaml").read_bytes())
     return session_run
 
 
@@ -69,23 +100,17 @@ def rules(jobs: list[Job]) -> set[str]:
     return {job.rule for job in jobs} - {"all"}
 
 
-def frozen(jobs: list[Job]) -> set[str]:
-    return {job.wildcards["frozen"] for job in jobs if job.rule == FREEZE}
-
-
-def arms(jobs: list[Job], rule: str) -> set[str]:
-    return {job.wildcards["arm"] for job in jobs if job.rule == rule}
-
-
-AFTER_PAIRS = {"reference", "train", "evaluate_generate", "evaluate_score", "evaluate", "report"}
+def wildcards(jobs: list[Job], rule: str, *names: str) -> set[tuple[str, ...]]:
+    """Values of these wildcards in the rule's jobs."""
+    return {tuple(job.wildcards[name] for name in names) for job in jobs if job.rule == rule}
 
 
 def test_a_run_leaves_every_published_result(finished):
     run = finished.folder / "results" / "small"
-    expected = ["prompts.parquet", "config/pairs.json", "config/score/temporal_flickering.json"]
+    expected = ["prompts.parquet", "config/pairs.json", "config/score/brightness.json"]
     in_round = ["videos/shard-00001.parquet", "videos/latents/shard-00000.safetensors", "omniscore.parquet"]
-    in_round += ["scores/temporal_flickering/shard-00000.parquet", "pairs.parquet", "pairs_rejected.parquet"]
-    in_round += ["reference/shard-00001.parquet", "adapter/pytorch_lora_weights.safetensors", "train_log.parquet"]
+    in_round += ["scores/brightness/shard-00000.parquet", "pairs.parquet", "pairs_rejected.parquet"]
+    in_round += ["reference/shard-00000.parquet", "adapter/pytorch_lora_weights.safetensors", "train_log.parquet"]
     in_round += ["evaluation/prompts.parquet", "evaluation/summary.json", "report/index.html"]
     assert [name for name in expected + [f"round1/{name}" for name in in_round] if not (run / name).is_file()] == []
 
@@ -94,7 +119,104 @@ def test_a_second_call_does_nothing(finished):
     assert finished.jobs() == []
 
 
-def test_a_scorers_new_option_reruns_that_dimension_in_all_shards_and_what_follows(finished):
-    # The scorers without weights take no options, so the run's failure limit stands in for one: it is in every
-    # dimension's settings. A dimension of its own is the next test.
-    ...
+def test_a_changed_scorer_reruns_its_dimension_in_all_shards_and_what_follows(finished):
+    jobs = finished.jobs_after("scores.brightness.gain", 2.0)
+    assert rules(jobs) == {"freeze", "score", "omniscore", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "freeze", "frozen") == {("score/brightness",)}
+    assert wildcards(jobs, "score", "dimension", "shard") == {(BRIGHTNESS, "00000"), (BRIGHTNESS, "00001")}
+
+
+def test_a_changed_scorer_reruns_no_other_dimension_of_clips_that_stay(finished):
+    """The base model's held-out clips stay; the aligned model's are sampled again, and so scored in all dimensions."""
+    jobs = finished.jobs_after("scores.brightness.gain", 2.0)
+    assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
+    assert wildcards(jobs, "evaluate_score", "arm", "dimension") == {
+        ("base", BRIGHTNESS),
+        ("aligned", BRIGHTNESS),
+        ("aligned", FLICKER),
+    }
+
+
+def test_a_new_omniscore_weight_scores_and_samples_nothing_again(finished):
+    jobs = finished.jobs_after("omniscore.dimensions.brightness.weight", 0.5)
+    assert rules(jobs) == {"freeze", "omniscore", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "freeze", "frozen") == {("omniscore",), ("evaluate",)}
+    assert wildcards(jobs, "evaluate_score", "arm") == {("aligned",)}
+
+
+def test_a_new_alpha_reruns_only_pairs_and_what_follows(finished):
+    jobs = finished.jobs_after("pairs.alpha", 0.0)
+    assert rules(jobs) == {"freeze", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "freeze", "frozen") == {("pairs",)}
+    assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
+
+
+def test_a_new_beta_trains_and_evaluates_the_aligned_model_on_the_same_reference_errors(finished):
+    jobs = finished.jobs_after("train.beta", 200.0)
+    assert rules(jobs) == {"freeze"} | AFTER_PAIRS - {"reference"}
+    assert wildcards(jobs, "freeze", "frozen") == {("train",)}
+    assert wildcards(jobs, "evaluate_generate", "arm") == wildcards(jobs, "evaluate_score", "arm") == {("aligned",)}
+
+
+def test_report_settings_rerun_the_report_alone(finished):
+    jobs = finished.jobs_after("report.num_pairs", 3)
+    assert rules(jobs) == {"freeze", "report"}
+    assert wildcards(jobs, "freeze", "frozen") == {("report",)}
+
+
+def test_comments_and_the_order_of_keys_rerun_nothing(finished):
+    def backwards(value: Any) -> Any:
+        return {key: backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    file = finished.folder / "config.yaml"
+    before = file.read_text(encoding="utf-8")
+    try:
+        turned = yaml.safe_dump(backwards(yaml.safe_load(before)), sort_keys=False)
+        file.write_text(f"# another comment\n{turned}", encoding="utf-8")
+        assert finished.jobs() == []
+    finally:
+        file.write_text(before, encoding="utf-8")
+
+
+def test_slurm_lists_the_full_run_without_weights_or_network_in_fewer_than_3000_jobs(tmp_path):
+    make_workspace(tmp_path, {})
+    (tmp_path / "empty").mkdir()
+    jobs = dry_run(tmp_path, "--profile", "slurm", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "empty"))
+    count = Counter(job.rule for job in jobs)
+    assert (count["generate"], count["score"], count["train"]) == (200, 7 * 200, 1)
+    assert len(jobs) < 3000
+
+
+def test_lint_finds_nothing(tmp_path):
+    answer = snakemake(make_workspace(tmp_path, {}), "--lint")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "good condition" in answer.stdout + answer.stderr
+
+
+def test_what_the_snakefile_imports_is_light():
+    """Driver and every SLURM job pay for it; the scorers' modules are imported for their options and versions."""
+    code = """
+import sys
+from pathlib import Path
+from videodpo import registry
+from videodpo.workflow import Workflow
+from videodpo.yaml_files import read_config
+for name in registry.names("videodpo.scorers"):
+    registry.load("videodpo.scorers", name)
+assert Workflow(read_config(Path("config.yaml"))).frozen
+print(sorted({"torch", "diffusers", "transformers", "open_clip", "datasets", "pandas"} & set(sys.modules)))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
+
+
+def test_the_package_does_not_know_its_workflow_engine():
+    imported = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    assert "pydantic" in imported
+    assert "snakemake" not in imported

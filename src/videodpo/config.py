@@ -38,8 +38,8 @@ class Prompts(Section):
     """Where the prompts come from."""
     num_train: int | None = Field(None, ge=1)
     """Prompts to sample videos for; null takes all that the held-out prompts leave."""
-    num_heldout: int = Field(..., ge=1)
-    """Prompts kept for the evaluation."""
+    num_heldout: int = Field(..., ge=0)
+    """Prompts kept for the evaluation; with 0 there is no evaluation and no report."""
     min_chars: int = Field(3, ge=1)
     """Shorter prompts (after cleaning) are dropped; characters."""
     max_chars: int = Field(2000, ge=1)

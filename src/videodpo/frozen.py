@@ -226,6 +226,9 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
         "shards": config.evaluate.shards,
         "dimensions": [*config.scores, *config.evaluate.judges],
     }
+    if dimension in config.evaluate.judges:
+        # A judge need not know every prompt: the evaluation tells what it could judge, and counts the rest.
+        derived["max_failed_fraction"] = 1.0
     values = {}
     for field in _KINDS[stage].model_fields:
         value = derived[field] if field in derived else getattr(config, field)

@@ -42,6 +42,12 @@ class Workflow:
     def heldout_shards(self) -> list[str]:
         return _numbers(self.config.evaluate.shards)
 
+    @cached_property
+    def targets(self) -> list[str]:
+        """What a whole run ends with: the last round's report, or its adapter where no prompts are held out."""
+        last = f"{self.folder}/round{self.config.rounds}"
+        return [f"{last}/report/index.html" if self.config.prompts.num_heldout else f"{last}/adapter"]
+
     def num_gpus(self, dimension: str) -> int:
         """GPUs that a scoring job of this dimension asks for."""
         return int(registry.load("videodpo.scorers", dimension).uses_gpu)
