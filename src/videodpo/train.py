@@ -104,7 +104,7 @@ class _Training:
         planned = [(visit.pair_id, visit.noise_seed) for visit in self.visits]
         if list(zip(table["pair_id"], table["noise_seed"], strict=True)) != planned:
             raise ValueError("reference: the table was made for other pairs or another schedule; run the stage again")
-        return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32)
+        return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)
 
     def run(self) -> None:
         from videodpo.dpo.checkpoints import load_checkpoint, save_checkpoint
