@@ -101,6 +101,9 @@ def train(out: Path = WEIGHTS / "text_to_video", steps: int = STEPS, num_clips: 
     text_encoder.half()
     denoiser.half()
     pipe.save_pretrained(out)
+    config = out / "vae" / "config.json"  # diffusers notes the folder that it was loaded from
+    settings = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+    config.write_text(json.dumps(settings, indent=2) + "\n")
     (out / ".average.pt").unlink(missing_ok=True)
 
 
