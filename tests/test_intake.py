@@ -2,11 +2,13 @@
 
 import random
 
+import numpy as np
 import pytest
 
-from videodpo.intake import intake_shard
+from videodpo.config import Sampling
+from videodpo.intake import fit_frames, intake_shard
 from videodpo.tables import read_shards
-from videodpo.video import write_mp4
+from videodpo.video import UnreadableVideo, read_mp4, write_mp4
 from videodpo.world.captions import random_scene
 from videodpo.world.render import render
 
@@ -62,3 +64,39 @@ def test_a_file_that_is_no_video_is_a_failed_row(stages, small_config, own_clips
         clip.write_text("not a video")
     run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
     assert len(read_shards(run.round_folder / "videos").query("status == 'failed'")) == 3
+
+
+def test_clips_of_other_sizes_and_lengths_are_cut_and_scaled_when_asked(stages, small_config, own_clips):
+    rng = random.Random(1)
+    for clip in own_clips.glob("*_1.mp4"):
+        frames = render(random_scene(rng), rng)  # 9 frames
+        write_mp4(clip, frames.repeat(2, axis=1).repeat(3, axis=2), 8.0)
+    run = taken_in(stages, small_config, own_clips, generate={"fit_clips": True})
+    videos = read_shards(run.round_folder / "videos")
+    assert (videos["status"] == "ok").all()
+    assert (videos[["num_frames", "height", "width"]] == (5, 32, 32)).all(axis=None)
+    for path in videos["path"]:
+        assert read_mp4(run.folder / path)[0].shape == (5, 32, 32, 3)
+
+
+def sampling(**changes):
+    return Sampling(**({"num_frames": 4, "height": 16, "width": 32, "fps": 10.0} | changes))
+
+
+def test_fitting_takes_the_frames_that_lie_at_the_wanted_times():
+    frames = np.arange(10, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(32, 2).repeat(3, 3)
+    assert fit_frames(frames, 20.0, sampling(), "a.mp4")[:, 0, 0, 0].tolist() == [0, 2, 4, 6]
+    assert fit_frames(frames, 5.0, sampling(), "a.mp4")[:, 0, 0, 0].tolist() == [0, 1, 1, 2]
+    assert fit_frames(frames, 0.0, sampling(), "a.mp4")[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_fitting_keeps_the_middle_and_its_proportions():
+    tall = np.zeros((4, 64, 32, 3), np.uint8)
+    tall[:, 24:40] = 200  # the middle quarter, which has the wanted shape
+    assert (fit_frames(tall, 10.0, sampling(), "a.mp4") == 200).all()
+
+
+def test_a_clip_that_is_too_short_cannot_be_fitted():
+    frames = np.zeros((6, 16, 32, 3), np.uint8)
+    with pytest.raises(UnreadableVideo, match=r"a\.mp4: 6 frames at 20 a second are too short for 4 at 10"):
+        fit_frames(frames, 20.0, sampling(), "a.mp4")

@@ -85,8 +85,9 @@ def test_training_widens_the_margin(paired):
 def test_a_killed_training_ends_with_the_same_bits(paired, monkeypatch):
     import videodpo.train as module
 
-    expected_log, expected = trained(paired(reference="table", checkpoint_steps=7))
-    run = paired(reference="table", checkpoint_steps=7)
+    settings = {"reference": "table", "checkpoint_steps": 7, "lora": {"rank": 4, "dropout": 0.1}}
+    expected_log, expected = trained(paired(**settings))
+    run = paired(**settings)
     import shutil
 
     shutil.rmtree(run.round_folder / "state")

@@ -97,6 +97,8 @@ class Generate(Section):
     """Jobs that the sampling, scoring and encoding are split into."""
     sampling: Sampling
     """How one clip is made; the evaluation samples in the same way."""
+    fit_clips: bool = False
+    """Clips of your own with another size, rate or length: true cuts and scales them, false makes them failed rows."""
 
 
 class OmniDimension(Section):

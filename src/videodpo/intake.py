@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from videodpo import registry
-from videodpo.config import Sampling
+from videodpo.config import Generate, Sampling
 from videodpo.device import choose_device
 from videodpo.files import atomic_path, sha256_of
 from videodpo.frozen import Frozen, GenerateSettings
 from videodpo.shards import Request, Shard, empty_row, run_batches
 from videodpo.tables import read_table
-from videodpo.video import UnreadableVideo, read_mp4
+from videodpo.video import UnreadableVideo, read_mp4, write_mp4
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,8 @@ BATCH = 8  # clips between two save points
 def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int) -> None:
     """Take in one shard of the clips in `clips.parquet` as `round<r>/videos`.
 
-    A clip that cannot be read, or has another size or length than `generate.sampling`, is a failed row.
+    A clip that cannot be read is a failed row. One with another size or length than `generate.sampling` is cut and
+    scaled with `generate.fit_clips`, and a failed row without.
 
     Raises:
         ValueError: a round after the first, where videos come from the aligned model.
@@ -57,7 +60,7 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
         for request in batch:
             row = empty_row(request)
             try:
-                copy, frames, fps = _take(sources[request.video_id], request, settings.generate.sampling, place)
+                copy, frames, fps = _take(sources[request.video_id], request, settings.generate, place)
             except UnreadableVideo as error:
                 row |= {"status": "failed", "error": str(error)}
             else:
@@ -71,15 +74,52 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
     run_batches(place, requests, BATCH, make, {"model": "import", "adapter": None})
 
 
-def _take(source: Path, request: Request, sampling: Sampling, place: Shard) -> tuple[Path, Any, float]:
+def _take(source: Path, request: Request, settings: Generate, place: Shard) -> tuple[Path, np.ndarray, float]:
+    """Copy one clip into the run, fitted if need be: the copy, its frames before any encoding, and their rate."""
+    sampling = settings.sampling
     frames, fps = read_mp4(source)
-    wanted = (sampling.num_frames, sampling.height, sampling.width)
-    if frames.shape[:3] != wanted:
-        raise UnreadableVideo(
-            f"{source.name}: {frames.shape[0]} frames of {frames.shape[1]} x {frames.shape[2]}, generate.sampling "
-            f"asks for {wanted[0]} of {wanted[1]} x {wanted[2]}"
-        )
     copy = place.clips / f"{request.video_id}.mp4"
-    with atomic_path(copy) as partial:
-        shutil.copyfile(source, partial)
-    return copy, frames, fps
+    if frames.shape[:3] == (sampling.num_frames, sampling.height, sampling.width):
+        with atomic_path(copy) as partial:
+            shutil.copyfile(source, partial)
+        return copy, frames, fps
+    if not settings.fit_clips:
+        raise UnreadableVideo(
+            f"{source.name}: {frames.shape[0]} frames of {frames.shape[1]} x {frames.shape[2]}, generate.sampling asks "
+            f"for {sampling.num_frames} of {sampling.height} x {sampling.width}; generate.fit_clips: true cuts and "
+            "scales"
+        )
+    frames = fit_frames(frames, fps, sampling, source.name)
+    write_mp4(copy, frames, sampling.fps, crf=sampling.crf)
+    return copy, frames, sampling.fps
+
+
+def fit_frames(frames_TYXC: np.ndarray, fps: float, sampling: Sampling, name: str) -> np.ndarray:
+    """Cut and scale a clip: its first `num_frames` at the rate `fps`, the middle of the wanted shape.
+
+    Args:
+        frames_TYXC: uint8 RGB. fps: of these frames; 0 where the file does not say, they are then taken one by one.
+        sampling: the wanted number of frames, rate, height and width. name: of the file, for the message.
+
+    Raises:
+        UnreadableVideo: the clip is too short.
+    """
+    import cv2
+
+    step = fps / sampling.fps if fps else 1.0
+    picked = np.floor(np.arange(sampling.num_frames) * step + 0.5).astype(int)
+    if picked[-1] >= len(frames_TYXC):
+        raise UnreadableVideo(
+            f"{name}: {len(frames_TYXC)} frames at {fps:g} a second are too short for {sampling.num_frames} at "
+            f"{sampling.fps:g}"
+        )
+    _, height, width, _ = frames_TYXC.shape
+    scale = max(sampling.height / height, sampling.width / width)
+    cut_y, cut_x = (
+        min(side, round(want / scale)) for side, want in ((height, sampling.height), (width, sampling.width))
+    )
+    top, left = (height - cut_y) // 2, (width - cut_x) // 2
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    size = (sampling.width, sampling.height)
+    middle = frames_TYXC[picked, top : top + cut_y, left : left + cut_x]
+    return np.stack([cv2.resize(np.ascontiguousarray(frame), size, interpolation=method) for frame in middle])

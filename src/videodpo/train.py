@@ -149,6 +149,8 @@ class _Training:
         start = time.monotonic()
         per_step, per_micro = self.schedule.pairs_per_step, self.schedule.micro_batch
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        # Dropout follows from the step, on every device: a resumed run needs no state of any generator.
+        torch.manual_seed(derive_seed(self.frozen.seed, "dropout", step, rank))
         rate = self.settings.learning_rate * min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate

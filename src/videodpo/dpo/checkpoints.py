@@ -1,4 +1,4 @@
-"""Full training states on disk: trainable weights, optimiser, random state, log; whole or absent."""
+"""Full training states on disk: trainable weights, optimiser, log; whole or absent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def save_checkpoint(
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in weights.items()}, partial / "weights.safetensors"
     )
-    torch.save({"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}, partial / "optimizer.pt")
+    torch.save(optimizer.state_dict(), partial / "optimizer.pt")
     progress = {"step": step, "trained_on": trained_on, "rows": rows}
     (partial / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
     for file in partial.iterdir():
@@ -73,8 +73,6 @@ def load_checkpoint(
         with torch.no_grad():
             for name, value in weights.items():
                 value.copy_(saved[name])
-        rest = torch.load(folder / "optimizer.pt", weights_only=True)
-        optimizer.load_state_dict(rest["optimizer"])
-        torch.set_rng_state(rest["random"])
+        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
         return int(progress["step"]), list(progress["rows"])
     return 0, []
