@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 
-THREADS = "1"  # a process; the two trainings share two cores, and the weights follow from the number of threads
+THREADS = "1"  # a process; two trainings share two cores, and the weights follow from the number of threads
 
 
 def main() -> None:
@@ -21,9 +21,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = THREADS  # before torch is imported, here and in the processes
     if not arguments.figures_only:
-        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for training in [pool.submit(_train_generator), pool.submit(_train_scorers)]:
-                training.result()
+        _train_all()
     for card, values in figures(arguments.num_clips).items():
         print(f"demo/{card}/README.md\n\n| figure | value |\n|---|---|")
         print("".join(f"| {name} | {value:.4g} |\n" for name, value in values.items()))
@@ -40,12 +38,33 @@ def figures(num_clips: int) -> dict[str, dict[str, float]]:
     return {"text_to_video": generator, "clip": clip.figures(), "judge": judge.figures()}
 
 
-def _train_generator() -> None:
-    from demo.recipe import text_to_video, vae
+def _train_all() -> None:
+    """Two processes at a time. The decoder is polished while the denoiser trains: that needs the encoder alone."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        autoencoder, scorers = pool.submit(_train_autoencoder), pool.submit(_train_scorers)
+        autoencoder.result()
+        for training in [pool.submit(_train_denoiser), pool.submit(_polish_decoder), scorers]:
+            training.result()
+
+
+def _train_autoencoder() -> None:
+    from demo.recipe import vae
 
     _log_progress()
     vae.train()
+
+
+def _polish_decoder() -> None:
+    from demo.recipe import vae
+
+    _log_progress()
     vae.polish()
+
+
+def _train_denoiser() -> None:
+    from demo.recipe import text_to_video
+
+    _log_progress()
     text_to_video.train()
 
 

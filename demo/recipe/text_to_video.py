@@ -1,4 +1,4 @@
-"""Trains the tiny Wan denoiser and its text encoder on latents of the demo world, and saves the whole pipeline.
+"""Trains the tiny Wan denoiser and its text encoder on latents of the demo world, and saves them as a pipeline.
 
 Legend: B batch, C latent channel, F latent frame, H latent height, W latent width; L text token, D text channel.
 """
@@ -47,7 +47,7 @@ DEFECT_SHARE, WRONG_CAPTION_SHARE, EMPTY_CAPTION_SHARE = 0.4, 0.15, 0.1
 
 
 def train(out: Path = WEIGHTS / "text_to_video", steps: int = STEPS, num_clips: int = NUM_CLIPS) -> None:
-    """Train from nothing on the VAE in `out`, and save a folder that `WanPipeline.from_pretrained` loads."""
+    """Train from nothing on the encoder of the VAE in `out`, and make `out` a folder that `WanPipeline` loads."""
     torch.manual_seed(SEED)
     rng = random.Random(SEED + 10)
     vae = AutoencoderKLWan.from_pretrained(out / "vae").eval()
@@ -89,22 +89,17 @@ def train(out: Path = WEIGHTS / "text_to_video", steps: int = STEPS, num_clips: 
         average.update()
         if step % 100 == 0:
             log.info("denoiser %d/%d loss %.4f, %.0f s", step, steps, loss.item(), time.monotonic() - start)
-        if step % 500 == 499:
-            torch.save(average.shadow, out / ".average.pt")
     average.apply()
-    both.eval()
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0)
     pipe = WanPipeline(
-        tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, scheduler=scheduler, transformer=denoiser
+        tokenizer=tokenizer,
+        text_encoder=text_encoder.eval().half(),  # on disk, to keep the repository small; loaded as float32
+        vae=vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0),
+        transformer=denoiser.eval().half(),
     )
-    # Half precision on disk keeps the repository small; it is loaded as float32.
-    text_encoder.half()
-    denoiser.half()
-    pipe.save_pretrained(out)
-    config = out / "vae" / "config.json"  # diffusers notes the folder that it was loaded from
-    settings = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
-    config.write_text(json.dumps(settings, indent=2) + "\n")
-    (out / ".average.pt").unlink(missing_ok=True)
+    for part in ("tokenizer", "text_encoder", "scheduler", "transformer"):  # the VAE lies there, its decoder trains on
+        getattr(pipe, part).save_pretrained(out / part)
+    pipe.save_config(out)
 
 
 def _caption(scene: Scene, rng: random.Random) -> str:

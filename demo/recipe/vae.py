@@ -107,6 +107,9 @@ def polish(out: Path = OUT, steps: int = POLISH_STEPS) -> None:
             log.info("decoder %d/%d loss %.4f, %.0f s", step, steps, loss.item(), time.monotonic() - start)
     average.apply()
     vae.save_pretrained(out)
+    config = out / "config.json"  # diffusers notes the folder that it was loaded from
+    settings = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+    config.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _save(vae: AutoencoderKLWan, out: Path) -> None:
