@@ -12,9 +12,11 @@ SHELL := /bin/bash
 
 setup: .venv/.ready
 
-.venv/.ready: requirements.lock pyproject.toml
+.uv/bin/uv:
 	python3 -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.ready: .uv/bin/uv requirements.lock pyproject.toml
 	.uv/bin/uv venv --quiet --clear --python 3.11 .venv
 	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip install --quiet --no-deps --editable .
@@ -49,7 +51,7 @@ docs: setup
 demo-weights: setup
 	python -m demo.recipe.all
 
-lock:
+lock: .uv/bin/uv
 	.uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--override overrides.txt --extra dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
 

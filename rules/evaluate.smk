@@ -1,6 +1,7 @@
 rule evaluate_generate:
     input:
         config=f"{FOLDER}/config/evaluate_generate.json",
+        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         adapter=lambda wildcards: [f"{FOLDER}/round{wildcards.round}/adapter"] * (wildcards.arm == "aligned"),
     output:
@@ -16,18 +17,15 @@ rule evaluate_generate:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 48000 * attempt,
         runtime=lambda wildcards, attempt: 480 * attempt,
-    params:
-        adapter=lambda wildcards: (
-            ["--adapter", f"{FOLDER}/round{wildcards.round}/adapter"] if wildcards.arm == "aligned" else []
-        ),
     shell:
         "OMP_NUM_THREADS={threads} videodpo generate --config {input.config:q} --round {wildcards.round}"
-        " --arm {wildcards.arm} --shard {wildcards.shard} {params.adapter:q} > {log:q} 2>&1"
+        " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
 
 
 rule evaluate_score:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
+        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
     output:
@@ -50,6 +48,7 @@ rule evaluate_score:
 rule evaluate:
     input:
         config=f"{FOLDER}/config/evaluate.json",
+        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=expand(
             f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",

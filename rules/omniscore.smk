@@ -1,6 +1,7 @@
 rule omniscore:
     input:
         config=f"{FOLDER}/config/omniscore.json",
+        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
         scores=expand(

@@ -1,6 +1,7 @@
 rule pairs:
     input:
         config=f"{FOLDER}/config/pairs.json",
+        prompts=f"{FOLDER}/prompts.parquet",
         omniscore=f"{ROUND}/omniscore.parquet",
     output:
         pairs=f"{ROUND}/pairs.parquet",

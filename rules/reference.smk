@@ -1,6 +1,7 @@
 rule reference:
     input:
         config=f"{FOLDER}/config/reference.json",
+        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
         latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),

@@ -1,6 +1,7 @@
 rule score:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
+        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/videos/shard-{{shard}}.parquet",
     output:

@@ -2,6 +2,7 @@
 rule train:
     input:
         config=f"{FOLDER}/config/train.json",
+        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
         latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
@@ -20,8 +21,5 @@ rule train:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 64000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
-    params:
-        adapter=lambda wildcards: [f"--adapter={folder}" for folder in RUN.previous_adapter(wildcards.round)],
     shell:
-        "OMP_NUM_THREADS={threads} videodpo train --config {input.config:q} --round {wildcards.round}"
-        " {params.adapter:q} > {log:q} 2>&1"
+        "OMP_NUM_THREADS={threads} videodpo train --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

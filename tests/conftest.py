@@ -110,6 +110,15 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
     return lambda results=tmp_path / "results", **changes: small_run(random_model, Path(results), **changes)
 
 
+def write_execution(folder: Path, *, max_failed_fraction: float = 0.5, device: str = "cpu") -> None:
+    """The run's `config/execution.json`, for tests that make frozen settings by hand."""
+    from videodpo.files import write_json
+
+    settings = {"device": device, "max_failed_fraction": max_failed_fraction}
+    document = {"stage": "execution", "run": "r", "folder": str(folder), "seed": 0, "code_version": "1"}
+    write_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
+
+
 class Stages:
     """Runs stages of one configuration in this process, as the command line would."""
 
@@ -126,7 +135,8 @@ class Stages:
 
         stage = name.partition("/")[0]
         path = self.folder / "config" / f"{name}.json"
-        freeze(frozen_text(self.config, name), path)
+        for part in (name, "execution"):
+            freeze(frozen_text(self.config, part), self.folder / "config" / f"{part}.json")
         return load_frozen(path, stage, _KINDS[stage])
 
     def prompts(self) -> None:

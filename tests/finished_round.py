@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.conftest import write_execution
 from videodpo.config import Evaluate, OmniScore, Report, validate
 from videodpo.frozen import EvaluateSettings, Frozen, OmniScoreSettings, ReportSettings
 from videodpo.tables import (
@@ -108,6 +109,8 @@ class FinishedRound:
         ]
 
     def save(self, name: str, rows: Any, schema: Any, stage: str, **extra: str) -> None:
+        if not (self.folder / "config" / "execution.json").exists():
+            write_execution(self.folder)
         digest = hashlib.sha256(stage.encode()).hexdigest()
         write_table(self.folder / name, rows, schema, stage=stage, digest=digest, seed=3, extra=extra)
 
@@ -185,17 +188,15 @@ class FinishedRound:
         self.save("round1/train_log.parquet", rows, TRAIN_LOG, "train")
 
     def frozen_omniscore(self) -> Frozen[OmniScoreSettings]:
-        return self._frozen(
-            "omniscore", OmniScoreSettings(omniscore=validate(OmniScore, OMNISCORE), max_failed_fraction=0.5)
-        )
+        return self._frozen("omniscore", OmniScoreSettings(omniscore=validate(OmniScore, OMNISCORE)))
 
     def frozen_evaluate(self, *, max_failed_fraction: float = 0.5) -> Frozen[EvaluateSettings]:
         settings = EvaluateSettings(
             evaluate=validate(Evaluate, self.evaluation),
             omniscore=validate(OmniScore, OMNISCORE),
             dimensions=list(SCALES),
-            max_failed_fraction=max_failed_fraction,
         )
+        write_execution(self.folder, max_failed_fraction=max_failed_fraction)
         return self._frozen("evaluate", settings)
 
     def frozen_report(self, *, num_pairs: int = 3, num_comparisons: int = 3) -> Frozen[ReportSettings]:
@@ -203,5 +204,7 @@ class FinishedRound:
         return self._frozen("report", ReportSettings(report=shown, dimensions=list(SCALES)))
 
     def _frozen(self, stage: str, settings: Any) -> Frozen[Any]:
+        if not (self.folder / "config" / "execution.json").exists():
+            write_execution(self.folder)
         digest = hashlib.sha256(stage.encode()).hexdigest()
         return Frozen(stage, "tiny-run", self.folder, 3, settings, digest, weights={})

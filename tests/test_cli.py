@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from tests.conftest import write_execution
 from videodpo import __version__
 from videodpo.cli import main
 from videodpo.tables import PROMPTS, write_table
@@ -151,9 +153,49 @@ def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
 
 
 def test_a_stage_refuses_the_frozen_settings_of_another(tmp_path, capsys):
-    (tmp_path / "pairs.json").write_text('{"stage": "omniscore"}')
+    write_execution(tmp_path)
+    assert main(["pairs", "--config", str(tmp_path / "config" / "execution.json")]) == 1
+    assert "frozen for stage 'execution', 'pairs' is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[]", '{"stage": "pairs"}', "{"])
+def test_a_stage_refuses_json_that_is_no_frozen_settings(tmp_path, capsys, text):
+    (tmp_path / "pairs.json").write_text(text)
     assert main(["pairs", "--config", str(tmp_path / "pairs.json")]) == 1
-    assert "frozen for stage 'omniscore', 'pairs' is needed" in capsys.readouterr().err
+    assert "not a frozen configuration" in capsys.readouterr().err
+
+
+def test_a_librarys_error_keeps_its_traceback(monkeypatch, tmp_path):
+    """It is a defect, or a GPU without memory: one line would hide where."""
+
+    def out_of_memory(*_):
+        torch.zeros(1) + torch.zeros(1, 2, 3).view(7)
+
+    monkeypatch.setattr("videodpo.inspect_table.describe", out_of_memory)
+    with pytest.raises(RuntimeError, match="invalid for input"):
+        main(["inspect", str(tmp_path / "any.parquet")])
+
+
+def test_the_aligned_arm_needs_an_adapter(stages, small_config, capsys):
+    run = stages(small_config())
+    run.prompts()
+    run.frozen("evaluate_generate")
+    config = str(run.folder / "config" / "evaluate_generate.json")
+    assert main(["generate", "--config", config, "--arm", "aligned"]) == 1
+    assert "train round 1 first" in capsys.readouterr().err
+
+
+def test_a_later_round_needs_the_adapter_of_the_one_before(stages, small_config, capsys):
+    run = stages(small_config())
+    run.frozen("generate")
+    assert main(["generate", "--config", str(run.folder / "config" / "generate.json"), "--round", "2"]) == 1
+    assert "train round 1 first" in capsys.readouterr().err
+
+
+def test_rounds_count_from_1(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--round", "0"])
+    assert "0 is below 1" in capsys.readouterr().err
 
 
 def test_score_asks_for_a_dimension(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def files(tmp_path: Path) -> Path:
     for name in ("model", "folder"):
         (tmp_path / name).mkdir()
     (tmp_path / "model" / "model_index.json").write_text("{}")
+    for part in ("vae", "transformer"):
+        shutil.copytree(
+            ROOT / "demo" / "text_to_video" / part,
+            tmp_path / "model" / part,
+            ignore=shutil.ignore_patterns("*.safetensors"),
+        )
+    shutil.copytree(tmp_path / "model", tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "vae")
     return tmp_path
 
 
@@ -184,6 +193,29 @@ WRONG = {
         "scores.overall_consistency_clip.weights",
         "does not exist",
     ),
+    "CLIP weights are no open_clip folder": (
+        {"scores.overall_consistency_clip": {"weights": "{files}/folder"}},
+        "scores.overall_consistency_clip.weights",
+        "no folder with an open_clip_config.json",
+    ),
+    "judge's weights are a folder": (
+        {"evaluate.judges": {"caption_accuracy": {"weights": "{files}/folder"}}},
+        "evaluate.judges.caption_accuracy.weights",
+        "is no file",
+    ),
+    "model folder without its VAE": ({"model.weights": "{files}/half"}, "model.weights", "vae/config.json"),
+    "height that the model cannot sample": (
+        {"generate.sampling.height": 33},
+        "generate.sampling",
+        "height and width must be multiples of 8 and 8",
+    ),
+    "frames that the model cannot sample": (
+        {"generate.sampling.num_frames": 10},
+        "generate.sampling",
+        "num_frames 1 more than a multiple of 4",
+    ),
+    "no LoRA layers": ({"train.lora.target_modules": []}, "train.lora.target_modules", "at least 1"),
+    "warm-up beyond the end": ({"train.warmup_steps": 4}, "train.warmup_steps", "more than schedule.num_steps 3"),
 }
 
 

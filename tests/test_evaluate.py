@@ -77,7 +77,7 @@ def test_a_clip_that_failed_in_one_arm_is_left_out_of_both(finished):
 
 def test_too_many_failures_stop_the_run_and_name_the_arm(finished):
     fail(finished.scores["aligned"]["imaging_quality"], 3)
-    with pytest.raises(RuntimeError, match=r"1 of 8 left out(.|\n)*-1: aligned: imaging_quality: no such scene"):
+    with pytest.raises(RuntimeError, match=r"1 of 8 clips failed(.|\n)*-1: aligned: imaging_quality: no such scene"):
         run(finished, max_failed_fraction=0.1)
 
 
@@ -90,10 +90,22 @@ def test_a_judge_that_fits_no_clip_is_listed_and_stops_nothing(finished):
     assert "caption_accuracy: not applicable (no such scene)" in format_table(summary)
 
 
+def test_a_judge_is_compared_on_the_clips_that_it_could_judge_in_both_arms(finished):
+    fail(finished.scores["base"]["caption_accuracy"], 0, 1)
+    fail(finished.scores["aligned"]["caption_accuracy"], 1, 2)
+    rows, summary = run(finished, max_failed_fraction=0.0)
+    assert (summary["num_clips"], summary["num_left_out"]) == (8, 0)
+    judged = rows[rows.dimension == "caption_accuracy"]
+    assert len(judged) == summary["dimensions"]["caption_accuracy"]["num_clips"] == 5
+    assert summary["dimensions"]["caption_accuracy"]["delta"] == pytest.approx(judged.delta.mean())
+    assert summary["dimensions"]["omniscore"]["num_clips"] == 8
+    assert "caption_accuracy: could score 5 of 8 clip pairs" in format_table(summary)
+
+
 def test_an_omniscore_dimension_that_fits_no_clip_stops_the_run(finished):
     for arm in ("base", "aligned"):
         fail(finished.scores[arm]["imaging_quality"], *range(8))
-    with pytest.raises(RuntimeError, match="8 of 8 left out"):
+    with pytest.raises(RuntimeError, match="8 of 8 clips failed"):
         run(finished, max_failed_fraction=1.0)
 
 

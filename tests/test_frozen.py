@@ -1,15 +1,31 @@
-"""Which files stand behind a weights path."""
+"""What a stage's frozen settings follow from, and which files stand behind a weights path."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from videodpo.frozen import weight_files
+from tests.conftest import small_run
+from videodpo.config import parse_config
+from videodpo.frozen import frozen_text, stage_names, weight_files
+
+
+def test_the_order_of_keys_changes_no_stage(tmp_path: Path) -> None:
+    def backwards(value: Any) -> Any:
+        return {key: backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    raw = small_run(tmp_path, tmp_path)
+    one, other = parse_config(raw), parse_config(backwards(raw))
+    assert list(one.scores) == list(reversed(other.scores))
+    assert [frozen_text(one, name) for name in stage_names(one)] == [
+        frozen_text(other, name) for name in stage_names(one)
+    ]
 
 
 def _model_folder(folder: Path) -> Path:
     (folder / "vae").mkdir()
-    for name in ("model_index.json", "vae/weights.safetensors", "README.md", ".cache"):
+    (folder / ".cache").mkdir()
+    for name in ("model_index.json", "vae/weights.safetensors", "README.md", ".hidden", ".cache/download.json"):
         (folder / name).write_text(name, encoding="utf-8")
     return folder
 

@@ -8,7 +8,6 @@ import torch
 from safetensors import safe_open
 
 from videodpo.files import sha256_of
-from videodpo.shards import refuse_too_many_failures
 from videodpo.tables import read_shards, read_table, shard_path
 from videodpo.video import read_mp4
 
@@ -142,8 +141,34 @@ def test_a_changed_setting_makes_new_videos_in_the_same_folder(one, stages, smal
     assert len(list((other.round_folder / "videos" / "clips").rglob("*.mp4"))) == 18
 
 
-def test_the_failure_list_names_clips_and_reasons():
-    rows = [{"video_id": "a-0", "status": "failed", "error": "broken"}, {"video_id": "a-1", "status": "ok"}]
-    with pytest.raises(RuntimeError, match="a-0: broken"):
-        refuse_too_many_failures(rows, 0.4)
-    refuse_too_many_failures(rows, 0.5)
+def test_clips_that_failed_are_tried_again(stages, small_config, monkeypatch):
+    from videodpo.models.wan import WanModel
+
+    sample = WanModel.sample
+    broken = [True]
+
+    def poisoned(self, *args):
+        latents = sample(self, *args)
+        if broken[0]:
+            latents[0, 0, 0, 0, 0] = torch.nan
+        return latents
+
+    monkeypatch.setattr(WanModel, "sample", poisoned)
+    with pytest.raises(RuntimeError, match="max_failed_fraction"):
+        made(stages, small_config)
+    broken[0] = False
+    assert (read_shards(made(stages, small_config).round_folder / "videos")["status"] == "ok").all()
+
+
+def test_each_text_is_encoded_once(stages, small_config, monkeypatch):
+    """Three clips a prompt in batches of one, with guidance: the six prompts, and the negative one."""
+    from videodpo.models.wan import WanModel
+
+    texts = []
+    encode = WanModel.encode_prompt
+    monkeypatch.setattr(WanModel, "encode_prompt", lambda self, text: texts.append(text) or encode(self, text))
+    base = small_config()["generate"]
+    sampling = base["sampling"] | {"batch_size": 1, "guidance_scale": 2.0}
+    run = made(stages, small_config, generate=base | {"sampling": sampling})
+    assert len(read_shards(run.round_folder / "videos")) == 18
+    assert len(texts) == len(set(texts)) == 7

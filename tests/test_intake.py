@@ -56,7 +56,7 @@ def test_a_clip_of_another_length_is_a_failed_row(stages, small_config, own_clip
     run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
     failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
     assert len(failed) == 3
-    assert failed["error"].str.contains(r"9 frames of 32 x 32, generate\.sampling").all()
+    assert failed["error"].str.contains(r"9 frames of 32 x 32 at 8 a second, generate\.sampling").all()
 
 
 def test_a_file_that_is_no_video_is_a_failed_row(stages, small_config, own_clips):
@@ -77,6 +77,15 @@ def test_clips_of_other_sizes_and_lengths_are_cut_and_scaled_when_asked(stages, 
     assert (videos[["num_frames", "height", "width"]] == (5, 32, 32)).all(axis=None)
     for path in videos["path"]:
         assert read_mp4(run.folder / path)[0].shape == (5, 32, 32, 3)
+
+
+def test_a_clip_of_another_rate_is_a_failed_row_unless_it_may_be_fitted(stages, small_config, own_clips):
+    rng = random.Random(1)
+    for clip in own_clips.glob("*_1.mp4"):
+        write_mp4(clip, render(random_scene(rng), rng)[:5], 16.0)
+    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
+    failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
+    assert failed["error"].str.contains("at 16 a second, generate").tolist() == [True] * 3
 
 
 def sampling(**changes):

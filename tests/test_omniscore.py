@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import write_execution
 from videodpo.config import ConfigError, OmniScore, validate
 from videodpo.frozen import Frozen, OmniScoreSettings
 from videodpo.omniscore import aggregate, omniscore
@@ -113,7 +114,8 @@ class Round:
 
     def __init__(self, folder, *, max_failed_fraction=0.5):
         self.folder, self.round = folder, folder / "round1"
-        settings = OmniScoreSettings(omniscore=validate(OmniScore, TWO), max_failed_fraction=max_failed_fraction)
+        write_execution(folder, max_failed_fraction=max_failed_fraction)
+        settings = OmniScoreSettings(omniscore=validate(OmniScore, TWO))
         self.frozen = Frozen("omniscore", "test", folder, 0, settings, "d" * 64, weights={})
         self.prompts = [f"{k:016x}" for k in range(5)]
         self.write(
@@ -185,7 +187,7 @@ def test_failed_clips_and_scores_are_left_out_counted_and_logged(tmp_path, caplo
 def test_too_many_failures_stop_the_run_with_their_reasons(tmp_path):
     run = Round(tmp_path, max_failed_fraction=0.05)
     run.scores["sharp"][3] |= {"status": "failed", "value": None, "error": "black frames"}
-    with pytest.raises(RuntimeError, match=r"1 of 10 left out(.|\n)*-1: sharp: black frames"):
+    with pytest.raises(RuntimeError, match=r"1 of 10 clips failed(.|\n)*-1: sharp: black frames"):
         run.run()
 
 

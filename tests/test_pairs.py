@@ -14,7 +14,7 @@ from videodpo.config import Pairs, validate
 from videodpo.frozen import Frozen, PairsSettings
 from videodpo.pairs import pair_weights
 from videodpo.pairs.stage import choose_pairs, select_pairs
-from videodpo.tables import PAIRS, PAIRS_REJECTED, omniscore_schema, read_metadata, read_table, write_table
+from videodpo.tables import PAIRS, PAIRS_REJECTED, PROMPTS, omniscore_schema, read_metadata, read_table, write_table
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 # Bins of width 0.1: 3 with 4 scores, 5 with 3, 9 with 1; so shares 0.5, 0.375, 0.125.
@@ -319,7 +319,16 @@ def _round(folder: Path, table: pd.DataFrame) -> Path:
     full = table.assign(quality=table.omniscore, semantic=table.omniscore)
     full["sample"] = full["sample"].astype("int32")
     write_table(folder / "omniscore.parquet", full, omniscore_schema([]), stage="omniscore", digest="d", seed=0)
+    _prompts(folder, list(dict.fromkeys(table.prompt_id)))
     return folder
+
+
+def _prompts(folder: Path, prompt_ids: list[str]) -> None:
+    rows = [
+        {"prompt_id": name, "prompt": name, "source": "t", "split": "train", "position": k}
+        for k, name in enumerate(prompt_ids)
+    ]
+    write_table(folder / "prompts.parquet", rows, PROMPTS, stage="prompts", digest="d", seed=0)
 
 
 def _frozen(folder: Path, **settings) -> Frozen[PairsSettings]:
@@ -343,6 +352,17 @@ def test_the_same_settings_give_the_same_bytes(tmp_path):
     table = scores(*np.random.default_rng(1).random((20, 4)).tolist())
     written = []
     for name in ("first", "second"):
-        select_pairs(_frozen(tmp_path, policy="random", filters={"min_gap": 0.1}), _round(tmp_path / name, table))
+        select_pairs(
+            _frozen(tmp_path / name, policy="random", filters={"min_gap": 0.1}), _round(tmp_path / name, table)
+        )
         written.append([(tmp_path / name / f"{file}.parquet").read_bytes() for file in ("pairs", "pairs_rejected")])
     assert written[0] == written[1]
+
+
+def test_a_training_prompt_without_a_scored_video_is_a_rejected_row(tmp_path):
+    folder = _round(tmp_path, scores(FOUR))
+    known = read_table(folder / "omniscore.parquet").prompt_id[0]
+    _prompts(folder, [known, "f" * 16])
+    select_pairs(_frozen(tmp_path), folder)
+    rejected = read_table(folder / "pairs_rejected.parquet")
+    assert rejected[["prompt_id", "reason"]].values.tolist() == [["f" * 16, "no video of it has an OmniScore"]]

@@ -71,12 +71,10 @@ def test_a_plugin_is_loaded_and_scores(plugin):
 
 
 def test_a_plugin_is_configured_like_any_scorer(plugin, tmp_path):
-    from tests.conftest import small_run
+    from tests.conftest import ROOT, small_run
     from videodpo.workflow import Workflow
 
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model_index.json").write_text("{}")
-    raw = small_run(tmp_path / "model", tmp_path / "results")
+    raw = small_run(ROOT / "demo" / "text_to_video", tmp_path / "results")
     raw["scores"]["brightness"] = {}
     assert '"code_version": "7"' in Workflow(raw).frozen["score/brightness"]
 

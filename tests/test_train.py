@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from videodpo.config import Timesteps
 from videodpo.tables import read_shards, read_table
 
 
@@ -142,6 +143,29 @@ def test_a_table_of_another_schedule_is_refused(paired):
     run.config = run.config.model_copy(update={"schedule": schedule})
     with pytest.raises(ValueError, match="run the stage again"):
         run.train()
+
+
+def test_a_table_of_other_noise_levels_is_refused(paired):
+    run = paired()
+    schedule = run.config.schedule.model_copy(update={"timesteps": Timesteps(shift=3.0)})
+    run.config = run.config.model_copy(update={"schedule": schedule})
+    with pytest.raises(ValueError, match="run the stage again"):
+        run.train()
+
+
+def test_a_new_alpha_finds_its_reference_errors_done(paired, monkeypatch):
+    run = paired()
+    before = read_shards(run.round_folder / "reference")
+    pairs = run.config.pairs
+    run.config = run.config.model_copy(update={"pairs": pairs.model_copy(update={"alpha": 0.0})})
+    run.pairs()
+    assert (read_table(run.round_folder / "pairs.parquet")["weight"] == 1).all()
+    with monkeypatch.context() as patch:
+        patch.setattr("videodpo.reference.load_model", None)
+        run.reference()
+    assert read_shards(run.round_folder / "reference").equals(before)
+    run.config = run.config.model_copy(update={"pairs": pairs})
+    run.pairs()
 
 
 def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(paired):

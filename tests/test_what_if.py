@@ -45,7 +45,7 @@ def finished(results: Path, values=VALUES, **options) -> Path:
     raw = configuration(results, **options)
     config = parse_config(raw)
     run = results / config.run
-    for stage in ("omniscore", "pairs", "evaluate"):
+    for stage in ("omniscore", "pairs", "evaluate", "execution"):
         freeze(frozen_text(config, stage), run / "config" / f"{stage}.json")
     kept = {"stage": "test", "digest": "d", "seed": 0}
     videos = [

@@ -164,6 +164,13 @@ def test_report_settings_rerun_the_report_alone(finished):
     assert wildcards(jobs, "freeze", "frozen") == {("report",)}
 
 
+@pytest.mark.parametrize(("key", "value"), [("max_failed_fraction", 0.3), ("device", "auto")])
+def test_how_a_run_is_executed_makes_nothing_again(finished, key, value):
+    jobs = finished.jobs_after(key, value)
+    assert rules(jobs) == {"freeze"}
+    assert wildcards(jobs, "freeze", "frozen") == {("execution",)}
+
+
 def test_comments_and_the_order_of_keys_rerun_nothing(finished):
     def backwards(value: Any) -> Any:
         return {key: backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value

@@ -22,12 +22,20 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
     try:
         arguments.command(arguments)
-    except (ConfigError, ValueError, RuntimeError) as error:
-        if arguments.traceback:
+    except (ValueError, RuntimeError) as error:
+        if arguments.traceback or not _is_ours(error):
             raise
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether this package raised it, for users to read; what comes out of a library keeps its traceback."""
+    import traceback
+
+    origin = traceback.extract_tb(error.__traceback__)[-1].filename
+    return isinstance(error, ConfigError) or Path(origin).is_relative_to(Path(__file__).parent)
 
 
 def _prompts(arguments: argparse.Namespace) -> None:
@@ -39,12 +47,14 @@ def _prompts(arguments: argparse.Namespace) -> None:
 
 def _generate(arguments: argparse.Namespace) -> None:
     from videodpo.frozen import EvaluateGenerateSettings, GenerateSettings
+    from videodpo.rounds import adapter_after
 
     if arguments.arm:
         from videodpo.generate import generate_heldout_shard
 
         heldout = _frozen(arguments, "evaluate_generate", EvaluateGenerateSettings)
-        generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, arguments.adapter)
+        adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
+        generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
         return
     frozen = _frozen(arguments, "generate", GenerateSettings)
     if frozen.settings.from_clips:
@@ -54,7 +64,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         return
     from videodpo.generate import generate_shard
 
-    generate_shard(frozen, arguments.round, arguments.shard, arguments.adapter)
+    generate_shard(frozen, arguments.round, arguments.shard, adapter_after(frozen.folder, arguments.round - 1))
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -98,10 +108,11 @@ def _reference(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from videodpo.frozen import TrainSettings
+    from videodpo.rounds import adapter_after
     from videodpo.train import train
 
     frozen = _frozen(arguments, "train", TrainSettings)
-    train(frozen, _round(frozen.folder, arguments), arguments.adapter)
+    train(frozen, _round(frozen.folder, arguments), adapter_after(frozen.folder, arguments.round - 1))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -189,13 +200,24 @@ def _frozen(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
         from videodpo.yaml_files import read_config
 
         run = Workflow(read_config(path, arguments.preset, arguments.set))
-        path = Path(run.folder) / "config" / f"{name}.json"
-        freeze(frozen_text(run.config, name), path)
+        folder = Path(run.folder) / "config"
+        for part in (name, "execution"):
+            freeze(frozen_text(run.config, part), folder / f"{part}.json")
+        path = folder / f"{name}.json"
     return load_frozen(path, name.partition("/")[0], kind)
 
 
 def _round(folder: Path, arguments: argparse.Namespace) -> Path:
-    return folder / f"round{arguments.round}"
+    from videodpo.rounds import round_folder
+
+    return round_folder(folder, arguments.round)
+
+
+def _from_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,12 +234,11 @@ def _parser() -> argparse.ArgumentParser:
     def add_stage(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         sub = add(name, command, text)
         _add_config(sub)
-        sub.add_argument("--round", type=int, default=1, help="round of sampling and alignment, from 1")
+        sub.add_argument("--round", type=_from_1, default=1, help="round of sampling and alignment, from 1")
         return sub
 
     shard = {"type": int, "default": 0, "help": "shard of the stage's work, from 0"}
     arm = {"choices": ("base", "aligned"), "help": "work on the held-out clips of this model instead"}
-    adapter = {"type": Path, "help": "adapter folder: of the previous round, or of the aligned arm"}
     add_stage("prompts", _prompts, "collect, clean and split the prompts")
     generate = add_stage("generate", _generate, "sample one shard of videos")
     score = add_stage("score", _score, "score one shard of videos in one dimension")
@@ -225,15 +246,13 @@ def _parser() -> argparse.ArgumentParser:
     add_stage("omniscore", _omniscore, "fold all dimensions into the OmniScore")
     add_stage("pairs", _pairs, "choose and weigh the preference pairs")
     reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
-    train = add_stage("train", _train, "fine-tune with DPO")
+    add_stage("train", _train, "fine-tune with DPO")
     add_stage("evaluate", _evaluate, "compare base and aligned on held-out prompts")
     add_stage("report", _report, "draw the page")
     for sub in (generate, score, reference):
         sub.add_argument("--shard", **shard)  # type: ignore[arg-type]
     for sub in (generate, score):
         sub.add_argument("--arm", **arm)  # type: ignore[arg-type]
-    for sub in (generate, train):
-        sub.add_argument("--adapter", **adapter)  # type: ignore[arg-type]
 
     freeze = add("freeze", _freeze, "write one stage's settings, weights digested, for the workflow")
     freeze.add_argument("out", type=Path)

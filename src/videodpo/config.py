@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -237,7 +237,7 @@ class Lora(Section):
     """Rank; alpha is the same, so that every loader applies scale 1."""
     dropout: Real = Field(0.0, ge=0, lt=1)
     """On the adapter's input."""
-    target_modules: list[str] | None = None
+    target_modules: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the layers; null takes the model family's attention and feed-forward layers."""
 
 
@@ -316,8 +316,8 @@ class Config(Section):
     """Rounds of sampling and alignment; 1 is the paper."""
     max_failed_fraction: Real = Field(0.02, ge=0, le=1)
     """A stage with a larger share of failed clips stops the run."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """Where networks run: auto (a GPU if there is one), cpu, cuda, or cuda:<number>."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run; auto is a GPU if there is one. CUDA_VISIBLE_DEVICES chooses among several."""
     prompts: Prompts
     """Which prompts."""
     model: Model
@@ -367,6 +367,9 @@ class Config(Section):
             yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
         if self.train.method == "full" and self.model.dtype != "float32":
             yield "model.dtype", f"{self.model.dtype!r} with train.method full; every trained weight is float32"
+        if self.train.warmup_steps > self.schedule.num_steps:
+            steps = self.schedule.num_steps
+            yield "train.warmup_steps", f"{self.train.warmup_steps} is more than schedule.num_steps {steps}"
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
         if worst > (videos := self.generate.videos_per_prompt):
             needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"

@@ -54,6 +54,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def sha256_of_folder(folder: Path) -> str:
+    """Hex SHA-256 of all files in a folder: their names and bytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listing = "\n".join(f"{path.relative_to(folder)} {sha256_of(path)}" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, or say who does.

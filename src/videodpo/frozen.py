@@ -43,8 +43,6 @@ class GenerateSettings(Section):
     from_clips: bool
     generate: Generate
     model: Model
-    device: str
-    max_failed_fraction: float
 
 
 class ScoreSettings(Section):
@@ -52,15 +50,14 @@ class ScoreSettings(Section):
 
     dimension: str
     options: dict[str, Any]
-    device: str
-    max_failed_fraction: float
+    is_judge: bool
+    """A judge need not know every prompt: the evaluation tells what it could judge."""
 
 
 class OmniScoreSettings(Section):
     """What the aggregation reads."""
 
     omniscore: OmniScore
-    max_failed_fraction: float
 
 
 class PairsSettings(Section):
@@ -75,7 +72,6 @@ class ReferenceSettings(Section):
     reference: ReferenceJobs
     schedule: Schedule
     model: Model
-    device: str
 
 
 class TrainSettings(Section):
@@ -84,7 +80,6 @@ class TrainSettings(Section):
     train: Train
     schedule: Schedule
     model: Model
-    device: str
 
 
 class EvaluateGenerateSettings(Section):
@@ -94,8 +89,6 @@ class EvaluateGenerateSettings(Section):
     videos_per_prompt: int
     shards: int
     model: Model
-    device: str
-    max_failed_fraction: float
 
 
 class EvaluateSettings(Section):
@@ -104,7 +97,6 @@ class EvaluateSettings(Section):
     evaluate: Evaluate
     omniscore: OmniScore
     dimensions: list[str]
-    max_failed_fraction: float
 
 
 class ReportSettings(Section):
@@ -112,6 +104,13 @@ class ReportSettings(Section):
 
     report: Report
     dimensions: list[str]
+
+
+class Execution(Section):
+    """How stages run, which changes nothing that they make: an edit here makes nothing again."""
+
+    device: str
+    max_failed_fraction: float
 
 
 S = TypeVar("S", bound=Section)
@@ -130,6 +129,12 @@ class Frozen(Generic[S]):
     weights: dict[str, str]
     """Weights file: SHA-256 of its bytes when the settings were frozen."""
 
+    @property
+    def execution(self) -> Execution:
+        """The run's `config/execution.json`."""
+        path = self.folder / "config" / "execution.json"
+        return validate(Execution, _document(path, "execution")["settings"], "execution")
+
 
 _KINDS: dict[str, type[Section]] = {
     "prompts": PromptsSettings,
@@ -142,8 +147,11 @@ _KINDS: dict[str, type[Section]] = {
     "evaluate_generate": EvaluateGenerateSettings,
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
+    "execution": Execution,
 }
 STAGES = tuple(_KINDS)
+# Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own.
+CODE_VERSIONS = dict.fromkeys(STAGES, "1")
 
 
 def stage_names(config: Config) -> list[str]:
@@ -186,12 +194,7 @@ def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
     Raises:
         ConfigError: not a frozen file of this stage.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a frozen configuration ({error})") from error
-    if not isinstance(document, dict) or document.get("stage") != stage:
-        raise ConfigError(f"{path}: frozen for stage {document.get('stage')!r}, {stage!r} is needed")
+    document = _document(path, stage)
     # What a run is called and where it lies is not what it is.
     canonical = json.dumps({**document, "run": None, "folder": None}, sort_keys=True, ensure_ascii=True)
     return Frozen(
@@ -205,14 +208,27 @@ def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
     )
 
 
+def _document(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a frozen configuration ({error})") from error
+    keys = {"stage", "run", "folder", "seed", "code_version", "weights", "settings"}
+    if not isinstance(document, dict) or document.keys() != keys:
+        raise ConfigError(f"{path}: not a frozen configuration (its keys must be {', '.join(sorted(keys))})")
+    if document["stage"] != stage:
+        raise ConfigError(f"{path}: frozen for stage {document['stage']!r}, {stage!r} is needed")
+    return document
+
+
 def weight_files(place: str) -> list[Path]:
     """Files behind a weights path: itself, or what the folder holds but model cards; nothing for `hub:` names."""
     if place.startswith(HUB_PREFIX):
         return []
     path = Path(place)
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        return sorted(file for file in files if file.suffix != ".md")
+        files = [file for file in path.rglob("*") if file.is_file() and file.suffix != ".md"]
+        return sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(path).parts))
     return [path]
 
 
@@ -224,11 +240,9 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
         "sampling": config.generate.sampling,
         "videos_per_prompt": config.evaluate.videos_per_prompt,
         "shards": config.evaluate.shards,
-        "dimensions": [*config.scores, *config.evaluate.judges],
+        "dimensions": sorted([*config.scores, *config.evaluate.judges]),
+        "is_judge": dimension in config.evaluate.judges,
     }
-    if dimension in config.evaluate.judges:
-        # A judge need not know every prompt: the evaluation tells what it could judge, and counts the rest.
-        derived["max_failed_fraction"] = 1.0
     values = {}
     for field in _KINDS[stage].model_fields:
         value = derived[field] if field in derived else getattr(config, field)
@@ -243,11 +257,11 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         return scorer.version, [file for place in scorer.weights(options) for file in weight_files(place)]
     source = config.prompts.source
     if stage == "prompts":
-        return "1", weight_files(source.path) if source.path else []
+        return CODE_VERSIONS[stage], weight_files(source.path) if source.path else []
     if "model" in _KINDS[stage].model_fields:
         model = registry.load("videodpo.models", config.model.family)
-        return model.version, weight_files(config.model.weights)
-    return "1", []
+        return f"{CODE_VERSIONS[stage]}, model {model.version}", weight_files(config.model.weights)
+    return CODE_VERSIONS[stage], []
 
 
 def _fingerprint(path: Path) -> str:

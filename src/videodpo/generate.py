@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo import registry
 from videodpo.config import Sampling
-from videodpo.device import choose_device
-from videodpo.files import sha256_of
+from videodpo.files import sha256_of, sha256_of_folder
 from videodpo.frozen import EvaluateGenerateSettings, Frozen, GenerateSettings
+from videodpo.models import load_model
+from videodpo.rounds import round_folder
 from videodpo.seeds import derive_seed
 from videodpo.shards import Request, Shard, empty_row, run_batches
 from videodpo.tables import read_table
@@ -30,7 +30,7 @@ def generate_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: i
         adapter: folder of the previous round's adapter, or None for the base model.
 
     Raises:
-        RuntimeError: more than `max_failed_fraction` of the clips failed; what was made is kept for the next try.
+        RuntimeError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
     """
     settings = frozen.settings
     prompts = _prompts(frozen.folder, "train")
@@ -39,7 +39,7 @@ def generate_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: i
         for prompt_id, prompt in prompts
         for sample in range(settings.generate.videos_per_prompt)
     ]
-    videos = frozen.folder / f"round{round_number}" / "videos"
+    videos = round_folder(frozen.folder, round_number) / "videos"
     _sample_shard(frozen, requests, videos, shard, settings.generate.shards, settings.generate.sampling, adapter)
 
 
@@ -56,7 +56,7 @@ def generate_heldout_shard(
         for prompt_id, prompt in _prompts(frozen.folder, "heldout")
         for sample in range(settings.videos_per_prompt)
     ]
-    videos = frozen.folder / f"round{round_number}" / "evaluation" / "videos" / arm
+    videos = round_folder(frozen.folder, round_number) / "evaluation" / "videos" / arm
     _sample_shard(frozen, requests, videos, shard, settings.shards, settings.sampling, adapter)
 
 
@@ -75,33 +75,33 @@ def _sample_shard(
     sampling: Sampling,
     adapter: Path | None,
 ) -> None:
+    import torch
+
     model_settings = frozen.settings.model
-    adapter_name = f"{adapter.parent.name}/{adapter.name} {_folder_digest(adapter)[:12]}" if adapter else None
+    adapter_name = f"{adapter.parent.name}/{adapter.name} {sha256_of_folder(adapter)[:12]}" if adapter else None
     place = Shard(frozen, videos, shard, num_shards, f"{frozen.digest} {adapter_name}")
     model: VideoModel | None = None
+    texts: dict[str, torch.Tensor] = {}  # embeddings of the batch before: its last prompt may go on in the next
 
     def make(batch: Sequence[Request]) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
-        nonlocal model
+        nonlocal model, texts
         if model is None:  # loaded only when something is left to do
-            model = registry.load("videodpo.models", model_settings.family)(
-                model_settings, choose_device(frozen.settings.device)
-            )
+            model = load_model(model_settings, frozen.execution.device)
             if adapter:
                 model.load_adapter(adapter)
-        return _make_batch(model, batch, sampling, place)
+        prompts = {request.prompt_id: request.prompt for request in batch}
+        texts = {key: texts[key] if key in texts else model.encode_prompt(text) for key, text in prompts.items()}
+        return _make_batch(model, batch, torch.stack([texts[request.prompt_id] for request in batch]), sampling, place)
 
     common = {"model": f"{model_settings.family} {model_settings.weights}", "adapter": adapter_name}
     run_batches(place, requests, sampling.batch_size, make, common)
 
 
 def _make_batch(
-    model: VideoModel, batch: Sequence[Request], sampling: Sampling, place: Shard
+    model: VideoModel, batch: Sequence[Request], text_BLD: torch.Tensor, sampling: Sampling, place: Shard
 ) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     import torch
 
-    texts = {request.prompt_id: request.prompt for request in batch}
-    embedded = {prompt_id: model.encode_prompt(prompt) for prompt_id, prompt in texts.items()}
-    text_BLD = torch.stack([embedded[request.prompt_id] for request in batch])
     noise_BCFHW = torch.stack([model.draw_noise(request.seed, sampling) for request in batch])
     latents_BCFHW = model.sample(text_BLD, noise_BCFHW, sampling)
     frames_BTYXC = model.decode(latents_BCFHW)
@@ -119,11 +119,3 @@ def _make_batch(
             row |= {"status": "failed", "error": "the model gave NaN or infinite latents"}
         rows.append(row)
     return rows, latents
-
-
-def _folder_digest(folder: Path) -> str:
-    import hashlib
-
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listing = "\n".join(f"{path.relative_to(folder)} {sha256_of(path)}" for path in files)
-    return hashlib.sha256(listing.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videodpo import registry
 from videodpo.config import Generate, Sampling
-from videodpo.device import choose_device
 from videodpo.files import atomic_path, sha256_of
 from videodpo.frozen import Frozen, GenerateSettings
+from videodpo.models import load_model
+from videodpo.rounds import round_folder
 from videodpo.shards import Request, Shard, empty_row, run_batches
 from videodpo.tables import read_table
 from videodpo.video import UnreadableVideo, read_mp4, write_mp4
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from videodpo.models.base import VideoModel
 
 BATCH = 8  # clips between two save points
+RATE_TOLERANCE = 0.01  # 29.97 frames a second are 30
 
 
 def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int) -> None:
@@ -34,10 +36,12 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
 
     Raises:
         ValueError: a round after the first, where videos come from the aligned model.
-        RuntimeError: more than `max_failed_fraction` of the clips failed.
+        RuntimeError: more than `max_failed_fraction` of all clips failed.
     """
     if round_number != 1:
         raise ValueError("rounds: clips of your own are for round 1; later rounds sample from the model")
+    import torch
+
     settings = frozen.settings
     positions = {name: row for row, name in enumerate(read_table(frozen.folder / "prompts.parquet")["prompt_id"])}
     table = read_table(frozen.folder / "clips.parquet")
@@ -47,16 +51,15 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
         for prompt_id, sample in zip(table["prompt_id"], table["sample"], strict=True)
     ]
     sources = {request.video_id: Path(path) for request, path in zip(requests, table["path"], strict=True)}
-    place = Shard(frozen, frozen.folder / "round1" / "videos", shard, settings.generate.shards, frozen.digest)
+    place = Shard(frozen, round_folder(frozen.folder, 1) / "videos", shard, settings.generate.shards, frozen.digest)
     model: VideoModel | None = None
 
     def make(batch: Sequence[Request]) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
         nonlocal model
         if model is None:
-            model = registry.load("videodpo.models", settings.model.family)(
-                settings.model, choose_device(settings.device)
-            )
+            model = load_model(settings.model, frozen.execution.device)
         rows, latents = [], {}
+        dtype = getattr(torch, settings.generate.sampling.latents_dtype)
         for request in batch:
             row = empty_row(request)
             try:
@@ -67,7 +70,7 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
                 num_frames, height, width, _ = frames.shape
                 row |= {"path": place.relative(copy), "sha256": sha256_of(copy)}
                 row |= {"num_frames": num_frames, "height": height, "width": width, "fps": fps}
-                latents[request.video_id] = model.encode(frames).cpu().contiguous()
+                latents[request.video_id] = model.encode(frames).to("cpu", dtype).contiguous()
             rows.append(row)
         return rows, latents
 
@@ -79,15 +82,16 @@ def _take(source: Path, request: Request, settings: Generate, place: Shard) -> t
     sampling = settings.sampling
     frames, fps = read_mp4(source)
     copy = place.clips / f"{request.video_id}.mp4"
-    if frames.shape[:3] == (sampling.num_frames, sampling.height, sampling.width):
+    same_rate = not fps or math.isclose(fps, sampling.fps, rel_tol=RATE_TOLERANCE)
+    if frames.shape[:3] == (sampling.num_frames, sampling.height, sampling.width) and same_rate:
         with atomic_path(copy) as partial:
             shutil.copyfile(source, partial)
         return copy, frames, fps
     if not settings.fit_clips:
         raise UnreadableVideo(
-            f"{source.name}: {frames.shape[0]} frames of {frames.shape[1]} x {frames.shape[2]}, generate.sampling asks "
-            f"for {sampling.num_frames} of {sampling.height} x {sampling.width}; generate.fit_clips: true cuts and "
-            "scales"
+            f"{source.name}: {frames.shape[0]} frames of {frames.shape[1]} x {frames.shape[2]} at {fps:g} a second, "
+            f"generate.sampling asks for {sampling.num_frames} of {sampling.height} x {sampling.width} at "
+            f"{sampling.fps:g}; generate.fit_clips: true cuts and scales"
         )
     frames = fit_frames(frames, fps, sampling, source.name)
     write_mp4(copy, frames, sampling.fps, crf=sampling.crf)

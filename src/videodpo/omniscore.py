@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config import OmniScore, validate
+from videodpo.failures import refuse_too_many
 from videodpo.frozen import Frozen, OmniScoreSettings
 from videodpo.tables import omniscore_schema, read_shards, read_table, write_table
 
@@ -78,7 +79,7 @@ def aggregate(frozen: Frozen[OmniScoreSettings], round_folder: Path) -> None:
     config = frozen.settings.omniscore
     names = sorted(config.dimensions)
     prompts_path = frozen.folder / "prompts.parquet"
-    kept, num_left_out = scored_videos(round_folder, names, prompts_path, frozen.settings.max_failed_fraction)
+    kept, num_left_out = scored_videos(round_folder, names, prompts_path, frozen.execution.max_failed_fraction)
     log.info("omniscore: %d videos, %d left out", len(kept), num_left_out)
     write_table(
         round_folder / "omniscore.parquet",
@@ -105,7 +106,8 @@ def scored_videos(
     videos = read_shards(round_folder / "videos")
     wide = wide_table(videos, read_scores(round_folder / "scores", videos, dimensions))
     left_out = wide[wide.reason.notna()]
-    refuse_too_many(left_out.video_id, left_out.reason, len(wide), max_failed_fraction)
+    failed = dict(zip(left_out.video_id, left_out.reason, strict=True))
+    refuse_too_many("omniscore", failed, len(wide), max_failed_fraction)
     return in_prompt_order(wide[wide.reason.isna()], prompts_path), len(left_out)
 
 
@@ -157,23 +159,6 @@ def wide_table(videos: pd.DataFrame, scores: Mapping[str, pd.DataFrame]) -> pd.D
         reason = reason.where(~failed, f"{name}: " + table.error.fillna("").astype(str))
     wide["reason"] = reason
     return wide
-
-
-def refuse_too_many(keys: Iterable[str], reasons: Iterable[str], total: int, max_failed_fraction: float) -> None:
-    """Stop when too much is left out.
-
-    Args:
-        keys, reasons: what is left out and why. total: how many there were with them.
-
-    Raises:
-        RuntimeError: the share is above `max_failed_fraction`, or nothing is left; the first ten are listed.
-    """
-    lines = [f"  {key}: {reason}" for key, reason in zip(keys, reasons, strict=True)]
-    if lines and (len(lines) > max_failed_fraction * total or len(lines) == total):
-        raise RuntimeError(
-            f"{len(lines)} of {total} left out, max_failed_fraction is {max_failed_fraction}; the first are\n"
-            + "\n".join(lines[:10])
-        )
 
 
 def in_prompt_order(rows: pd.DataFrame, prompts_path: Path) -> pd.DataFrame:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
-from videodpo import registry
-from videodpo.device import choose_device
+import pandas as pd
+
 from videodpo.dpo.visits import plan_visits
-from videodpo.files import exclusive, sha256_of
+from videodpo.files import exclusive
 from videodpo.frozen import Frozen, ReferenceSettings
+from videodpo.models import load_model
 from videodpo.plan import shard_batches
-from videodpo.tables import REFERENCE, read_metadata, read_rows, read_table, shard_path, write_table
+from videodpo.tables import REFERENCE, read_metadata, read_rows, read_shards, read_table, shard_path, write_table
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 30.0
@@ -23,34 +25,34 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     """Compute one shard of `round<r>/reference`: rows in training order, one a visit.
 
     The reference is the base model. Its forward passes hold the same visits as the training's, so the
-    errors equal the policy's at step 0 to the bit. A killed job goes on from its work file.
+    errors equal the policy's at step 0 to the bit. A killed job goes on from its work file, which stays: the errors
+    do not depend on scores and weights, so new ones (another alpha) find the same pairs done.
     """
     import torch
 
     from videodpo.dpo.batches import PairData, model_errors
 
     settings = frozen.settings
-    pair_ids = read_table(round_folder / "pairs.parquet", ["pair_id"])["pair_id"]
-    visits = plan_visits(pair_ids.tolist(), settings.schedule, frozen.seed)
+    pairs = read_table(round_folder / "pairs.parquet")
+    visits = plan_visits(pairs["pair_id"].tolist(), settings.schedule, frozen.seed)
     batches = shard_batches(len(visits), settings.schedule.micro_batch, shard, settings.reference.shards)
     out = shard_path(round_folder / "reference", shard)
     work = out.parent / "work" / out.name
-    inputs = sha256_of(round_folder / "pairs.parquet")
+    extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
+    extra["pairs"] = _digest(pairs, read_shards(round_folder / "videos"))
 
-    def save(path: Path, rows: list[dict[str, Any]], extra: dict[str, str]) -> None:
+    def save(path: Path, rows: list[dict[str, Any]]) -> None:
         write_table(path, rows, REFERENCE, stage="reference", digest=frozen.digest, seed=frozen.seed, extra=extra)
 
     with exclusive(work.with_suffix(".lock")):
         rows: list[dict[str, Any]] = []
         if work.exists():
             made = read_metadata(work)
-            if (made.get("config_digest"), made.get("pairs")) == (frozen.digest, inputs):
+            if (made.get("config_digest"), made.get("pairs")) == (frozen.digest, extra["pairs"]):
                 rows = read_rows(work)
         todo = [(number, positions) for number, positions in batches if positions.start >= _first(batches) + len(rows)]
         if todo:
-            model = registry.load("videodpo.models", settings.model.family)(
-                settings.model, choose_device(settings.device)
-            )
+            model = load_model(settings.model, frozen.execution.device)
             data = PairData(frozen.folder, round_folder, model)
         saved = time.monotonic()
         for _, positions in todo:
@@ -69,11 +71,20 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
                     }
                 )
             if time.monotonic() - saved > SAVE_SECONDS:
-                save(work, rows, {"pairs": inputs})
+                save(work, rows)
                 saved = time.monotonic()
-        save(out, rows, {"shard": str(shard), "num_shards": str(settings.reference.shards), "pairs": inputs})
+        save(work, rows)
+        save(out, rows)
         log.info("reference shard %d: %d visits", shard, len(rows))
-        work.unlink(missing_ok=True)
+
+
+def _digest(pairs: pd.DataFrame, videos: pd.DataFrame) -> str:
+    """Of everything in the tables that the errors depend on: which clips are paired, and their bytes."""
+    clips = videos.set_index("video_id")["sha256"]
+    columns = [pairs[name] for name in ("pair_id", "prompt_id", "winner_id", "loser_id")]
+    columns += [pairs[name].map(clips) for name in ("winner_id", "loser_id")]
+    lines = [" ".join(map(str, row)) for row in zip(*columns, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _first(batches: list[tuple[int, range]]) -> int:

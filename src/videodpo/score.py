@@ -6,23 +6,23 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from videodpo import registry
 from videodpo.config import ConfigError, validate
+from videodpo.failures import refuse_too_many
 from videodpo.files import exclusive, sha256_of
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.scorers.base import Clip, Scorer
-from videodpo.tables import SCORES, read_metadata, read_table, write_table
+from videodpo.tables import SCORES, read_metadata, read_rows, read_table, write_table
 from videodpo.video import read_mp4
 
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 30.0  # what a killed job loses at most
-NUM_LISTED = 10  # failed clips in the message that stops a run
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class _Work:
             metadata.get(key) != value for key, value in self.extra.items()
         ):
             return {}
-        rows = read_table(self.path).to_dict("records")
-        return {row["video_id"]: _plain(row) for row in rows if row["status"] == "ok"}
+        return {row["video_id"]: row for row in read_rows(self.path) if row["status"] == "ok"}
 
     def save(self, rows: Sequence[dict[str, Any]], path: Path | None = None) -> None:
         frozen = self.frozen
@@ -69,16 +68,19 @@ def score_shard(frozen: Frozen[ScoreSettings], videos: Path, out: Path) -> None:
         videos: the shard's videos table. out: the scores table, rows in the same order.
 
     Raises:
-        RuntimeError: more than `max_failed_fraction` of the clips failed; the scores are kept for the next try.
+        RuntimeError: more than `max_failed_fraction` of all clips failed, unless the scorer is a judge; the scores
+            are kept for the next try.
         ValueError: the options are wrong, or the prompts table lacks a video's prompt.
     """
     with exclusive(out.parent / "work" / f"{out.stem}.lock"):
-        table = read_table(videos)
         metadata = read_metadata(videos)
-        extra = {key: metadata[key] for key in ("num_shards", "shard") if key in metadata}
+        extra = {key: metadata[key] for key in ("num_shards", "shard")}
         work = _Work(out.parent / "work" / out.name, frozen, extra | {"videos_sha256": sha256_of(videos)})
-        rows = _score_rows(frozen, [_plain(row) for row in table.to_dict("records")], work)
-        _refuse_too_many_failures(rows, frozen.settings)
+        rows = _score_rows(frozen, read_rows(videos), work)
+        if not frozen.settings.is_judge:
+            failed = {row["video_id"]: row["error"] for row in rows if row["status"] == "failed"}
+            allowed = frozen.execution.max_failed_fraction
+            refuse_too_many(frozen.settings.dimension, failed, int(metadata["num_videos"]), allowed)
         work.save(rows, out)
         work.path.unlink(missing_ok=True)
 
@@ -126,7 +128,7 @@ def _score_rows(frozen: Frozen[ScoreSettings], videos: list[dict[str, Any]], wor
             row["error"] = video["error"] or "the videos table has no reason"
         else:
             if scorer is None:  # loaded only when something is left to do
-                scorer = _make_scorer(settings.dimension, settings.options, settings.device)
+                scorer = _make_scorer(settings.dimension, settings.options, frozen.execution.device)
             try:
                 path = frozen.folder / video["path"]
                 row["value"] = _score_file(scorer, path, prompts[video["prompt_id"]], sha256=video["sha256"])
@@ -184,20 +186,3 @@ def _label(frozen: Frozen[ScoreSettings]) -> str:
     if digests:
         weights = (digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest())[:12]
     return f"{frozen.settings.dimension} v{kind.version} {weights}"
-
-
-def _refuse_too_many_failures(rows: list[dict[str, Any]], settings: ScoreSettings) -> None:
-    failed = [row for row in rows if row["status"] == "failed"]
-    if len(failed) <= settings.max_failed_fraction * len(rows):
-        return
-    listed = "".join(f"\n  {row['video_id']}: {row['error']}" for row in failed[:NUM_LISTED])
-    more = f"\n  and {len(failed) - NUM_LISTED} more" if len(failed) > NUM_LISTED else ""
-    raise RuntimeError(
-        f"{settings.dimension}: {len(failed)} of {len(rows)} clips have no score, max_failed_fraction allows "
-        f"{settings.max_failed_fraction:g} (mend the clips, or raise it):{listed}{more}"
-    )
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """pandas' NaN for a null becomes None."""
-    return {key: None if value != value else value for key, value in row.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videodpo.failures import refuse_too_many
 from videodpo.files import atomic_path, exclusive, sha256_of
 from videodpo.frozen import Frozen
 from videodpo.plan import shard_batches
@@ -80,7 +81,7 @@ def run_batches(
                 _save_part(part, [row | common for row in rows], latents, place)
                 log.info("%s: batch %d done", place.work.name, number)
             parts.append(part)
-        _finish(place, parts)
+        _finish(place, parts, len(requests))
 
 
 def empty_row(request: Request) -> dict[str, Any]:
@@ -91,11 +92,13 @@ def empty_row(request: Request) -> dict[str, Any]:
 
 
 def _is_done(part: Path, place: Shard) -> bool:
-    """A part counts if it was made with the same settings and its clips are still what they were."""
+    """A part counts if it was made with the same settings, nothing in it failed, and its clips are what they were."""
     if not part.exists() or read_metadata(part).get("made_with") != place.made_with:
         return False
     rows = read_table(part)
-    for path, digest in rows.loc[rows["status"] == "ok", ["path", "sha256"]].itertuples(index=False):
+    if (rows["status"] != "ok").any():
+        return False
+    for path, digest in rows[["path", "sha256"]].itertuples(index=False):
         clip = place.frozen.folder / path
         if not clip.exists() or sha256_of(clip) != digest:
             return False
@@ -112,7 +115,7 @@ def _save_part(part: Path, rows: list[dict[str, Any]], latents: dict[str, torch.
     write_table(part, rows, VIDEOS, stage=frozen.stage, digest=frozen.digest, seed=frozen.seed, extra=extra)
 
 
-def _finish(place: Shard, parts: Sequence[Path]) -> None:
+def _finish(place: Shard, parts: Sequence[Path], num_videos: int) -> None:
     from safetensors.torch import load_file, save_file
 
     rows: list[dict[str, Any]] = []
@@ -120,14 +123,14 @@ def _finish(place: Shard, parts: Sequence[Path]) -> None:
     for part in parts:
         latents = load_file(part.with_suffix(".safetensors"))
         for row in read_rows(part):
-            row = {key: None if value != value else value for key, value in row.items()}
             if row["video_id"] in latents:
                 name = str(len(rows))
                 tensors[name] = latents[row["video_id"]]
                 row["latents"] = f"{place.relative(place.latents)}#{name}"
             rows.append(row)
     frozen = place.frozen
-    refuse_too_many_failures(rows, frozen.settings.max_failed_fraction)
+    failed = {row["video_id"]: row["error"] for row in rows if row["status"] == "failed"}
+    refuse_too_many(frozen.stage, failed, num_videos, frozen.execution.max_failed_fraction)
     with atomic_path(place.latents) as partial:
         save_file(tensors, partial)
     kept = {f"{row['video_id']}.mp4" for row in rows if row["status"] == "ok"}
@@ -141,17 +144,7 @@ def _finish(place: Shard, parts: Sequence[Path]) -> None:
         stage=frozen.stage,
         digest=frozen.digest,
         seed=frozen.seed,
-        extra={"shard": str(place.shard), "num_shards": str(place.num_shards)},
+        extra={"shard": str(place.shard), "num_shards": str(place.num_shards), "num_videos": str(num_videos)},
     )
     if place.work.exists():
         shutil.rmtree(place.work)
-
-
-def refuse_too_many_failures(rows: Sequence[dict[str, Any]], allowed: float) -> None:
-    """Raise RuntimeError with the reasons when more than the allowed share of the rows failed."""
-    failed = [row for row in rows if row["status"] == "failed"]
-    if rows and len(failed) > allowed * len(rows):
-        reasons = "\n  ".join(f"{row['video_id']}: {row['error']}" for row in failed[:10])
-        raise RuntimeError(
-            f"{len(failed)} of {len(rows)} clips failed, max_failed_fraction is {allowed}; the first:\n  {reasons}"
-        )

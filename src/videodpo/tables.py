@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,9 +118,9 @@ def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
 
 @functools.cache
 def commit() -> str:
-    """Commit of the checkout that the package lies in; "unknown" for an installed package."""
+    """Commit of the checkout that the package lies in; "unknown" for an installed package, or without git."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or not shutil.which("git"):
         return "unknown"
     answer = subprocess.run(
         ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
@@ -178,18 +179,23 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     Raises:
         ValueError: the file is missing, cut or no Parquet; the message names it.
     """
-    if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
-        raise ValueError(f"{path}: a folder; name one table in it")
-    try:
-        table: pd.DataFrame = pq.read_table(path, columns=list(columns) if columns else None).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable table ({error})") from error
-    return table
+    frame: pd.DataFrame = _arrow_table(path, columns).to_pandas()
+    return frame
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """One dict a row, as `write_table` takes them; errors as `read_table`."""
-    return [{str(name): value for name, value in row.items()} for row in read_table(path).to_dict("records")]
+    """One dict a row, as `write_table` takes them, nulls as None; errors as `read_table`."""
+    rows: list[dict[str, Any]] = _arrow_table(path).to_pylist()
+    return rows
+
+
+def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
+        raise ValueError(f"{path}: a folder; name one table in it")
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path}: not a readable table ({error})") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:

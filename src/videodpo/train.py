@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videodpo import registry
 from videodpo.config import Train
 from videodpo.device import choose_device
 from videodpo.dpo.visits import Visit, plan_visits
-from videodpo.files import exclusive, sha256_of, sync_folder
+from videodpo.files import exclusive, sha256_of, sha256_of_folder, sync_folder
 from videodpo.frozen import Frozen, TrainSettings
+from videodpo.models import load_model
 from videodpo.seeds import derive_seed
 from videodpo.tables import DRIFT_BUCKETS, TRAIN_LOG, read_shards, write_table
 
@@ -65,11 +65,9 @@ class _Training:
         self.frozen, self.round_folder, self.state = frozen, round_folder, state
         self.settings: Train = frozen.settings.train
         self.schedule = frozen.settings.schedule
-        device = choose_device(frozen.settings.device)
+        device = choose_device(frozen.execution.device)
         self.accelerator: Accelerator = Accelerator(cpu=device == "cpu")
-        self.model: VideoModel = registry.load("videodpo.models", frozen.settings.model.family)(
-            frozen.settings.model, str(self.accelerator.device)
-        )
+        self.model: VideoModel = load_model(frozen.settings.model, str(self.accelerator.device))
         self._make_trainable(previous_adapter)
         self.weights = {n: p for n, p in self.model.denoiser.named_parameters() if p.requires_grad}
         self.optimizer: Any = torch.optim.AdamW(
@@ -78,8 +76,9 @@ class _Training:
         self.data: PairData = PairData(frozen.folder, round_folder, self.model)
         self.visits = plan_visits(self.data.pairs["pair_id"].tolist(), self.schedule, frozen.seed)
         self.reference_errors = self._read_reference() if self.settings.reference == "table" else None
-        inputs = [round_folder / "pairs.parquet", *sorted((round_folder / "reference").glob("shard-*.parquet"))]
-        names = [frozen.digest, str(previous_adapter), *map(sha256_of, inputs)]
+        inputs = [round_folder / "pairs.parquet", *sorted((round_folder / "videos").glob("shard-*.parquet"))]
+        before = sha256_of_folder(previous_adapter) if previous_adapter else "base"
+        names = [frozen.digest, before, *map(sha256_of, inputs)]
         self.trained_on = hashlib.sha256(" ".join(names).encode()).hexdigest()
 
     def _make_trainable(self, previous_adapter: Path | None) -> None:
@@ -101,8 +100,8 @@ class _Training:
     def _read_reference(self) -> np.ndarray:
         """Float32 [visits, 2], winner and loser, in the order of the plan."""
         table = read_shards(self.round_folder / "reference")
-        planned = [(visit.pair_id, visit.noise_seed) for visit in self.visits]
-        if list(zip(table["pair_id"], table["noise_seed"], strict=True)) != planned:
+        planned = [(visit.pair_id, visit.noise_seed, self.model.timestep(visit.level)) for visit in self.visits]
+        if list(zip(table["pair_id"], table["noise_seed"], table["timestep"], strict=True)) != planned:
             raise ValueError("reference: the table was made for other pairs or another schedule; run the stage again")
         return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)
 

@@ -74,7 +74,7 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
         if scored and name not in scored:
             raise ConfigError(f"omniscore.dimensions.{name}: not scored in {round_folder} ({', '.join(scored)})")
 
-    allowed = frozen_omniscore.settings.max_failed_fraction
+    allowed = frozen_omniscore.execution.max_failed_fraction
 
     def videos(dimensions: Sequence[str]) -> pd.DataFrame:
         return scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +68,12 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: one message for all that is wrong.
     """
-    problems: list[str] = []
+    tests: list[Callable[[], None]] = []
     blocks = {f"scores.{name}": (name, block) for name, block in config.scores.items()}
     blocks |= {f"evaluate.judges.{name}": (name, block) for name, block in config.evaluate.judges.items()}
-    for key, (name, block) in blocks.items():
-        try:
-            scorer = registry.load("videodpo.scorers", name)
-            options = validate(scorer.Options, block or {}, key)
-            for place in scorer.weights(options):
-                _check_weights(f"{key}.weights", place)
-        except ConfigError as error:
-            problems.append(str(error).removeprefix("configuration: "))
-        except ValueError as error:
-            problems.append(f"{key}: {error}")
-    try:
-        registry.load("videodpo.models", config.model.family)
-    except ValueError as error:
-        problems.append(f"model.family: {error}")
-    tests: tuple[Callable[[], None], ...] = (
-        lambda: _check_weights("model.weights", config.model.weights, "model_index.json"),
-        lambda: check_source(config.prompts.source, config.prompts),
-    )
+    tests += [partial(_check_scorer, key, name, block or {}) for key, (name, block) in blocks.items()]
+    tests += [partial(_check_model, config), partial(check_source, config.prompts.source, config.prompts)]
+    problems: list[str] = []
     for test in tests:
         try:
             test()
@@ -96,6 +81,34 @@ def check(config: Config) -> None:
             problems.append(str(error).removeprefix("configuration: "))
     if problems:
         raise ConfigError("configuration: " + "\n  ".join(problems))
+
+
+def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:
+    try:
+        scorer = registry.load("videodpo.scorers", name)
+        options = validate(scorer.Options, block, key)
+        for place in scorer.weights(options):
+            _check_weights(f"{key}.weights", place)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    try:
+        scorer.check(options)
+    except ValueError as error:
+        raise ConfigError(f"{key}.{error}") from error
+
+
+def _check_model(config: Config) -> None:
+    try:
+        model = registry.load("videodpo.models", config.model.family)
+    except ValueError as error:
+        raise ConfigError(f"model.family: {error}") from error
+    _check_weights("model.weights", config.model.weights, "model_index.json")
+    try:
+        model.check(config.model, config.generate.sampling)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check_weights(key: str, place: str, needed: str | None = None) -> None:

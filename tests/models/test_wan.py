@@ -73,6 +73,13 @@ def test_training_forward_equals_the_pipelines_denoiser_call(model):
         torch.testing.assert_close(prediction, expected, rtol=0, atol=1e-5)
 
 
+def test_the_vae_has_its_own_weights_in_float32_beside_a_half_precision_denoiser(model, random_model):
+    half = WanModel(Model(family="wan", weights=str(random_model), dtype="bfloat16", max_text_tokens=32), "cpu")
+    assert {p.dtype for p in half.denoiser.parameters()} >= {torch.bfloat16}
+    for name, value in model.pipe.vae.state_dict().items():
+        assert torch.equal(half.pipe.vae.state_dict()[name], value), name
+
+
 def test_noise_follows_from_the_seed_alone(model):
     assert torch.equal(model.draw_noise(4, SAMPLING), model.draw_noise(4, SAMPLING))
     assert not torch.equal(model.draw_noise(4, SAMPLING), model.draw_noise(5, SAMPLING))

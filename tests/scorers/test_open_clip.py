@@ -8,15 +8,15 @@ import torch
 
 from videodpo.scorers.base import Clip
 from videodpo.scorers.frame_consistency_clip import BackgroundConsistencyClip, SubjectConsistencyClip, consistency
-from videodpo.scorers.open_clip_backbone import OpenClipOptions, load_backbone
+from videodpo.scorers.open_clip_backbone import OpenClipScorer, load_backbone
 from videodpo.scorers.overall_consistency_clip import OverallConsistencyClip, middle_frames
 
 ALL = [BackgroundConsistencyClip, SubjectConsistencyClip, OverallConsistencyClip]
 
 
 @pytest.fixture
-def options(clip_folder) -> OpenClipOptions:
-    return OpenClipOptions(weights=str(clip_folder))
+def options(clip_folder) -> OpenClipScorer.Options:
+    return OpenClipScorer.Options(weights=str(clip_folder))
 
 
 def test_formula_on_three_unit_vectors_is_worked_out_by_hand():
@@ -98,4 +98,4 @@ def test_scorers_share_one_model(options):
 
 def test_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"open_clip_config\.json"):
-        ALL[0](OpenClipOptions(weights=str(tmp_path)), "cpu")
+        ALL[0](OpenClipScorer.Options(weights=str(tmp_path)), "cpu")

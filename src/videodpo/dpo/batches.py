@@ -56,7 +56,7 @@ class PairData:
             if not isinstance(self._latents.get(video_id), str):
                 raise ValueError(f"pairs.parquet: video {video_id} has no latents in {round_folder / 'videos'}")
         self._files: dict[str, Any] = {}
-        self._texts: dict[tuple[str, bool], torch.Tensor] = {}
+        self._texts: dict[str, tuple[torch.Tensor, int]] = {}  # prompt: embedding without its padding, full length
 
     def batch(self, visits: Sequence[Visit], empty_captions: Sequence[bool] | None = None) -> Batch:
         """Tensors of one run of visits, on the model's device; winner and loser share noise, level and text."""
@@ -65,13 +65,13 @@ class PairData:
         winners = [self._load(row.winner_id) for row in rows]
         losers = [self._load(row.loser_id) for row in rows]
         noise = [_noise(visit.noise_seed, latent) for visit, latent in zip(visits, winners, strict=True)]
-        text = [self._text(row.prompt_id, drop) for row, drop in zip(rows, empty, strict=True)]
+        text = [self._text("" if drop else self._prompts[row.prompt_id]) for row, drop in zip(rows, empty, strict=True)]
         level = torch.tensor([visit.level for visit in visits], dtype=torch.float32)
-        device = text[0].device
+        device = self._model.device
         return Batch(
             latents=torch.stack(winners + losers).to(device),
             noise=torch.stack(noise + noise).to(device),
-            text=torch.stack(text + text),
+            text=torch.stack(text + text).to(device),
             level=torch.cat([level, level]).to(device),
             weight=torch.tensor([row.weight for row in rows], dtype=torch.float32, device=device),
         )
@@ -83,11 +83,14 @@ class PairData:
         tensor: torch.Tensor = self._files[name].get_tensor(row)
         return tensor.float()
 
-    def _text(self, prompt_id: str, empty: bool) -> torch.Tensor:
-        key = ("", True) if empty else (prompt_id, False)
-        if key not in self._texts:
-            self._texts[key] = self._model.encode_prompt("" if empty else self._prompts[prompt_id])
-        return self._texts[key]
+    def _text(self, prompt: str) -> torch.Tensor:
+        """Embedding [L, D] on the CPU: with their padding, those of 10,000 prompts would be 40 GB of GPU memory."""
+        if prompt not in self._texts:
+            full_LD = self._model.encode_prompt(prompt).cpu()
+            length = int(full_LD.any(dim=1).nonzero().max()) + 1 if full_LD.any() else 0
+            self._texts[prompt] = (full_LD[:length].clone(), len(full_LD))
+        short_LD, length = self._texts[prompt]
+        return torch.nn.functional.pad(short_LD, (0, 0, 0, length - len(short_LD)))
 
 
 def _noise(seed: int, like: torch.Tensor) -> torch.Tensor:

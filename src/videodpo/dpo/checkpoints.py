@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from videodpo.files import sync_folder
 
-log = logging.getLogger(__name__)
 KEEP = 2
 
 
@@ -26,14 +24,15 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     rows: list[dict[str, Any]],
 ) -> None:
-    """Write `state/step-<step>` under a temporary name, sync, rename, and drop all but the newest two.
+    """Write a state under a temporary name, sync, rename; drop all but the newest two, and those of other settings.
 
     Args:
         state: the round's state folder. step: optimiser steps done. trained_on: digest of settings and data.
         weights: the trainable parameters by name. rows: the training log up to here.
     """
-    final = state / f"step-{step:08d}"
-    partial = state / f".{final.name}.partial"
+    mine = _folder(state, trained_on)
+    final = mine / f"step-{step:08d}"
+    partial = mine / f".{final.name}.partial"
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
@@ -41,7 +40,7 @@ def save_checkpoint(
         {name: value.detach().cpu().contiguous() for name, value in weights.items()}, partial / "weights.safetensors"
     )
     torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-    progress = {"step": step, "trained_on": trained_on, "rows": rows}
+    progress = {"step": step, "rows": rows}
     (partial / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
     for file in partial.iterdir():
         with open(file, "rb") as handle:
@@ -49,8 +48,9 @@ def save_checkpoint(
     if final.exists():
         shutil.rmtree(final)
     os.replace(partial, final)
-    sync_folder(state)
-    for old in sorted(state.glob("step-*"))[:-KEEP]:
+    sync_folder(mine)
+    others = [folder for folder in state.iterdir() if folder.is_dir() and folder != mine]
+    for old in [*sorted(mine.glob("step-*"))[:-KEEP], *others]:
         shutil.rmtree(old)
 
 
@@ -62,17 +62,17 @@ def load_checkpoint(
     Returns:
         Steps done and the log's rows; (0, []) where there is no state of these settings and data.
     """
-    for folder in sorted(state.glob("step-*"), reverse=True):
-        progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        if progress["trained_on"] != trained_on:
-            log.warning("%s belongs to other settings or pairs; it is left alone", folder)
-            continue
-        saved = load_file(folder / "weights.safetensors")
-        if saved.keys() != weights.keys():
-            raise ValueError(f"{folder}: weights of other layers; remove the state folder to start afresh")
-        with torch.no_grad():
-            for name, value in weights.items():
-                value.copy_(saved[name])
-        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
-        return int(progress["step"]), list(progress["rows"])
-    return 0, []
+    folders = sorted(_folder(state, trained_on).glob("step-*"))
+    if not folders:
+        return 0, []
+    progress = json.loads((folders[-1] / "progress.json").read_text(encoding="utf-8"))
+    saved = load_file(folders[-1] / "weights.safetensors")
+    with torch.no_grad():
+        for name, value in weights.items():
+            value.copy_(saved[name])
+    optimizer.load_state_dict(torch.load(folders[-1] / "optimizer.pt", weights_only=True))
+    return int(progress["step"]), list(progress["rows"])
+
+
+def _folder(state: Path, trained_on: str) -> Path:
+    return state / trained_on[:16]

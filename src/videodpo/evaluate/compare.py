@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from videodpo.evaluate.statistics import CONFIDENCE, bootstrap_intervals, motion_panel, win_rate
+from videodpo.failures import refuse_too_many
 from videodpo.files import write_json
 from videodpo.frozen import EvaluateSettings, Frozen
-from videodpo.omniscore import in_prompt_order, omniscore, read_scores, refuse_too_many, wide_table
+from videodpo.omniscore import in_prompt_order, omniscore, read_scores, wide_table
 from videodpo.seeds import derive_seed
 from videodpo.tables import EVALUATION, read_shards, write_table
 
@@ -25,8 +26,8 @@ _KINDS = ("total", "pillar", "dimension", "reported", "judge")
 def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
     """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
 
-    A clip counts where both arms have it with every score. A dimension outside the OmniScore that can score none
-    of the clips (a judge for other prompts) is listed as not applicable instead.
+    A clip counts where both arms have it with every score of the OmniScore. Judges and further dimensions are compared
+    on those of the clips that they could score in both arms; one that could score none is listed as not applicable.
 
     Raises:
         RuntimeError: the arms do not hold the same clips, scores and videos do not match, more than
@@ -35,14 +36,12 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
     settings, folder = frozen.settings, round_folder / "evaluation"
     videos = {arm: read_shards(folder / "videos" / arm) for arm in ARMS}
     scores = {arm: read_scores(folder / "scores" / arm, videos[arm], settings.dimensions) for arm in ARMS}
-    not_applicable = _not_applicable(videos, scores, settings)
-    wide = {
-        arm: wide_table(videos[arm], {name: table for name, table in scores[arm].items() if name not in not_applicable})
-        for arm in ARMS
-    }
-    values, num_left_out = _paired(wide, settings)
+    values, num_left_out = _paired(videos, scores, settings, frozen.execution.max_failed_fraction)
     base, aligned = (in_prompt_order(values[arm], frozen.folder / "prompts.parquet") for arm in ARMS)
     names = sorted(set(base.columns) - {"prompt_id", "sample"})
+    deltas = aligned[names] - base[names]
+    not_applicable = {name: _first_error(name, scores) for name in names if deltas[name].isna().all()}
+    names = [name for name in names if name not in not_applicable]
     rows = pd.DataFrame(
         {
             "prompt_id": base.prompt_id.repeat(len(names)),
@@ -50,12 +49,12 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
             "dimension": names * len(base),
             "base": base[names].to_numpy().ravel(),
             "aligned": aligned[names].to_numpy().ravel(),
-            "delta": (aligned[names] - base[names]).to_numpy().ravel(),
+            "delta": deltas[names].to_numpy().ravel(),
         }
     )
     write_table(
         folder / "prompts.parquet",
-        rows,
+        rows[rows.delta.notna()],
         EVALUATION,
         stage="evaluate",
         digest=frozen.digest,
@@ -80,38 +79,39 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
     }
     if (motion := settings.evaluate.motion_dimension) in names:
         assert motion is not None
-        summary["motion"] = motion_panel(motion, base[motion], aligned[motion])
+        there = deltas[motion].notna()
+        summary["motion"] = motion_panel(motion, base[motion][there], aligned[motion][there])
     write_json(folder / "summary.json", summary)
     log.info("evaluation: %d clip pairs, %d left out", len(base), num_left_out)
 
 
-def _not_applicable(
-    videos: dict[str, pd.DataFrame], scores: dict[str, dict[str, pd.DataFrame]], settings: EvaluateSettings
-) -> dict[str, str]:
-    """Dimension: first error, for those outside the OmniScore that failed on every clip there is."""
-    reasons = {}
-    for name in settings.dimensions:
-        if name in settings.omniscore.dimensions:
-            continue
-        errors = pd.concat([scores[arm][name].error[(videos[arm].status == "ok").to_numpy()] for arm in ARMS])
-        if len(errors) and errors.notna().all():
-            reasons[name] = str(errors.iloc[0])
-    return reasons
+def _paired(
+    videos: dict[str, pd.DataFrame],
+    scores: dict[str, dict[str, pd.DataFrame]],
+    settings: EvaluateSettings,
+    max_failed_fraction: float,
+) -> tuple[dict[str, pd.DataFrame], int]:
+    """Both arms' values over the clips that both have, in one order, and the number of clips left out.
 
-
-def _paired(wide: dict[str, pd.DataFrame], settings: EvaluateSettings) -> tuple[dict[str, pd.DataFrame], int]:
-    """Both arms' values over the clips that both have, in one order, and the number of clips left out."""
-    keyed = {arm: table.set_index(["prompt_id", "sample"]) for arm, table in wide.items()}
+    Dimensions outside the OmniScore are NaN where they failed.
+    """
+    needed = sorted(settings.omniscore.dimensions)
+    others = [name for name in settings.dimensions if name not in needed]
+    keyed = {}
+    for arm in ARMS:
+        wide = wide_table(videos[arm], {name: scores[arm][name] for name in needed})
+        wide = wide.assign(**{f"raw_{name}": scores[arm][name].value for name in others})
+        keyed[arm] = wide.set_index(["prompt_id", "sample"])
     if set(keyed["base"].index) != set(keyed["aligned"].index):
         odd = sorted(set(keyed["base"].index) ^ set(keyed["aligned"].index))[0]
         raise RuntimeError(f"evaluation: prompt {odd[0]}, sample {odd[1]} is in one arm only; sample both arms again")
     reasons = pd.DataFrame({arm: table.reason for arm, table in keyed.items()})
-    failed = reasons[reasons.notna().any(axis=1)]
-    why = ("base: " + failed["base"]).fillna("aligned: " + failed["aligned"])
-    keys = [f"{prompt_id}-{sample}" for prompt_id, sample in failed.index]
-    refuse_too_many(keys, why, len(reasons), settings.max_failed_fraction)
     if reasons.empty:
         raise RuntimeError("evaluation: there are no clips to compare; prompts.num_heldout must be 1 or more")
+    failed = reasons[reasons.notna().any(axis=1)]
+    why = ("base: " + failed["base"]).fillna("aligned: " + failed["aligned"])
+    names = [f"{prompt_id}-{sample}" for prompt_id, sample in failed.index]
+    refuse_too_many("evaluation", dict(zip(names, why, strict=True)), len(reasons), max_failed_fraction)
     kept = reasons.index[reasons.isna().all(axis=1)]
     values = {}
     for arm, table in keyed.items():
@@ -124,24 +124,30 @@ def _paired(wide: dict[str, pd.DataFrame], settings: EvaluateSettings) -> tuple[
     return values, len(failed)
 
 
+def _first_error(name: str, scores: dict[str, dict[str, pd.DataFrame]]) -> str:
+    return str(pd.concat([scores[arm][name].error for arm in ARMS]).dropna().iloc[0])
+
+
 def _summarise(
     base: pd.DataFrame, aligned: pd.DataFrame, names: list[str], frozen: Frozen[EvaluateSettings]
 ) -> dict[str, dict[str, Any]]:
     evaluation = frozen.settings.evaluate
     deltas = aligned[names] - base[names]
-    intervals = bootstrap_intervals(
-        deltas, base.prompt_id, resamples=evaluation.bootstrap, seed=derive_seed(frozen.seed, "bootstrap")
-    )
     summary = {}
     for name in names:
+        there = deltas[name].notna()
+        delta = deltas.loc[there, [name]]
+        seed = derive_seed(frozen.seed, "bootstrap")  # the same draws of prompts for every dimension
+        interval = bootstrap_intervals(delta, base.prompt_id[there], resamples=evaluation.bootstrap, seed=seed)[name]
         inside = "dimension" if name in frozen.settings.omniscore.dimensions else "reported"
         summary[name] = {
             "kind": _TOTALS.get(name) or ("judge" if name in evaluation.judges else inside),
-            "base": float(base[name].mean()),
-            "aligned": float(aligned[name].mean()),
-            "delta": float(deltas[name].mean()),
-            "ci_low": intervals[name][0],
-            "ci_high": intervals[name][1],
-            "win_rate": win_rate(deltas[name]),
+            "num_clips": int(there.sum()),
+            "base": float(base[name][there].mean()),
+            "aligned": float(aligned[name][there].mean()),
+            "delta": float(delta[name].mean()),
+            "ci_low": interval[0],
+            "ci_high": interval[1],
+            "win_rate": win_rate(delta[name]),
         }
     return summary

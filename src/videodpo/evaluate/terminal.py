@@ -45,6 +45,9 @@ def format_table(summary: Mapping[str, Any]) -> str:
             for k, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
         lines.append("  ".join(cells).rstrip())
+    for name in summary["order"]:
+        if (num_clips := summary["dimensions"][name]["num_clips"]) < summary["num_clips"]:
+            lines.append(f"{name}: could score {num_clips} of {summary['num_clips']} clip pairs")
     for name, reason in sorted(summary["not_applicable"].items()):
         lines.append(f"{name}: not applicable ({reason})")
     if motion := summary["motion"]:

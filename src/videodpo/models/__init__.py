@@ -1,1 +1,22 @@
-"""One adapter a model family around its diffusers pipeline; `videodpo.registry.MODELS` names them."""
+"""Text-to-video models: one file a family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from videodpo import registry
+from videodpo.device import choose_device
+
+if TYPE_CHECKING:
+    from videodpo.config import Model
+    from videodpo.models.base import VideoModel
+
+
+def load_model(settings: Model, device: str) -> VideoModel:
+    """The model of the configured family.
+
+    Args:
+        device: as configured: auto, cpu or cuda.
+    """
+    model: VideoModel = registry.load("videodpo.models", settings.family)(settings, choose_device(device))
+    return model

@@ -23,11 +23,22 @@ class VideoModel(ABC):
 
     Attributes:
         version: raised whenever the same seed would give another clip.
+        device: where its tensors lie.
         denoiser: the network that is aligned, in eval mode after loading.
     """
 
     version: ClassVar[str]
+    device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
+
+    @classmethod
+    @abstractmethod
+    def check(cls, settings: Model, sampling: Sampling) -> None:
+        """What can be known before a job starts: the family's files are there, and it can sample this size.
+
+        Raises:
+            ValueError: the message names the key.
+        """
 
     @abstractmethod
     def __init__(self, settings: Model, device: str) -> None:

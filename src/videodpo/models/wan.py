@@ -5,7 +5,9 @@ Legend: see `videodpo.models.base`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +24,42 @@ LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
+def _grid(vae: Mapping[str, Any], denoiser: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What (frames - 1), height and width must be multiples of; older VAE configs leave out diffusers' defaults."""
+    space, time = vae.get("scale_factor_spatial", 8), vae.get("scale_factor_temporal", 4)
+    _, patch_y, patch_x = denoiser["patch_size"]
+    return time, space * patch_y, space * patch_x
+
+
+def _refuse_size(grid: tuple[int, int, int], num_frames: int, height: int, width: int, what: str) -> None:
+    time, by_y, by_x = grid
+    if height % by_y or width % by_x or (num_frames - 1) % time:
+        raise ValueError(
+            f"{what}: {num_frames} frames of {height} x {width}; height and width must be multiples of {by_y} and "
+            f"{by_x}, num_frames 1 more than a multiple of {time}"
+        )
+
+
 class WanModel(VideoModel):
     """Wan 2.1 T2V, any size: the denoiser's `config.json` says which."""
 
     version = "1"
 
+    @classmethod
+    def check(cls, settings: Model, sampling: Sampling) -> None:
+        if settings.weights.startswith(HUB_PREFIX):
+            return
+        configs = []
+        for part in ("vae", "transformer"):
+            path = Path(settings.weights) / part / "config.json"
+            try:
+                configs.append(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"model.weights: {path} is not readable ({error})") from error
+        _refuse_size(_grid(*configs), sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
+
     def __init__(self, settings: Model, device: str) -> None:
+        os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")  # read when diffusers is imported
         import torch
         from diffusers import WanPipeline
         from diffusers.utils import logging as diffusers_logging
@@ -41,20 +73,21 @@ class WanModel(VideoModel):
         pipe = WanPipeline.from_pretrained(
             source,
             revision=settings.revision if on_hub else None,
-            torch_dtype=self.dtype,
+            # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
+            torch_dtype={"default": self.dtype, "vae": torch.float32},
             use_safetensors=True,
             local_files_only=not on_hub,
         )
         if pipe.transformer is None or pipe.transformer_2 is not None:
             raise ValueError(f"model.weights: {settings.weights} has two experts; family `wan` takes models with one")
         pipe.set_progress_bar_config(disable=True)
-        pipe.vae.to(torch.float32)
         pipe.to(self.device)
         for part in (pipe.text_encoder, pipe.transformer, pipe.vae):  # parts built from a config start in train mode
             part.eval().requires_grad_(False)
         self.pipe: Any = pipe
         self.denoiser = pipe.transformer
         self._frozen_copy: torch.nn.Module | None = None
+        self._negative: tuple[str, torch.Tensor] | None = None
 
     def encode_prompt(self, prompt: str) -> torch.Tensor:
         import torch
@@ -75,17 +108,9 @@ class WanModel(VideoModel):
         Raises:
             ValueError: a size that the VAE and the patches do not divide.
         """
-        _, patch_y, patch_x = self.denoiser.config.patch_size
+        grid = _grid(self.pipe.vae.config, self.denoiser.config)
+        _refuse_size(grid, sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
         space, time = self.pipe.vae_scale_factor_spatial, self.pipe.vae_scale_factor_temporal
-        if sampling.height % (space * patch_y) or sampling.width % (space * patch_x):
-            raise ValueError(
-                f"generate.sampling: {sampling.height} x {sampling.width} must be multiples of "
-                f"{space * patch_y} x {space * patch_x}"
-            )
-        if (sampling.num_frames - 1) % time:
-            raise ValueError(
-                f"generate.sampling.num_frames: {sampling.num_frames} must be 1 more than a multiple of {time}"
-            )
         frames = (sampling.num_frames - 1) // time + 1
         return (self.denoiser.config.in_channels, frames, sampling.height // space, sampling.width // space)
 
@@ -98,7 +123,9 @@ class WanModel(VideoModel):
     def sample(self, text_BLD: torch.Tensor, noise_BCFHW: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         negative_BLD = None
         if sampling.guidance_scale > 1:
-            negative_BLD = self.encode_prompt(sampling.negative_prompt).expand(len(text_BLD), -1, -1)
+            if self._negative is None or self._negative[0] != sampling.negative_prompt:
+                self._negative = (sampling.negative_prompt, self.encode_prompt(sampling.negative_prompt))
+            negative_BLD = self._negative[1].expand(len(text_BLD), -1, -1)
         latents_BCFHW: torch.Tensor = self.pipe(
             prompt_embeds=text_BLD,
             negative_prompt_embeds=negative_BLD,
@@ -127,14 +154,8 @@ class WanModel(VideoModel):
     def encode(self, frames_TYXC: np.ndarray) -> torch.Tensor:
         import torch
 
-        _, patch_y, patch_x = self.denoiser.config.patch_size
-        space, time = self.pipe.vae_scale_factor_spatial, self.pipe.vae_scale_factor_temporal
         num_frames, height, width, _ = frames_TYXC.shape
-        if height % (space * patch_y) or width % (space * patch_x) or (num_frames - 1) % time:
-            raise ValueError(
-                f"a clip of {num_frames} frames, {height} x {width}: sides must be multiples of {space * patch_y} "
-                f"and {space * patch_x}, and the length 1 more than a multiple of {time}"
-            )
+        _refuse_size(_grid(self.pipe.vae.config, self.denoiser.config), num_frames, height, width, "the clip")
         pixels = torch.from_numpy(frames_TYXC).permute(3, 0, 1, 2)[None].to(self.device, torch.float32) / 127.5 - 1
         with torch.no_grad():
             mean, std = self._latent_statistics()

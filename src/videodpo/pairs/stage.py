@@ -18,13 +18,17 @@ log = logging.getLogger(__name__)
 
 
 def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
-    """Pair the videos of every prompt and weigh the pairs.
+    """Pair the videos of every prompt and weigh the pairs; each training prompt is in one of the two tables.
 
     Raises:
         ValueError: no pair is left; the message counts the reasons.
     """
     scores = read_table(round_folder / "omniscore.parquet")
     pairs, rejected = choose_pairs(scores, frozen.settings.pairs, frozen.seed)
+    prompts = read_table(frozen.folder / "prompts.parquet", ["prompt_id", "split"])
+    unscored = prompts.prompt_id[(prompts.split == "train") & ~prompts.prompt_id.isin(scores["prompt_id"])]
+    lost = [_rejection(prompt_id, "no video of it has an OmniScore") for prompt_id in unscored]
+    rejected = pd.DataFrame([*rejected.to_dict("records"), *lost], columns=rejected.columns)
     for name, rows, schema in (("pairs_rejected", rejected, PAIRS_REJECTED), ("pairs", pairs, PAIRS)):
         path = round_folder / f"{name}.parquet"
         write_table(path, rows, schema, stage="pairs", digest=frozen.digest, seed=frozen.seed)

@@ -44,12 +44,20 @@ class Scorer(ABC):
         """Paths (files or folders) or `hub:` names that the options ask for."""
         return []
 
+    @staticmethod  # noqa: B027 (most scorers have nothing to check)
+    def check(options: Section) -> None:
+        """What can be known of the options before a job starts, without loading a network.
+
+        Raises:
+            ValueError: weights of the wrong kind, for example; the message names the option.
+        """
+
     @abstractmethod
     def __init__(self, options: Section, device: str) -> None:
         """Load what `score` needs.
 
         Args:
-            device: as configured (`auto`, `cpu`, `cuda:0`); `videodpo.device.choose_device` makes torch's name
+            device: as configured (`auto`, `cpu`, `cuda`); `videodpo.device.choose_device` makes torch's name
                 of it, and is left alone by scorers without a network, which need no torch.
         """
 

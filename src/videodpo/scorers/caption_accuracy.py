@@ -33,14 +33,19 @@ class CaptionAccuracy(Scorer):
         assert isinstance(options, CaptionAccuracy.Options)
         return [options.weights]
 
+    @staticmethod
+    def check(options: Section) -> None:
+        assert isinstance(options, CaptionAccuracy.Options)
+        if not Path(options.weights).is_file():
+            raise ValueError(f"weights: {options.weights!r} is no file; caption_accuracy needs the judge's safetensors")
+
     def __init__(self, options: Section, device: str) -> None:
         from safetensors.torch import load_file
 
         from videodpo.world.judge_network import JudgeNetwork
 
         assert isinstance(options, CaptionAccuracy.Options)
-        if not Path(options.weights).is_file():
-            raise ValueError(f"weights: {options.weights!r} is no file; caption_accuracy needs the judge's safetensors")
+        self.check(options)
         self._device = choose_device(device)
         self._network = JudgeNetwork()
         stored = load_file(options.weights)  # half precision on disk

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from videodpo.config import Section
-from videodpo.device import choose_device
-from videodpo.scorers.base import Clip, Scorer
-from videodpo.scorers.open_clip_backbone import OpenClipOptions, load_backbone
+from videodpo.scorers.base import Clip
+from videodpo.scorers.open_clip_backbone import OpenClipScorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,41 +17,28 @@ if TYPE_CHECKING:
 _STILL_WEIGHT = 0.02  # of a patch whose pixels never change; 5 of 255 grey levels count twice as much
 
 
-class _FrameConsistencyClip(Scorer):
-    version = "1"
-    uses_gpu = True
-
-    class Options(OpenClipOptions):
-        """The model's weights."""
-
-    @staticmethod
-    def weights(options: Section) -> list[str]:
-        assert isinstance(options, OpenClipOptions)
-        return [options.weights]
-
-    def __init__(self, options: Section, device: str) -> None:
-        assert isinstance(options, OpenClipOptions)
-        self._clip = load_backbone(options.weights, choose_device(device))
-
-
-class BackgroundConsistencyClip(_FrameConsistencyClip):
+class BackgroundConsistencyClip(OpenClipScorer):
     """How alike the frames' image embeddings are, 0..1: the pooled embedding, which the whole frame shapes.
 
     For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); the mean over i. This is VBench's
     formula and preprocessing with another network. A one-frame clip raises ValueError.
     """
 
+    version = "1"
+
     def score(self, clip: Clip) -> float:
         return consistency(self._clip.image_features(self._clip.crops(_at_least_two(clip))))
 
 
-class SubjectConsistencyClip(_FrameConsistencyClip):
+class SubjectConsistencyClip(OpenClipScorer):
     """The same for what moves: patch features averaged with weights that follow how much each patch's pixels change.
 
     The weights (range of the pixels over time, so the lane in which the subject moves) are the clip's, not the
     frame's: else a frame would differ for its weights alone. Where nothing changes, all patches count alike.
     Range 0..1; a one-frame clip raises ValueError.
     """
+
+    version = "1"
 
     def score(self, clip: Clip) -> float:
         crops_TCHW = self._clip.crops(_at_least_two(clip))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videodpo.config import HUB_PREFIX
+from videodpo.config import HUB_PREFIX, Section
+from videodpo.device import choose_device
 from videodpo.scorers.base import Scorer
 
 if TYPE_CHECKING:
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
 FRAMES_AT_ONCE = 32  # fixed, so that a clip's numbers depend on nothing but the clip
 
 
-class OpenClipOptions(Scorer.Options):
-    """Options of the scorers that ask an open_clip model."""
-
-    weights: str
-    """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>`."""
+def check_weights(weights: str) -> None:
+    """Raises ValueError where the weights are neither on the hub nor a folder as open_clip writes it."""
+    if not weights.startswith(HUB_PREFIX) and not (Path(weights) / "open_clip_config.json").is_file():
+        raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor hub:<org>/<name>")
 
 
 class OpenClipBackbone:
@@ -34,12 +34,9 @@ class OpenClipBackbone:
         import open_clip
         import torch
 
-        if weights.startswith(HUB_PREFIX):
-            name = "hf-hub:" + weights.removeprefix(HUB_PREFIX)
-        elif (Path(weights) / "open_clip_config.json").is_file():
-            name = f"local-dir:{weights}"
-        else:
-            raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor hub:<org>/<name>")
+        check_weights(weights)
+        on_hub = weights.startswith(HUB_PREFIX)
+        name = "hf-hub:" + weights.removeprefix(HUB_PREFIX) if on_hub else f"local-dir:{weights}"
         self._model = open_clip.create_model(name, precision="fp32", device=device, require_pretrained=True)
         self._model.eval().requires_grad_(False)
         self._tokenize = open_clip.get_tokenizer(name)
@@ -110,3 +107,29 @@ class OpenClipBackbone:
 def load_backbone(weights: str, device: str) -> OpenClipBackbone:
     """The backbone for these weights on this torch device, loaded at the first call."""
     return OpenClipBackbone(weights, device)
+
+
+class OpenClipScorer(Scorer):
+    """Common to the scorers that ask an open_clip model: `self._clip`."""
+
+    uses_gpu = True
+
+    class Options(Scorer.Options):
+        """The model's weights."""
+
+        weights: str
+        """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>`."""
+
+    @staticmethod
+    def weights(options: Section) -> list[str]:
+        assert isinstance(options, OpenClipScorer.Options)
+        return [options.weights]
+
+    @staticmethod
+    def check(options: Section) -> None:
+        assert isinstance(options, OpenClipScorer.Options)
+        check_weights(options.weights)
+
+    def __init__(self, options: Section, device: str) -> None:
+        assert isinstance(options, OpenClipScorer.Options)
+        self._clip = load_backbone(options.weights, choose_device(device))

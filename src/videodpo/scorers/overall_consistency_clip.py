@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from videodpo.config import Section
-from videodpo.device import choose_device
-from videodpo.scorers.base import Clip, Scorer
-from videodpo.scorers.open_clip_backbone import OpenClipOptions, load_backbone
+from videodpo.scorers.base import Clip
+from videodpo.scorers.open_clip_backbone import OpenClipScorer
 
 NUM_FRAMES = 8
 
 
-class OverallConsistencyClip(Scorer):
+class OverallConsistencyClip(OpenClipScorer):
     """Cosine of the prompt's embedding and the normalised mean embedding of 8 frames; -1..1.
 
     The frames are the middles of 8 equal intervals; of a shorter clip all frames, the last one repeated. A
@@ -20,19 +18,6 @@ class OverallConsistencyClip(Scorer):
     """
 
     version = "1"
-    uses_gpu = True
-
-    class Options(OpenClipOptions):
-        """The model's weights."""
-
-    @staticmethod
-    def weights(options: Section) -> list[str]:
-        assert isinstance(options, OpenClipOptions)
-        return [options.weights]
-
-    def __init__(self, options: Section, device: str) -> None:
-        assert isinstance(options, OpenClipOptions)
-        self._clip = load_backbone(options.weights, choose_device(device))
 
     def score(self, clip: Clip) -> float:
         """Raises ValueError for an empty prompt."""

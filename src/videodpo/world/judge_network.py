@@ -25,7 +25,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 class JudgeNetwork(nn.Module):
     """Clips [B, 3, T, H, W], RGB in [-1, 1], to one row of logits for each attribute of `ANSWERS`.
 
-    Made for 9 x 32 x 32; 205,000 parameters. Group norm keeps no statistics, so a clip's answer does not
+    Made for 9 x 32 x 32; 203,000 parameters. Group norm keeps no statistics, so a clip's answer does not
     depend on its batch mates.
     """
 
