@@ -1,10 +1,14 @@
 """The fine-tune: where it starts, that both references agree, and that a killed run ends where it would have."""
 
 import math
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from videodpo.config import Timesteps
@@ -31,8 +35,6 @@ def paired(random_model, tmp_path_factory, stages):
 
 def trained(run):
     """Train afresh; the log and the adapter's tensors."""
-    import shutil
-
     shutil.rmtree(run.round_folder / "state", ignore_errors=True)
     run.train()
     return read_table(run.round_folder / "train_log.parquet"), adapter_of(run)
@@ -58,7 +60,7 @@ def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(paired, reference, m
         return statistics
 
     monkeypatch.setattr(module._Training, "_accumulate", record)
-    training = module._Training(run.frozen("train"), run.round_folder, run.round_folder / "state", None)
+    training = module._Training(run.frozen("train"), run.round_folder, run.round_folder / "state", None, Accelerator())
     num_pairs = len(training.data.pairs)
     for first in range(0, -(-num_pairs // 2) * 2, 2):
         training._accumulate(0, first, 2, 1)
@@ -89,8 +91,6 @@ def test_a_killed_training_ends_with_the_same_bits(paired, monkeypatch):
     settings = {"reference": "table", "checkpoint_steps": 7, "lora": {"rank": 4, "dropout": 0.1}}
     expected_log, expected = trained(paired(**settings))
     run = paired(**settings)
-    import shutil
-
     shutil.rmtree(run.round_folder / "state")
     step = module._Training._step
 
@@ -125,6 +125,23 @@ def test_accumulation_of_micro_batches_equals_one_batch(paired):
         logs.append(trained(run)[0])
     np.testing.assert_allclose(logs[0]["loss"], logs[1]["loss"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(logs[0]["grad_norm"], logs[1]["grad_norm"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("reference", ["table", "live"])
+def test_two_processes_train_like_one(paired, reference):
+    run = paired(reference=reference)
+    run.config = run.config.model_copy(update={"schedule": run.config.schedule.model_copy(update={"num_steps": 5})})
+    run.reference()
+    one, _ = trained(run)
+    shutil.rmtree(run.round_folder / "state")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "videodpo.cli", "train", "--config", str(run.folder / "config" / "train.json")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    two = read_table(run.round_folder / "train_log.parquet")
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(two["grad_norm"], one["grad_norm"], rtol=1e-3)
+    paired().reference()
 
 
 def test_the_reference_table_does_not_depend_on_its_shard_count(paired):
@@ -176,8 +193,6 @@ def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(paired):
 
 
 def trained_full(run):
-    import shutil
-
     shutil.rmtree(run.round_folder / "state", ignore_errors=True)
     run.train()
     return read_table(run.round_folder / "train_log.parquet")

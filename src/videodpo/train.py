@@ -9,6 +9,7 @@ import resource
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,28 +47,34 @@ def train(frozen: Frozen[TrainSettings], round_folder: Path, previous_adapter: P
     Raises:
         RuntimeError: the loss or a gradient is not finite; the message names step, pairs and timesteps.
     """
+    from accelerate import Accelerator
+
     state = round_folder / "state"
-    with exclusive(state / "lock"):
-        _Training(frozen, round_folder, state, previous_adapter).run()
+    accelerator = Accelerator(cpu=choose_device(frozen.execution.device) == "cpu")
+    with exclusive(state / "lock") if accelerator.is_main_process else nullcontext():
+        _Training(frozen, round_folder, state, previous_adapter, accelerator).run()
 
 
 class _Training:
     """One process of the fine-tune; the step's micro-batches are dealt over the processes."""
 
     def __init__(
-        self, frozen: Frozen[TrainSettings], round_folder: Path, state: Path, previous_adapter: Path | None
+        self,
+        frozen: Frozen[TrainSettings],
+        round_folder: Path,
+        state: Path,
+        previous_adapter: Path | None,
+        accelerator: Accelerator,
     ) -> None:
         import torch
-        from accelerate import Accelerator
 
         from videodpo.dpo.batches import PairData
 
         self.frozen, self.round_folder, self.state = frozen, round_folder, state
         self.settings: Train = frozen.settings.train
         self.schedule = frozen.settings.schedule
-        device = choose_device(frozen.execution.device)
-        self.accelerator: Accelerator = Accelerator(cpu=device == "cpu")
-        self.model: VideoModel = load_model(frozen.settings.model, str(self.accelerator.device))
+        self.accelerator = accelerator
+        self.model: VideoModel = load_model(frozen.settings.model, str(accelerator.device))
         self._make_trainable(previous_adapter)
         self.weights = {n: p for n, p in self.model.denoiser.named_parameters() if p.requires_grad}
         self.optimizer: Any = torch.optim.AdamW(

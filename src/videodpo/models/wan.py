@@ -219,11 +219,11 @@ class WanModel(VideoModel):
     @contextmanager
     def reference_weights(self) -> Iterator[None]:
         if self._frozen_copy is None:
-            self.denoiser.disable_adapters()
+            self.pipe.transformer.disable_adapters()  # also where data parallelism has wrapped `denoiser`
             try:
                 yield
             finally:
-                self.denoiser.enable_adapters()
+                self.pipe.transformer.enable_adapters()
         else:
             trained, self.denoiser = self.denoiser, self._frozen_copy
             try:
