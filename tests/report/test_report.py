@@ -143,3 +143,13 @@ def test_expected_gaps_equal_the_mean_over_all_subsets():
 )
 def test_shown_clips_are_spread_evenly_from_best_to_worst(count, chosen):
     assert even_spread(list(range(10)), count) == chosen
+
+
+def test_a_judge_that_could_not_score_all_clips_is_shown_with_its_count(tmp_path):
+    finished = FinishedRound(tmp_path, num_train=4, num_heldout=3)
+    for number in (0, 3):
+        finished.scores["base"]["caption_accuracy"][number] |= {"status": "failed", "value": None, "error": "unknown"}
+    make_report(finish(finished).frozen_report(), finished.round)
+    page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"caption accuracy: could score 4 of 6 clip\s+pairs", page)
+    assert not re.search(r"\bnan\b", page, flags=re.IGNORECASE)
