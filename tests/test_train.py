@@ -135,7 +135,7 @@ def test_two_processes_train_like_one(paired, reference):
     one, _ = trained(run)
     shutil.rmtree(run.round_folder / "state")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "videodpo.cli", "train", "--config", str(run.folder / "config" / "train.json")]
+    command += ["-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     two = read_table(run.round_folder / "train_log.parquet")

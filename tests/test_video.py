@@ -125,8 +125,8 @@ def test_sound_alone_is_unreadable(tmp_path):
 
 
 def test_a_clip_that_is_too_long_is_unreadable(clip, monkeypatch):
-    monkeypatch.setattr(video, "MAX_FRAMES", 5)
-    with pytest.raises(UnreadableVideo, match="more than 5 frames"):
+    monkeypatch.setattr(video, "MAX_BYTES", 1000)
+    with pytest.raises(UnreadableVideo, match="too long: more than"):
         read_mp4(clip)
 
 

@@ -285,7 +285,3 @@ def _add_config(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a frozen JSON file")
     sub.add_argument("--preset", type=Path, action="append", default=[], help="YAML laid over --config")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one key laid over all")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,7 @@ import numpy as np
 
 from videodpo.files import atomic_path
 
-MAX_FRAMES = 20_000  # a clip that declares or holds more is refused, not read into memory
+MAX_BYTES = 8 * 2**30  # of decoded frames; a longer clip is refused, not read into memory
 
 
 class UnreadableVideo(ValueError):
@@ -71,8 +71,8 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
             fps = float(stream.average_rate or 0.0)
             for frame in box.decode(stream):
                 frames.append(frame.to_ndarray(format="rgb24"))
-                if len(frames) > MAX_FRAMES:
-                    raise UnreadableVideo(f"{path.name}: more than {MAX_FRAMES} frames")
+                if len(frames) * frames[0].nbytes > MAX_BYTES:
+                    raise UnreadableVideo(f"{path.name}: too long: more than {MAX_BYTES:,} bytes of frames")
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(f"{path.name}: {error.strerror or error}") from error
     if not frames:
