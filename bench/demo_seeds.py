@@ -2,7 +2,7 @@
 
     python bench/demo_seeds.py [--seeds 0 1 2 3 4] [--overlay FILE]...
 
-Writes `bench/results/<name>.json` beside the table; finished runs are not made again.
+Writes `bench/results/demo_seeds.json` (or `--out`) beside the table; finished runs are not made again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--overlay", type=Path, action="append", default=[], help="YAML laid over the demo preset")
     parser.add_argument("--name", default="demo-seed", help="prefix of the runs' names")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "demo_seeds.json")
     arguments = parser.parse_args()
     rows = []
     for seed in arguments.seeds:
@@ -42,11 +43,10 @@ def main() -> None:
         print(_line(rows[-1]), flush=True)
     for verdict in _verdicts(rows):
         print(verdict)
-    out = ROOT / "bench" / "results" / f"{arguments.name}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python", "bench/demo_seeds.py", *sys.argv[1:]])
     record = {"command": command, "commit": commit(), "machine": platform.platform(), "rows": rows}
-    out.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    arguments.out.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _line(row: dict[str, Any]) -> str:
