@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, small_run
-from tests.workspace import Job, dry_run, make_workspace, snakemake, write_overlay
+from tests.workspace import Job, dry_run, make_workspace, snakemake, without_default_scorers, write_overlay
 
 FLICKER, BRIGHTNESS = "temporal_flickering", "brightness"
 AFTER_PAIRS = {"reference", "train", "evaluate_generate", "evaluate_score", "evaluate", "report"}
@@ -76,17 +76,15 @@ def _install_plugin(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Four prompts through every rule, two shards of videos."""
-    default = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     overlay = small_run(random_model, Path("results"))
     overlay["prompts"] |= {"source": {"kind": "world", "path": None}, "num_train": 4, "num_heldout": 2}
     overlay["generate"]["shards"] = 2
     overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
     overlay["evaluate"]["shards"] = 1
     dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
-    overlay["scores"] = dict.fromkeys(default["scores"]) | {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
-    overlay["omniscore"]["dimensions"] = dict.fromkeys(default["omniscore"]["dimensions"])
-    overlay["omniscore"]["dimensions"] |= {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
-    return Finished(tmp_path_factory.mktemp("workspace"), overlay)
+    overlay["scores"] = {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
+    overlay["omniscore"]["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
+    return Finished(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
 
 
 @pytest.fixture

@@ -33,6 +33,14 @@ def make_workspace(folder: Path, overlay: dict[str, Any]) -> Path:
     return folder
 
 
+def without_default_scorers(overlay: dict[str, Any]) -> dict[str, Any]:
+    """The overlay with a null for every scorer of the default config.yaml that it does not name itself."""
+    default = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    for section in (overlay["scores"], overlay["omniscore"]["dimensions"]):
+        section |= {name: section.get(name) for name in default["scores"]}
+    return overlay
+
+
 def write_overlay(folder: Path, overlay: dict[str, Any]) -> None:
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
 
