@@ -12,11 +12,12 @@ SHELL := /bin/bash
 
 setup: .venv/.ready
 
-.uv/bin/uv:
-	python3 -m venv .uv
+.uv/$(UV_VERSION):
+	python3 -m venv --clear .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	touch $@
 
-.venv/.ready: .uv/bin/uv requirements.lock pyproject.toml
+.venv/.ready: .uv/$(UV_VERSION) requirements.lock pyproject.toml
 	.uv/bin/uv venv --quiet --clear --python 3.11 .venv
 	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip install --quiet --no-deps --editable .
@@ -51,7 +52,7 @@ docs: setup
 demo-weights: setup
 	python -m demo.recipe.all
 
-lock: .uv/bin/uv
+lock: .uv/$(UV_VERSION)
 	.uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--override overrides.txt --extra dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
 

@@ -21,7 +21,7 @@ FOLDER = RUN.folder
 ROUND = f"{FOLDER}/round{{round}}"
 LAST = f"{FOLDER}/round{RUN.config.rounds}"
 
-# Device and tolerance: every stage reads them, and nothing is made again because they changed.
+# Device and tolerance: nothing is made again because they changed.
 EXECUTION = ancient(f"{FOLDER}/config/execution.json")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -45,7 +46,12 @@ def main() -> None:
         print(verdict)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python", "bench/demo_seeds.py", *sys.argv[1:]])
-    record = {"command": command, "commit": commit(), "machine": platform.platform(), "rows": rows}
+    record = {
+        "command": command,
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "rows": rows,
+    }
     arguments.out.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

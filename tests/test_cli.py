@@ -12,7 +12,10 @@ import torch
 
 from tests.conftest import write_execution
 from videodpo import __version__
-from videodpo.cli import main
+from videodpo.cli import _is_ours, main
+from videodpo.config import Model
+from videodpo.models.wan import WanModel
+from videodpo.rounds import adapter_after
 from videodpo.tables import PROMPTS, write_table
 from videodpo.video import write_mp4
 from videodpo.world.captions import random_scene
@@ -165,15 +168,26 @@ def test_a_stage_refuses_json_that_is_no_frozen_settings(tmp_path, capsys, text)
     assert "not a frozen configuration" in capsys.readouterr().err
 
 
-def test_a_librarys_error_keeps_its_traceback(monkeypatch, tmp_path):
-    """It is a defect, or a GPU without memory: one line would hide where."""
+def test_a_librarys_error_keeps_its_traceback(random_model):
+    """Compiled code shows no frame of its own: the error seems to come from the adapter's line."""
+    model = WanModel(Model(family="wan", weights=str(random_model), dtype="float32"), "cpu")
+    with pytest.raises(RuntimeError) as caught:
+        model.add_noise(torch.zeros(1, 2, 3, 4, 5), torch.zeros(1, 2, 3, 4, 6), torch.zeros(1))
+    assert not _is_ours(caught.value)
 
-    def out_of_memory(*_):
-        torch.zeros(1) + torch.zeros(1, 2, 3).view(7)
 
-    monkeypatch.setattr("videodpo.inspect_table.describe", out_of_memory)
-    with pytest.raises(RuntimeError, match="invalid for input"):
-        main(["inspect", str(tmp_path / "any.parquet")])
+def test_an_error_for_the_user_is_known_as_such(tmp_path):
+    with pytest.raises(ValueError, match="train round 1 first") as caught:
+        adapter_after(tmp_path, 1)
+    assert _is_ours(caught.value)
+
+
+def test_a_damaged_table_is_named_in_one_line(tmp_path, stages, small_config, capsys):
+    run = stages(small_config())
+    run.frozen("score/temporal_flickering")
+    config = str(run.folder / "config" / "score" / "temporal_flickering.json")
+    assert main(["score", "--config", config, "--dimension", "temporal_flickering"]) == 1
+    assert "shard-00000.parquet: not a readable table" in capsys.readouterr().err
 
 
 def test_the_aligned_arm_needs_an_adapter(stages, small_config, capsys):

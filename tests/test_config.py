@@ -32,17 +32,13 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "binary.txt").write_bytes(b"\x7fELF\xff\xfe\x00\x01\n")
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "three.csv").write_text("prompt\na tram\na bus\na boat\n")
-    for name in ("model", "folder"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "model" / "model_index.json").write_text("{}")
-    for part in ("vae", "transformer"):
-        shutil.copytree(
-            ROOT / "demo" / "text_to_video" / part,
-            tmp_path / "model" / part,
-            ignore=shutil.ignore_patterns("*.safetensors"),
-        )
-    shutil.copytree(tmp_path / "model", tmp_path / "half")
+    (tmp_path / "folder").mkdir()
+    ignored = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(ROOT / "demo" / "text_to_video", tmp_path / "model", ignore=ignored)
+    for name in ("half", "other"):
+        shutil.copytree(tmp_path / "model", tmp_path / name)
     shutil.rmtree(tmp_path / "half" / "vae")
+    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
     return tmp_path
 
 
@@ -69,7 +65,11 @@ WRONG = {
     "missing section": ({"schedule": ABSENT}, "schedule", "missing"),
     "missing key": ({"train.beta": ABSENT}, "train.beta", "missing"),
     "unknown scorer": ({"scores.aesthetics": {}}, "scores.aesthetics", "unknown scorer"),
-    "misspelt scorer": ({"scores.dynamic_degree": {}}, "scores.dynamic_degree", "did you mean 'dynamic_degree_dis'"),
+    "misspelt scorer": (
+        {"scores.dynamic_degre_dis": {}},
+        "scores.dynamic_degre_dis",
+        "did you mean 'dynamic_degree_dis'",
+    ),
     "unknown judge": ({"evaluate.judges": {"taste": {}}}, "evaluate.judges.taste", "unknown scorer"),
     "unknown option of a scorer": (
         {"scores.temporal_flickering": {"speed": 1}},
@@ -202,6 +202,12 @@ WRONG = {
         {"evaluate.judges": {"caption_accuracy": {"weights": "{files}/folder"}}},
         "evaluate.judges.caption_accuracy.weights",
         "is no file",
+    ),
+    "model of another family": ({"model.weights": "{files}/other"}, "model.weights", "is a CogVideoXPipeline"),
+    "clips are to be fitted and there are none": (
+        {"generate.fit_clips": True},
+        "generate.fit_clips",
+        "prompts.source.kind is 'world', not 'clips'",
     ),
     "model folder without its VAE": ({"model.weights": "{files}/half"}, "model.weights", "vae/config.json"),
     "height that the model cannot sample": (

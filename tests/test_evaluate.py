@@ -10,7 +10,7 @@ import pytest
 
 from tests.finished_round import FinishedRound
 from videodpo.evaluate import evaluate, format_table
-from videodpo.evaluate.statistics import bootstrap_intervals, motion_panel, win_rate
+from videodpo.evaluate.statistics import bootstrap_interval, motion_panel, win_rate
 from videodpo.tables import read_table
 
 
@@ -132,24 +132,24 @@ def test_a_second_run_writes_the_same_bytes(finished):
 
 def normal_deltas(rng, num_prompts, clips, spread_between=1.0, spread_within=0.0):
     between = np.repeat(rng.normal(0, spread_between, num_prompts), clips)
-    return pd.DataFrame({"d": between + rng.normal(0, spread_within, num_prompts * clips)})
+    return pd.Series(between + rng.normal(0, spread_within, num_prompts * clips))
 
 
 def test_interval_meets_the_normal_theory():
     rng = np.random.default_rng(1)
     deltas = normal_deltas(rng, 400, 1)
-    low, high = bootstrap_intervals(deltas, pd.Series(range(400)), resamples=4000, seed=5)["d"]
-    half = 1.96 * deltas.d.std() / 20
-    assert low == pytest.approx(deltas.d.mean() - half, abs=0.06 * half)
-    assert high == pytest.approx(deltas.d.mean() + half, abs=0.06 * half)
+    low, high = bootstrap_interval(deltas, pd.Series(range(400)), resamples=4000, seed=5)
+    half = 1.96 * deltas.std() / 20
+    assert low == pytest.approx(deltas.mean() - half, abs=0.06 * half)
+    assert high == pytest.approx(deltas.mean() + half, abs=0.06 * half)
 
 
 def test_copies_of_a_prompts_clips_do_not_narrow_the_interval():
     rng = np.random.default_rng(2)
     once = normal_deltas(rng, 50, 1)
     copied = once.loc[once.index.repeat(8)].reset_index(drop=True)
-    narrow = bootstrap_intervals(copied, pd.Series(np.repeat(range(50), 8)), resamples=1000, seed=5)
-    assert narrow["d"] == pytest.approx(bootstrap_intervals(once, pd.Series(range(50)), resamples=1000, seed=5)["d"])
+    narrow = bootstrap_interval(copied, pd.Series(np.repeat(range(50), 8)), resamples=1000, seed=5)
+    assert narrow == pytest.approx(bootstrap_interval(once, pd.Series(range(50)), resamples=1000, seed=5))
 
 
 def test_interval_covers_the_truth_about_95_times_in_100():
@@ -157,16 +157,16 @@ def test_interval_covers_the_truth_about_95_times_in_100():
     prompts = pd.Series(np.repeat(range(60), 2))
     covered = 0
     for trial in range(300):
-        low, high = bootstrap_intervals(normal_deltas(rng, 60, 2, 1.0, 0.5), prompts, resamples=300, seed=trial)["d"]
+        low, high = bootstrap_interval(normal_deltas(rng, 60, 2, 1.0, 0.5), prompts, resamples=300, seed=trial)
         covered += low <= 0.0 <= high
     assert 0.90 <= covered / 300 <= 0.98
 
 
 def test_interval_does_not_depend_on_how_many_resamples_are_held_at_once(monkeypatch):
     deltas, prompts = normal_deltas(np.random.default_rng(4), 30, 2), pd.Series(np.repeat(range(30), 2))
-    whole = bootstrap_intervals(deltas, prompts, resamples=500, seed=1)
+    whole = bootstrap_interval(deltas, prompts, resamples=500, seed=1)
     monkeypatch.setattr("videodpo.evaluate.statistics._CELLS", 100)
-    assert bootstrap_intervals(deltas, prompts, resamples=500, seed=1) == whole
+    assert bootstrap_interval(deltas, prompts, resamples=500, seed=1) == whole
 
 
 def test_ties_count_as_half_a_win():

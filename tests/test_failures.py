@@ -2,7 +2,8 @@
 
 import pytest
 
-from videodpo.failures import refuse_too_many
+from videodpo.failures import failed_so_far, refuse_too_many
+from videodpo.tables import SCORES, shard_path, write_table
 
 
 def failed(count):
@@ -31,3 +32,27 @@ def test_at_most_ten_are_listed():
         refuse_too_many("generate", failed(25), 30, 0.5)
     assert str(caught.value).count("gone") == 10
     assert "and 15 more" in str(caught.value)
+
+
+def write_shard(folder, shard, statuses, digest="d"):
+    rows = [
+        {"video_id": f"{shard}-{number}", "prompt_id": "p", "dimension": "x", "status": status, "error": "gone"}
+        | {"value": 1.0 if status == "ok" else None, "scorer": "x"}
+        for number, status in enumerate(statuses)
+    ]
+    write_table(shard_path(folder, shard), rows, SCORES, stage="score", digest=digest, seed=0)
+    return rows
+
+
+def test_failures_of_all_shards_add_up(tmp_path):
+    write_shard(tmp_path, 0, ["failed", "ok"])
+    write_shard(tmp_path, 1, ["ok", "ok"])
+    write_shard(tmp_path, 2, ["failed", "failed"], digest="of other settings")
+    rows = write_shard(tmp_path, 3, ["ok", "failed"])
+    shard_path(tmp_path, 3).unlink()
+    assert failed_so_far(rows, shard_path(tmp_path, 3), "d") == {"0-0": "gone", "3-1": "gone"}
+
+
+def test_a_shard_without_failures_does_not_look_at_the_others(tmp_path):
+    (tmp_path / "shard-00000.parquet").write_text("no table")
+    assert failed_so_far([{"video_id": "a", "status": "ok", "error": None}], shard_path(tmp_path, 1), "d") == {}

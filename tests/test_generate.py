@@ -160,6 +160,22 @@ def test_clips_that_failed_are_tried_again(stages, small_config, monkeypatch):
     assert (read_shards(made(stages, small_config).round_folder / "videos")["status"] == "ok").all()
 
 
+def test_shards_that_fail_one_after_the_other_stop_the_run(stages, small_config, monkeypatch):
+    """18 clips in 5 batches and shards: each alone is below the limit of a half, the third one goes beyond."""
+    from videodpo.generate import generate_shard
+    from videodpo.models.wan import WanModel
+
+    sample = WanModel.sample
+    monkeypatch.setattr(WanModel, "sample", lambda self, *args: sample(self, *args) * torch.nan)
+    base = small_config()["generate"]
+    run = stages(small_config(generate=base | {"shards": 5}, max_failed_fraction=0.5))
+    run.prompts()
+    for shard in (0, 1):
+        generate_shard(run.frozen("generate"), 1, shard, None)
+    with pytest.raises(RuntimeError, match="generate: 12 of 18 clips failed"):
+        generate_shard(run.frozen("generate"), 1, 2, None)
+
+
 def test_each_text_is_encoded_once(stages, small_config, monkeypatch):
     """Three clips a prompt in batches of one, with guidance: the six prompts, and the negative one."""
     from videodpo.models.wan import WanModel

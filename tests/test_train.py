@@ -60,7 +60,9 @@ def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(paired, reference, m
         return statistics
 
     monkeypatch.setattr(module._Training, "_accumulate", record)
-    training = module._Training(run.frozen("train"), run.round_folder, run.round_folder / "state", None, Accelerator())
+    training = module._Training(
+        run.frozen("train"), run.round_folder, run.round_folder / "state", None, Accelerator(cpu=True)
+    )
     num_pairs = len(training.data.pairs)
     for first in range(0, -(-num_pairs // 2) * 2, 2):
         training._accumulate(0, first, 2, 1)
@@ -130,7 +132,8 @@ def test_accumulation_of_micro_batches_equals_one_batch(paired):
 @pytest.mark.parametrize("reference", ["table", "live"])
 def test_two_processes_train_like_one(paired, reference):
     run = paired(reference=reference)
-    run.config = run.config.model_copy(update={"schedule": run.config.schedule.model_copy(update={"num_steps": 5})})
+    schedule = run.config.schedule.model_copy(update={"num_steps": 5, "micro_batch": 1})
+    run.config = run.config.model_copy(update={"schedule": schedule})
     run.reference()
     one, _ = trained(run)
     shutil.rmtree(run.round_folder / "state")
@@ -183,6 +186,22 @@ def test_a_new_alpha_finds_its_reference_errors_done(paired, monkeypatch):
     assert read_shards(run.round_folder / "reference").equals(before)
     run.config = run.config.model_copy(update={"pairs": pairs})
     run.pairs()
+
+
+def test_latents_stored_in_another_type_need_other_reference_errors(stages, random_model, tmp_path):
+    """The clips are the same to the bit, what the training reads is not."""
+    from tests.conftest import small_run
+
+    tables = []
+    for dtype in ("float32", "bfloat16"):
+        raw = small_run(random_model, tmp_path)
+        raw["generate"]["sampling"]["latents_dtype"] = dtype
+        run = stages(raw)
+        run.until_pairs()
+        run.reference()
+        tables.append(read_shards(run.round_folder / "reference"))
+    assert tables[0]["noise_seed"].equals(tables[1]["noise_seed"])
+    assert not tables[0]["ref_error_winner"].equals(tables[1]["ref_error_winner"])
 
 
 def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(paired):

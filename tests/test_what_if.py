@@ -155,6 +155,11 @@ def test_effective_pairs_are_all_of_them_without_reweighting(run):
     assert comparison.now.effective_pairs < 3.0
 
 
+def test_a_run_that_was_moved_can_be_asked(run, tmp_path):
+    moved = run.rename(tmp_path / "archive")
+    assert what_if(moved, 1, ["pairs.alpha=0"]).kept == 3
+
+
 def test_nothing_is_written(run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     what_if(run, 1, [MORE_MOTION, "pairs.policy=all"])

@@ -31,11 +31,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether this package raised it, for users to read; what comes out of a library keeps its traceback."""
+    """Whether a `raise` of this package made it, for users to read; a library's error keeps its traceback.
+
+    A library's compiled code has no line of its own here: its error comes out of a line of ours that raises nothing.
+    """
     import traceback
 
-    origin = traceback.extract_tb(error.__traceback__)[-1].filename
-    return isinstance(error, ConfigError) or Path(origin).is_relative_to(Path(__file__).parent)
+    origin = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(origin.filename).is_relative_to(Path(__file__).parent)
+    return isinstance(error, ConfigError) or (ours and (origin.line or "").startswith("raise"))
 
 
 def _prompts(arguments: argparse.Namespace) -> None:
@@ -213,7 +217,7 @@ def _round(folder: Path, arguments: argparse.Namespace) -> Path:
     return round_folder(folder, arguments.round)
 
 
-def _from_1(text: str) -> int:
+def round_number(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is below 1")
@@ -234,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     def add_stage(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         sub = add(name, command, text)
         _add_config(sub)
-        sub.add_argument("--round", type=_from_1, default=1, help="round of sampling and alignment, from 1")
+        sub.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
         return sub
 
     shard = {"type": int, "default": 0, "help": "shard of the stage's work, from 0"}
@@ -272,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--rows", type=int, default=5, help="rows to show")
     what_if = add("what-if", _what_if, "what other OmniScore or pair settings would do to a round's pairs; no GPU")
     what_if.add_argument("--run", type=Path, required=True, help="folder of the run, for example results/demo")
-    what_if.add_argument("--round", type=int, default=1, help="round of sampling and alignment, from 1")
+    what_if.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
     what_if.add_argument(
         "--set", action="append", required=True, metavar="KEY=VALUE", help="a key of omniscore. or pairs. (repeatable)"
     )

@@ -363,13 +363,17 @@ class Config(Section):
         yield from filter_disagreements(self.pairs, self.omniscore)
         for name in sorted(set(self.scores) & set(self.evaluate.judges)):
             yield f"evaluate.judges.{name}", "also among scores, so not independent; take it out of one of them"
+        if self.generate.fit_clips and self.prompts.source.kind != "clips":
+            yield "generate.fit_clips", f"true, but prompts.source.kind is {self.prompts.source.kind!r}, not 'clips'"
         if self.prompts.source.kind == "clips" and self.rounds != 1:
             yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
         if self.train.method == "full" and self.model.dtype != "float32":
             yield "model.dtype", f"{self.model.dtype!r} with train.method full; every trained weight is float32"
         if self.train.warmup_steps > self.schedule.num_steps:
-            steps = self.schedule.num_steps
-            yield "train.warmup_steps", f"{self.train.warmup_steps} is more than schedule.num_steps {steps}"
+            yield (
+                "train.warmup_steps",
+                f"{self.train.warmup_steps}, more than schedule.num_steps {self.schedule.num_steps}",
+            )
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
         if worst > (videos := self.generate.videos_per_prompt):
             needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"

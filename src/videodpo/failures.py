@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from videodpo.tables import read_metadata, read_rows
 
 NUM_LISTED = 10
+
+
+def failed_so_far(rows: Sequence[Mapping[str, Any]], path: Path, digest: str) -> dict[str, str]:
+    """Failed videos and their reasons: of one shard and, if it has any, of the others that are there already.
+
+    Args:
+        rows: the shard's, with video_id, status and error. path: its table's name, not written yet.
+        digest: of the settings; tables of other settings do not count.
+    """
+    failed = {row["video_id"]: row["error"] for row in rows if row["status"] == "failed"}
+    if failed:
+        for other in sorted(path.parent.glob("shard-*.parquet")):
+            if other != path and read_metadata(other).get("config_digest") == digest:
+                failed |= {row["video_id"]: row["error"] for row in read_rows(other) if row["status"] == "failed"}
+    return failed
 
 
 def refuse_too_many(what: str, failed: Mapping[str, str], total: int, allowed: float) -> None:
     """Raise when the share of failures is too large, or nothing is left.
 
     Args:
-        what: the stage or dimension. failed: key (a video, for example) to reason. total: how many there were with
+        what: the stage or dimension. failed: key (a video, for example) to reason. total: how many there are with
             them, over all shards: what is allowed must not depend on how the work was cut.
         allowed: the configuration's `max_failed_fraction`.
 

@@ -132,8 +132,7 @@ class Frozen(Generic[S]):
     @property
     def execution(self) -> Execution:
         """The run's `config/execution.json`."""
-        path = self.folder / "config" / "execution.json"
-        return validate(Execution, _document(path, "execution")["settings"], "execution")
+        return load_execution(self.folder)
 
 
 _KINDS: dict[str, type[Section]] = {
@@ -151,7 +150,7 @@ _KINDS: dict[str, type[Section]] = {
 }
 STAGES = tuple(_KINDS)
 # Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own.
-CODE_VERSIONS = dict.fromkeys(STAGES, "1")
+CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")}
 
 
 def stage_names(config: Config) -> list[str]:
@@ -221,6 +220,11 @@ def _document(path: Path, stage: str) -> dict[str, Any]:
     return document
 
 
+def load_execution(folder: Path) -> Execution:
+    """`config/execution.json` of a run's folder; errors as `load_frozen`."""
+    return load_frozen(folder / "config" / "execution.json", "execution", Execution).settings
+
+
 def weight_files(place: str) -> list[Path]:
     """Files behind a weights path: itself, or what the folder holds but model cards; nothing for `hub:` names."""
     if place.startswith(HUB_PREFIX):
@@ -255,6 +259,8 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         scorer = registry.load("videodpo.scorers", dimension)
         options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
         return scorer.version, [file for place in scorer.weights(options) for file in weight_files(place)]
+    if stage == "execution":
+        return "", []
     source = config.prompts.source
     if stage == "prompts":
         return CODE_VERSIONS[stage], weight_files(source.path) if source.path else []

@@ -80,10 +80,12 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
 def _take(source: Path, request: Request, settings: Generate, place: Shard) -> tuple[Path, np.ndarray, float]:
     """Copy one clip into the run, fitted if need be: the copy, its frames before any encoding, and their rate."""
     sampling = settings.sampling
-    frames, fps = read_mp4(source)
+    # A second more than is needed, so that a clip that is too long is seen to be.
+    frames, fps = read_mp4(source, max_seconds=sampling.num_frames / sampling.fps + 1)
     copy = place.clips / f"{request.video_id}.mp4"
-    same_rate = not fps or math.isclose(fps, sampling.fps, rel_tol=RATE_TOLERANCE)
-    if frames.shape[:3] == (sampling.num_frames, sampling.height, sampling.width) and same_rate:
+    if not fps or math.isclose(fps, sampling.fps, rel_tol=RATE_TOLERANCE):
+        fps = sampling.fps
+    if frames.shape[:3] == (sampling.num_frames, sampling.height, sampling.width) and fps == sampling.fps:
         with atomic_path(copy) as partial:
             shutil.copyfile(source, partial)
         return copy, frames, fps
@@ -102,7 +104,7 @@ def fit_frames(frames_TYXC: np.ndarray, fps: float, sampling: Sampling, name: st
     """Cut and scale a clip: its first `num_frames` at the rate `fps`, the middle of the wanted shape.
 
     Args:
-        frames_TYXC: uint8 RGB. fps: of these frames; 0 where the file does not say, they are then taken one by one.
+        frames_TYXC: uint8 RGB. fps: of these frames.
         sampling: the wanted number of frames, rate, height and width. name: of the file, for the message.
 
     Raises:
@@ -110,8 +112,7 @@ def fit_frames(frames_TYXC: np.ndarray, fps: float, sampling: Sampling, name: st
     """
     import cv2
 
-    step = fps / sampling.fps if fps else 1.0
-    picked = np.floor(np.arange(sampling.num_frames) * step + 0.5).astype(int)
+    picked = np.floor(np.arange(sampling.num_frames) * fps / sampling.fps + 0.5).astype(int)
     if picked[-1] >= len(frames_TYXC):
         raise UnreadableVideo(
             f"{name}: {len(frames_TYXC)} frames at {fps:g} a second are too short for {sampling.num_frames} at "

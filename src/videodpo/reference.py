@@ -39,7 +39,7 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     out = shard_path(round_folder / "reference", shard)
     work = out.parent / "work" / out.name
     extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
-    extra["pairs"] = _digest(pairs, read_shards(round_folder / "videos"))
+    extra["pairs"] = _digest(pairs, round_folder / "videos")
 
     def save(path: Path, rows: list[dict[str, Any]]) -> None:
         write_table(path, rows, REFERENCE, stage="reference", digest=frozen.digest, seed=frozen.seed, extra=extra)
@@ -78,12 +78,13 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
         log.info("reference shard %d: %d visits", shard, len(rows))
 
 
-def _digest(pairs: pd.DataFrame, videos: pd.DataFrame) -> str:
-    """Of everything in the tables that the errors depend on: which clips are paired, and their bytes."""
-    clips = videos.set_index("video_id")["sha256"]
+def _digest(pairs: pd.DataFrame, videos: Path) -> str:
+    """Of everything that the errors depend on: which clips are paired, their bytes, and how latents were made."""
+    clips = read_shards(videos).set_index("video_id")["sha256"]
     columns = [pairs[name] for name in ("pair_id", "prompt_id", "winner_id", "loser_id")]
     columns += [pairs[name].map(clips) for name in ("winner_id", "loser_id")]
     lines = [" ".join(map(str, row)) for row in zip(*columns, strict=True)]
+    lines.append(read_metadata(shard_path(videos, 0))["config_digest"])
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from videodpo import registry
 from videodpo.config import ConfigError, validate
-from videodpo.failures import refuse_too_many
+from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.files import exclusive, sha256_of
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.scorers.base import Clip, Scorer
@@ -78,7 +78,7 @@ def score_shard(frozen: Frozen[ScoreSettings], videos: Path, out: Path) -> None:
         work = _Work(out.parent / "work" / out.name, frozen, extra | {"videos_sha256": sha256_of(videos)})
         rows = _score_rows(frozen, read_rows(videos), work)
         if not frozen.settings.is_judge:
-            failed = {row["video_id"]: row["error"] for row in rows if row["status"] == "failed"}
+            failed = failed_so_far(rows, out, frozen.digest)
             allowed = frozen.execution.max_failed_fraction
             refuse_too_many(frozen.settings.dimension, failed, int(metadata["num_videos"]), allowed)
         work.save(rows, out)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo.failures import refuse_too_many
+from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.files import atomic_path, exclusive, sha256_of
 from videodpo.frozen import Frozen
 from videodpo.plan import shard_batches
@@ -129,7 +129,8 @@ def _finish(place: Shard, parts: Sequence[Path], num_videos: int) -> None:
                 row["latents"] = f"{place.relative(place.latents)}#{name}"
             rows.append(row)
     frozen = place.frozen
-    failed = {row["video_id"]: row["error"] for row in rows if row["status"] == "failed"}
+    table = shard_path(place.videos, place.shard)
+    failed = failed_so_far(rows, table, frozen.digest)
     refuse_too_many(frozen.stage, failed, num_videos, frozen.execution.max_failed_fraction)
     with atomic_path(place.latents) as partial:
         save_file(tensors, partial)
@@ -138,7 +139,7 @@ def _finish(place: Shard, parts: Sequence[Path], num_videos: int) -> None:
         if stale.name not in kept:
             stale.unlink()
     write_table(
-        shard_path(place.videos, place.shard),
+        table,
         rows,
         VIDEOS,
         stage=frozen.stage,

@@ -199,8 +199,11 @@ def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The provenance that `write_table` stored."""
-    raw = pq.read_schema(path).metadata or {}
+    """The provenance that `write_table` stored; errors as `read_table`."""
+    try:
+        raw = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path}: not a readable table ({error})") from error
     return {key.decode(): value.decode() for key, value in raw.items()}
 
 

@@ -85,7 +85,8 @@ class _Training:
         self.reference_errors = self._read_reference() if self.settings.reference == "table" else None
         inputs = [round_folder / "pairs.parquet", *sorted((round_folder / "videos").glob("shard-*.parquet"))]
         before = sha256_of_folder(previous_adapter) if previous_adapter else "base"
-        names = [frozen.digest, before, *map(sha256_of, inputs)]
+        known = b"" if self.reference_errors is None else self.reference_errors.tobytes()
+        names = [frozen.digest, before, hashlib.sha256(known).hexdigest(), *map(sha256_of, inputs)]
         self.trained_on = hashlib.sha256(" ".join(names).encode()).hexdigest()
 
     def _make_trainable(self, previous_adapter: Path | None) -> None:

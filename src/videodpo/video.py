@@ -5,6 +5,8 @@ Legend: T frames, H height, W width.
 
 from __future__ import annotations
 
+import itertools
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 
 from videodpo.files import atomic_path
 
-MAX_BYTES = 8 * 2**30  # of decoded frames; a longer clip is refused, not read into memory
+MAX_BYTES = 4 * 2**30  # of decoded frames; a longer clip is refused, not read into memory
 
 
 class UnreadableVideo(ValueError):
@@ -49,8 +51,8 @@ def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18)
         box.mux(stream.encode())
 
 
-def read_mp4(path: Path) -> tuple[np.ndarray, float]:
-    """Decode every frame at its native size.
+def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarray, float]:
+    """Decode every frame at its native size, or those of the first seconds.
 
     Returns:
         uint8 RGB [T, H, W, 3], and the average frame rate (0.0 where the file declares none).
@@ -69,7 +71,8 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
                 raise UnreadableVideo(f"{path.name}: no video stream")
             stream = box.streams.video[0]
             fps = float(stream.average_rate or 0.0)
-            for frame in box.decode(stream):
+            most = None if max_seconds is None or not fps else math.ceil(max_seconds * fps)
+            for frame in itertools.islice(box.decode(stream), most):
                 frames.append(frame.to_ndarray(format="rgb24"))
                 if len(frames) * frames[0].nbytes > MAX_BYTES:
                     raise UnreadableVideo(f"{path.name}: too long: more than {MAX_BYTES:,} bytes of frames")

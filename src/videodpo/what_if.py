@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config import ConfigError, OmniScore, Pairs, filter_disagreements, validate
-from videodpo.frozen import EvaluateSettings, Frozen, OmniScoreSettings, PairsSettings, load_frozen
+from videodpo.frozen import EvaluateSettings, Frozen, OmniScoreSettings, PairsSettings, load_execution, load_frozen
 from videodpo.omniscore import omniscore, scored_videos
 from videodpo.pairs.stage import choose_pairs
 from videodpo.tables import shard_path
@@ -74,7 +74,7 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
         if scored and name not in scored:
             raise ConfigError(f"omniscore.dimensions.{name}: not scored in {round_folder} ({', '.join(scored)})")
 
-    allowed = frozen_omniscore.execution.max_failed_fraction
+    allowed = load_execution(run_folder).max_failed_fraction
 
     def videos(dimensions: Sequence[str]) -> pd.DataFrame:
         return scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)[0]

@@ -70,7 +70,7 @@ def load_checkpoint(
     with torch.no_grad():
         for name, value in weights.items():
             value.copy_(saved[name])
-    optimizer.load_state_dict(torch.load(folders[-1] / "optimizer.pt", weights_only=True))
+    optimizer.load_state_dict(torch.load(folders[-1] / "optimizer.pt", map_location="cpu", weights_only=True))
     return int(progress["step"]), list(progress["rows"])
 
 

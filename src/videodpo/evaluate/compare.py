@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from videodpo.evaluate.statistics import CONFIDENCE, bootstrap_intervals, motion_panel, win_rate
+from videodpo.evaluate.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
 from videodpo.failures import refuse_too_many
 from videodpo.files import write_json
 from videodpo.frozen import EvaluateSettings, Frozen
@@ -26,8 +26,9 @@ _KINDS = ("total", "pillar", "dimension", "reported", "judge")
 def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
     """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
 
-    A clip counts where both arms have it with every score of the OmniScore. Judges and further dimensions are compared
-    on those of the clips that they could score in both arms; one that could score none is listed as not applicable.
+    A clip counts where both arms have it with every score of the OmniScore. What is outside the OmniScore, a judge
+    above all, is compared on those of the clips that it could score in both arms; one that could score none is listed
+    as not applicable.
 
     Raises:
         RuntimeError: the arms do not hold the same clips, scores and videos do not match, more than
@@ -136,18 +137,18 @@ def _summarise(
     summary = {}
     for name in names:
         there = deltas[name].notna()
-        delta = deltas.loc[there, [name]]
-        seed = derive_seed(frozen.seed, "bootstrap")  # the same draws of prompts for every dimension
-        interval = bootstrap_intervals(delta, base.prompt_id[there], resamples=evaluation.bootstrap, seed=seed)[name]
+        delta = deltas[name][there]
+        seed = derive_seed(frozen.seed, "bootstrap")  # the same draws for all dimensions that scored the same prompts
+        low, high = bootstrap_interval(delta, base.prompt_id[there], resamples=evaluation.bootstrap, seed=seed)
         inside = "dimension" if name in frozen.settings.omniscore.dimensions else "reported"
         summary[name] = {
             "kind": _TOTALS.get(name) or ("judge" if name in evaluation.judges else inside),
             "num_clips": int(there.sum()),
             "base": float(base[name][there].mean()),
             "aligned": float(aligned[name][there].mean()),
-            "delta": float(delta[name].mean()),
-            "ci_low": interval[0],
-            "ci_high": interval[1],
-            "win_rate": win_rate(delta[name]),
+            "delta": float(delta.mean()),
+            "ci_low": low,
+            "ci_high": high,
+            "win_rate": win_rate(delta),
         }
     return summary

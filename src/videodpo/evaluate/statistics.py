@@ -1,6 +1,6 @@
 """Paired differences to means, intervals and win rates, with the prompt as the unit that is drawn.
 
-Legend: R resamples, P prompts, D dimensions.
+Legend: R resamples, P prompts.
 """
 
 from __future__ import annotations
@@ -14,34 +14,28 @@ MOTION_LOSS = 0.1  # share of the mean motion that may be lost without a warning
 _CELLS = 1_000_000  # numbers held at once while resampling
 
 
-def bootstrap_intervals(
-    deltas: pd.DataFrame, prompt_ids: pd.Series, *, resamples: int, seed: int
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the mean difference.
+def bootstrap_interval(deltas: pd.Series, prompt_ids: pd.Series, *, resamples: int, seed: int) -> tuple[float, float]:
+    """Percentile interval of the mean difference: low and high end of the 95 %.
 
     Prompts are drawn with replacement and bring all their clips along: clips of one prompt are alike, and drawn
     one by one they would make the interval too narrow.
 
     Args:
-        deltas: one row a clip, one column a dimension: aligned minus base. prompt_ids: the prompt of each row.
+        deltas: one number a clip, aligned minus base. prompt_ids: the prompt of each clip.
         resamples: number of draws. seed: of numpy's PCG64.
-
-    Returns:
-        Dimension: low and high end of the 95 % interval; one draw of prompts serves all dimensions.
     """
     grouped = deltas.groupby(prompt_ids.to_numpy(), sort=False)
-    sums_PD, sizes_P = grouped.sum().to_numpy(float), grouped.size().to_numpy(float)
-    num_prompts, num_dimensions = sums_PD.shape
+    sums_P, sizes_P = grouped.sum().to_numpy(float), grouped.size().to_numpy(float)
     rng = np.random.Generator(np.random.PCG64(seed))
-    means_RD = np.empty((resamples, num_dimensions))
-    step = max(1, _CELLS // (num_prompts * num_dimensions))
+    means_R = np.empty(resamples)
+    step = max(1, _CELLS // len(sums_P))
     for start in range(0, resamples, step):
         stop = min(start + step, resamples)
-        draw_RP = rng.integers(0, num_prompts, size=(stop - start, num_prompts))
-        means_RD[start:stop] = sums_PD[draw_RP].sum(axis=1) / sizes_P[draw_RP].sum(axis=1)[:, None]
+        draw_RP = rng.integers(0, len(sums_P), size=(stop - start, len(sums_P)))
+        means_R[start:stop] = sums_P[draw_RP].sum(axis=1) / sizes_P[draw_RP].sum(axis=1)
     tail = 100 * (1 - CONFIDENCE) / 2
-    low_D, high_D = np.percentile(means_RD, [tail, 100 - tail], axis=0)
-    return {str(name): (float(low_D[k]), float(high_D[k])) for k, name in enumerate(deltas.columns)}
+    low, high = np.percentile(means_R, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def win_rate(delta: pd.Series) -> float:

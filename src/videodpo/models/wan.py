@@ -24,10 +24,20 @@ LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model.weights: {path} is not readable ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"model.weights: {path} holds no settings")
+    return config
+
+
 def _grid(vae: Mapping[str, Any], denoiser: Mapping[str, Any]) -> tuple[int, int, int]:
     """What (frames - 1), height and width must be multiples of; older VAE configs leave out diffusers' defaults."""
     space, time = vae.get("scale_factor_spatial", 8), vae.get("scale_factor_temporal", 4)
-    _, patch_y, patch_x = denoiser["patch_size"]
+    _, patch_y, patch_x = denoiser.get("patch_size", (1, 2, 2))
     return time, space * patch_y, space * patch_x
 
 
@@ -49,14 +59,14 @@ class WanModel(VideoModel):
     def check(cls, settings: Model, sampling: Sampling) -> None:
         if settings.weights.startswith(HUB_PREFIX):
             return
-        configs = []
-        for part in ("vae", "transformer"):
-            path = Path(settings.weights) / part / "config.json"
-            try:
-                configs.append(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise ValueError(f"model.weights: {path} is not readable ({error})") from error
-        _refuse_size(_grid(*configs), sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
+        folder = Path(settings.weights)
+        index = _read_config(folder / "model_index.json")
+        if index.get("_class_name") != "WanPipeline":
+            raise ValueError(
+                f"model.weights: {folder} is a {index.get('_class_name')}, the family wan needs a WanPipeline"
+            )
+        vae, denoiser = (_read_config(folder / part / "config.json") for part in ("vae", "transformer"))
+        _refuse_size(_grid(vae, denoiser), sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
 
     def __init__(self, settings: Model, device: str) -> None:
         os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")  # read when diffusers is imported
