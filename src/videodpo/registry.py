@@ -8,6 +8,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 SCORERS = {
+    "subject_consistency": "videodpo.scorers.subject_consistency:SubjectConsistency",
+    "motion_smoothness": "videodpo.scorers.motion_smoothness:MotionSmoothness",
+    "dynamic_degree": "videodpo.scorers.dynamic_degree:DynamicDegree",
+    "dynamic_flow": "videodpo.scorers.dynamic_degree:DynamicFlow",
+    "imaging_quality": "videodpo.scorers.imaging_quality:ImagingQuality",
     "temporal_flickering": "videodpo.scorers.temporal_flickering:TemporalFlickering",
     "dynamic_degree_dis": "videodpo.scorers.dynamic_degree_dis:DynamicDegreeDis",
     "motion_smoothness_dis": "videodpo.scorers.motion_smoothness_dis:MotionSmoothnessDis",

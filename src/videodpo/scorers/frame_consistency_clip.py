@@ -27,7 +27,7 @@ class BackgroundConsistencyClip(OpenClipScorer):
     version = "1"
 
     def score(self, clip: Clip) -> float:
-        return consistency(self._clip.image_features(self._clip.crops(_at_least_two(clip))))
+        return consistency(self._clip.image_features(self._clip.crops(at_least_two(clip))))
 
 
 class SubjectConsistencyClip(OpenClipScorer):
@@ -41,7 +41,7 @@ class SubjectConsistencyClip(OpenClipScorer):
     version = "1"
 
     def score(self, clip: Clip) -> float:
-        crops_TCHW = self._clip.crops(_at_least_two(clip))
+        crops_TCHW = self._clip.crops(at_least_two(clip))
         patches_TDhw = self._clip.patch_features(crops_TCHW)
         weights_hw = _change(crops_TCHW, (patches_TDhw.shape[2], patches_TDhw.shape[3]))
         features_TD = (patches_TDhw * weights_hw).sum(dim=(2, 3)) / weights_hw.sum()
@@ -62,7 +62,7 @@ def _change(crops_TCHW: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     return F.adaptive_avg_pool2d(spread_HW[None], grid)[0] + _STILL_WEIGHT
 
 
-def _at_least_two(clip: Clip) -> np.ndarray:
+def at_least_two(clip: Clip) -> np.ndarray:
     if len(clip.frames_THWC) < 2:
         raise ValueError("consistency needs at least 2 frames, the clip has 1")
     return clip.frames_THWC

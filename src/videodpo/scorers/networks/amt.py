@@ -1,0 +1,292 @@
+"""AMT-S, which draws the frame between two frames (Li et al. 2023, arXiv 2304.09790), by the keys of its checkpoint.
+
+Written from the paper: all-pairs correlation of both directions is looked up along the flows at each of three scales,
+flows and a feature of the middle frame are refined together, and three flow pairs are merged into one picture.
+
+Legend: B pairs of frames, C channel, H, W pixels; h, w at an eighth of the size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+RADIUS, LEVELS, NUM_FLOWS = 3, 4, 3
+_SIDE = 20  # channels of a residual block that get convolutions of their own
+_MIDDLE = 0.5  # the wanted moment
+
+
+class AmtS(nn.Module):
+    """Two frames to the one between them; 2.99 M parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feat_encoder = _CorrelationEncoder(84)
+        self.encoder = _Pyramid((20, 32, 44, 56))
+        self.decoder4 = _Decoder(113, 112, 4 + 44)
+        self.decoder3 = _Decoder(136, 132, 4 + 32)
+        self.decoder2 = _Decoder(100, 96, 4 + 20)
+        self.decoder1 = _Decoder(64, 60, 8 * NUM_FLOWS)
+        self.update4 = _Update(44, 1)
+        self.update3 = _Update(32, 2)
+        self.update2 = _Update(20, 4)
+        self.comb_block = nn.Sequential(
+            nn.Conv2d(3 * NUM_FLOWS, 6 * NUM_FLOWS, 3, padding=1),
+            nn.PReLU(6 * NUM_FLOWS),
+            nn.Conv2d(6 * NUM_FLOWS, 3, 3, padding=1),
+        )
+
+    def forward(self, first_BCHW: torch.Tensor, second_BCHW: torch.Tensor) -> torch.Tensor:
+        """Frames in [0, 1], sides multiples of 16, to the middle frame in [0, 1]."""
+        mean = torch.cat([first_BCHW, second_BCHW], dim=2).mean(dim=(1, 2, 3), keepdim=True)
+        frames = (first_BCHW - mean, second_BCHW - mean)
+        lookup = _Correlation(*(self.feat_encoder(frame) for frame in frames))
+        pyramids = [self.encoder(frame) for frame in frames]
+
+        coarse = [pyramid[3] for pyramid in pyramids]
+        moment = torch.full_like(coarse[0][:, :1], _MIDDLE)
+        out = self.decoder4.convblock(torch.cat([*coarse, moment], dim=1))
+        flows, feature = out[:, :4], out[:, 4:]
+        flows, feature = self.update4(flows, feature, lookup)
+        for decoder, update, level in ((self.decoder3, self.update3, 2), (self.decoder2, self.update2, 1)):
+            out = decoder(feature, flows, *(pyramid[level] for pyramid in pyramids))
+            flows, feature = out[:, :4] + _enlarge_flow(flows, 2), out[:, 4:]
+            flows, feature = update(flows, feature, lookup)
+        out = self.decoder1(feature, flows, pyramids[0][0], pyramids[1][0])
+        return self._merge(out, _enlarge_flow(flows, 2), frames, mean).clamp(0, 1)
+
+    def _merge(
+        self, out: torch.Tensor, flows: torch.Tensor, frames: tuple[torch.Tensor, torch.Tensor], mean: torch.Tensor
+    ) -> torch.Tensor:
+        """Three candidates, each a blend of both frames warped, and what the last convolutions make of them."""
+        batch, _, height, width = out.shape
+        deltas, masks, rests = out[:, : 4 * NUM_FLOWS], out[:, 4 * NUM_FLOWS : 5 * NUM_FLOWS], out[:, 5 * NUM_FLOWS :]
+        deltas = deltas.reshape(batch, 2, NUM_FLOWS, 2, height, width)
+        candidates = []
+        for number in range(NUM_FLOWS):
+            warped = [
+                warp(frame, flow + deltas[:, side, number])
+                for side, (frame, flow) in enumerate(zip(frames, flows.chunk(2, dim=1), strict=True))
+            ]
+            mask = masks[:, number : number + 1].sigmoid()
+            rest = rests[:, 3 * number : 3 * number + 3]
+            candidates.append(mask * warped[0] + (1 - mask) * warped[1] + mean + rest)
+        merged: torch.Tensor = torch.stack(candidates).mean(dim=0) + self.comb_block(torch.cat(candidates, dim=1))
+        return merged
+
+
+def warp(image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor) -> torch.Tensor:
+    """Look up every pixel where its flow (x, y; pixels) points to, bilinear; beyond the border, its nearest pixel."""
+    _, _, height, width = flow_B2HW.shape
+    position = _grid(height, width, flow_B2HW) + flow_B2HW
+    return _look_up(image_BCHW, position.permute(0, 2, 3, 1), "border")
+
+
+class _Correlation:
+    """All-pairs correlation of two feature maps, and its transpose, at four scales (RAFT's volume, both ways)."""
+
+    def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
+        batch, channels, height, width = first_BChw.shape
+        volume = torch.einsum("bci,bcj->bij", first_BChw.flatten(2), second_BChw.flatten(2)) / channels**0.5
+        self.coordinates = _grid(height, width, first_BChw).expand(batch, -1, -1, -1)
+        self._pyramids = []
+        for direction in (volume, volume.transpose(1, 2)):
+            level = direction.reshape(batch * height * width, 1, height, width)
+            pyramid = [level]
+            for _ in range(LEVELS - 1):
+                level = F.avg_pool2d(level, 2, stride=2)
+                pyramid.append(level)
+            self._pyramids.append(pyramid)
+
+    def __call__(self, flows_B4hw: torch.Tensor) -> torch.Tensor:
+        """Correlations around where the flows lead, prolonged from the middle to the other frame; [B, 392, h, w]."""
+        to_first, to_second = flows_B4hw.chunk(2, dim=1)
+        ends = (self.coordinates + to_second / (1 - _MIDDLE), self.coordinates + to_first / _MIDDLE)
+        return torch.cat([self._around(p, end) for p, end in zip(self._pyramids, ends, strict=True)], dim=1)
+
+    @staticmethod
+    def _around(pyramid: list[torch.Tensor], position_B2hw: torch.Tensor) -> torch.Tensor:
+        batch, _, height, width = position_B2hw.shape
+        steps = torch.arange(-RADIUS, RADIUS + 1, device=position_B2hw.device, dtype=position_B2hw.dtype)
+        # The first index of the window moves x, as in RAFT's own code.
+        window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
+        centre = position_B2hw.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
+        found = [_look_up(level, centre / 2**k + window, "zeros") for k, level in enumerate(pyramid)]
+        return torch.cat([f.view(batch, height, width, -1) for f in found], dim=-1).permute(0, 3, 1, 2).contiguous()
+
+
+class _Update(nn.Module):
+    """Flows and feature, refined by the correlation along the flows; works at an eighth of the frame's size."""
+
+    def __init__(self, channels: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.convc1 = nn.Conv2d(2 * LEVELS * (2 * RADIUS + 1) ** 2, 64, 1)
+        self.convf1 = nn.Conv2d(4, 40, 7, padding=3)
+        self.convf2 = nn.Conv2d(40, 20, 3, padding=1)
+        self.conv = nn.Conv2d(84, 68, 3, padding=1)
+        self.gru = _two_convolutions(68 + 4 + channels, 76)
+        self.feat_head = _two_convolutions(76, channels)
+        self.flow_head = _two_convolutions(76, 4)
+
+    def forward(
+        self, flows: torch.Tensor, feature: torch.Tensor, lookup: _Correlation
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        small_flows = _resize(flows, 1 / self.scale) / self.scale
+        small_feature = _resize(feature, 1 / self.scale)
+        found = _leaky(self.convc1(lookup(small_flows)))
+        moved = _leaky(self.convf2(_leaky(self.convf1(small_flows))))
+        both = _leaky(self.conv(torch.cat([found, moved], dim=1)))
+        state = self.gru(torch.cat([both, small_flows, small_feature], dim=1))
+        return (
+            flows + _enlarge_flow(self.flow_head(state), self.scale),
+            feature + _resize(self.feat_head(state), self.scale),
+        )
+
+
+class _Decoder(nn.Module):
+    """The next finer flows and feature from both frames' features, warped to the middle."""
+
+    def __init__(self, channels_in: int, channels: int, channels_out: int) -> None:
+        super().__init__()
+        self.convblock = nn.Sequential(
+            _convolution(channels_in, channels),
+            _ResidualBlock(channels),
+            nn.ConvTranspose2d(channels, channels_out, 4, stride=2, padding=1),
+        )
+
+    def forward(
+        self, feature: torch.Tensor, flows: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+    ) -> torch.Tensor:
+        to_first, to_second = flows.chunk(2, dim=1)
+        out: torch.Tensor = self.convblock(
+            torch.cat([feature, warp(first, to_first), warp(second, to_second), flows], dim=1)
+        )
+        return out
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(channels, channels)
+        self.conv2 = _convolution(_SIDE, _SIDE)
+        self.conv3 = _convolution(channels, channels)
+        self.conv4 = _convolution(_SIDE, _SIDE)
+        self.conv5 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.prelu = nn.PReLU(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = x
+        for whole, side in ((self.conv1, self.conv2), (self.conv3, self.conv4)):
+            out = whole(out)
+            out = torch.cat([out[:, :-_SIDE], side(out[:, -_SIDE:])], dim=1)
+        refined: torch.Tensor = self.prelu(x + self.conv5(out))
+        return refined
+
+
+class _Pyramid(nn.Module):
+    """Features at a half, a quarter, an eighth and a sixteenth of the size."""
+
+    def __init__(self, channels: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        before = 3
+        for level, count in enumerate(channels, start=1):
+            self.add_module(
+                f"pyramid{level}", nn.Sequential(_convolution(before, count, 2), _convolution(count, count))
+            )
+            before = count
+
+    def forward(self, frame: torch.Tensor) -> list[torch.Tensor]:
+        levels = []
+        for part in self.children():
+            frame = part(frame)
+            levels.append(frame)
+        return levels
+
+
+class _CorrelationEncoder(nn.Module):
+    """RAFT's small encoder with instance norm: an eighth of the size."""
+
+    def __init__(self, channels_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 7, stride=2, padding=3)
+        self.norm1 = nn.InstanceNorm2d(32)
+        self.layer1 = nn.Sequential(_Bottleneck(32, 32, 1), _Bottleneck(32, 32, 1))
+        self.layer2 = nn.Sequential(_Bottleneck(32, 64, 2), _Bottleneck(64, 64, 1))
+        self.layer3 = nn.Sequential(_Bottleneck(64, 96, 2), _Bottleneck(96, 96, 1))
+        self.conv2 = nn.Conv2d(96, channels_out, 1)
+
+    def forward(self, frame: torch.Tensor) -> torch.Tensor:
+        x = self.norm1(self.conv1(frame)).relu()
+        out: torch.Tensor = self.conv2(self.layer3(self.layer2(self.layer1(x))))
+        return out
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        inner = channels // 4
+        self.conv1 = nn.Conv2d(channels_in, inner, 1)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1)
+        self.conv3 = nn.Conv2d(inner, channels, 1)
+        self.norm1, self.norm2, self.norm3 = (
+            nn.InstanceNorm2d(inner),
+            nn.InstanceNorm2d(inner),
+            nn.InstanceNorm2d(channels),
+        )
+        self.downsample = None
+        if stride > 1:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride=stride), nn.InstanceNorm2d(channels)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm1(self.conv1(x)).relu()
+        y = self.norm2(self.conv2(y)).relu()
+        y = self.norm3(self.conv3(y)).relu()
+        short: torch.Tensor = x if self.downsample is None else self.downsample(x)
+        out: torch.Tensor = (short + y).relu()
+        return out
+
+
+def _convolution(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1), nn.PReLU(channels_out))
+
+
+def _two_convolutions(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, 76, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(76, channels_out, 3, padding=1)
+    )
+
+
+def _leaky(x: torch.Tensor) -> torch.Tensor:
+    return F.leaky_relu(x, 0.1)
+
+
+def _resize(x: torch.Tensor, scale: float) -> torch.Tensor:
+    return x if scale == 1 else F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _enlarge_flow(flow: torch.Tensor, scale: int) -> torch.Tensor:
+    """A flow for a larger picture: more pixels, and longer in pixels."""
+    return scale * _resize(flow, scale)
+
+
+def _grid(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
+    """Pixel positions [1, 2, H, W], x before y."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=like.device, dtype=like.dtype),
+        torch.arange(width, device=like.device, dtype=like.dtype),
+        indexing="ij",
+    )
+    return torch.stack([x, y])[None]
+
+
+def _look_up(image: torch.Tensor, position: torch.Tensor, padding: str) -> torch.Tensor:
+    """Bilinear samples of [B, C, H, W] at pixel positions [B, h, w, 2], x before y."""
+    height, width = image.shape[-2:]
+    size = torch.tensor([width - 1, height - 1], device=image.device, dtype=image.dtype).clamp(min=1)
+    place = 2 * position / size - 1
+    found: torch.Tensor = F.grid_sample(image, place, mode="bilinear", padding_mode=padding, align_corners=True)
+    return found

@@ -1,0 +1,54 @@
+"""DINO ViT-B/16 as a frame encoder for frames of any shape, as its authors' own code takes them.
+
+Legend: T frames, C channel, H, W pixels; D embedding, L patches.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+
+from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+
+PATCH = 16
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class DinoFrames:
+    """Class tokens of timm's `vit_base_patch16_224.dino`.
+
+    timm itself interpolates positions with antialias, which moves a score by 3e-4, and refuses sides that are no
+    multiple of 16; here they are cut to multiples, and positions interpolated as DINO does.
+    """
+
+    def __init__(self, weights: Path, device: str) -> None:
+        self._network: Any = timm.create_model("vit_base_patch16_224.dino", num_classes=0)
+        load_weights(self._network, read_checkpoint(weights), weights)
+        self._network.to(device)
+        self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+
+    @torch.no_grad()
+    def __call__(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
+        """Frames on the scale 0..1 to class tokens after the final norm, of length 1; [T, D]."""
+        rows, columns = (side // PATCH for side in frames_TCHW.shape[-2:])
+        pixels = frames_TCHW[..., : rows * PATCH, : columns * PATCH]
+        network = self._network
+        patches_TLD = network.patch_embed.proj((pixels - self._mean) / self._std).flatten(2).transpose(1, 2)
+        tokens = torch.cat([network.cls_token.expand(len(pixels), -1, -1), patches_TLD], dim=1)
+        tokens = network.norm(network.blocks(tokens + self._positions(rows, columns)))
+        return F.normalize(tokens[:, 0], dim=-1)
+
+    def _positions(self, rows: int, columns: int) -> torch.Tensor:
+        known: torch.Tensor = self._network.pos_embed
+        side = int((known.shape[1] - 1) ** 0.5)
+        if rows == columns == side:
+            return known
+        grid = known[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        # The published code adds 0.1 against a rounding that would lose a row, and samples at that scale.
+        scale = ((rows + 0.1) / side, (columns + 0.1) / side)
+        grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
+        return torch.cat([known[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)

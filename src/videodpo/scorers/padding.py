@@ -1,0 +1,24 @@
+"""Frames to sides that a network can take.
+
+Legend: T frames, C channel, H, W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pad_to_multiples(frames_TCHW: torch.Tensor, multiple: int) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Repeat the border up to multiples, half on each side (the odd line below and to the right).
+
+    Returns:
+        The padded frames, and the rows above and columns left of the frame in them.
+    """
+    import torch.nn.functional as F
+
+    more_y, more_x = (-side % multiple for side in frames_TCHW.shape[-2:])
+    top, left = more_y // 2, more_x // 2
+    return F.pad(frames_TCHW, (left, more_x - left, top, more_y - top), mode="replicate"), (top, left)

@@ -1,0 +1,254 @@
+"""VBench's own dimensions, on networks with random weights in the published formats."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from videodpo import registry
+from videodpo.scorers.base import Clip
+from videodpo.scorers.networks.amt import AmtS, warp
+from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+from videodpo.scorers.networks.raft import load_raft
+from videodpo.scorers.padding import pad_to_multiples
+
+
+def moving_square(num_frames: int, height: int = 128, width: int = 136, speed: int = 2, fps: float = 8.0) -> Clip:
+    """A bright square on a textured ground."""
+    ground = np.random.default_rng(0).integers(0, 80, (height, width, 3), dtype=np.uint8)
+    frames = np.stack([ground] * num_frames)
+    for number, frame in enumerate(frames):
+        frame[40:70, 20 + speed * number : 50 + speed * number] = (230, 60, 40)
+    return Clip(frames, fps, "")
+
+
+class Pair(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(3, 2).half()
+        self.scale = torch.nn.Parameter(torch.tensor(2.5))
+        self.register_buffer("count", torch.tensor([4, 5]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) * self.scale
+
+
+@pytest.fixture
+def pair() -> Pair:
+    torch.manual_seed(0)
+    return Pair()
+
+
+def written(folder: Path, network: torch.nn.Module, form: str) -> Path:
+    tensors = network.state_dict()
+    if form == "torchscript":
+        torch.jit.script(network).save(str(folder / "weights.pt"))
+        return folder / "weights.pt"
+    if form == "safetensors":
+        save_file(tensors, folder / "weights.safetensors")
+        return folder / "weights.safetensors"
+    wrapped = {"plain": tensors, "state_dict": {"epoch": 3, "state_dict": tensors}, "model": {"model": tensors}}
+    wrapped["module"] = {f"module.{name}": value for name, value in tensors.items()}
+    torch.save(wrapped[form], folder / "weights.pth")
+    return folder / "weights.pth"
+
+
+@pytest.mark.parametrize("form", ["plain", "state_dict", "model", "module", "safetensors", "torchscript"])
+def test_tensors_come_out_of_every_published_format(tmp_path, pair, form):
+    read = read_checkpoint(written(tmp_path, pair, form))
+    assert read.keys() == pair.state_dict().keys()
+    for name, value in pair.state_dict().items():
+        assert torch.equal(read[name], value), name
+        assert read[name].dtype == value.dtype
+
+
+class Call:
+    """Unpickled with nothing in the way, it would make a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("form", ["torch.save", "torchscript"])
+def test_python_objects_in_a_checkpoint_are_refused_and_not_run(tmp_path, pair, form):
+    target = tmp_path / "called"
+    path = tmp_path / "weights.pth"
+    if form == "torch.save":
+        torch.save({"state_dict": pair.state_dict(), "extra": Call(target)}, path)
+    else:
+        plain = written(tmp_path, pair, "torchscript")
+        with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, pickle.dumps(Call(target)) if name.endswith("/data.pkl") else old.read(name))
+    with pytest.raises(ValueError, match=r"weights\.pth: not readable as a checkpoint"):
+        read_checkpoint(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04cut"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    for name in ("weights.pth", "weights.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="not readable as a checkpoint"):
+            read_checkpoint(tmp_path / name)
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path, pair):
+    path = written(tmp_path, pair, "plain")
+    with pytest.raises(ValueError, match=r"not those of AmtS: .* is missing, .* is needed"):
+        load_weights(AmtS(), read_checkpoint(path), path)
+
+
+def test_a_flow_of_whole_pixels_moves_the_picture():
+    image = torch.rand(1, 3, 8, 9)
+    flow = torch.zeros(1, 2, 8, 9)
+    flow[:, 0] = 2.0
+    moved = warp(image, flow)
+    torch.testing.assert_close(moved[..., :-2], image[..., 2:])
+    torch.testing.assert_close(moved[..., -1], image[..., -1])
+
+
+def test_padding_repeats_the_border_on_both_sides():
+    frames = torch.rand(1, 3, 13, 16)
+    padded, (top, left) = pad_to_multiples(frames, 8)
+    assert padded.shape[-2:] == (16, 16)
+    assert (top, left) == (1, 0)
+    assert torch.equal(padded[..., 0, :], frames[..., 0, :])
+    assert torch.equal(padded[..., top : top + 13, left : left + 16], frames)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> dict[str, Path]:
+    """Random checkpoints: dimension to file."""
+    import timm
+    from pyiqa.archs.musiq_arch import MUSIQ
+    from torchvision.models.optical_flow import raft_large
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    networks = {
+        "subject_consistency": timm.create_model("vit_base_patch16_224.dino", num_classes=0),
+        "motion_smoothness": AmtS(),
+        "dynamic_degree": raft_large(weights=None),
+        "imaging_quality": MUSIQ(pretrained=False),
+    }
+    files = {}
+    for name, network in networks.items():
+        files[name] = folder / f"{name}.pth"
+        torch.save(network.state_dict(), files[name])
+    return files | {"dynamic_flow": files["dynamic_degree"]}
+
+
+def scorer(name: str, weights: dict[str, Path]):
+    kind = registry.load("videodpo.scorers", name)
+    return kind(kind.Options(weights=str(weights[name])), "cpu")
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (75, 50)])
+def test_subject_consistency_takes_any_shape_and_knows_a_still_clip(weights, height, width):
+    subject = scorer("subject_consistency", weights)
+    moving = moving_square(3, height, width, speed=9)
+    assert subject.score(Clip(moving.frames_THWC[[0, 0, 0]], 8.0, "")) == pytest.approx(1.0, abs=1e-5)
+    assert 0 < subject.score(moving) < 1 - 1e-6
+    with pytest.raises(ValueError, match="at least 2 frames"):
+        subject.score(moving_square(1))
+
+
+def test_positions_of_a_square_are_the_networks_own(weights):
+    dino = scorer("subject_consistency", weights)._dino
+    assert torch.equal(dino._positions(14, 14), dino._network.pos_embed)
+    assert dino._positions(14, 21).shape == (1, 1 + 14 * 21, 768)
+    frames = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        expected = dino._network((frames - dino._mean) / dino._std)
+    torch.testing.assert_close(dino(frames), torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
+
+
+def test_smoothness_leaves_the_last_of_an_even_number_out(weights):
+    smooth = scorer("motion_smoothness", weights)
+    odd = moving_square(5, 70, 90)
+    even = Clip(np.concatenate([odd.frames_THWC, 255 - odd.frames_THWC[-1:]]), 8.0, "")
+    assert smooth.score(even) == smooth.score(odd)
+    assert 0 < smooth.score(odd) < 1
+    with pytest.raises(ValueError, match="at least 3 frames, the clip has 2"):
+        smooth.score(moving_square(2))
+
+
+def test_flow_looks_at_eight_frames_a_second(weights):
+    flow = scorer("dynamic_flow", weights)
+    slow = moving_square(3)
+    fast = Clip(np.repeat(slow.frames_THWC, 3, axis=0), 24.0, "")
+    assert flow.score(fast) == flow.score(slow) > 0
+    with pytest.raises(ValueError, match="the clip has 1"):
+        flow.score(moving_square(1))
+
+
+@pytest.mark.parametrize(
+    ("steps", "answer"),
+    [([], 0.0), ([0.0], 1.0), ([0.03] + [0.0] * 5, 0.0), ([0.03, 0.03] + [0.0] * 6, 1.0), ([0.0234] * 9, 0.0)],
+)
+def test_dynamic_degree_counts_steps_above_the_threshold(weights, monkeypatch, steps, answer):
+    """round(4 n / 16) of n frames: 0 of 2, 2 of 7 and of 9 and of 10."""
+    degree = scorer("dynamic_degree", weights)
+    monkeypatch.setattr(degree, "_steps", lambda clip: np.array(steps))
+    assert degree.score(moving_square(1)) == answer
+
+
+def test_raft_takes_the_names_of_its_authors(weights, tmp_path):
+    ours = torch.load(weights["dynamic_degree"], weights_only=True)
+    theirs = {}
+    for name, value in ours.items():
+        for new, old in (
+            ("feature_encoder.", "fnet."),
+            ("context_encoder.", "cnet."),
+            ("motion_encoder.convcorr", "encoder.convc"),
+            ("motion_encoder.convflow", "encoder.convf"),
+            ("motion_encoder.conv.0", "encoder.conv"),
+            ("mask_predictor.convrelu.0", "update_block.mask.0"),
+            ("mask_predictor.conv.", "update_block.mask.2."),
+            ("recurrent_block.convgru1.convz", "gru.convz1"),
+            ("recurrent_block.convgru2.convz", "gru.convz2"),
+            ("recurrent_block.convgru1.convr", "gru.convr1"),
+            ("recurrent_block.convgru2.convr", "gru.convr2"),
+            ("recurrent_block.convgru1.convq", "gru.convq1"),
+            ("recurrent_block.convgru2.convq", "gru.convq2"),
+        ):
+            name = name.replace(new, old)
+        for digit in "12":
+            name = name.replace(f".convnormrelu{digit}.0.", f".conv{digit}.").replace(
+                f".convnormrelu{digit}.1.", f".norm{digit}."
+            )
+        name = name.replace("net.convnormrelu.0.", "net.conv1.").replace("net.convnormrelu.1.", "net.norm1.")
+        for net in ("fnet", "cnet"):
+            name = name.replace(f"{net}.conv.", f"{net}.conv2.")
+        name = name.replace("convc1.0.", "convc1.").replace("convc2.0.", "convc2.")
+        name = name.replace("convf1.0.", "convf1.").replace("convf2.0.", "convf2.")
+        theirs[f"module.{name}"] = value
+    torch.save(theirs, tmp_path / "raft-things.pth")
+    loaded = load_raft(tmp_path / "raft-things.pth", "cpu").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in ours.items())
+
+
+def test_imaging_quality_is_the_mean_over_frames_of_the_network(weights):
+    quality = scorer("imaging_quality", weights)
+    clip = moving_square(2)
+    each = [quality.score(Clip(frame[None], 8.0, "")) for frame in clip.frames_THWC]
+    assert quality.score(clip) == pytest.approx(np.mean(each), abs=1e-6)
+
+
+def test_a_frame_beyond_512_is_brought_to_it(weights):
+    quality = scorer("imaging_quality", weights)
+    seen = []
+    quality._network.forward = lambda x: seen.append(tuple(x.shape[-2:])) or torch.zeros(1)
+    quality.score(moving_square(1, height=300, width=1030))
+    quality.score(moving_square(1, height=300, width=512))
+    assert seen == [(149, 512), (300, 512)]
