@@ -9,10 +9,13 @@ from typing import Any
 
 SCORERS = {
     "subject_consistency": "videodpo.scorers.subject_consistency:SubjectConsistency",
+    "background_consistency": "videodpo.scorers.background_consistency:BackgroundConsistency",
     "motion_smoothness": "videodpo.scorers.motion_smoothness:MotionSmoothness",
     "dynamic_degree": "videodpo.scorers.dynamic_degree:DynamicDegree",
     "dynamic_flow": "videodpo.scorers.dynamic_degree:DynamicFlow",
+    "aesthetic_quality": "videodpo.scorers.aesthetic_quality:AestheticQuality",
     "imaging_quality": "videodpo.scorers.imaging_quality:ImagingQuality",
+    "overall_consistency": "videodpo.scorers.overall_consistency:OverallConsistency",
     "temporal_flickering": "videodpo.scorers.temporal_flickering:TemporalFlickering",
     "dynamic_degree_dis": "videodpo.scorers.dynamic_degree_dis:DynamicDegreeDis",
     "motion_smoothness_dis": "videodpo.scorers.motion_smoothness_dis:MotionSmoothnessDis",

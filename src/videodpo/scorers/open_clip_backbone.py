@@ -27,6 +27,29 @@ def check_weights(weights: str) -> None:
         raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor hub:<org>/<name>")
 
 
+def square_crops(frames_THWC: np.ndarray, side: int, *, rounded: bool = False) -> torch.Tensor:
+    """The middle square of every frame [T, 3, side, side], float32 on the scale 0..1.
+
+    Shorter side to `side`, bicubic without antialias, then the centre. Resized values may overshoot the scale, as in
+    VBench's image CLIP; `rounded` brings them back to 8 bits, as in its ViCLIP.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    height, width = frames_THWC.shape[1:3]
+    shorter = min(height, width)
+    size = (side * height // shorter, side * width // shorter)
+    top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
+    parts = []
+    for start in range(0, len(frames_THWC), FRAMES_AT_ONCE):
+        part = torch.from_numpy(frames_THWC[start : start + FRAMES_AT_ONCE]).permute(0, 3, 1, 2).float()
+        if (height, width) != size:
+            part = F.interpolate(part, size, mode="bicubic", antialias=False)
+        part = part[:, :, top : top + side, left : left + side]
+        parts.append((part.round().clamp(0, 255) if rounded else part) / 255)
+    return torch.cat(parts)
+
+
 class OpenClipBackbone:
     """Float32, in eval mode; features are L2-normalised and lie on the CPU."""
 
@@ -48,25 +71,8 @@ class OpenClipBackbone:
         self._std = torch.tensor(settings["std"]).view(1, 3, 1, 1)
 
     def crops(self, frames_THWC: np.ndarray) -> torch.Tensor:
-        """Square crops [T, 3, side, side], float32 on the scale 0..1.
-
-        Shorter side to the model's size, bicubic on float without antialias (overshoot stays, as in VBench's
-        CLIP dimensions), then the centre.
-        """
-        import torch
-        import torch.nn.functional as F
-
-        height, width = frames_THWC.shape[1:3]
-        shorter, side = min(height, width), self._side
-        size = (side * height // shorter, side * width // shorter)
-        top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
-        parts = []
-        for start in range(0, len(frames_THWC), FRAMES_AT_ONCE):
-            part = torch.from_numpy(frames_THWC[start : start + FRAMES_AT_ONCE]).permute(0, 3, 1, 2).float()
-            if (height, width) != size:
-                part = F.interpolate(part, size, mode="bicubic", antialias=False)
-            parts.append(part[:, :, top : top + side, left : left + side] / 255)
-        return torch.cat(parts)
+        """`square_crops` of the model's size."""
+        return square_crops(frames_THWC, self._side)
 
     def image_features(self, crops_TCHW: torch.Tensor) -> torch.Tensor:
         """Image embeddings [T, D] in the space shared with the text."""

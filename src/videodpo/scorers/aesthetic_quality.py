@@ -1,0 +1,61 @@
+"""Aesthetic quality, as VBench defines it: LAION's linear head on CLIP ViT-L/14, frame by frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from videodpo.config import Section
+from videodpo.device import choose_device
+from videodpo.scorers.base import Clip, Scorer
+from videodpo.scorers.open_clip_backbone import square_crops
+
+
+class AestheticQuality(Scorer):
+    """Mean over frames of a tenth of the head's answer: about 0..1, not cut.
+
+    Weights: OpenAI's `ViT-L-14.pt` and LAION's `sa_0_4_vit_l_14_linear.pth`.
+    """
+
+    version = "1"
+    uses_gpu = True
+    architecture: ClassVar[str] = "ViT-L-14"
+
+    class Options(Scorer.Options):
+        """The networks' weights."""
+
+        weights: list[str] = Field(..., min_length=2, max_length=2)
+        """Two files: CLIP's, then the head's."""
+
+    @staticmethod
+    def weights(options: Section) -> list[str]:
+        assert isinstance(options, AestheticQuality.Options)
+        return options.weights
+
+    @staticmethod
+    def check(options: Section) -> None:
+        assert isinstance(options, AestheticQuality.Options)
+        for place in options.weights:
+            if not Path(place).is_file():
+                raise ValueError(f"weights: {place!r} is no file")
+
+    def __init__(self, options: Section, device: str) -> None:
+        import torch
+
+        from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+        from videodpo.scorers.networks.clip import ClipFrames
+
+        assert isinstance(options, AestheticQuality.Options)
+        self.check(options)
+        clip, head = map(Path, options.weights)
+        self._clip = ClipFrames(self.architecture, clip, choose_device(device))
+        self._head = torch.nn.Linear(768, 1)
+        load_weights(self._head, read_checkpoint(head), head)
+
+    def score(self, clip: Clip) -> float:
+        from videodpo.scorers.networks.clip import SIDE
+
+        features_TD = self._clip(square_crops(clip.frames_THWC, SIDE))
+        return float(self._head(features_TD).double().mean() / 10)
