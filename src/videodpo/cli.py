@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ S = TypeVar("S", bound=Section)
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; 0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage."""
     arguments = _parser().parse_args(argv)
+    # Read when torch is imported. Idle threads that spin bring a training of two threads to a standstill where two
+    # other jobs share the cores: no step in the time of 140.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
     try:
         arguments.command(arguments)
