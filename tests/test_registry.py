@@ -51,9 +51,9 @@ def test_every_model_family_in_the_list_is_there():
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_the_known():
     with pytest.raises(
-        ValueError, match=r"unknown scorer 'dynamic_degree'; did you mean 'dynamic_degree_dis'\?"
+        ValueError, match=r"unknown scorer 'dynamic_degre_dis'; did you mean 'dynamic_degree_dis'\?"
     ) as caught:
-        registry.load("videodpo.scorers", "dynamic_degree")
+        registry.load("videodpo.scorers", "dynamic_degre_dis")
     assert "temporal_flickering" in str(caught.value)
 
 
