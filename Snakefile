@@ -6,7 +6,7 @@ from snakemake.utils import min_version
 from videodpo.config import ConfigError
 from videodpo.workflow import Workflow
 
-min_version("9.0")
+min_version("9.8")
 
 
 configfile: "config.yaml"
