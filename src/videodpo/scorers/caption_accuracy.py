@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.base import Clip, Scorer
+from videodpo.scorers.base import Clip
+from videodpo.scorers.file_weights import FileWeightsScorer, file_of
 from videodpo.world.captions import parse_caption
 from videodpo.world.render import NUM_FRAMES, SIZE
 
 
-class CaptionAccuracy(Scorer):
+class CaptionAccuracy(FileWeightsScorer):
     """Share, 0..1, of the attributes named in the caption that the judge sees in the clip.
 
     Four for one object (shape, color, motion, background), six for two (other_shape, other_color). The network
-    shares nothing with CLIP. A clip of another size or length is brought to 9 x 32 x 32 first.
+    shares nothing with CLIP. A clip of another size or length is brought to 9 x 32 x 32 first. Weights: safetensors of
+    `videodpo.world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors.
     """
 
     version = "1"
 
-    class Options(Scorer.Options):
-        """Options of the judge."""
-
-        weights: str
-        """safetensors file of `videodpo.world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors."""
-
-    @staticmethod
-    def weights(options: Section) -> list[str]:
-        assert isinstance(options, CaptionAccuracy.Options)
-        return [options.weights]
-
-    @staticmethod
-    def check(options: Section) -> None:
-        assert isinstance(options, CaptionAccuracy.Options)
-        if not Path(options.weights).is_file():
-            raise ValueError(f"weights: {options.weights!r} is no file; caption_accuracy needs the judge's safetensors")
+    uses_gpu = False  # a network this small is faster than a wait for a GPU
 
     def __init__(self, options: Section, device: str) -> None:
         from safetensors.torch import load_file
 
         from videodpo.world.judge_network import JudgeNetwork
 
-        assert isinstance(options, CaptionAccuracy.Options)
-        self.check(options)
+        path = file_of(options)
         self._device = choose_device(device)
         self._network = JudgeNetwork()
-        stored = load_file(options.weights)  # half precision on disk
+        stored = load_file(path)  # half precision on disk
         self._network.load_state_dict({name: value.float() for name, value in stored.items()})
         self._network.eval().requires_grad_(False).to(self._device)
 
