@@ -22,7 +22,7 @@ class CaptionAccuracy(FileWeightsScorer):
 
     version = "1"
 
-    uses_gpu = False  # a network this small is faster than a wait for a GPU
+    uses_gpu = False  # the network is small enough for a CPU job
 
     def __init__(self, options: Section, device: str) -> None:
         from safetensors.torch import load_file
