@@ -22,27 +22,59 @@ rule evaluate_generate:
         " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
 
 
+rule evaluate_measure:
+    input:
+        configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers + RUN.judges),
+        execution=EXECUTION,
+        prompts=f"{FOLDER}/prompts.parquet",
+        videos=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
+    output:
+        f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json",
+    log:
+        f"{ROUND}/logs/evaluate_measure/{{arm}}/shard-{{shard}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/evaluate_measure/{{arm}}/shard-{{shard}}.tsv"
+    conda:
+        "../envs/videodpo.yaml"
+    resources:
+        gpu=RUN.num_gpus(RUN.scorers + RUN.judges),
+        mem_mb=lambda wildcards, attempt: 24000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    shell:
+        "OMP_NUM_THREADS={threads} videodpo measure --config {input.configs:q} --round {wildcards.round}"
+        " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
+
+
 rule evaluate_score:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
         execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
-        videos=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
+        videos=expand(
+            f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet", shard=RUN.heldout_shards, allow_missing=True
+        ),
+        measured=ancient(
+            expand(
+                f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", shard=RUN.heldout_shards, allow_missing=True
+            )
+        ),
     output:
-        f"{ROUND}/evaluation/scores/{{arm}}/{{dimension}}/shard-{{shard}}.parquet",
+        expand(
+            f"{ROUND}/evaluation/scores/{{arm}}/{{dimension}}/shard-{{shard}}.parquet",
+            shard=RUN.heldout_shards,
+            allow_missing=True,
+        ),
     log:
-        f"{ROUND}/logs/evaluate_score/{{arm}}/{{dimension}}/shard-{{shard}}.log",
+        f"{ROUND}/logs/evaluate_score/{{arm}}/{{dimension}}.log",
     benchmark:
-        f"{ROUND}/benchmarks/evaluate_score/{{arm}}/{{dimension}}/shard-{{shard}}.tsv"
+        f"{ROUND}/benchmarks/evaluate_score/{{arm}}/{{dimension}}.tsv"
     conda:
         "../envs/videodpo.yaml"
     resources:
-        gpu=lambda wildcards: RUN.num_gpus(wildcards.dimension),
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo score --config {input.config:q} --round {wildcards.round}"
-        " --arm {wildcards.arm} --dimension {wildcards.dimension} --shard {wildcards.shard} > {log:q} 2>&1"
+        "videodpo score --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} > {log:q} 2>&1"
 
 
 rule evaluate:

@@ -1,21 +1,46 @@
+# Each clip is decoded once, for all dimensions: what a shard's store has already, an earlier scorer's values too, is not
+# measured again.
+rule measure:
+    input:
+        configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers),
+        execution=EXECUTION,
+        prompts=f"{FOLDER}/prompts.parquet",
+        videos=f"{ROUND}/videos/shard-{{shard}}.parquet",
+    output:
+        f"{ROUND}/scores/shard-{{shard}}.json",
+    log:
+        f"{ROUND}/logs/measure/shard-{{shard}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/measure/shard-{{shard}}.tsv"
+    conda:
+        "../envs/videodpo.yaml"
+    resources:
+        gpu=RUN.num_gpus(RUN.scorers),
+        mem_mb=lambda wildcards, attempt: 24000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    shell:
+        "OMP_NUM_THREADS={threads} videodpo measure --config {input.configs:q} --round {wildcards.round}"
+        " --shard {wildcards.shard} > {log:q} 2>&1"
+
+
+# A dimension's tables are written again when its own scorer or the videos changed, not when another scorer did.
 rule score:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
         execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
-        videos=f"{ROUND}/videos/shard-{{shard}}.parquet",
+        videos=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        measured=ancient(expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUN.shards, allow_missing=True)),
     output:
-        f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet",
+        expand(f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
     log:
-        f"{ROUND}/logs/score/{{dimension}}/shard-{{shard}}.log",
+        f"{ROUND}/logs/score/{{dimension}}.log",
     benchmark:
-        f"{ROUND}/benchmarks/score/{{dimension}}/shard-{{shard}}.tsv"
+        f"{ROUND}/benchmarks/score/{{dimension}}.tsv"
     conda:
         "../envs/videodpo.yaml"
     resources:
-        gpu=lambda wildcards: RUN.num_gpus(wildcards.dimension),
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo score --config {input.config:q} --round {wildcards.round}"
-        " --dimension {wildcards.dimension} --shard {wildcards.shard} > {log:q} 2>&1"
+        "videodpo score --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

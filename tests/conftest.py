@@ -151,14 +151,15 @@ class Stages:
             generate_shard(self.frozen("generate"), 1, shard, None)
 
     def score(self) -> None:
-        from videodpo.score import score_shard
+        from videodpo.score import measure_shard, score_shard
         from videodpo.tables import shard_path
 
-        for dimension in self.config.scores:
-            for shard in range(self.config.generate.shards):
-                videos = shard_path(self.round_folder / "videos", shard)
-                out = shard_path(self.round_folder / "scores" / dimension, shard)
-                score_shard(self.frozen(f"score/{dimension}"), videos, out)
+        scorers = [self.frozen(f"score/{dimension}") for dimension in self.config.scores]
+        for shard in range(self.config.generate.shards):
+            videos = shard_path(self.round_folder / "videos", shard)
+            measure_shard(scorers, videos, self.round_folder / "scores")
+            for scorer in scorers:
+                score_shard(scorer, videos, self.round_folder / "scores")
 
     def pairs(self) -> None:
         from videodpo.omniscore import aggregate

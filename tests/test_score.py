@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_execution
-from videodpo import registry, score
+from videodpo import registry
 from videodpo.config import ConfigError
 from videodpo.files import exclusive, sha256_of
 from videodpo.frozen import Frozen, ScoreSettings, freeze, load_frozen
-from videodpo.score import score_files, score_shard
+from videodpo.score import measure, measure_shard, score_files, score_shard
+from videodpo.score.write import _label
+from videodpo.scorers.base import Clip
 from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_metadata, read_rows, read_table, write_table
 from videodpo.video import read_mp4, write_mp4
 from videodpo.world.captions import random_scene
-from videodpo.world.render import FPS, render
+from videodpo.world.render import FPS, NUM_FRAMES, SIZE, render
 
-NUM_CLIPS = 6
+NUM_CLIPS, BLOCK = 6, 2
+TABLE = "scores/temporal_flickering/shard-00000.parquet"
+STORE = "scores/measured/shard-00000.parquet"
 
 
 @pytest.fixture
@@ -44,6 +48,9 @@ def run(tmp_path) -> Path:
             "seed": number,
             "status": "ok",
             "model": "none",
+            "num_frames": NUM_FRAMES,
+            "height": SIZE,
+            "width": SIZE,
         }
         videos.append(video | {"path": path, "sha256": sha256_of(tmp_path / path)})
     write_table(tmp_path / "prompts.parquet", prompts, PROMPTS, stage="prompts", digest="p", seed=0)
@@ -52,7 +59,7 @@ def run(tmp_path) -> Path:
 
 
 def write_videos(run: Path, videos: list[dict], num_videos: int | None = None) -> None:
-    extra = {"num_shards": "1", "shard": "0", "num_videos": str(num_videos or len(videos))}
+    extra = {"num_shards": "1", "shard": "0", "num_videos": str(num_videos or len(videos)), "block": str(BLOCK)}
     write_table(run / "videos.parquet", videos, VIDEOS, stage="generate", digest="v", seed=0, extra=extra)
 
 
@@ -63,9 +70,10 @@ def frozen(run: Path, dimension: str = "temporal_flickering", *, allowed: float 
 
 
 def score_all(run: Path, **kwargs) -> list[dict]:
-    out = run / "scores" / "shard-00000.parquet"
-    score_shard(frozen(run, **kwargs), run / "videos.parquet", out)
-    return read_table(out).to_dict("records")
+    measured = frozen(run, **kwargs)
+    measure_shard([measured], run / "videos.parquet", run / "scores")
+    score_shard(measured, run / "videos.parquet", run / "scores")
+    return read_table(run / TABLE).to_dict("records")
 
 
 def break_clip(run: Path, number: int, content: bytes, *, tell: bool = True) -> None:
@@ -84,13 +92,13 @@ def test_rows_have_the_scores_of_the_clips_in_the_order_of_the_videos(run):
         frames, fps = read_mp4(run / f"clips/{number}.mp4")
         assert row["video_id"] == f"{number:016x}-0"
         assert (row["status"], row["dimension"]) == ("ok", "temporal_flickering")
-        assert row["value"] == scorer.score(score.Clip(frames, fps, ""))
+        assert row["value"] == scorer.score(Clip(frames, fps, ""))
         assert row["scorer"] == "temporal_flickering v1 no-weights"
 
 
 def test_table_carries_shard_and_provenance(run):
     score_all(run)
-    metadata = read_metadata(run / "scores" / "shard-00000.parquet")
+    metadata = read_metadata(run / TABLE)
     assert (metadata["stage"], metadata["num_shards"], metadata["shard"]) == ("score", "1", "0")
     assert metadata["config_digest"] == "d"
 
@@ -157,11 +165,11 @@ def test_too_many_failures_stop_the_run_and_keep_the_scores(run, count_scores):
     break_clip(run, 2, whole[:300], tell=False)
     with pytest.raises(RuntimeError, match=r"(?s)1 of 6 .*max_failed_fraction is 0.02.*0002-0: 2.mp4: sha256"):
         score_all(run, allowed=0.02)
-    assert not (run / "scores" / "shard-00000.parquet").exists()
+    assert not (run / TABLE).exists()
     (run / "clips/2.mp4").write_bytes(whole)
     count_scores.clear()
     assert all(row["status"] == "ok" for row in score_all(run, allowed=0.02))
-    assert len(count_scores) == 1
+    assert len(count_scores) == BLOCK
 
 
 def test_failures_are_measured_against_all_shards(run):
@@ -173,13 +181,12 @@ def test_failures_are_measured_against_all_shards(run):
 def test_a_judge_may_fail_on_every_clip(run, nan_scorer):
     write_execution(run, max_failed_fraction=0.0)
     settings = ScoreSettings(dimension="temporal_flickering", options={}, is_judge=True)
-    out = run / "scores" / "shard-00000.parquet"
-    score_shard(Frozen("score", "test", run, 0, settings, "d", {}), run / "videos.parquet", out)
-    assert set(read_table(out)["status"]) == {"failed"}
+    score_shard(Frozen("score", "test", run, 0, settings, "d", {}), run / "videos.parquet", run / "scores")
+    assert set(read_table(run / TABLE)["status"]) == {"failed"}
 
 
 def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """A run whose process dies at clip `number`, with every finished clip saved."""
+    """A run whose process dies at clip `number`, with every finished block saved."""
     kind = registry.load("videodpo.scorers", "temporal_flickering")
     original, calls = kind.score, []
 
@@ -191,48 +198,85 @@ def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "score", dies)
-        patch.setattr(score, "SAVE_SECONDS", -1.0)
+        patch.setattr(measure, "SAVE_SECONDS", -1.0)
         with pytest.raises(KeyboardInterrupt):
             score_all(run)
 
 
 def test_killed_run_goes_on_and_ends_with_the_same_bytes(run, monkeypatch, count_scores):
     score_all(run)
-    table = run / "scores" / "shard-00000.parquet"
-    uninterrupted = table.read_bytes()
-    table.unlink()
-    interrupted(run, monkeypatch, 4)
+    uninterrupted = (run / TABLE).read_bytes()
+    shutil.rmtree(run / "scores")
+    interrupted(run, monkeypatch, 5)
     count_scores.clear()
     score_all(run)
     assert len(count_scores) == NUM_CLIPS - 4
-    assert table.read_bytes() == uninterrupted
-    assert not (run / "scores" / "work" / "shard-00000.parquet").exists()
+    assert (run / TABLE).read_bytes() == uninterrupted
 
 
 def test_second_kill_loses_nothing_of_the_first_try(run, monkeypatch):
     interrupted(run, monkeypatch, 4)
-    work = run / "scores" / "work" / "shard-00000.parquet"
-    first = read_table(work)
+    first = read_table(run / STORE)
     interrupted(run, monkeypatch, 0)
-    assert len(read_table(work)) == len(first) == 4
+    assert len(read_table(run / STORE)) == len(first) == 4
 
 
-def test_other_settings_or_videos_start_anew(run, monkeypatch, count_scores):
-    interrupted(run, monkeypatch, 4)
+def test_other_settings_measure_anew_and_the_earlier_ones_are_found_again(run, count_scores):
+    before = score_all(run)
     count_scores.clear()
     score_all(run, digest="other")
     assert len(count_scores) == NUM_CLIPS
-    (run / "scores" / "shard-00000.parquet").unlink()
-    interrupted(run, monkeypatch, 4)
+    count_scores.clear()
+    assert score_all(run) == before
+    assert count_scores == []
+
+
+def test_another_clip_is_measured_with_its_block_alone(run, count_scores):
+    score_all(run)
     break_clip(run, 0, (run / "clips/1.mp4").read_bytes())
     count_scores.clear()
+    rows = score_all(run)
+    assert len(count_scores) == BLOCK
+    assert rows[0]["value"] == rows[1]["value"]
+
+
+def test_dimensions_are_measured_together_and_each_has_its_table(run):
+    both = [frozen(run), frozen(run, "motion_smoothness_dis", digest="e")]
+    measure_shard(both, run / "videos.parquet", run / "scores")
+    done = json.loads((run / "scores" / "shard-00000.json").read_text())
+    assert {name: (entry["digest"], entry["failed"]) for name, entry in done.items()} == {
+        "temporal_flickering": ("d", {}),
+        "motion_smoothness_dis": ("e", {}),
+    }
+    for one in both:
+        score_shard(one, run / "videos.parquet", run / "scores")
+        table = read_table(run / "scores" / one.settings.dimension / "shard-00000.parquet")
+        assert set(table["dimension"]) == {one.settings.dimension}
+        assert set(table["status"]) == {"ok"}
+
+
+def test_a_new_dimension_is_measured_without_the_others(run, count_scores):
     score_all(run)
-    assert len(count_scores) == NUM_CLIPS
+    count_scores.clear()
+    measure_shard(
+        [frozen(run), frozen(run, "motion_smoothness_dis", digest="e")], run / "videos.parquet", run / "scores"
+    )
+    assert count_scores == []
+
+
+def test_failures_of_other_shards_count(run):
+    break_clip(run, 2, b"no video")
+    write_videos(run, read_rows(run / "videos.parquet"), num_videos=50)
+    entry = {"digest": "d", "num_clips": 6, "failed": {"f-0": "cut"}}
+    (run / "scores").mkdir()
+    (run / "scores" / "shard-00001.json").write_text(json.dumps({"temporal_flickering": entry}))
+    with pytest.raises(RuntimeError, match="2 of 50 clips failed"):
+        score_all(run, allowed=0.03)
 
 
 def test_two_jobs_on_one_shard_are_refused(run):
     with (
-        exclusive(run / "scores" / "work" / "shard-00000.lock"),
+        exclusive(run / "scores" / "measured" / "shard-00000.lock"),
         pytest.raises(RuntimeError, match="is held by pid"),
     ):
         score_all(run)
@@ -261,19 +305,18 @@ def test_label_follows_the_bytes_of_the_weights(tmp_path, run):
     }
     freeze(json.dumps(document), tmp_path / "frozen.json")
     loaded = load_frozen(tmp_path / "frozen.json", "score", ScoreSettings)
-    assert score._label(loaded) == f"caption_accuracy v1 {sha256_of(weights)[:12]}"
+    assert _label(loaded) == f"caption_accuracy v1 {sha256_of(weights)[:12]}"
     several = replace(loaded, weights={"a": "1" * 64, "b": "2" * 64})
     moved = replace(loaded, weights={"c": "2" * 64, "d": "1" * 64})
-    assert score._label(several) == score._label(moved) != score._label(loaded)
-    out = tmp_path / "scores" / "shard-00000.parquet"
-    score_shard(loaded, run / "videos.parquet", out)
-    assert read_table(out)["value"].between(0, 1).all()
+    assert _label(several) == _label(moved) != _label(loaded)
+    score_shard(loaded, run / "videos.parquet", run / "scores")
+    assert read_table(run / "scores" / "caption_accuracy" / "shard-00000.parquet")["value"].between(0, 1).all()
 
 
 def test_hub_weights_are_named(run):
     options = {"weights": "hub:a/b"}
     settings = ScoreSettings(dimension="overall_consistency_clip", options=options, is_judge=False)
-    assert score._label(Frozen("score", "r", run, 0, settings, "d", {})) == "overall_consistency_clip v1 hub:a/b"
+    assert _label(Frozen("score", "r", run, 0, settings, "d", {})) == "overall_consistency_clip v2 hub:a/b"
 
 
 def test_files_give_values_or_errors(run):
@@ -297,7 +340,7 @@ def test_files_refuse_weights_that_the_scorer_does_not_take_or_lacks(run):
 def test_table_of_no_videos_gives_a_table_of_no_scores(run):
     write_videos(run, [])
     assert score_all(run) == []
-    assert read_table(run / "scores" / "shard-00000.parquet").columns.tolist() == SCORES.names
+    assert read_table(run / TABLE).columns.tolist() == SCORES.names
 
 
 @pytest.fixture

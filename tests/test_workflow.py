@@ -17,7 +17,7 @@ from tests.conftest import ROOT, small_run
 from tests.workspace import Job, dry_run, make_workspace, snakemake, without_default_scorers, write_overlay
 
 FLICKER, BRIGHTNESS = "temporal_flickering", "brightness"
-AFTER_PAIRS = {"reference", "train", "evaluate_generate", "evaluate_score", "evaluate", "report"}
+AFTER_PAIRS = {"reference", "train", "evaluate_generate", "evaluate_measure", "evaluate_score", "evaluate", "report"}
 PLUGIN = '''
 from videodpo.scorers.base import Scorer
 from videodpo.sections import Real
@@ -119,9 +119,15 @@ def test_a_second_call_does_nothing(finished):
 
 def test_a_changed_scorer_reruns_its_dimension_in_all_shards_and_what_follows(finished):
     jobs = finished.jobs_after("scores.brightness.gain", 2.0)
-    assert rules(jobs) == {"freeze", "score", "omniscore", "pairs"} | AFTER_PAIRS
+    assert rules(jobs) == {"freeze", "measure", "score", "omniscore", "pairs"} | AFTER_PAIRS
     assert wildcards(jobs, "freeze", "frozen") == {("score/brightness",)}
-    assert wildcards(jobs, "score", "dimension", "shard") == {(BRIGHTNESS, "00000"), (BRIGHTNESS, "00001")}
+    assert wildcards(jobs, "measure", "shard") == {("00000",), ("00001",)}
+    assert wildcards(jobs, "score", "dimension") == {(BRIGHTNESS,)}
+
+
+def test_a_dimension_that_does_not_count_is_measured_and_trains_nothing_again(finished):
+    jobs = finished.jobs_after("scores.dynamic_degree_dis", {})
+    assert rules(jobs) == {"freeze", "measure", "evaluate_measure", "evaluate_score", "evaluate", "report"}
 
 
 def test_a_changed_scorer_reruns_no_other_dimension_of_clips_that_stay(finished):
@@ -188,7 +194,7 @@ def test_slurm_lists_the_full_run_without_weights_or_network_in_fewer_than_3000_
     (tmp_path / "empty").mkdir()
     jobs = dry_run(tmp_path, "--profile", "slurm", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "empty"))
     count = Counter(job.rule for job in jobs)
-    assert (count["generate"], count["score"], count["train"]) == (200, 7 * 200, 1)
+    assert (count["generate"], count["score"], count["train"]) == (200, 7, 1)
     assert len(jobs) < 3000
 
 

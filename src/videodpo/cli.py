@@ -75,19 +75,47 @@ def _generate(arguments: argparse.Namespace) -> None:
     generate_shard(frozen, arguments.round, arguments.shard, adapter_after(frozen.folder, arguments.round - 1))
 
 
-def _score(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import ScoreSettings
-    from videodpo.score import score_shard
+def _measure(arguments: argparse.Namespace) -> None:
+    from videodpo.score import measure_shard
     from videodpo.tables import shard_path
 
-    if not arguments.dimension:
-        raise ValueError("--dimension: name one, for example temporal_flickering")
-    frozen = _frozen(arguments, f"score/{arguments.dimension}", ScoreSettings)
-    round_folder = _round(frozen.folder, arguments)
-    evaluation = round_folder / "evaluation"
-    videos = evaluation / "videos" / arguments.arm if arguments.arm else round_folder / "videos"
-    scores = evaluation / "scores" / arguments.arm if arguments.arm else round_folder / "scores"
-    score_shard(frozen, shard_path(videos, arguments.shard), shard_path(scores / arguments.dimension, arguments.shard))
+    frozens = _scorers(arguments)
+    videos, scores = _videos_and_scores(frozens[0].folder, arguments)
+    measure_shard(frozens, shard_path(videos, arguments.shard), scores)
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from videodpo.score import score_shard
+    from videodpo.tables import read_metadata, shard_path
+
+    for frozen in _scorers(arguments):
+        videos, scores = _videos_and_scores(frozen.folder, arguments)
+        count = int(read_metadata(shard_path(videos, 0))["num_shards"])
+        for shard in range(count) if arguments.shard is None else [arguments.shard]:
+            score_shard(frozen, shard_path(videos, shard), scores)
+
+
+def _scorers(arguments: argparse.Namespace) -> list[Any]:
+    """Frozen settings of the scorers: those of the JSON files, or of config.yaml's dimensions."""
+    from videodpo.frozen import ScoreSettings, load_frozen
+    from videodpo.workflow import Workflow
+    from videodpo.yaml_files import read_config
+
+    if all(path.suffix == ".json" for path in arguments.config):
+        return [load_frozen(path, "score", ScoreSettings) for path in arguments.config]
+    if len(arguments.config) > 1:
+        raise ValueError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or frozen JSON files")
+    (arguments.config,) = arguments.config
+    run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
+    names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
+    return [_frozen(arguments, f"score/{name}", ScoreSettings) for name in names]
+
+
+def _videos_and_scores(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path]:
+    above = _round(folder, arguments)
+    if arguments.arm:
+        return above / "evaluation" / "videos" / arguments.arm, above / "evaluation" / "scores" / arguments.arm
+    return above / "videos", above / "scores"
 
 
 def _omniscore(arguments: argparse.Namespace) -> None:
@@ -241,25 +269,27 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_stage(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         sub = add(name, command, text)
-        _add_config(sub)
+        _add_config(sub, several=command in (_measure, _score))
         sub.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
         return sub
 
-    shard = {"type": int, "default": 0, "help": "shard of the stage's work, from 0"}
     arm = {"choices": ("base", "aligned"), "help": "work on the held-out clips of this model instead"}
     add_stage("prompts", _prompts, "collect, clean and split the prompts")
     generate = add_stage("generate", _generate, "sample one shard of videos")
-    score = add_stage("score", _score, "score one shard of videos in one dimension")
-    score.add_argument("--dimension", help="name of the scorer")
+    measure = add_stage("measure", _measure, "score one shard of videos in all dimensions, into its store")
+    score = add_stage("score", _score, "write the score tables from the stores, measuring what they lack")
     add_stage("omniscore", _omniscore, "fold all dimensions into the OmniScore")
     add_stage("pairs", _pairs, "choose and weigh the preference pairs")
     reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
     add_stage("train", _train, "fine-tune with DPO")
     add_stage("evaluate", _evaluate, "compare base and aligned on held-out prompts")
     add_stage("report", _report, "draw the page")
-    for sub in (generate, score, reference):
-        sub.add_argument("--shard", **shard)  # type: ignore[arg-type]
-    for sub in (generate, score):
+    for sub in (generate, measure, reference):
+        sub.add_argument("--shard", type=int, default=0, help="shard of the stage's work, from 0")
+    score.add_argument("--shard", type=int, help="one shard alone, from 0")
+    for sub in (measure, score):
+        sub.add_argument("--dimension", action="append", help="this scorer alone (repeatable); not with JSON files")
+    for sub in (generate, measure, score):
         sub.add_argument("--arm", **arm)  # type: ignore[arg-type]
 
     freeze = add("freeze", _freeze, "write one stage's settings, weights digested, for the workflow")
@@ -289,7 +319,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_config(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a frozen JSON file")
+def _add_config(sub: argparse.ArgumentParser, *, several: bool = False) -> None:
+    if several:
+        text = "config.yaml, or frozen JSON files, one a dimension"
+        sub.add_argument("--config", type=Path, nargs="+", default=[Path("config.yaml")], help=text)
+    else:
+        sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a frozen JSON file")
     sub.add_argument("--preset", type=Path, action="append", default=[], help="YAML laid over --config")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one key laid over all")

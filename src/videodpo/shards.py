@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.files import atomic_path, exclusive, sha256_of
 from videodpo.frozen import Frozen
-from videodpo.plan import shard_batches
+from videodpo.plan import block_size, shard_batches
 from videodpo.tables import VIDEOS, read_metadata, read_rows, read_table, shard_path, write_table
 
 if TYPE_CHECKING:
@@ -74,14 +74,15 @@ def run_batches(
     """
     with exclusive(place.videos / "work" / f"shard-{place.shard:05d}.lock"):
         parts = []
-        for number, positions in shard_batches(len(requests), batch_size, place.shard, place.num_shards):
+        block = block_size(batch_size)
+        for number, positions in shard_batches(len(requests), batch_size, place.shard, place.num_shards, block=block):
             part = place.work / f"batch-{number:06d}.parquet"
             if not _is_done(part, place):
                 rows, latents = make([requests[position] for position in positions])
                 _save_part(part, [row | common for row in rows], latents, place)
                 log.info("%s: batch %d done", place.work.name, number)
             parts.append(part)
-        _finish(place, parts, len(requests))
+        _finish(place, parts, len(requests), block)
 
 
 def empty_row(request: Request) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _save_part(part: Path, rows: list[dict[str, Any]], latents: dict[str, torch.
     write_table(part, rows, VIDEOS, stage=frozen.stage, digest=frozen.digest, seed=frozen.seed, extra=extra)
 
 
-def _finish(place: Shard, parts: Sequence[Path], num_videos: int) -> None:
+def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) -> None:
     from safetensors.torch import load_file, save_file
 
     rows: list[dict[str, Any]] = []
@@ -145,7 +146,12 @@ def _finish(place: Shard, parts: Sequence[Path], num_videos: int) -> None:
         stage=frozen.stage,
         digest=frozen.digest,
         seed=frozen.seed,
-        extra={"shard": str(place.shard), "num_shards": str(place.num_shards), "num_videos": str(num_videos)},
+        extra={
+            "shard": str(place.shard),
+            "num_shards": str(place.num_shards),
+            "num_videos": str(num_videos),
+            "block": str(block),  # rows that are scored together, from the first on
+        },
     )
     if place.work.exists():
         shutil.rmtree(place.work)

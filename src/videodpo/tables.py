@@ -60,6 +60,14 @@ SCORES = _schema(
     error=(_STR, True),
     scorer=_STR,
 )
+MEASURED = _schema(
+    video_id=_STR,
+    sha256=_STR,  # of the clip
+    dimension=_STR,
+    scorer_digest=_STR,  # of the scorer's frozen settings and weights
+    value=(_F64, True),
+    error=(_STR, True),
+)
 PAIRS = _schema(
     pair_id=_I64,
     prompt_id=_STR,

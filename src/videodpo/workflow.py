@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,9 @@ class Workflow:
         last = f"{self.folder}/round{self.config.rounds}"
         return [f"{last}/report/index.html" if self.config.prompts.num_heldout else f"{last}/adapter"]
 
-    def num_gpus(self, dimension: str) -> int:
-        """GPUs that a scoring job of this dimension asks for."""
-        return int(registry.load("videodpo.scorers", dimension).uses_gpu)
+    def num_gpus(self, dimensions: Sequence[str]) -> int:
+        """GPUs that a job for these dimensions asks for."""
+        return int(any(registry.load("videodpo.scorers", dimension).uses_gpu for dimension in dimensions))
 
     @cached_property
     def frozen(self) -> dict[str, str]:

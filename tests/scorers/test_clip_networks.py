@@ -13,8 +13,8 @@ import torch
 from videodpo.scorers.aesthetic_quality import AestheticQuality
 from videodpo.scorers.background_consistency import BackgroundConsistency
 from videodpo.scorers.base import Clip
+from videodpo.scorers.crops import square_crops
 from videodpo.scorers.networks.clip import ClipFrames, ViClip
-from videodpo.scorers.open_clip_backbone import square_crops
 from videodpo.scorers.overall_consistency import OverallConsistency
 
 TINY = {
@@ -72,12 +72,12 @@ def test_image_embeddings_are_the_towers_own(tiny):
     std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
     with torch.no_grad():
         expected = torch.nn.functional.normalize(network.visual((crops - mean) / std), dim=-1)
-    torch.testing.assert_close(frames(crops), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(frames.encode(crops), expected, rtol=0, atol=1e-5)
 
 
 def test_crops_overshoot_unless_they_are_rounded():
-    frames = np.zeros((1, 20, 30, 3), np.uint8)
-    frames[:, :, 15:] = 255
+    frames = torch.zeros(1, 3, 20, 30, dtype=torch.uint8)
+    frames[..., 15:] = 255
     free, rounded = square_crops(frames, 224), square_crops(frames, 224, rounded=True)
     assert free.shape == rounded.shape == (1, 3, 224, 224)
     assert free.min() < -0.01
@@ -100,7 +100,7 @@ def test_aesthetic_quality_is_a_tenth_of_the_heads_mean(tiny):
     aesthetic = AestheticQuality(options, "cpu")
     clip = clip_of(3)
     head = torch.load(tiny["head"], weights_only=True)
-    features = ClipFrames("tiny", tiny["clip"], "cpu")(square_crops(clip.frames_THWC, 224))
+    features = ClipFrames("tiny", tiny["clip"], "cpu").encode(square_crops(clip.pixels("cpu"), 224))
     expected = (features @ head["weight"].T + head["bias"]).mean() / 10
     assert aesthetic.score(clip) == pytest.approx(float(expected), abs=1e-6)
     each = [aesthetic.score(Clip(frame[None], 8.0, "")) for frame in clip.frames_THWC]
@@ -114,10 +114,10 @@ def test_aesthetic_quality_takes_two_files(weights):
 
 
 def test_viclip_sees_the_order_of_frames_by_their_places_alone(tiny):
-    crops = torch.rand(8, 3, 224, 224)
+    crops = torch.rand(1, 8, 3, 224, 224)
     ordered, timeless = ViClip(tiny["viclip"], "cpu"), ViClip(tiny["timeless"], "cpu")
-    assert not torch.allclose(ordered.video(crops), ordered.video(crops.flip(0)), atol=1e-4)
-    torch.testing.assert_close(timeless.video(crops), timeless.video(crops.flip(0)), rtol=0, atol=1e-5)
+    assert not torch.allclose(ordered.video(crops), ordered.video(crops.flip(1)), atol=1e-4)
+    torch.testing.assert_close(timeless.video(crops), timeless.video(crops.flip(1)), rtol=0, atol=1e-5)
 
 
 def test_viclip_cuts_a_text_at_32_tokens(tiny):
@@ -135,8 +135,10 @@ def test_weights_of_clip_are_not_taken_for_those_of_viclip(tiny):
 def test_overall_consistency_is_the_cosine(tiny):
     overall = OverallConsistency(OverallConsistency.Options(weights=str(tiny["viclip"])), "cpu")
     clip = clip_of(3)
-    crops = square_crops(clip.frames_THWC[[0, 1, 2, 2, 2, 2, 2, 2]], 224, rounded=True)
+    crops = square_crops(clip.pixels("cpu")[[0, 1, 2, 2, 2, 2, 2, 2]], 224, rounded=True)
     viclip = ViClip(tiny["viclip"], "cpu")
-    assert overall.score(clip) == pytest.approx(float(viclip.video(crops) @ viclip.text("a red boat")), abs=1e-6)
+    assert overall.score(clip) == pytest.approx(
+        float(viclip.video(crops[None])[0] @ viclip.text("a red boat")), abs=1e-6
+    )
     with pytest.raises(ValueError, match="needs a prompt"):
         overall.score(clip_of(3, prompt=" "))

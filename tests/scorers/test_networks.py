@@ -15,7 +15,7 @@ from videodpo import registry
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.amt import AmtS, warp
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
-from videodpo.scorers.networks.raft import load_raft
+from videodpo.scorers.networks.raft import Raft
 from videodpo.scorers.padding import pad_to_multiples
 
 
@@ -164,13 +164,14 @@ def test_subject_consistency_takes_any_shape_and_knows_a_still_clip(weights, hei
 
 
 def test_positions_of_a_square_are_the_networks_own(weights):
-    dino = scorer("subject_consistency", weights)._dino
+    dino = scorer("subject_consistency", weights).backbone
     assert torch.equal(dino._positions(14, 14), dino._network.pos_embed)
     assert dino._positions(14, 21).shape == (1, 1 + 14 * 21, 768)
-    frames = torch.rand(2, 3, 224, 224)
+    frames = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
-        expected = dino._network((frames - dino._mean) / dino._std)
-    torch.testing.assert_close(dino(frames), torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
+        expected = dino._network((frames / 255 - dino._mean) / dino._std)
+        found = dino.encode(frames)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
 
 
 def test_smoothness_leaves_the_last_of_an_even_number_out(weights):
@@ -192,15 +193,51 @@ def test_flow_looks_at_eight_frames_a_second(weights):
         flow.score(moving_square(1))
 
 
+@pytest.fixture
+def degree(weights, monkeypatch):
+    """A dynamic degree whose clips have the given steps instead of RAFT's, and how many of them it looked at."""
+    scorer_ = scorer("dynamic_degree", weights)
+
+    def score(steps: list[float]) -> tuple[float, int]:
+        looked = []
+
+        def answer(parts):
+            looked.extend(number for _, number in parts)
+            return [steps[number] for _, number in parts]
+
+        monkeypatch.setattr(scorer_.backbone, "answer", answer)
+        return scorer_.score(moving_square(len(steps) + 1)), len(looked)
+
+    return score
+
+
 @pytest.mark.parametrize(
-    ("steps", "answer"),
+    ("steps", "value"),
     [([], 0.0), ([0.0], 1.0), ([0.03] + [0.0] * 5, 0.0), ([0.03, 0.03] + [0.0] * 6, 1.0), ([0.0234] * 9, 0.0)],
 )
-def test_dynamic_degree_counts_steps_above_the_threshold(weights, monkeypatch, steps, answer):
+def test_dynamic_degree_counts_steps_above_the_threshold(degree, steps, value):
     """round(4 n / 16) of n frames: 0 of 2, 2 of 7 and of 9 and of 10."""
-    degree = scorer("dynamic_degree", weights)
-    monkeypatch.setattr(degree, "_steps", lambda clip: np.array(steps))
-    assert degree.score(moving_square(1)) == answer
+    assert degree(steps)[0] == value
+
+
+@pytest.mark.parametrize(
+    ("steps", "looked"),
+    [([0.03] * 15, 4), ([0.0] * 15, 12), ([0.0] * 3 + [0.03] * 12, 7), ([0.03] * 3 + [0.0] * 12, 15)],
+)
+def test_dynamic_degree_looks_no_further_than_it_must(degree, steps, looked):
+    """4 of 16 frames are needed: certain after 4 above the threshold, or 12 below."""
+    assert degree(steps) == (float(sum(step > 0 for step in steps) >= 4), looked)
+
+
+def test_flow_is_that_of_torchvision_whatever_the_pairs_share(weights):
+    raft = Raft(weights["dynamic_flow"], "cpu")
+    frames = torch.rand(4, 3, 128, 136, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    pairs = [(0, 1), (1, 2), (3, 0), (1, 2)]
+    found = raft.flow(frames, pairs, 6)
+    with torch.no_grad():
+        for (first, second), flow in zip(pairs, found, strict=True):
+            expected = raft.network(frames[first][None], frames[second][None], num_flow_updates=6)[-1][0]
+            torch.testing.assert_close(flow, expected, rtol=0, atol=1e-4)
 
 
 def test_raft_takes_the_names_of_its_authors(weights, tmp_path):
@@ -234,7 +271,7 @@ def test_raft_takes_the_names_of_its_authors(weights, tmp_path):
         name = name.replace("convf1.0.", "convf1.").replace("convf2.0.", "convf2.")
         theirs[f"module.{name}"] = value
     torch.save(theirs, tmp_path / "raft-things.pth")
-    loaded = load_raft(tmp_path / "raft-things.pth", "cpu").state_dict()
+    loaded = Raft(tmp_path / "raft-things.pth", "cpu").network.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in ours.items())
 
 
@@ -248,7 +285,7 @@ def test_imaging_quality_is_the_mean_over_frames_of_the_network(weights):
 def test_a_frame_beyond_512_is_brought_to_it(weights):
     quality = scorer("imaging_quality", weights)
     seen = []
-    quality._network.forward = lambda x: seen.append(tuple(x.shape[-2:])) or torch.zeros(1)
+    quality.backbone._network.forward = lambda x: seen.append(tuple(x.shape[-2:])) or torch.zeros(1)
     quality.score(moving_square(1, height=300, width=1030))
     quality.score(moving_square(1, height=300, width=512))
     assert seen == [(149, 512), (300, 512)]

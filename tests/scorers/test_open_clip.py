@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.frame_consistency_clip import BackgroundConsistencyClip, SubjectConsistencyClip, consistency
-from videodpo.scorers.open_clip_backbone import OpenClipScorer, load_backbone
-from videodpo.scorers.overall_consistency_clip import OverallConsistencyClip, middle_frames
+from videodpo.scorers.consistency import consistency
+from videodpo.scorers.frame_consistency_clip import BackgroundConsistencyClip, SubjectConsistencyClip
+from videodpo.scorers.middle_frames import middle_frames
+from videodpo.scorers.open_clip_frames import OpenClipScorer, load_open_clip
+from videodpo.scorers.overall_consistency_clip import OverallConsistencyClip
 
 ALL = [BackgroundConsistencyClip, SubjectConsistencyClip, OverallConsistencyClip]
 
@@ -22,7 +24,7 @@ def options(clip_folder) -> OpenClipScorer.Options:
 def test_formula_on_three_unit_vectors_is_worked_out_by_hand():
     features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
     # frame 1: cosine 0.6 to both; frame 2: -0.6 to the previous and -1 to the first, both count as 0
-    assert consistency(features) == pytest.approx((0.6 + 0.0) / 2, abs=1e-7)
+    assert consistency(list(features)) == pytest.approx((0.6 + 0.0) / 2, abs=1e-7)
 
 
 @pytest.mark.parametrize("kind", [BackgroundConsistencyClip, SubjectConsistencyClip])
@@ -46,10 +48,10 @@ def test_subject_looks_at_what_moves_and_background_at_the_whole(options, clips_
 
 def test_overall_consistency_is_the_cosine_with_the_text(options, clips_of):
     clip = clips_of(None)[0]
-    backbone = load_backbone(options.weights, "cpu")
-    images = backbone.image_features(backbone.crops(clip.frames_THWC[middle_frames(9)]))
-    mean = images.mean(dim=0)
-    expected = torch.nn.functional.cosine_similarity(mean, backbone.text_features(clip.prompt), dim=0)
+    backbone = load_open_clip(options.weights, "cpu")
+    answers = backbone.answer([(clip, number) for number in middle_frames(9)])
+    mean = torch.stack([answer.image_D for answer in answers]).mean(dim=0)
+    expected = torch.nn.functional.cosine_similarity(mean, backbone.text(clip.prompt), dim=0)
     assert OverallConsistencyClip(options, "cpu").score(clip) == pytest.approx(expected.item(), abs=1e-6)
 
 
@@ -76,20 +78,21 @@ def test_empty_prompt_is_refused(options, still_clip):
     [(16, [0, 2, 4, 6, 8, 10, 12, 14]), (8, list(range(8))), (3, [0, 1, 2, 2, 2, 2, 2, 2]), (1, [0] * 8)],
 )
 def test_frames_are_the_middles_of_8_intervals(num_frames, indices):
-    assert middle_frames(num_frames).tolist() == indices
+    assert middle_frames(num_frames) == indices
 
 
 def test_crops_of_a_wide_clip_are_its_centre(options):
     frames = np.zeros((2, 32, 64, 3), np.uint8)
     frames[:, :, 16:48] = 255
-    assert load_backbone(options.weights, "cpu").crops(frames).min() == 1.0
+    backbone = load_open_clip(options.weights, "cpu")
+    assert backbone.crops(Clip(frames, 8.0, "").pixels("cpu")).min() == 1.0
 
 
 def test_frame_features_do_not_depend_on_the_other_frames(options, clips_of):
-    backbone = load_backbone(options.weights, "cpu")
-    crops = backbone.crops(np.concatenate([clip.frames_THWC for clip in clips_of(None)[:5]]))
-    alone = backbone.image_features(crops[40:41])
-    torch.testing.assert_close(backbone.image_features(crops)[40:41], alone, atol=1e-5, rtol=0)
+    backbone = load_open_clip(options.weights, "cpu")
+    parts = [(clip, number) for clip in clips_of(None)[:2] for number in range(9)]
+    (alone,) = backbone.answer(parts[4:5])
+    torch.testing.assert_close(backbone.answer(parts)[4], alone, atol=1e-5, rtol=0)
 
 
 def test_scorers_share_one_model(options):

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.base import Clip, Scorer
-from videodpo.scorers.open_clip_backbone import square_crops
+from videodpo.scorers.backbone import NetworkScorer
+from videodpo.scorers.base import Clip
+
+if TYPE_CHECKING:
+    import torch
 
 
-class AestheticQuality(Scorer):
+class AestheticQuality(NetworkScorer):
     """Mean over frames of a tenth of the head's answer: about 0..1, not cut.
 
     Weights: OpenAI's `ViT-L-14.pt` and LAION's `sa_0_4_vit_l_14_linear.pth`.
     """
 
-    version = "1"
-    uses_gpu = True
+    version = "2"
     architecture: ClassVar[str] = "ViT-L-14"
 
-    class Options(Scorer.Options):
+    class Options(NetworkScorer.Options):
         """The networks' weights."""
 
         weights: list[str] = Field(..., min_length=2, max_length=2)
@@ -45,17 +48,17 @@ class AestheticQuality(Scorer):
         import torch
 
         from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
-        from videodpo.scorers.networks.clip import ClipFrames
+        from videodpo.scorers.networks.clip import load_clip
 
         assert isinstance(options, AestheticQuality.Options)
         self.check(options)
         clip, head = map(Path, options.weights)
-        self._clip = ClipFrames(self.architecture, clip, choose_device(device))
+        self.backbone = load_clip(self.architecture, clip, choose_device(device))
         self._head = torch.nn.Linear(768, 1)
         load_weights(self._head, read_checkpoint(head), head)
 
-    def score(self, clip: Clip) -> float:
-        from videodpo.scorers.networks.clip import SIDE
+    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
+        import torch
 
-        features_TD = self._clip(square_crops(clip.frames_THWC, SIDE))
+        features_TD = torch.stack([answers[number] for number in range(len(clip.frames_THWC))])
         return float(self._head(features_TD).double().mean() / 10)

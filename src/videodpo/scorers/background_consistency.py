@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
+from videodpo.scorers.consistency import consistency, refuse_one_frame
 from videodpo.scorers.file_weights import FileWeightsScorer, file_of
-from videodpo.scorers.frame_consistency_clip import at_least_two, consistency
-from videodpo.scorers.open_clip_backbone import square_crops
+
+if TYPE_CHECKING:
+    import torch
 
 
 class BackgroundConsistency(FileWeightsScorer):
     """For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)), the mean over i; 0..1.
 
-    Weights: OpenAI's `ViT-B-32.pt`. A one-frame clip raises ValueError.
+    Weights: OpenAI's `ViT-B-32.pt`. A one-frame clip is refused.
     """
 
-    version = "1"
+    version = "2"
     architecture: ClassVar[str] = "ViT-B-32"
 
     def __init__(self, options: Section, device: str) -> None:
-        from videodpo.scorers.networks.clip import ClipFrames
+        from videodpo.scorers.networks.clip import load_clip
 
-        self._clip = ClipFrames(self.architecture, file_of(options), choose_device(device))
+        self.backbone = load_clip(self.architecture, file_of(options), choose_device(device))
 
-    def score(self, clip: Clip) -> float:
-        from videodpo.scorers.networks.clip import SIDE
+    def refuse(self, clip: Clip) -> None:
+        refuse_one_frame(clip)
 
-        return consistency(self._clip(square_crops(at_least_two(clip), SIDE)))
+    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
+        return consistency([answers[number] for number in range(len(clip.frames_THWC))])

@@ -2,27 +2,39 @@
 
 Scorer modules import nothing heavy at the top (the workflow reads their options and version at every
 start); networks and their libraries are imported in `__init__`.
+
+Legend: T frames, C channel, H, W pixels.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """A decoded clip: uint8 RGB frames [T, H, W, 3], frames a second, and the prompt it was made for."""
 
     frames_THWC: np.ndarray
     fps: float
     prompt: str
+    _on: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def pixels(self, device: str) -> torch.Tensor:
+        """The frames on a torch device, uint8 [T, 3, H, W]: brought there once for all scorers."""
+        if device not in self._on:
+            import torch
+
+            self._on[device] = torch.from_numpy(self.frames_THWC).to(device).permute(0, 3, 1, 2)
+        return self._on[device]
 
 
 class Scorer(ABC):

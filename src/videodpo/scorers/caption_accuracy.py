@@ -7,12 +7,12 @@ import numpy as np
 from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.file_weights import FileWeights, file_of
 from videodpo.world.captions import parse_caption
 from videodpo.world.render import NUM_FRAMES, SIZE
 
 
-class CaptionAccuracy(FileWeightsScorer):
+class CaptionAccuracy(FileWeights):
     """Share, 0..1, of the attributes named in the caption that the judge sees in the clip.
 
     Four for one object (shape, color, motion, background), six for two (other_shape, other_color). The network
@@ -21,8 +21,6 @@ class CaptionAccuracy(FileWeightsScorer):
     """
 
     version = "1"
-
-    uses_gpu = False  # the network is small enough for a CPU job
 
     def __init__(self, options: Section, device: str) -> None:
         from safetensors.torch import load_file

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from videodpo.config import Section
+from videodpo.scorers.backbone import NetworkScorer
 from videodpo.scorers.base import Scorer
 
 
-class FileWeightsScorer(Scorer):
+class FileWeights(Scorer):
     """A scorer whose network's weights are one file."""
-
-    uses_gpu = True
 
     class Options(Scorer.Options):
         """The network's weights."""
@@ -21,7 +20,7 @@ class FileWeightsScorer(Scorer):
 
     @staticmethod
     def weights(options: Section) -> list[str]:
-        assert isinstance(options, FileWeightsScorer.Options)
+        assert isinstance(options, FileWeights.Options)
         return [options.weights]
 
     @staticmethod
@@ -29,9 +28,13 @@ class FileWeightsScorer(Scorer):
         file_of(options)
 
 
+class FileWeightsScorer(FileWeights, NetworkScorer):
+    """The same, with a backbone that others may share."""
+
+
 def file_of(options: Section) -> Path:
     """Raises ValueError where the weights are no file."""
-    assert isinstance(options, FileWeightsScorer.Options)
+    assert isinstance(options, FileWeights.Options)
     path = Path(options.weights)
     if not path.is_file():
         raise ValueError(f"weights: {options.weights!r} is no file")

@@ -1,52 +1,65 @@
 """Imaging quality, as VBench defines it: MUSIQ trained on SPAQ, frame by frame.
 
-Legend: T frames, C channel, H, W pixels.
+Legend: P frames, C channel, H, W pixels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from videodpo.config import Section
 from videodpo.device import choose_device
+from videodpo.scorers.backbone import FrameBackbone, Part
 from videodpo.scorers.base import Clip
 from videodpo.scorers.file_weights import FileWeightsScorer, file_of
 
 LONGEST = 512
 
 
-class ImagingQuality(FileWeightsScorer):
-    """Mean over frames; 0..100, as VBench gives it before it divides by 100: `max: 100` in omniscore.dimensions.
+class MusiqFrames(FrameBackbone):
+    """MUSIQ's score, 0..100, of every frame.
 
-    A frame whose longer side exceeds 512 is brought to it (bilinear, no antialias). Weights:
-    `musiq_spaq_ckpt-358bb6af.pth`. pyiqa, which has the network, is PolyForm-Noncommercial 1.0.0.
+    One whose longer side exceeds 512 is brought to it, bilinear without antialias.
     """
 
-    version = "1"
-
-    def __init__(self, options: Section, device: str) -> None:
+    def __init__(self, weights: Path, device: str) -> None:
         from pyiqa.archs.musiq_arch import MUSIQ
 
         from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 
-        path = file_of(options)
-        self._device = choose_device(device)
+        super().__init__(device, frames_at_once=2)
         self._network = MUSIQ(pretrained=False)
-        load_weights(self._network, read_checkpoint(path), path)
-        self._network.to(self._device)
+        load_weights(self._network, read_checkpoint(weights), weights)
+        self._network.to(device)
 
-    def score(self, clip: Clip) -> float:
+    def answer(self, parts: Sequence[Part]) -> list[float]:
         import torch
         import torch.nn.functional as F
 
-        height, width = clip.frames_THWC.shape[1:3]
+        frames = self.frames(parts).float()
+        height, width = frames.shape[-2:]
         longer = max(height, width)
-        values = []
-        for frame_HWC in clip.frames_THWC:
-            frame = torch.from_numpy(frame_HWC).to(self._device).permute(2, 0, 1)[None].float()
-            if longer > LONGEST:
-                size = (int(LONGEST * height / longer), int(LONGEST * width / longer))
-                frame = F.interpolate(frame, size, mode="bilinear", antialias=False)
-            with torch.no_grad():
-                values.append(float(self._network(frame / 255)))
-        return float(np.mean(values))
+        if longer > LONGEST:
+            size = (int(LONGEST * height / longer), int(LONGEST * width / longer))
+            frames = F.interpolate(frames, size, mode="bilinear", antialias=False)
+        with torch.no_grad():
+            scores: list[float] = self._network(frames / 255).flatten().tolist()
+        return scores
+
+
+class ImagingQuality(FileWeightsScorer):
+    """Mean over frames; 0..100, as VBench gives it before it divides by 100: `max: 100` in omniscore.dimensions.
+
+    Weights: `musiq_spaq_ckpt-358bb6af.pth`. pyiqa, which has the network, is PolyForm-Noncommercial 1.0.0.
+    """
+
+    version = "2"
+
+    def __init__(self, options: Section, device: str) -> None:
+        self.backbone = MusiqFrames(file_of(options), choose_device(device))
+
+    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
+        return float(np.mean([answers[number] for number in range(len(clip.frames_THWC))]))

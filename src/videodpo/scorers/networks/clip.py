@@ -1,10 +1,12 @@
 """OpenAI's CLIP, and ViCLIP on its towers, from open_clip with the weights that their authors publish.
 
-Legend: T frames, C channel, H, W pixels; P patches of a frame, D embedding, B texts.
+Legend: P frames or clips, T frames of a clip, C channel, H, W pixels; L patches of a frame, D embedding.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +14,53 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
+from videodpo.scorers.backbone import Backbone, FrameBackbone, Part
+from videodpo.scorers.base import Clip
+from videodpo.scorers.crops import square_crops
+from videodpo.scorers.middle_frames import NUM_FRAMES, middle_frames
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE = 224
-FRAMES_AT_ONCE = 16  # fixed, so that a clip's numbers depend on nothing but the clip
 # What the published archives keep beside the tensors.
 _SETTINGS = ("input_resolution", "context_length", "vocab_size")
 
 
-class ClipFrames:
-    """Image embeddings of CLIP; `architecture` is ViT-B-32 or ViT-L-14.
+class ClipFrames(FrameBackbone):
+    """CLIP's image embeddings of length 1, [D] a frame; `architecture` is ViT-B-32 or ViT-L-14.
 
     open_clip's plain names have another GELU than OpenAI trained with: they load in silence and are off by 1e-3.
     """
 
     def __init__(self, architecture: str, weights: Path, device: str) -> None:
-        self._network: Any = open_clip.create_model(f"{architecture}-quickgelu", precision="fp32")
+        super().__init__(device, frames_at_once=4 if "L-14" in architecture else 16)
+        self._network = _network(architecture)
         tensors = {name: value for name, value in read_checkpoint(weights).items() if name not in _SETTINGS}
         load_weights(self._network, tensors, weights)
         self._network.to(device)
-        self._device = device
 
     @torch.no_grad()
-    def __call__(self, crops_TCHW: torch.Tensor) -> torch.Tensor:
-        """Crops of 224 on the scale 0..1 to embeddings of length 1, on the CPU; [T, D]."""
-        parts = torch.split(crops_TCHW, FRAMES_AT_ONCE)
-        return torch.cat([self._network.encode_image(standard(p, self._device), normalize=True).cpu() for p in parts])
+    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        return list(self.encode(square_crops(self.frames(parts), SIDE)).cpu())
+
+    @torch.no_grad()
+    def encode(self, crops_PCHW: torch.Tensor) -> torch.Tensor:
+        """Crops of 224 on the scale 0..1 to embeddings of length 1, on the device; [P, D]."""
+        features: torch.Tensor = self._network.encode_image(standard(crops_PCHW), normalize=True)
+        return features
 
 
-class ViClip:
-    """InternVid's ViCLIP-L/14: CLIP's towers with an embedding of the frame's place; 8 frames, texts of 32 tokens."""
+class ViClip(Backbone):
+    """InternVid's ViCLIP-L/14: CLIP's towers with an embedding of the frame's place; 8 frames, texts of 32 tokens.
+
+    The one part of a clip is the clip: its embedding [D] of length 1, from the middles of 8 equal intervals.
+    """
 
     CONTEXT = 32
     architecture = "ViT-L-14"
 
     def __init__(self, weights: Path, device: str) -> None:
-        network: Any = open_clip.create_model(f"{self.architecture}-quickgelu", precision="fp32")
+        network = _network(self.architecture)
         network.positional_embedding = torch.nn.Parameter(network.positional_embedding[: self.CONTEXT].detach())
         network.register_buffer("attn_mask", network.attn_mask[: self.CONTEXT, : self.CONTEXT], persistent=False)
         tensors = {_open_clip_name(name): value for name, value in read_checkpoint(weights).items()}
@@ -64,19 +76,35 @@ class ViClip:
         self._tokenize = open_clip.SimpleTokenizer(context_length=self.CONTEXT)
         self._device = device
 
-    @torch.no_grad()
-    def video(self, crops_TCHW: torch.Tensor) -> torch.Tensor:
-        """Eight crops of 224 on the scale 0..1 to the clip's embedding of length 1, on the CPU; [D]."""
-        tower = self._network.visual
-        patches_TPD = tower.conv1(standard(crops_TCHW, self._device)).flatten(2).transpose(1, 2)
-        patches_TPD = patches_TPD + tower.positional_embedding[1:]
-        # One sequence: all frames of the first patch, then all of the second, each marked by its place in time.
-        patches_PTD = patches_TPD.transpose(0, 1) + self._places_1TD
-        first = tower.class_embedding + tower.positional_embedding[0]
-        sequence = torch.cat([first[None], patches_PTD.flatten(0, 1)])[None]
-        states = tower.transformer(tower.ln_pre(sequence))
-        return F.normalize(tower.ln_post(states[:, 0]) @ tower.proj, dim=-1)[0].cpu()
+    def at_once(self, height: int, width: int) -> int:
+        return 1 if self._device == "cpu" else 16
 
+    def num_parts(self, clip: Clip) -> int:
+        return 1
+
+    @torch.no_grad()
+    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        frames = [clip.pixels(self._device)[middle_frames(len(clip.frames_THWC))] for clip, _ in parts]
+        crops = square_crops(torch.cat(frames), SIDE, rounded=True)
+        return list(self.video(crops.view(len(parts), NUM_FRAMES, 3, SIDE, SIDE)).cpu())
+
+    @torch.no_grad()
+    def video(self, crops_PTCHW: torch.Tensor) -> torch.Tensor:
+        """Eight crops of 224 a clip on the scale 0..1 to embeddings of length 1, on the device; [P, D]."""
+        tower, num_clips = self._network.visual, len(crops_PTCHW)
+        patches = tower.conv1(standard(crops_PTCHW.flatten(0, 1))).flatten(2).transpose(1, 2)
+        patches_PTLD = (patches + tower.positional_embedding[1:]).unflatten(0, (num_clips, NUM_FRAMES))
+        # One sequence: all frames of the first patch, then all of the second, each marked by its place in time.
+        patches_PLTD = patches_PTLD.transpose(1, 2) + self._places_1TD
+        first = tower.class_embedding + tower.positional_embedding[0]
+        states = torch.cat([first.expand(num_clips, 1, -1), patches_PLTD.flatten(1, 2)], dim=1)
+        states = tower.ln_pre(states)
+        for block in tower.transformer.resblocks:
+            states = states + _attend(block.attn, block.ln_1(states))
+            states = states + block.mlp(block.ln_2(states))
+        return F.normalize(tower.ln_post(states[:, 0]) @ tower.proj, dim=-1)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
     @torch.no_grad()
     def text(self, text: str) -> torch.Tensor:
         """Embedding of length 1, on the CPU, [D]; beyond 32 tokens the text is cut."""
@@ -85,10 +113,37 @@ class ViClip:
         return features[0].cpu()
 
 
-def standard(crops_TCHW: torch.Tensor, device: str) -> torch.Tensor:
-    """CLIP's normalisation, on the device."""
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (crops_TCHW.to(device) - mean) / std
+@functools.lru_cache(maxsize=4)
+def load_clip(architecture: str, weights: Path, device: str) -> ClipFrames:
+    """One network a process for these weights on this device: all that look at frames through it share it."""
+    return ClipFrames(architecture, weights, device)
+
+
+@functools.lru_cache(maxsize=2)
+def load_viclip(weights: Path, device: str) -> ViClip:
+    """One network a process for these weights on this device."""
+    return ViClip(weights, device)
+
+
+def standard(crops_PCHW: torch.Tensor) -> torch.Tensor:
+    """CLIP's normalisation."""
+    mean, std = (torch.tensor(values, device=crops_PCHW.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (crops_PCHW - mean) / std
+
+
+def _network(architecture: str) -> Any:
+    # Not by create_model, which warns that it was given no weights.
+    return open_clip.CLIP(**open_clip.get_model_config(f"{architecture}-quickgelu"))
+
+
+def _attend(attention: torch.nn.MultiheadAttention, states_PLD: torch.Tensor) -> torch.Tensor:
+    """The layer's own attention, by the fused kernel: of 2,049 tokens torch's inference path is 1.4 times slower."""
+    num_clips, length, width = states_PLD.shape
+    split = (num_clips, length, 3, attention.num_heads, width // attention.num_heads)
+    three = F.linear(states_PLD, attention.in_proj_weight, attention.in_proj_bias).view(split).transpose(1, 3)
+    found = F.scaled_dot_product_attention(three[:, :, 0], three[:, :, 1], three[:, :, 2])
+    out: torch.Tensor = attention.out_proj(found.transpose(1, 2).flatten(2))
+    return out
 
 
 def _open_clip_name(name: str) -> str:

@@ -1,10 +1,12 @@
 """DINO ViT-B/16 as a frame encoder for frames of any shape, as its authors' own code takes them.
 
-Legend: T frames, C channel, H, W pixels; D embedding, L patches.
+Legend: P frames, C channel, H, W pixels; D embedding, L patches.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +14,43 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from videodpo.scorers.backbone import FrameBackbone, Part
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 
-PATCH = 16
+PATCH, SIDE = 16, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class DinoFrames:
-    """Class tokens of timm's `vit_base_patch16_224.dino`.
+class DinoFrames(FrameBackbone):
+    """Class tokens of timm's `vit_base_patch16_224.dino`, of length 1: [D] a frame.
 
-    timm itself interpolates positions with antialias, which moves a score by 3e-4, and refuses sides that are no
-    multiple of 16; here they are cut to multiples, and positions interpolated as DINO does.
+    Frames are brought to a shorter side of 224, bilinear without antialias, and not cut. timm itself interpolates
+    positions with antialias, which moves a score by 3e-4, and refuses sides that are no multiple of 16; here they are
+    cut to multiples, and positions interpolated as DINO does.
     """
 
     def __init__(self, weights: Path, device: str) -> None:
+        super().__init__(device, frames_at_once=4)
         self._network: Any = timm.create_model("vit_base_patch16_224.dino", num_classes=0)
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     @torch.no_grad()
-    def __call__(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
-        """Frames on the scale 0..1 to class tokens after the final norm, of length 1; [T, D]."""
-        rows, columns = (side // PATCH for side in frames_TCHW.shape[-2:])
-        pixels = frames_TCHW[..., : rows * PATCH, : columns * PATCH]
+    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        return list(self.encode(self.frames(parts)).cpu())
+
+    def encode(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
+        """uint8 frames to class tokens, on the device; [P, D]."""
+        height, width = frames_PCHW.shape[-2:]
+        shorter = min(height, width)
+        size = (int(SIDE * height / shorter), int(SIDE * width / shorter))
+        pixels = F.interpolate(frames_PCHW.float(), size, mode="bilinear", antialias=False) / 255
+        rows, columns = (side // PATCH for side in size)
+        pixels = pixels[..., : rows * PATCH, : columns * PATCH]
         network = self._network
-        patches_TLD = network.patch_embed.proj((pixels - self._mean) / self._std).flatten(2).transpose(1, 2)
-        tokens = torch.cat([network.cls_token.expand(len(pixels), -1, -1), patches_TLD], dim=1)
+        patches_PLD = network.patch_embed.proj((pixels - self._mean) / self._std).flatten(2).transpose(1, 2)
+        tokens = torch.cat([network.cls_token.expand(len(pixels), -1, -1), patches_PLD], dim=1)
         tokens = network.norm(network.blocks(tokens + self._positions(rows, columns)))
         return F.normalize(tokens[:, 0], dim=-1)
 
@@ -52,3 +64,9 @@ class DinoFrames:
         scale = ((rows + 0.1) / side, (columns + 0.1) / side)
         grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
         return torch.cat([known[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+@functools.lru_cache(maxsize=4)
+def load_dino(weights: Path, device: str) -> DinoFrames:
+    """One network a process for these weights on this device."""
+    return DinoFrames(weights, device)

@@ -1,0 +1,144 @@
+"""Clips of one shard to values in its store: each clip decoded once, for all the scorers that lack it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from videodpo import registry
+from videodpo.config import validate
+from videodpo.failures import refuse_too_many
+from videodpo.files import exclusive, write_json
+from videodpo.frozen import Frozen, ScoreSettings
+from videodpo.score.read_ahead import Wanted, read_ahead
+from videodpo.score.store import Measured, Store, key_of, store_path
+from videodpo.scorers.backbone import score_clips
+from videodpo.scorers.base import Clip, Scorer
+from videodpo.tables import read_metadata, read_rows, read_table
+
+log = logging.getLogger(__name__)
+
+SAVE_SECONDS = 30.0  # what a killed job loses at most, beside the block that it is at
+MAX_BYTES = 2**30  # of decoded frames that are scored together
+Video = dict[str, Any]
+Frozens = Sequence[Frozen[ScoreSettings]]
+
+
+def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
+    """Measure what the shard's store lacks, and say in `<scores>/shard-<number>.json` which clips failed.
+
+    Clips share batches with those of their block alone, and a block is measured as a whole: so a value depends neither
+    on the shard nor on where a killed job went on. What failed before is tried again.
+
+    Args:
+        frozens: settings of all dimensions; clips and prompts.parquet lie in their folder.
+        videos: the shard's videos table. scores: folder of all dimensions' scores.
+
+    Raises:
+        RuntimeError: more than `max_failed_fraction` of all clips failed in a dimension that is no judge's; what was
+            measured is kept for the next try. Or another process is at this shard.
+        ValueError: the options are wrong, or the prompts table lacks a video's prompt.
+    """
+    metadata = read_metadata(videos)
+    shard = int(metadata["shard"])
+    with exclusive(store_path(scores, shard).with_suffix(".lock")):
+        rows = [row for row in read_rows(videos) if row["status"] == "ok"]
+        store = Store(store_path(scores, shard), rows)
+        _measure(frozens, _blocks(read_rows(videos), int(metadata["block"])), store)
+        done = {frozen.settings.dimension: _done(frozen, rows, store) for frozen in frozens}
+        finished = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(scores.glob("shard-*.json"))]
+        for frozen in frozens:
+            if frozen.settings.is_judge:
+                continue
+            name, failed = frozen.settings.dimension, dict(done[frozen.settings.dimension]["failed"])
+            if failed:
+                others = [other[name] for other in finished if name in other]
+                for other in (other for other in others if other["digest"] == frozen.digest):
+                    failed |= other["failed"]
+            refuse_too_many(name, failed, int(metadata["num_videos"]), frozen.execution.max_failed_fraction)
+        write_json(scores / f"shard-{shard:05d}.json", done)
+
+
+def _done(frozen: Frozen[ScoreSettings], videos: Sequence[Video], store: Store) -> dict[str, Any]:
+    found = {video["video_id"]: store.get(key_of(video, frozen)) for video in videos}
+    failed = {video_id: measured.error for video_id, measured in found.items() if measured and measured.error}
+    return {"digest": frozen.digest, "num_clips": len(videos), "failed": failed}
+
+
+def _measure(frozens: Frozens, blocks: Sequence[Sequence[Video]], store: Store) -> None:
+    todo = [(block, lacking) for block in blocks if (lacking := [f for f in frozens if _lacks(store, f, block)])]
+    if not todo:
+        log.info("%s: nothing is lacking", store.path.name)
+        return
+    folder = frozens[0].folder
+    table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
+    prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
+    for video in (video for block, _ in todo for video in block if video["prompt_id"] not in prompts):
+        raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
+    needed = {frozen.settings.dimension for _, lacking in todo for frozen in lacking}
+    scorers = {f.settings.dimension: make_scorer(f) for f in frozens if f.settings.dimension in needed}
+    clips = read_ahead(_wanted(video, folder, prompts) for block, _ in todo for video in block)
+    saved = time.monotonic()
+    for number, (block, lacking) in enumerate(todo, start=1):
+        for videos, read in _in_memory(block, clips):
+            found = [clip for clip in read if isinstance(clip, Clip)]
+            results = score_clips([scorers[frozen.settings.dimension] for frozen in lacking], found)
+            for frozen, values in zip(lacking, results, strict=True):
+                rest = iter(values)
+                for video, clip in zip(videos, read, strict=True):
+                    result = next(rest) if isinstance(clip, Clip) else clip
+                    measured = Measured(None, str(result)) if isinstance(result, ValueError) else Measured(result, None)
+                    store.put(key_of(video, frozen), measured)
+        if time.monotonic() - saved > SAVE_SECONDS:
+            store.save()
+            log.info("%s: block %d of %d", store.path.name, number, len(todo))
+            saved = time.monotonic()
+    store.save()
+
+
+def make_scorer(frozen: Frozen[ScoreSettings]) -> Scorer:
+    """Raises ValueError where options or weights are wrong."""
+    dimension = frozen.settings.dimension
+    kind = registry.load("videodpo.scorers", dimension)
+    options = validate(kind.Options, frozen.settings.options, f"scores.{dimension}")
+    scorer: Scorer = kind(options, frozen.execution.device)
+    return scorer
+
+
+def _blocks(videos: Sequence[Video], size: int) -> list[list[Video]]:
+    """The table's rows in runs of `size`, less the videos that were not made."""
+    blocks = [videos[start : start + size] for start in range(0, len(videos), size)]
+    return [[video for video in block if video["status"] == "ok"] for block in blocks]
+
+
+def _lacks(store: Store, frozen: Frozen[ScoreSettings], block: Sequence[Video]) -> bool:
+    found = [store.get(key_of(video, frozen)) for video in block]
+    return any(measured is None or measured.error is not None for measured in found)
+
+
+def _wanted(video: Video, folder: Path, prompts: dict[str, str]) -> Wanted:
+    num_bytes = 3 * video["num_frames"] * video["height"] * video["width"]
+    return Wanted(folder / video["path"], prompts[video["prompt_id"]], num_bytes, video["sha256"])
+
+
+def _in_memory(
+    block: Sequence[Video], clips: Iterator[Clip | ValueError]
+) -> Iterator[tuple[list[Video], list[Clip | ValueError]]]:
+    """The block's clips as they are read; in several parts where they are too large to be scored together."""
+    videos: list[Video] = []
+    read: list[Clip | ValueError] = []
+    num_bytes = 0
+    for video in block:
+        clip = next(clips)
+        num_bytes += clip.frames_THWC.nbytes if isinstance(clip, Clip) else 0
+        if num_bytes > MAX_BYTES and read:
+            yield videos, read
+            videos, read, num_bytes = [], [], clip.frames_THWC.nbytes if isinstance(clip, Clip) else 0
+        videos.append(video)
+        read.append(clip)
+    if read:
+        yield videos, read

@@ -1,0 +1,110 @@
+"""An open_clip model as frame and text features, loaded once a process for all the scorers that share it.
+
+Legend: P frames, C channel, H, W pixels; D embedding, E width of the tower; h, w patches.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from videodpo.config import HUB_PREFIX, Section
+from videodpo.device import choose_device
+from videodpo.scorers.backbone import FrameBackbone, NetworkScorer, Part
+from videodpo.scorers.crops import square_crops
+
+if TYPE_CHECKING:
+    import torch
+
+
+class FrameFeatures(NamedTuple):
+    """What an open_clip model makes of a frame."""
+
+    image_D: torch.Tensor
+    """Embedding of length 1 in the space shared with the text."""
+    patches_Ehw: torch.Tensor
+    """The vision tower's last patch tokens, after its final norm; not of length 1."""
+
+
+class OpenClipFrames(FrameBackbone):
+    """Float32, in eval mode; `FrameFeatures` of every frame."""
+
+    def __init__(self, weights: str, device: str) -> None:
+        import open_clip
+        import torch
+
+        super().__init__(device, frames_at_once=16)
+        check_weights(weights)
+        on_hub = weights.startswith(HUB_PREFIX)
+        name = "hf-hub:" + weights.removeprefix(HUB_PREFIX) if on_hub else f"local-dir:{weights}"
+        self._model = open_clip.create_model(name, precision="fp32", device=device, require_pretrained=True)
+        self._model.eval().requires_grad_(False)
+        self._tokenize = open_clip.get_tokenizer(name)
+        settings = self._model.visual.preprocess_cfg
+        size = settings["size"]
+        self._side = size if isinstance(size, int) else size[0]
+        self._mean, self._std = (torch.tensor(settings[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
+
+    def crops(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
+        """`square_crops` of the model's size."""
+        return square_crops(frames_PCHW, self._side)
+
+    def answer(self, parts: Sequence[Part]) -> list[FrameFeatures]:
+        import torch
+        import torch.nn.functional as F
+
+        crops = self.crops(self.frames(parts))
+        with torch.no_grad():
+            found = self._model.visual.forward_intermediates(
+                (crops - self._mean) / self._std, indices=1, normalize_intermediates=True, output_fmt="NCHW"
+            )
+        images, patches = F.normalize(found["image_features"], dim=-1).cpu(), found["image_intermediates"][-1].cpu()
+        return [FrameFeatures(*features) for features in zip(images, patches, strict=True)]
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
+    def text(self, text: str) -> torch.Tensor:
+        """Text embedding [D] of length 1; text beyond the model's context is cut by its tokenizer."""
+        import torch
+
+        with torch.no_grad():
+            features: torch.Tensor = self._model.encode_text(self._tokenize([text]).to(self.device), normalize=True)
+        return features[0].cpu()
+
+
+@functools.lru_cache(maxsize=4)
+def load_open_clip(weights: str, device: str) -> OpenClipFrames:
+    """The model for these weights on this torch device, loaded at the first call."""
+    return OpenClipFrames(weights, device)
+
+
+def check_weights(weights: str) -> None:
+    """Raises ValueError where the weights are neither on the hub nor a folder as open_clip writes it."""
+    if not weights.startswith(HUB_PREFIX) and not (Path(weights) / "open_clip_config.json").is_file():
+        raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor hub:<org>/<name>")
+
+
+class OpenClipScorer(NetworkScorer):
+    """Common to the scorers that ask an open_clip model: `self._clip`."""
+
+    class Options(NetworkScorer.Options):
+        """The model's weights."""
+
+        weights: str
+        """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>`."""
+
+    @staticmethod
+    def weights(options: Section) -> list[str]:
+        assert isinstance(options, OpenClipScorer.Options)
+        return [options.weights]
+
+    @staticmethod
+    def check(options: Section) -> None:
+        assert isinstance(options, OpenClipScorer.Options)
+        check_weights(options.weights)
+
+    def __init__(self, options: Section, device: str) -> None:
+        assert isinstance(options, OpenClipScorer.Options)
+        self._clip = load_open_clip(options.weights, choose_device(device))
+        self.backbone = self._clip
