@@ -33,6 +33,14 @@ wildcard_constraints:
     frozen=r"[a-z_]+|score/[A-Za-z0-9_]+",
 
 
+# Not at a dry run: a plan needs no weights.
+onstart:
+    try:
+        RUN.require_weights()
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
 rule all:
     default_target: True
     input:

@@ -182,7 +182,7 @@ WRONG = {
     ),
     "model does not exist": ({"model.weights": "{files}/none"}, "model.weights", "does not exist"),
     "model folder without an index": ({"model.weights": "{files}/folder"}, "model.weights", "no model_index.json"),
-    "model id without an organisation": ({"model.weights": "hub:wan"}, "model.weights", "<organisation>/<name>"),
+    "model id without an organisation": ({"model.weights": "hub:wan"}, "model.weights", "<organisation>/<name>@"),
     "CLIP weights are not named": (
         {"scores.overall_consistency_clip": {}},
         "scores.overall_consistency_clip.weights",

@@ -39,6 +39,5 @@ def test_edited_model_card_is_no_new_model(tmp_path: Path) -> None:
     assert not [file for file in weight_files(str(_model_folder(tmp_path))) if file.suffix == ".md"]
 
 
-def test_file_stands_for_itself_and_a_hub_name_for_no_file(tmp_path: Path) -> None:
+def test_file_stands_for_itself(tmp_path: Path) -> None:
     assert weight_files(str(tmp_path / "judge.safetensors")) == [tmp_path / "judge.safetensors"]
-    assert weight_files("hub:an-organisation/a-model") == []

@@ -194,7 +194,7 @@ def test_slurm_lists_the_full_run_without_weights_or_network_in_fewer_than_3000_
     (tmp_path / "empty").mkdir()
     jobs = dry_run(tmp_path, "--profile", "slurm", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "empty"))
     count = Counter(job.rule for job in jobs)
-    assert (count["generate"], count["score"], count["train"]) == (200, 7, 1)
+    assert (count["generate"], count["score"], count["train"]) == (200, 8, 1)
     assert len(jobs) < 3000
 
 

@@ -179,6 +179,34 @@ def _check(arguments: argparse.Namespace) -> None:
 
     run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
     print(f"{arguments.config}: fine; run {run.config.run!r} writes to {run.folder}")
+    try:
+        run.require_weights()
+    except ConfigError as error:
+        print(f"Before it can start: {error}")
+
+
+def _weights(arguments: argparse.Namespace) -> None:
+    from videodpo.weights.needed import describe
+    from videodpo.weights.places import is_published
+    from videodpo.workflow import Workflow
+    from videodpo.yaml_files import read_config
+
+    needed = Workflow(read_config(arguments.config, arguments.preset, arguments.set)).weights
+    if arguments.what == "list":
+        print(describe(needed))
+        return
+    from videodpo.weights.fetch import damaged, fetch
+
+    published = [one for one in needed if is_published(one.place)]
+    if arguments.what == "fetch":
+        for number, one in enumerate(published, start=1):
+            print(f"[{number}/{len(published)}] {one.place}", flush=True)
+            fetch(one.place, one.patterns)
+        print(describe(needed))
+        return
+    if problems := [problem for one in published for problem in damaged(one.place)]:
+        raise ValueError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
+    print(f"{len(published)} published weights: every byte is as published")
 
 
 def _score_files(arguments: argparse.Namespace) -> None:
@@ -296,6 +324,9 @@ def _parser() -> argparse.ArgumentParser:
     freeze.add_argument("out", type=Path)
     freeze.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
     _add_config(add("check", _check, "check a configuration and all that it names"))
+    weights = add("weights", _weights, "the weights that a configuration needs: where they are, fetch, verify")
+    weights.add_argument("what", choices=("list", "fetch", "verify"))
+    _add_config(weights)
     schema = add("schema", _schema, "print the configuration's JSON schema, for editors")
     schema.add_argument("--markdown", action="store_true", help="the page docs/configuration.md instead")
     files = add("score-files", _score_files, "score files of your own")

@@ -58,9 +58,7 @@ class Model(Section):
     family: str
     """Registered model family, for example `wan`."""
     weights: str
-    """Folder in diffusers' format, or `hub:<org>/<name>`."""
-    revision: str = "main"
-    """Revision on the hub."""
+    """Folder in diffusers' format, or `hub:<org>/<name>@<commit>`."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Type of the denoiser's and text encoder's weights; the VAE stays in float32."""
     max_text_tokens: int = Field(512, ge=1)

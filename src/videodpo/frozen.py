@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -29,6 +28,7 @@ from videodpo.config import (
     validate,
 )
 from videodpo.files import sha256_of, write_text
+from videodpo.weights.places import digests, is_published, read_manifest
 
 
 class PromptsSettings(Section):
@@ -127,7 +127,7 @@ class Frozen(Generic[S]):
     settings: S
     digest: str
     weights: dict[str, str]
-    """Weights file: SHA-256 of its bytes when the settings were frozen."""
+    """Weights file, a path or a published name: SHA-256 of its bytes."""
 
     @property
     def execution(self) -> Execution:
@@ -149,6 +149,7 @@ _KINDS: dict[str, type[Section]] = {
     "execution": Execution,
 }
 STAGES = tuple(_KINDS)
+_UNKNOWN = "not fetched"
 # Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own.
 CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")}
 
@@ -167,23 +168,30 @@ def frozen_text(config: Config, name: str) -> str:
     """
     stage, _, dimension = name.partition("/")
     settings = _settings(config, stage, dimension)
-    version, files = _code_and_weights(config, stage, dimension)
+    version, places = _code_and_weights(config, stage, dimension)
     document = {
         "stage": stage,
         "run": config.run,
         "folder": str(Path(config.results) / config.run),
         "seed": config.seed,
         "code_version": version,
-        "weights": {str(path): _fingerprint(path) for path in files},
+        "weights": {name: text for place in places for name, text in _fingerprints(place).items()},
         "settings": settings,
     }
     return json.dumps(document, sort_keys=True, ensure_ascii=True)
 
 
 def freeze(text: str, out: Path) -> None:
-    """Write the frozen file, every weights file and input named by its SHA-256."""
+    """Write the frozen file, every weights file and input named by its SHA-256.
+
+    Raises:
+        NotFetched: a repository's files are not known before they were fetched.
+    """
     document = json.loads(text)
-    document["weights"] = {path: sha256_of(Path(path)) for path in document["weights"]}
+    for name, known in document["weights"].items():
+        if known == _UNKNOWN:
+            read_manifest(name)
+        document["weights"][name] = known if is_published(name) else sha256_of(Path(name))
     write_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 
 
@@ -226,9 +234,7 @@ def load_execution(folder: Path) -> Execution:
 
 
 def weight_files(place: str) -> list[Path]:
-    """Files behind a weights path: itself, or what the folder holds but model cards; nothing for `hub:` names."""
-    if place.startswith(HUB_PREFIX):
-        return []
+    """Files behind a path: itself, or what the folder holds but model cards."""
     path = Path(place)
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file() and file.suffix != ".md"]
@@ -254,22 +260,26 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
     return values
 
 
-def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, Iterable[Path]]:
+def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, list[str]]:
     if stage == "score":
         scorer = registry.load("videodpo.scorers", dimension)
         options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
-        return scorer.version, [file for place in scorer.weights(options) for file in weight_files(place)]
+        return scorer.version, scorer.weights(options)
     if stage == "execution":
         return "", []
     source = config.prompts.source
     if stage == "prompts":
-        return CODE_VERSIONS[stage], weight_files(source.path) if source.path else []
+        # A data set's name has no files of ours behind it.
+        return CODE_VERSIONS[stage], [source.path] if source.path and not source.path.startswith(HUB_PREFIX) else []
     if "model" in _KINDS[stage].model_fields:
         model = registry.load("videodpo.models", config.model.family)
-        return f"{CODE_VERSIONS[stage]}, model {model.version}", weight_files(config.model.weights)
+        return f"{CODE_VERSIONS[stage]}, model {model.version}", [config.model.weights]
     return CODE_VERSIONS[stage], []
 
 
-def _fingerprint(path: Path) -> str:
-    stat = path.stat()
-    return f"{stat.st_size} bytes at {stat.st_mtime_ns}"
+def _fingerprints(place: str) -> dict[str, str]:
+    """File: digest where published, else size and time; what was not fetched yet is known by its name alone."""
+    if is_published(place):
+        return digests(place) or {place: _UNKNOWN}
+    stats = {str(path): path.stat() for path in weight_files(place)}
+    return {name: f"{stat.st_size} bytes at {stat.st_mtime_ns}" for name, stat in stats.items()}

@@ -52,7 +52,7 @@ def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18)
 
 
 def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarray, float]:
-    """Decode every frame at its native size, or those of the first seconds.
+    """Decode every frame at its native size, upright where the file says how, or those of the first seconds.
 
     Returns:
         uint8 RGB [T, H, W, 3], and the average frame rate (0.0 where the file declares none).
@@ -73,7 +73,7 @@ def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarra
             fps = float(stream.average_rate or 0.0)
             most = None if max_seconds is None or not fps else math.ceil(max_seconds * fps)
             for frame in itertools.islice(box.decode(stream), most):
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(_upright(frame))
                 if len(frames) * frames[0].nbytes > MAX_BYTES:
                     raise UnreadableVideo(f"{path.name}: too long: more than {MAX_BYTES:,} bytes of frames")
     except (av.FFmpegError, OSError) as error:
@@ -83,3 +83,8 @@ def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarra
     if any(frame.shape != frames[0].shape for frame in frames):
         raise UnreadableVideo(f"{path.name}: frames of several sizes")
     return np.stack(frames), fps
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """RGB as a player shows it: phones store films lying on their side."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from videodpo import registry
-from videodpo.config import HUB_PREFIX, Config, ConfigError, parse_config, validate
+from videodpo.config import Config, ConfigError, parse_config, validate
 from videodpo.frozen import frozen_text, stage_names
 from videodpo.prompts.check import check_source
+from videodpo.weights.needed import Needed, merge
+from videodpo.weights.places import NotFetched, check_name, is_published, resolve, root
 
 
 class Workflow:
@@ -56,6 +58,33 @@ class Workflow:
     def frozen(self) -> dict[str, str]:
         """Frozen text of every stage and `score/<dimension>`."""
         return {name: frozen_text(self.config, name) for name in stage_names(self.config)}
+
+    @cached_property
+    def weights(self) -> list[Needed]:
+        """All weights that the run reads, each once."""
+        model = registry.load("videodpo.models", self.config.model.family)
+        needed = [Needed(self.config.model.weights, ("model",), model.hub_files)]
+        blocks = {f"scores.{name}": (name, options) for name, options in self.config.scores.items()}
+        blocks |= {f"evaluate.judges.{name}": (name, options) for name, options in self.config.evaluate.judges.items()}
+        for key, (name, options) in blocks.items():
+            scorer = registry.load("videodpo.scorers", name)
+            places = scorer.weights(validate(scorer.Options, options or {}, key))
+            needed += [Needed(place, (key,), scorer.hub_files) for place in places]
+        return merge(needed)
+
+    def require_weights(self) -> None:
+        """Raises ConfigError where published weights are not on this disk: one message for all of them."""
+        missing = []
+        for needed in self.weights:
+            try:
+                resolve(needed.place)
+            except NotFetched:
+                missing.append(f"\n  {needed.place} ({', '.join(needed.keys)})")
+        if missing:
+            raise ConfigError(
+                f"weights that this run needs are not in {root()}:{''.join(missing)}\n"
+                "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
+            )
 
     def previous_adapter(self, number: str) -> list[str]:
         """What round `number` samples and trains from: nothing for the first, then the adapter of the round before."""
@@ -112,15 +141,11 @@ def _check_model(config: Config) -> None:
 
 
 def _check_weights(key: str, place: str, needed: str | None = None) -> None:
-    if place.startswith(HUB_PREFIX):
-        name = place.removeprefix(HUB_PREFIX)
-        if name.count("/") != 1 or not all(name.split("/")):
-            raise ConfigError(f"{key}: {place!r}; after hub: comes <organisation>/<name>")
-        return
-    path = Path(place)
-    if not path.exists():
-        raise ConfigError(f"{key}: {place!r} does not exist; give a path, or hub:<organisation>/<name>")
-    if needed and not (path / needed).is_file():
+    try:
+        check_name(place)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if needed and not is_published(place) and not (Path(place) / needed).is_file():
         raise ConfigError(f"{key}: {place!r} has no {needed}, so it is no model folder in diffusers' format")
 
 

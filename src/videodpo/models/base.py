@@ -25,9 +25,11 @@ class VideoModel(ABC):
         version: raised whenever the same seed would give another clip.
         device: where its tensors lie.
         denoiser: the network that is aligned, in eval mode after loading.
+        hub_files: patterns of the files that it reads of a `hub:` repository.
     """
 
     version: ClassVar[str]
+    hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.txt", "*.model")
     device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
 

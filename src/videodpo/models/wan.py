@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo.config import HUB_PREFIX, Lora, Model, Sampling
+from videodpo.config import Lora, Model, Sampling
 from videodpo.models.base import VideoModel
+from videodpo.weights.places import is_published, location, resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,9 +58,9 @@ class WanModel(VideoModel):
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
-        if settings.weights.startswith(HUB_PREFIX):
+        folder = location(settings.weights)
+        if is_published(settings.weights) and not folder.is_dir():
             return
-        folder = Path(settings.weights)
         index = _read_config(folder / "model_index.json")
         if index.get("_class_name") != "WanPipeline":
             raise ValueError(
@@ -78,15 +79,12 @@ class WanModel(VideoModel):
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, settings.dtype)
         self.max_text_tokens = settings.max_text_tokens
-        source = settings.weights.removeprefix(HUB_PREFIX)
-        on_hub = settings.weights.startswith(HUB_PREFIX)
         pipe = WanPipeline.from_pretrained(
-            source,
-            revision=settings.revision if on_hub else None,
+            resolve(settings.weights),
             # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
             torch_dtype={"default": self.dtype, "vae": torch.float32},
             use_safetensors=True,
-            local_files_only=not on_hub,
+            local_files_only=True,
         )
         if pipe.transformer is None or pipe.transformer_2 is not None:
             raise ValueError(f"model.weights: {settings.weights} has two experts; family `wan` takes models with one")

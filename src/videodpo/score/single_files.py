@@ -36,10 +36,10 @@ def score_files(
 
 def _options_with(dimension: str, weights: Sequence[str]) -> dict[str, Any]:
     field = registry.load("videodpo.scorers", dimension).Options.model_fields.get("weights")
-    if field is None:
-        if weights:
-            raise ConfigError(f"--weights: {dimension} takes none, {list(weights)} given; leave the option out")
+    if not weights and (field is None or not field.is_required()):
         return {}
+    if field is None:
+        raise ConfigError(f"--weights: {dimension} takes none, {list(weights)} given; leave the option out")
     if field.annotation is str:
         if len(weights) != 1:
             raise ConfigError(f"--weights: {dimension} takes exactly one, {len(weights)} given")

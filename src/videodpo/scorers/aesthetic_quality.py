@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -12,6 +11,8 @@ from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.backbone import NetworkScorer
 from videodpo.scorers.base import Clip
+from videodpo.scorers.file_weights import check_file
+from videodpo.weights.places import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,10 @@ class AestheticQuality(NetworkScorer):
     class Options(NetworkScorer.Options):
         """The networks' weights."""
 
-        weights: list[str] = Field(..., min_length=2, max_length=2)
-        """Two files: CLIP's, then the head's."""
+        weights: list[str] = Field(
+            ["public:ViT-L-14.pt", "public:sa_0_4_vit_l_14_linear.pth"], min_length=2, max_length=2
+        )
+        """Two files: CLIP's, then the head's; each a path or `public:<file>`."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:
@@ -41,8 +44,7 @@ class AestheticQuality(NetworkScorer):
     def check(options: Section) -> None:
         assert isinstance(options, AestheticQuality.Options)
         for place in options.weights:
-            if not Path(place).is_file():
-                raise ValueError(f"weights: {place!r} is no file")
+            check_file(place)
 
     def __init__(self, options: Section, device: str) -> None:
         import torch
@@ -52,7 +54,7 @@ class AestheticQuality(NetworkScorer):
 
         assert isinstance(options, AestheticQuality.Options)
         self.check(options)
-        clip, head = map(Path, options.weights)
+        clip, head = map(resolve, options.weights)
         self.backbone = load_clip(self.architecture, clip, choose_device(device))
         self._head = torch.nn.Linear(768, 1)
         load_weights(self._head, read_checkpoint(head), head)

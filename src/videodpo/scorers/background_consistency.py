@@ -24,6 +24,12 @@ class BackgroundConsistency(FileWeightsScorer):
     version = "2"
     architecture: ClassVar[str] = "ViT-B-32"
 
+    class Options(FileWeightsScorer.Options):
+        """CLIP ViT-B/32's weights."""
+
+        weights: str = "public:ViT-B-32.pt"
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
+
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.clip import load_clip
 

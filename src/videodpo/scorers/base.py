@@ -43,17 +43,19 @@ class Scorer(ABC):
     Attributes:
         version: raised whenever the same clip would get another number.
         uses_gpu: whether a job on a cluster asks for a GPU.
+        hub_files: patterns of the files that it reads of a `hub:` repository.
     """
 
     version: ClassVar[str]
     uses_gpu: ClassVar[bool] = False
+    hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.txt", "*.model")
 
     class Options(Section):
         """The scorer's block in the configuration."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:
-        """Paths (files or folders) or `hub:` names that the options ask for."""
+        """Paths (files or folders), `public:` or `hub:` names that the options ask for."""
         return []
 
     @staticmethod  # noqa: B027 (most scorers have nothing to check)

@@ -61,7 +61,20 @@ class FlowSteps(Backbone):
         return [float(value) / shorter for value in largest.mean(dim=1).cpu()]
 
 
-class DynamicFlow(FileWeightsScorer):
+class _FlowScorer(FileWeightsScorer):
+    """Common to both: RAFT, loaded once a process."""
+
+    class Options(FileWeightsScorer.Options):
+        """RAFT's weights."""
+
+        weights: str = "public:raft-things.pth"
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
+
+    def __init__(self, options: Section, device: str) -> None:
+        self.backbone = _load_steps(file_of(options), choose_device(device))
+
+
+class DynamicFlow(_FlowScorer):
     """Mean length of the largest 5 % of flow, in shorter sides a step of an eighth of a second; 0 is still.
 
     The continuous number behind `dynamic_degree`, whose threshold lies at 6 / 256 = 0.0234. Weights: `raft-things.pth`.
@@ -69,9 +82,6 @@ class DynamicFlow(FileWeightsScorer):
     """
 
     version = "2"
-
-    def __init__(self, options: Section, device: str) -> None:
-        self.backbone = _load_steps(file_of(options), choose_device(device))
 
     def refuse(self, clip: Clip) -> None:
         refuse_small(clip)
@@ -82,7 +92,7 @@ class DynamicFlow(FileWeightsScorer):
         return float(np.mean([answers[k] for k in range(self.backbone.num_parts(clip))]))
 
 
-class DynamicDegree(FileWeightsScorer):
+class DynamicDegree(_FlowScorer):
     """1 if enough steps exceed 6 / 256 of the shorter side, else 0.
 
     Enough is round(4 n / 16) of n sampled frames, half to even: with 2 frames it is 0, and the answer always 1; with
@@ -91,9 +101,6 @@ class DynamicDegree(FileWeightsScorer):
     """
 
     version = "2"
-
-    def __init__(self, options: Section, device: str) -> None:
-        self.backbone = _load_steps(file_of(options), choose_device(device))
 
     def refuse(self, clip: Clip) -> None:
         refuse_small(clip)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videodpo.config import Section
+from videodpo.config import HUB_PREFIX, Section
 from videodpo.scorers.backbone import NetworkScorer
 from videodpo.scorers.base import Scorer
+from videodpo.weights.places import is_published, resolve
 
 
 class FileWeights(Scorer):
@@ -16,7 +17,7 @@ class FileWeights(Scorer):
         """The network's weights."""
 
         weights: str
-        """File: as its authors publish it, or safetensors."""
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:
@@ -25,7 +26,8 @@ class FileWeights(Scorer):
 
     @staticmethod
     def check(options: Section) -> None:
-        file_of(options)
+        assert isinstance(options, FileWeights.Options)
+        check_file(options.weights)
 
 
 class FileWeightsScorer(FileWeights, NetworkScorer):
@@ -33,9 +35,13 @@ class FileWeightsScorer(FileWeights, NetworkScorer):
 
 
 def file_of(options: Section) -> Path:
-    """Raises ValueError where the weights are no file."""
+    """Raises ValueError where the weights are no file, or not fetched."""
     assert isinstance(options, FileWeights.Options)
-    path = Path(options.weights)
-    if not path.is_file():
-        raise ValueError(f"weights: {options.weights!r} is no file")
-    return path
+    check_file(options.weights)
+    return resolve(options.weights)
+
+
+def check_file(place: str) -> None:
+    """Raises ValueError where a path leads to no file; what is published may be fetched later."""
+    if place.startswith(HUB_PREFIX) or not (is_published(place) or Path(place).is_file()):
+        raise ValueError(f"weights: {place!r} is no file")

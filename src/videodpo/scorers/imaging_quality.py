@@ -58,6 +58,12 @@ class ImagingQuality(FileWeightsScorer):
 
     version = "2"
 
+    class Options(FileWeightsScorer.Options):
+        """MUSIQ's weights."""
+
+        weights: str = "public:musiq_spaq_ckpt-358bb6af.pth"
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
+
     def __init__(self, options: Section, device: str) -> None:
         self.backbone = MusiqFrames(file_of(options), choose_device(device))
 

@@ -63,6 +63,12 @@ class MotionSmoothness(FileWeightsScorer):
 
     version = "2"
 
+    class Options(FileWeightsScorer.Options):
+        """AMT-S's weights."""
+
+        weights: str = "public:amt-s.pth"
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
+
     def __init__(self, options: Section, device: str) -> None:
         self.backbone = DrawnFrames(file_of(options), choose_device(device))
 

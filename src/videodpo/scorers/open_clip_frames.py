@@ -14,6 +14,7 @@ from videodpo.config import HUB_PREFIX, Section
 from videodpo.device import choose_device
 from videodpo.scorers.backbone import FrameBackbone, NetworkScorer, Part
 from videodpo.scorers.crops import square_crops
+from videodpo.weights.places import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,7 @@ class OpenClipFrames(FrameBackbone):
 
         super().__init__(device, frames_at_once=16)
         check_weights(weights)
-        on_hub = weights.startswith(HUB_PREFIX)
-        name = "hf-hub:" + weights.removeprefix(HUB_PREFIX) if on_hub else f"local-dir:{weights}"
+        name = f"local-dir:{resolve(weights)}"
         self._model = open_clip.create_model(name, precision="fp32", device=device, require_pretrained=True)
         self._model.eval().requires_grad_(False)
         self._tokenize = open_clip.get_tokenizer(name)
@@ -82,17 +82,19 @@ def load_open_clip(weights: str, device: str) -> OpenClipFrames:
 def check_weights(weights: str) -> None:
     """Raises ValueError where the weights are neither on the hub nor a folder as open_clip writes it."""
     if not weights.startswith(HUB_PREFIX) and not (Path(weights) / "open_clip_config.json").is_file():
-        raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor hub:<org>/<name>")
+        raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor a hub: name")
 
 
 class OpenClipScorer(NetworkScorer):
     """Common to the scorers that ask an open_clip model: `self._clip`."""
 
+    hub_files = ("open_clip_config.json", "open_clip_model.safetensors", "*token*", "vocab*", "merges.txt", "spiece*")
+
     class Options(NetworkScorer.Options):
         """The model's weights."""
 
         weights: str
-        """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>`."""
+        """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>@<commit>`."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:

@@ -23,6 +23,12 @@ class OverallConsistency(FileWeightsScorer):
 
     version = "2"
 
+    class Options(FileWeightsScorer.Options):
+        """ViCLIP's weights."""
+
+        weights: str = "public:ViClip-InternVid-10M-FLT.pth"
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
+
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.clip import load_viclip
 

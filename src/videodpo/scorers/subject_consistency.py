@@ -23,6 +23,12 @@ class SubjectConsistency(FileWeightsScorer):
 
     version = "2"
 
+    class Options(FileWeightsScorer.Options):
+        """DINO ViT-B/16's weights."""
+
+        weights: str = "public:dino_vitbase16_pretrain.pth"
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
+
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.dino import load_dino
 

@@ -1,0 +1,54 @@
+"""What is known of published weights: `catalogue.yaml`, typed."""
+
+from __future__ import annotations
+
+import functools
+from importlib.resources import files
+
+import yaml
+from pydantic import Field
+
+from videodpo.sections import Section
+
+_SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class PublishedFile(Section):
+    """One file, at an address of its own."""
+
+    what: str
+    url: str
+    member: str | None = None
+    """Name in the zip archive that the address gives."""
+    sha256: str = _SHA256
+    size: int
+    """Bytes."""
+    licence: str
+    non_commercial: bool = False
+
+
+class PublishedRepository(Section):
+    """A repository of the model hub."""
+
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    """Commit that is known to work."""
+    licence: str
+    non_commercial: bool = False
+    size: int | None = None
+    """Bytes of the files that are read."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """File: SHA-256."""
+
+
+class Catalogue(Section):
+    """All of it, by name."""
+
+    files: dict[str, PublishedFile]
+    repositories: dict[str, PublishedRepository]
+
+
+@functools.cache
+def catalogue() -> Catalogue:
+    """The catalogue that comes with the package."""
+    text = files("videodpo.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8")
+    return Catalogue.model_validate(yaml.safe_load(text))

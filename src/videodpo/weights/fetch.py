@@ -1,0 +1,126 @@
+"""Downloads published weights, checks every byte against its digest, and checks them again when asked."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from videodpo.config import HUB_PREFIX
+from videodpo.files import atomic_path, sha256_of, write_json
+from videodpo.weights.catalogue import PublishedFile, catalogue
+from videodpo.weights.places import (
+    PUBLIC_PREFIX,
+    NotFetched,
+    expected_sizes,
+    hub_name,
+    location,
+    manifest_path,
+    read_manifest,
+    resolve,
+)
+
+
+def fetch(place: str, patterns: Sequence[str]) -> None:
+    """Bring published weights to this disk; what is there already stays.
+
+    Args:
+        place: a checked name. patterns: files of a hub repository that are needed.
+
+    Raises:
+        RuntimeError: no network, or bytes that are not those published.
+    """
+    try:
+        resolve(place)
+        return
+    except NotFetched:
+        pass
+    if place.startswith(HUB_PREFIX):
+        _fetch_repository(place, patterns)
+    else:
+        _fetch_file(catalogue().files[place.removeprefix(PUBLIC_PREFIX)], location(place))
+
+
+def damaged(place: str) -> Iterator[str]:
+    """Files of fetched weights that are missing or not what was published, and why: every byte is read.
+
+    Raises:
+        NotFetched: a repository of which nothing is here.
+    """
+    if place.startswith(PUBLIC_PREFIX):
+        published = {location(place): catalogue().files[place.removeprefix(PUBLIC_PREFIX)].sha256}
+    else:
+        published = {location(place) / file: sha256 for file, (sha256, _) in read_manifest(place).items()}
+    for path, size in expected_sizes(place).items():
+        if not path.is_file():
+            yield f"{path}: missing"
+        elif path.stat().st_size != size:
+            yield f"{path}: {path.stat().st_size:,} bytes, published are {size:,}"
+        elif sha256_of(path) != published[path]:
+            yield f"{path}: sha256 is not that published"
+
+
+def _fetch_file(published: PublishedFile, final: Path) -> None:
+    import torch
+
+    with atomic_path(final) as partial:
+        archive = partial.with_suffix(".zip") if published.member else partial
+        try:
+            # An archive's own digest does not matter: its member's is checked.
+            torch.hub.download_url_to_file(
+                published.url, str(archive), hash_prefix=None if published.member else published.sha256
+            )
+            if published.member:
+                with zipfile.ZipFile(archive) as box, box.open(published.member) as member, open(partial, "wb") as out:
+                    shutil.copyfileobj(member, out)
+        except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
+            raise RuntimeError(f"{published.url}: {error}") from error
+        finally:
+            if archive != partial:
+                archive.unlink(missing_ok=True)
+        if (found := sha256_of(partial)) != published.sha256:
+            raise RuntimeError(f"{published.url}: sha256 {found}, published is {published.sha256}")
+
+
+def _fetch_repository(place: str, patterns: Sequence[str]) -> None:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    repository, revision = hub_name(place)
+    known = catalogue().repositories.get(repository)
+    pinned = known.files if known and known.revision == revision else {}
+    folder = location(place)
+    manifest = {}
+    try:
+        listing = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings or []
+        wanted = [file for file in listing if any(fnmatch(file.rfilename, pattern) for pattern in patterns)]
+        if not wanted:
+            raise RuntimeError(f"{place}: holds none of {', '.join(patterns)}")
+        for file in wanted:
+            path = Path(hf_hub_download(repository, file.rfilename, revision=revision, local_dir=folder))
+            sha256 = sha256_of(path)
+            if not _is_published(path, sha256, file, pinned):
+                path.unlink()
+                raise RuntimeError(
+                    f"{place}: {file.rfilename}: sha256 {sha256} is not that published; it was removed, fetch again"
+                )
+            manifest[file.rfilename] = {"sha256": sha256, "size": path.stat().st_size}
+    except RuntimeError:
+        raise
+    except Exception as error:  # the hub library changes its errors' base class with its HTTP library
+        raise RuntimeError(f"{place}: {error}") from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's notes on its downloads
+    write_json(manifest_path(place), {"repository": repository, "revision": revision, "files": manifest})
+
+
+def _is_published(path: Path, sha256: str, file: Any, pinned: dict[str, str]) -> bool:
+    """Against the catalogue, else against what the hub says of this commit: SHA-256, or git's own digest if small."""
+    if file.rfilename in pinned:
+        return sha256 == pinned[file.rfilename]
+    if file.lfs is not None:
+        return sha256 == str(file.lfs.sha256)
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == str(file.blob_id)

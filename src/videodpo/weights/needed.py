@@ -1,0 +1,78 @@
+"""What a configuration needs of weights, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from videodpo.config import HUB_PREFIX
+from videodpo.weights.catalogue import catalogue
+from videodpo.weights.places import PUBLIC_PREFIX, NotFetched, expected_sizes, hub_name, location, resolve
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Weights that a run reads."""
+
+    place: str
+    """As the configuration names them."""
+    keys: tuple[str, ...]
+    """Where it does."""
+    patterns: tuple[str, ...]
+    """Files of a hub repository that are read."""
+
+
+def merge(needed: Iterable[Needed]) -> list[Needed]:
+    """The same weights named at several keys, once."""
+    found: dict[str, Needed] = {}
+    for one in needed:
+        before = found.get(one.place, Needed(one.place, (), ()))
+        patterns = tuple(dict.fromkeys(before.patterns + one.patterns))
+        found[one.place] = Needed(one.place, before.keys + one.keys, patterns)
+    return list(found.values())
+
+
+def describe(needed: Sequence[Needed]) -> str:
+    """A table for the terminal: where they are, how large, whose terms, and what for."""
+    rows = [("WEIGHTS", "SIZE", "WHERE", "LICENCE", "FOR")]
+    for one in needed:
+        licence, non_commercial = _licence(one.place)
+        terms = f"{licence} [NON-COMMERCIAL]" if non_commercial else licence
+        rows.append((one.place, _size(one.place), _where(one.place), terms, ", ".join(one.keys)))
+    widths = [max(len(row[k]) for row in rows) for k in range(5)]
+    return "\n".join("  ".join(text.ljust(widths[k]) for k, text in enumerate(row)).rstrip() for row in rows)
+
+
+def _licence(place: str) -> tuple[str, bool]:
+    if place.startswith(PUBLIC_PREFIX):
+        file = catalogue().files[place.removeprefix(PUBLIC_PREFIX)]
+        return file.licence, file.non_commercial
+    known = catalogue().repositories.get(hub_name(place)[0]) if place.startswith(HUB_PREFIX) else None
+    return (known.licence, known.non_commercial) if known else ("see its model card", False)
+
+
+def _size(place: str) -> str:
+    if not place.startswith((PUBLIC_PREFIX, HUB_PREFIX)):
+        path = location(place)
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        return _readable(sum(file.stat().st_size for file in files))
+    try:
+        return _readable(sum(expected_sizes(place).values()))
+    except NotFetched:
+        known = catalogue().repositories.get(hub_name(place)[0])
+        return _readable(known.size) if known and known.size else "?"
+
+
+def _where(place: str) -> str:
+    try:
+        return str(resolve(place))
+    except NotFetched:
+        return "missing"
+
+
+def _readable(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"

@@ -1,0 +1,126 @@
+"""Names of weights in a configuration to files on this disk."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+
+from videodpo.config import HUB_PREFIX, ConfigError
+from videodpo.weights.catalogue import catalogue
+
+PUBLIC_PREFIX = "public:"
+FOLDER_VARIABLE = "VIDEODPO_WEIGHTS"
+
+
+class NotFetched(ConfigError):
+    """Published weights that are not on this disk."""
+
+
+def root() -> Path:
+    """Folder of fetched weights: $VIDEODPO_WEIGHTS, or `weights` in the working directory."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or "weights")
+
+
+def check_name(place: str) -> None:
+    """Whether a name is one: `public:<file>` of the catalogue, `hub:<org>/<name>@<commit>`, or a path that exists.
+
+    Raises:
+        ConfigError: it is not; the message says what is allowed.
+    """
+    if place.startswith(PUBLIC_PREFIX):
+        name, known = place.removeprefix(PUBLIC_PREFIX), catalogue().files
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{place!r} is not in the catalogue{hint} (known: {', '.join(known)})")
+    elif place.startswith(HUB_PREFIX):
+        hub_name(place)
+    elif not Path(place).exists():
+        allowed = f"{PUBLIC_PREFIX}<file> or {HUB_PREFIX}<organisation>/<name>@<commit>"
+        raise ConfigError(f"{place!r} does not exist; give a path, {allowed}")
+
+
+def hub_name(place: str) -> tuple[str, str]:
+    """Repository and commit of `hub:<org>/<name>@<commit>`.
+
+    Raises:
+        ConfigError: not of this form.
+    """
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([0-9a-f]{40}))?", place.removeprefix(HUB_PREFIX))
+    if not found:
+        raise ConfigError(f"{place!r}; after {HUB_PREFIX} comes <organisation>/<name>@<commit, 40 hex digits>")
+    repository, revision = found.groups()
+    if revision is None:
+        known = catalogue().repositories.get(repository)
+        example = known.revision if known else "<commit, 40 hex digits>"
+        raise ConfigError(f"{place!r} can change under you; name the commit: {HUB_PREFIX}{repository}@{example}")
+    return repository, revision
+
+
+def is_published(place: str) -> bool:
+    """Whether the name is that of something to be fetched, not a path."""
+    return place.startswith((PUBLIC_PREFIX, HUB_PREFIX))
+
+
+def location(place: str) -> Path:
+    """Where the named weights lie, or will: a file, or a hub repository's folder."""
+    if place.startswith(PUBLIC_PREFIX):
+        return root() / place.removeprefix(PUBLIC_PREFIX)
+    if place.startswith(HUB_PREFIX):
+        repository, revision = hub_name(place)
+        return root() / "hub" / repository.replace("/", "--") / revision
+    return Path(place)
+
+
+def resolve(place: str) -> Path:
+    """The file or folder to read.
+
+    Raises:
+        NotFetched: published, and not all there.
+    """
+    if is_published(place):
+        for file, size in expected_sizes(place).items():
+            if not file.is_file() or file.stat().st_size != size:
+                raise _not_fetched(place)
+    return location(place)
+
+
+def expected_sizes(place: str) -> dict[Path, int]:
+    """File: bytes, of what a published name stands for; NotFetched where that is not known yet."""
+    where = location(place)
+    if place.startswith(PUBLIC_PREFIX):
+        return {where: catalogue().files[place.removeprefix(PUBLIC_PREFIX)].size}
+    return {where / file: size for file, (_, size) in read_manifest(place).items()}
+
+
+def digests(place: str) -> dict[str, str]:
+    """File: SHA-256, as published; empty for a repository that was not fetched yet."""
+    if place.startswith(PUBLIC_PREFIX):
+        return {place: catalogue().files[place.removeprefix(PUBLIC_PREFIX)].sha256}
+    try:
+        return {f"{place}/{file}": sha256 for file, (sha256, _) in read_manifest(place).items()}
+    except NotFetched:
+        return {}
+
+
+def manifest_path(place: str) -> Path:
+    """What was fetched of a hub repository, beside its folder."""
+    where = location(place)
+    return where.with_name(f"{where.name}.json")
+
+
+def read_manifest(place: str) -> dict[str, tuple[str, int]]:
+    """File: (SHA-256, bytes) of a fetched repository; NotFetched where there is none."""
+    path = manifest_path(place)
+    if not path.is_file():
+        raise _not_fetched(place)
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {file: (entry["sha256"], entry["size"]) for file, entry in stored["files"].items()}
+
+
+def _not_fetched(place: str) -> NotFetched:
+    command = "videodpo weights fetch, with the run's --config and --preset, where there is internet"
+    return NotFetched(f"{place!r} is not (whole) in {root()}{os.sep}; get it by: {command}")

@@ -1,0 +1,105 @@
+"""Names of weights: which are allowed, where they lie, and what stops a run that lacks them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tests.workspace import make_workspace, snakemake
+from videodpo import registry
+from videodpo.cli import main
+from videodpo.config import ConfigError
+from videodpo.weights.catalogue import PublishedFile, catalogue
+from videodpo.weights.places import NotFetched, check_name, digests, location, resolve
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEODPO_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("public:ViT-B-23.pt", "did you mean 'ViT-B-32.pt'"),
+        ("hub:wan", "<organisation>/<name>@<commit"),
+        ("hub:an/id@main", "<organisation>/<name>@<commit"),
+        ("hub:an/id", r"name the commit: hub:an/id@<commit, 40 hex digits>"),
+        ("hub:microsoft/xclip-base-patch32", "name the commit: hub:microsoft/xclip-base-patch32@a2e27a7"),
+        ("nowhere.pth", "does not exist; give a path, public:<file> or hub:"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_what_is_allowed(place, message):
+    with pytest.raises(ConfigError, match=message):
+        check_name(place)
+
+
+def test_names_lead_into_one_folder(folder, tmp_path):
+    assert location("public:amt-s.pth") == folder / "amt-s.pth"
+    assert location(f"hub:an/id@{COMMIT}") == folder / "hub" / "an--id" / COMMIT
+    assert location("here/own.pth").as_posix() == "here/own.pth"
+
+
+def test_what_is_not_fetched_says_how_to_get_it(folder):
+    for place in ("public:amt-s.pth", f"hub:an/id@{COMMIT}"):
+        with pytest.raises(NotFetched, match="videodpo weights fetch"):
+            resolve(place)
+
+
+def test_a_file_of_the_wrong_size_is_not_taken(folder, monkeypatch):
+    content = b"weights"
+    published = PublishedFile(
+        what="", url="", sha256=hashlib.sha256(content).hexdigest(), size=len(content), licence="MIT"
+    )
+    monkeypatch.setitem(catalogue().files, "own.pth", published)
+    folder.mkdir()
+    (folder / "own.pth").write_bytes(content[:-1])
+    with pytest.raises(NotFetched):
+        resolve("public:own.pth")
+    (folder / "own.pth").write_bytes(content)
+    assert resolve("public:own.pth") == folder / "own.pth"
+
+
+def test_the_digest_of_a_catalogued_file_is_known_before_it_is_fetched(folder):
+    assert digests("public:amt-s.pth") == {"public:amt-s.pth": catalogue().files["amt-s.pth"].sha256}
+    assert digests(f"hub:an/id@{COMMIT}") == {}
+
+
+def test_every_scorer_names_what_the_catalogue_has():
+    for name in registry.names("videodpo.scorers"):
+        kind = registry.load("videodpo.scorers", name)
+        field = kind.Options.model_fields.get("weights")
+        if field is not None and not field.is_required():
+            for place in kind.weights(kind.Options()):
+                check_name(place)
+
+
+def test_list_has_size_licence_and_place_of_the_default_runs_weights(folder, capsys):
+    assert main(["weights", "list"]) == 0
+    lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert "1.7 GB missing MIT scores.overall_consistency" in lines["public:ViClip-InternVid-10M-FLT.pth"]
+    non_commercial = {name for name, line in lines.items() if "[NON-COMMERCIAL]" in line}
+    assert non_commercial == {"public:amt-s.pth", "public:musiq_spaq_ckpt-358bb6af.pth"}
+    assert any(name.startswith("hub:Wan-AI/") for name in lines)
+
+
+def test_the_permissive_preset_needs_nothing_non_commercial(folder, capsys):
+    assert main(["weights", "list", "--preset", "presets/permissive.yaml"]) == 0
+    assert "NON-COMMERCIAL" not in capsys.readouterr().out
+
+
+def test_missing_weights_stop_the_run_before_any_job_and_name_the_command(tmp_path):
+    """All are named at once; a dry run needs none."""
+    folder = make_workspace(tmp_path, {})
+    assert snakemake(folder, "--profile", "profiles/local", "--cores", "1", "--dry-run").returncode == 0
+    answer = snakemake(folder, "--profile", "profiles/local", "--cores", "1")
+    text = answer.stdout + answer.stderr
+    assert answer.returncode != 0
+    assert "public:dino_vitbase16_pretrain.pth (scores.subject_consistency)" in text
+    assert "hub:Wan-AI/Wan2.1-T2V-1.3B-Diffusers@" in text
+    assert "videodpo weights fetch" in text
+    assert not (folder / "results").exists()
