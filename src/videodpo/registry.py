@@ -26,6 +26,7 @@ SCORERS = {
     "overall_consistency_xclip": "videodpo.scorers.overall_consistency_xclip:OverallConsistencyXclip",
     "pickscore": "videodpo.scorers.pickscore:PickScore",
     "hps": "videodpo.scorers.hps:Hps",
+    "vision_language_judge": "videodpo.scorers.vision_language_judge:VisionLanguageJudge",
     "caption_accuracy": "videodpo.scorers.caption_accuracy:CaptionAccuracy",
 }
 MODELS = {
