@@ -23,6 +23,10 @@ SCORERS = {
     "subject_consistency_clip": "videodpo.scorers.frame_consistency_clip:SubjectConsistencyClip",
     "background_consistency_clip": "videodpo.scorers.frame_consistency_clip:BackgroundConsistencyClip",
     "overall_consistency_clip": "videodpo.scorers.overall_consistency_clip:OverallConsistencyClip",
+    "overall_consistency_xclip": "videodpo.scorers.overall_consistency_xclip:OverallConsistencyXclip",
+    "pickscore": "videodpo.scorers.pickscore:PickScore",
+    "hps": "videodpo.scorers.hps:Hps",
+    "vision_language_judge": "videodpo.scorers.vision_language_judge:VisionLanguageJudge",
     "caption_accuracy": "videodpo.scorers.caption_accuracy:CaptionAccuracy",
 }
 MODELS = {

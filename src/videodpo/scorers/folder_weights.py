@@ -1,0 +1,49 @@
+"""What the scorers that read a folder in transformers' format have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from videodpo.config import Section
+from videodpo.scorers.backbone import NetworkScorer
+
+
+class FolderWeightsScorer(NetworkScorer):
+    """A scorer whose network, processor and tokenizer lie in one folder."""
+
+    class Options(NetworkScorer.Options):
+        """The network's weights."""
+
+        weights: str
+        """Folder as transformers writes it: config.json, safetensors, and the processor's and tokenizer's files."""
+
+    @staticmethod
+    def weights(options: Section) -> list[str]:
+        assert isinstance(options, FolderWeightsScorer.Options)
+        return [options.weights]
+
+    @staticmethod
+    def check(options: Section) -> None:
+        folder_of(options)
+
+
+def folder_of(options: Section, model_type: str | None = None) -> Path:
+    """The folder of weights.
+
+    Args:
+        model_type: what its config.json must say.
+
+    Raises:
+        ValueError: a file is missing, or it is another model.
+    """
+    assert isinstance(options, FolderWeightsScorer.Options)
+    folder = Path(options.weights)
+    needs = "a folder in transformers' format is needed, with config.json, *.safetensors, processor and tokenizer"
+    for names in ("config.json",), ("*.safetensors",), ("preprocessor_config.json", "processor_config.json"):
+        if not any(file.is_file() for name in names for file in folder.glob(name)):
+            raise ValueError(f"weights: {options.weights!r} has no {' or '.join(names)}; {needs}")
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if model_type is not None and found != model_type:
+        raise ValueError(f"weights: {options.weights!r} is a model of type {found!r}, not {model_type!r}")
+    return folder

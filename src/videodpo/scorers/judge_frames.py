@@ -1,0 +1,40 @@
+"""Which frames a judge is shown, and how large."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def frames_at_rate(total: int, clip_fps: float, rate: float, fewest: int, most: int) -> list[int]:
+    """Numbers of frames, `rate` a second: an even count from `fewest` to `most`, first and last frame among them.
+
+    The rule of qwen-vl-utils, whose networks look at frames in twos. A clip of fewer frames than `fewest` gives all but
+    an odd one.
+    """
+    wanted = min(max(total / clip_fps * rate, fewest), most, total)
+    return spaced_frames(total, max(1, int(wanted) // 2 * 2))
+
+
+def spaced_frames(total: int, wanted: int) -> list[int]:
+    """Numbers of `wanted` frames from the first to the last at equal distances; of a shorter clip all."""
+    count = min(wanted, total)
+    return [round(number * (total - 1) / (count - 1)) for number in range(count)] if count > 1 else [total // 2]
+
+
+def fit_pixels(frames_THWC: np.ndarray, max_pixels: int | None) -> np.ndarray:
+    """uint8 frames of at most `max_pixels` pixels each: larger ones are scaled, bicubic with antialias in 8 bits."""
+    height, width = frames_THWC.shape[1:3]
+    if max_pixels is None or height * width <= max_pixels:
+        return frames_THWC
+    import torch
+    import torch.nn.functional as F
+
+    scale = math.sqrt(max_pixels / (height * width))
+    size = max(1, int(height * scale)), max(1, int(width * scale))
+    frames_TCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
+    found: np.ndarray = F.interpolate(frames_TCHW, size, mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
+    return found

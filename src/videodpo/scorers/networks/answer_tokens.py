@@ -1,0 +1,86 @@
+"""Answers of a judge as tokens of its model, and a number from their logits.
+
+Legend: V vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+SHOWN = 200  # characters of an answer in a message
+
+
+def answer_tokens(tokenizer: Any, before: str, answers: Sequence[str]) -> list[int]:
+    """The token of every answer, where it follows the text `before`.
+
+    Raises:
+        ValueError: an answer is not one token there, or two are the same; the message names it.
+    """
+    start = tokenizer(before, add_special_tokens=False)["input_ids"]
+    tokens: dict[int, str] = {}
+    for answer in answers:
+        ids = tokenizer(before + answer, add_special_tokens=False)["input_ids"]
+        if ids[:-1] != start or ids[-1] == tokenizer.unk_token_id:
+            raise ValueError(
+                f"answers: {answer!r} is not one token of this model after {before[-30:]!r}; "
+                "choose another answer, or an answer_prefix that ends elsewhere"
+            )
+        if ids[-1] in tokens:
+            raise ValueError(f"answers: {tokens[ids[-1]]!r} and {answer!r} are the same token of this model")
+        tokens[ids[-1]] = answer
+    return list(tokens)
+
+
+def ways_to_write(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
+    """The answers' tokens within a text: without and with a space before them, where these are tokens of their own.
+
+    Raises:
+        ValueError: there is no such way; the message names an answer that is more than one token.
+    """
+    ways: list[list[int]] = []
+    problems: list[ValueError] = []
+    for before, space in ((":", ""), ("\n", ""), (":", " ")):
+        try:
+            way = answer_tokens(tokenizer, before, [space + answer for answer in answers])
+        except ValueError as error:
+            problems.append(error)
+        else:
+            ways += [] if way in ways else [way]
+    if not ways:
+        raise problems[0]
+    return ways
+
+
+def found_answer(
+    tokenizer: Any, ids: Sequence[int], pattern: re.Pattern[str], ways: Sequence[list[int]]
+) -> tuple[int, list[int]]:
+    """At which step the answer was written that the pattern's last match has, and the tokens it was chosen from.
+
+    Raises:
+        ValueError: no match, or its group is none of the answers.
+    """
+    text = _text(tokenizer, ids)
+    matches = list(pattern.finditer(text))
+    if not matches or matches[-1].group(1) is None:
+        raise ValueError(f"the judge's answer has no match for pattern: {text[:SHOWN]!r}")
+    place = matches[-1].start(1)
+    step = next(number for number in reversed(range(len(ids))) if len(_text(tokenizer, ids[:number])) <= place)
+    for way in ways:
+        if ids[step] in way and _text(tokenizer, [ids[step]]).strip() == matches[-1].group(1).strip():
+            return step, way
+    raise ValueError(f"the judge answered {matches[-1].group(1)!r}, which is none of answers: {text[:SHOWN]!r}")
+
+
+def expected_value(logits_V: torch.Tensor, tokens: Sequence[int], values: Sequence[float]) -> float:
+    """Mean of the values, weighted by the probabilities of their tokens: sum of v p over sum of p."""
+    weights = torch.softmax(logits_V[list(tokens)].double(), dim=0)
+    return float(weights @ torch.tensor(values, dtype=torch.float64, device=weights.device))
+
+
+def _text(tokenizer: Any, ids: Sequence[int]) -> str:
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text

@@ -1,0 +1,72 @@
+"""HPS v2.1 on open_clip's ViT-H/14, with the frames' handling of its authors' package hpsv2.
+
+Legend: P frames, C channel, H, W pixels; D embedding.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+
+from videodpo.scorers.backbone import Part
+from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+from videodpo.scorers.networks.clip import SIDE, standard
+from videodpo.scorers.prompt_frames import PromptFrames
+
+
+class HpsFrames(PromptFrames):
+    """Float32; the authors' package computes in half precision on a GPU."""
+
+    # Not "-quickgelu": LAION trained this tower with the exact GELU.
+    architecture = "ViT-H-14"
+
+    def __init__(self, weights: Path, device: str, antialias: bool) -> None:
+        super().__init__(device, frames_at_once=2)
+        self._network = open_clip.CLIP(**open_clip.get_model_config(self.architecture))
+        load_weights(self._network, read_checkpoint(weights), weights)
+        self._network.to(device)
+        self._tokenize = open_clip.SimpleTokenizer()
+        self._antialias = antialias
+
+    @torch.no_grad()
+    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        squares = padded_squares(self.frames(parts), SIDE, antialias=self._antialias)
+        return list(self._network.encode_image(standard(squares), normalize=True).cpu())
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
+    @torch.no_grad()
+    def text(self, text: str) -> torch.Tensor:
+        """Embedding of length 1, on the CPU, [D]; beyond 77 tokens the text is cut."""
+        features: torch.Tensor = self._network.encode_text(self._tokenize([text]).to(self.device), normalize=True)
+        return features[0].cpu()
+
+
+def padded_squares(frames_PCHW: torch.Tensor, side: int, *, antialias: bool) -> torch.Tensor:
+    """Whole uint8 frames in the middle of black squares: [P, 3, side, side], float32, on the frames' device.
+
+    The longer side becomes `side`, by bicubic on values 0..1 that may overshoot the scale, as in hpsv2 1.2.0. That
+    package leaves antialias to torchvision, of which it wants no particular version: off by default before 0.17
+    (January 2024, after the network was trained), on since. A frame whose longer side is 224 already is not padded
+    there, and is refused by the network if it is no square.
+    """
+    height, width = frames_PCHW.shape[-2:]
+    scale = side / max(height, width)
+    frames = frames_PCHW.float() / 255
+    if scale == 1:
+        new_height, new_width = height, width
+    else:
+        new_height, new_width = round(height * scale), round(width * scale)
+        frames = F.interpolate(frames, (new_height, new_width), mode="bicubic", antialias=antialias)
+    top, left = (side - new_height) // 2, (side - new_width) // 2
+    return F.pad(frames, (left, side - new_width - left, top, side - new_height - top))
+
+
+@functools.lru_cache(maxsize=2)
+def load_hps(weights: Path, device: str, antialias: bool) -> HpsFrames:
+    """One network a process for these weights on this device."""
+    return HpsFrames(weights, device, antialias)

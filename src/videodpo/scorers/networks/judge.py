@@ -1,0 +1,135 @@
+"""A vision-language model from transformers, asked one question about each clip.
+
+Legend: P clips, T frames, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from videodpo.scorers.backbone import Backbone, Part, Result
+from videodpo.scorers.base import Clip
+from videodpo.scorers.judge_frames import fit_pixels, frames_at_rate, spaced_frames
+from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
+from videodpo.scorers.networks.transformers_folder import load_model, load_processor
+from videodpo.scorers.vision_language_judge import PROMPT, VisionLanguageJudge
+
+SAMPLING = ("temperature", "top_p", "top_k")  # what a greedy search has no use for
+
+
+class Judge(Backbone):
+    """The one part of a clip is the clip with its prompt; the answer is its score, or why it has none."""
+
+    def __init__(self, folder: Path, device: str, options: VisionLanguageJudge.Options) -> None:
+        self._model, self._processor = load_judge(folder, device, options.dtype)
+        self._tokenizer = self._processor.tokenizer
+        self._options, self._device = options, device
+        self._shows_video = "video_processor" in type(self._processor).get_attributes()
+        if options.max_new_tokens:
+            self._ways = ways_to_write(self._tokenizer, list(options.answers))
+        else:
+            before = self._chat(options.question, num_frames=1)
+            self._ways = [answer_tokens(self._tokenizer, before, list(options.answers))]
+
+    def at_once(self, height: int, width: int) -> int:
+        if self._device == "cpu":
+            return 1
+        return 4 if self._options.max_new_tokens else 8
+
+    def num_parts(self, clip: Clip) -> int:
+        return 1
+
+    def refuse_prompt(self, prompt: str) -> None:
+        """Raises ValueError for a prompt with a token that has a meaning in the conversation, an image's place say."""
+        tokens = self._tokenizer.added_tokens_decoder.values()
+        if found := [token.content for token in tokens if token.special and token.content in prompt]:
+            raise ValueError(f"the prompt has {found[0]!r}, a special token of the judge")
+
+    def answer(self, parts: Sequence[Part]) -> list[Result]:
+        shown = [self._frames(clip) for clip, _ in parts]
+        answers: dict[int, Result] = {}
+        for num_frames in sorted({len(numbers) for numbers in shown}):  # a model may want them equal in a batch
+            same = [index for index, numbers in enumerate(shown) if len(numbers) == num_frames]
+            found = self._ask([parts[index][0] for index in same], [shown[index] for index in same])
+            answers.update(zip(same, found, strict=True))
+        return [answers[index] for index in range(len(parts))]
+
+    @torch.no_grad()
+    def _ask(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> list[Result]:
+        inputs = self._inputs(clips, shown)
+        written = self._model.generate(
+            **inputs,
+            max_new_tokens=max(1, self._options.max_new_tokens),
+            do_sample=False,
+            num_beams=1,
+            output_logits=True,  # as the model gives them, before any processor of logits
+            return_dict_in_generate=True,
+            **dict.fromkeys(SAMPLING),
+        )
+        logits_TPV, start = written.logits, inputs["input_ids"].shape[1]
+        values = list(self._options.answers.values())
+        if not self._options.max_new_tokens:
+            return [expected_value(logits_TPV[0][row], self._ways[0], values) for row in range(len(clips))]
+        return [
+            self._read(ids, [step_PV[row] for step_PV in logits_TPV], values)
+            for row, ids in enumerate(written.sequences[:, start:].tolist())
+        ]
+
+    def _read(self, ids: list[int], logits_TV: list[torch.Tensor], values: list[float]) -> Result:
+        assert self._options.pattern is not None
+        try:
+            step, way = found_answer(self._tokenizer, ids, re.compile(self._options.pattern), self._ways)
+        except ValueError as error:
+            return error
+        return expected_value(logits_TV[step], way, values)
+
+    def _inputs(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> Any:
+        """Token ids, masks and pixels of a batch; texts are padded at their beginning."""
+        texts = [
+            self._chat(self._options.question.replace(PROMPT, clip.prompt), len(numbers))
+            for clip, numbers in zip(clips, shown, strict=True)
+        ]
+        frames = [
+            fit_pixels(clip.frames_THWC[numbers], self._options.max_pixels)
+            for clip, numbers in zip(clips, shown, strict=True)
+        ]
+        media: dict[str, Any] = {"images": [list(frames_THWC) for frames_THWC in frames]}
+        if self._shows_video:
+            about = [
+                {"total_num_frames": len(clip.frames_THWC), "fps": clip.fps, "frames_indices": numbers}
+                | {"duration": len(clip.frames_THWC) / clip.fps}
+                for clip, numbers in zip(clips, shown, strict=True)
+            ]
+            media = {"videos": frames, "video_metadata": about, "do_sample_frames": False}
+        bos = self._tokenizer.bos_token
+        has_bos = bos is not None and texts[0].startswith(bos)
+        inputs = self._processor(text=texts, **media, padding=True, add_special_tokens=not has_bos, return_tensors="pt")
+        return inputs.to(self._device, dtype=self._model.dtype)  # floating tensors alone change their type
+
+    def _frames(self, clip: Clip) -> list[int]:
+        options, total = self._options, len(clip.frames_THWC)
+        if options.num_frames is not None:
+            return spaced_frames(total, options.num_frames)
+        return frames_at_rate(total, clip.fps, options.fps, options.min_frames, options.max_frames)
+
+    def _chat(self, question: str, num_frames: int) -> str:
+        """The conversation up to where the judge writes on, with places for the frames."""
+        places = [{"type": "video"}] if self._shows_video else [{"type": "image"}] * num_frames
+        messages = [{"role": "user", "content": [*places, {"type": "text", "text": question}]}]
+        chat: str = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return chat + self._options.answer_prefix
+
+
+@functools.lru_cache(maxsize=2)
+def load_judge(folder: Path, device: str, dtype: str) -> tuple[Any, Any]:
+    """Model and processor; one a process for these weights on this device."""
+    processor = load_processor(AutoProcessor, folder)
+    processor.tokenizer.padding_side = "left"
+    return load_model(AutoModelForImageTextToText, folder, device, getattr(torch, dtype)), processor

@@ -1,0 +1,51 @@
+"""PickScore's CLIP from transformers, with the processor that lies in its folder.
+
+Legend: P frames, D embedding.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from transformers import CLIPModel, CLIPProcessor
+
+from videodpo.scorers.backbone import Part
+from videodpo.scorers.networks.transformers_folder import load_model, load_processor
+from videodpo.scorers.prompt_frames import PromptFrames
+
+CONTEXT = 77
+
+
+class PickScoreFrames(PromptFrames):
+    """Float32. The processor works on the CPU, where its resizing in 8 bits is the same on every machine."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        super().__init__(device, frames_at_once=2)
+        self._model = load_model(CLIPModel, folder, device)
+        self._processor = load_processor(CLIPProcessor, folder)
+
+    @torch.no_grad()
+    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        frames = [clip.frames_THWC[number] for clip, number in parts]
+        pixels = self._processor.image_processor(frames, input_data_format="channels_last", return_tensors="pt")
+        found_PD = self._model.get_image_features(**pixels.to(self.device)).pooler_output
+        return list(F.normalize(found_PD, dim=-1).cpu())
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
+    @torch.no_grad()
+    def text(self, text: str) -> torch.Tensor:
+        """The prompt's embedding times the logit scale, on the CPU, [D]."""
+        tokens = self._processor.tokenizer([text], truncation=True, max_length=CONTEXT, return_tensors="pt")
+        found_1D = self._model.get_text_features(**tokens.to(self.device)).pooler_output
+        scaled: torch.Tensor = self._model.logit_scale.exp() * F.normalize(found_1D, dim=-1)[0]
+        return scaled.cpu()
+
+
+@functools.lru_cache(maxsize=2)
+def load_pickscore(folder: Path, device: str) -> PickScoreFrames:
+    """One network a process for these weights on this device."""
+    return PickScoreFrames(folder, device)

@@ -1,0 +1,48 @@
+"""A folder in transformers' format to a model or a processor: from this disk, without code of the folder's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def load_model(kind: Any, folder: Path, device: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The model in eval mode on the device.
+
+    Args:
+        kind: a class of transformers with `from_pretrained`.
+
+    Raises:
+        ValueError: not readable, or tensors are missing: transformers would make up random ones.
+    """
+    try:
+        model, info = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"weights: {folder}: {error}") from error
+    if info["missing_keys"]:
+        first, count = sorted(info["missing_keys"])[0], len(info["missing_keys"])
+        raise ValueError(f"weights: {folder}: not those of {type(model).__name__}: no {first} ({count} are missing)")
+    return model.eval().requires_grad_(False).to(device)
+
+
+def load_processor(kind: Any, folder: Path) -> Any:
+    """What prepares the model's inputs.
+
+    Raises:
+        ValueError: a file of it is missing or not readable, or a package that it needs is not installed.
+    """
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except OSError as error:
+        raise ValueError(f"weights: {folder}: no processor ({error})") from error
+    except ImportError as error:
+        raise ValueError(f"weights: {folder}: {error} (pip install 'videodpo[judge]')") from error

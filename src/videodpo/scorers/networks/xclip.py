@@ -1,0 +1,60 @@
+"""X-CLIP from transformers, with the processor that lies in its folder; clip and prompt are looked at together.
+
+Legend: P clips, T frames.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import XCLIPModel, XCLIPProcessor
+
+from videodpo.scorers.backbone import Backbone, Part
+from videodpo.scorers.base import Clip
+from videodpo.scorers.middle_frames import middle_frames
+from videodpo.scorers.networks.transformers_folder import load_model, load_processor
+
+CONTEXT = 77
+
+
+class XClip(Backbone):
+    """Float32. The one part of a clip is the clip with its prompt; the answer is their cosine."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._model = load_model(XCLIPModel, folder, device)
+        self._processor = load_processor(XCLIPProcessor, folder)
+        self._num_frames: int = self._model.config.vision_config.num_frames
+        self._device = device
+
+    def at_once(self, height: int, width: int) -> int:
+        return 1 if self._device == "cpu" else 16
+
+    def num_parts(self, clip: Clip) -> int:
+        return 1
+
+    @torch.no_grad()
+    def answer(self, parts: Sequence[Part]) -> list[float]:
+        clips = [clip for clip, _ in parts]
+        frames = [
+            clip.frames_THWC[number]
+            for clip in clips
+            for number in middle_frames(len(clip.frames_THWC), self._num_frames)
+        ]
+        pixels = self._processor.image_processor(frames, input_data_format="channels_last", return_tensors="pt")
+        pixels_PTCHW = pixels["pixel_values"].reshape(len(clips), self._num_frames, *pixels["pixel_values"].shape[-3:])
+        tokens = self._processor.tokenizer(
+            [clip.prompt for clip in clips], padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt"
+        )
+        found = self._model(**tokens.to(self._device), pixel_values=pixels_PTCHW.to(self._device))
+        # Every clip with every prompt; each text was changed by the clip of its row, so the diagonal is what is asked.
+        cosines_P = found.logits_per_video.diagonal() / self._model.logit_scale.exp()
+        return [float(cosine) for cosine in cosines_P.cpu()]
+
+
+@functools.lru_cache(maxsize=2)
+def load_xclip(folder: Path, device: str) -> XClip:
+    """One network a process for these weights on this device."""
+    return XClip(folder, device)

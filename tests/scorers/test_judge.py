@@ -1,0 +1,265 @@
+"""The generic judge, with a Qwen2.5-VL of the real class at tiny size, its processor and real frames."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.scorers.tiny_transformers import byte_tokenizer, tiny_judge
+from videodpo.config import ConfigError
+from videodpo.scorers.backbone import score_clips
+from videodpo.scorers.base import Clip
+from videodpo.scorers.judge_frames import fit_pixels, frames_at_rate, spaced_frames
+from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
+from videodpo.scorers.networks.transformers_folder import load_processor
+from videodpo.scorers.vision_language_judge import VisionLanguageJudge
+from videodpo.sections import validate
+
+DIGITS = {str(number): float(number) for number in range(1, 6)}
+QUESTION = "How well does the clip show: {prompt}\nRate {it} from 1 to 5."
+PROMPT = 'a {red} boat,\n{prompt} on a lake {0} % "quoted"'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tiny_judge(tmp_path_factory.mktemp("judge"))
+
+
+@pytest.fixture(scope="module")
+def writing_folder(folder, tmp_path_factory) -> Path:
+    """The same judge, which writes nothing but digits from 1 to 5."""
+    writing = tmp_path_factory.mktemp("writing")
+    shutil.copytree(folder, writing, dirs_exist_ok=True)
+    settings = json.loads((writing / "generation_config.json").read_text())
+    digits = byte_tokenizer()("12345")["input_ids"]
+    settings["suppress_tokens"] = [token for token in range(len(byte_tokenizer())) if token not in digits]
+    (writing / "generation_config.json").write_text(json.dumps(settings))
+    return writing
+
+
+def clip_of(num_frames: int = 9, prompt: str = PROMPT, seed: int = 3, size: tuple[int, int] = (60, 90)) -> Clip:
+    return Clip(np.random.default_rng(seed).integers(0, 256, (num_frames, *size, 3), dtype=np.uint8), 8.0, prompt)
+
+
+def options_of(folder: Path, **options: Any) -> VisionLanguageJudge.Options:
+    raw = {"weights": str(folder), "question": QUESTION, "answers": DIGITS} | options
+    return validate(VisionLanguageJudge.Options, raw)
+
+
+def judge_of(folder: Path, **options: Any) -> VisionLanguageJudge:
+    return VisionLanguageJudge(options_of(folder, **options), "cpu")
+
+
+@torch.no_grad()
+def logits_by_forward(folder: Path, clip: Clip, numbers: list[int], before: str = "") -> tuple[torch.Tensor, str]:
+    """Of the token that comes next, in float64, and the text that the model saw."""
+    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    question = "How well does the clip show: " + clip.prompt + "\nRate {it} from 1 to 5."
+    text = f"<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
+    about = {"total_num_frames": len(clip.frames_THWC), "fps": clip.fps, "frames_indices": numbers}
+    inputs = processor(
+        text=[text + before],
+        videos=[torch.from_numpy(clip.frames_THWC[numbers]).permute(0, 3, 1, 2)],
+        video_metadata=[about],
+        do_sample_frames=False,
+        return_tensors="pt",
+    )
+    return model(**inputs).logits[0, -1].double(), processor.tokenizer.decode(inputs["input_ids"][0])
+
+
+def expected(logits: torch.Tensor, answers: dict[str, float]) -> float:
+    probabilities = logits.softmax(dim=0)
+    ids = {answer: byte_tokenizer()(answer)["input_ids"][0] for answer in answers}
+    total = sum(probabilities[ids[answer]].item() for answer in answers)
+    return sum(value * probabilities[ids[answer]].item() for answer, value in answers.items()) / total
+
+
+@pytest.mark.parametrize("prefix", ["", "My rating: "])
+@pytest.mark.parametrize("answers", [DIGITS, {"yes": 1.0, "no": 0.0}])
+def test_score_is_the_expected_value_of_the_next_token(folder, answers, prefix):
+    clip = clip_of()
+    logits, _ = logits_by_forward(folder, clip, [0, 3, 5, 8], prefix)
+    score = judge_of(folder, answers=answers, answer_prefix=prefix).score(clip)
+    assert score == pytest.approx(expected(logits, answers), abs=1e-5)
+    assert min(answers.values()) < score < max(answers.values())
+
+
+def test_prompt_goes_in_word_for_word(folder):
+    judge = judge_of(folder)
+    clip = clip_of()
+    inputs = judge._judge._inputs([clip], [[0, 3, 5, 8]])
+    seen = judge._judge._tokenizer.decode(inputs["input_ids"][0])
+    assert seen == logits_by_forward(folder, clip, [0, 3, 5, 8])[1]
+    assert f"show: {PROMPT}\nRate {{it}} from" in seen
+    assert seen.count("<|video_pad|>") == inputs["video_grid_thw"].prod() // 4
+
+
+def test_score_is_the_same_again(folder):
+    first, second = (judge_of(folder).score(clip_of()) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("options", [{}, {"max_new_tokens": 6, "pattern": "([1-5])"}])
+def test_batch_gives_what_single_clips_give(writing_folder, monkeypatch, options):
+    judge = judge_of(writing_folder, **options)
+    prompts = {"a boat": 9, PROMPT: 9, "a long story about a tree that grows on a hill": 40, "red": 9}
+    clips = [clip_of(num_frames, prompt, seed) for seed, (prompt, num_frames) in enumerate(prompts.items())]
+    alone = [judge.score(clip) for clip in clips]
+    monkeypatch.setattr(type(judge.backbone), "at_once", lambda *_: 4)
+    assert score_clips([judge], clips)[0] == pytest.approx(alone, abs=1e-4)
+    assert len({round(score, 4) for score in alone}) == 4
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 7])
+def test_written_answer_has_the_expected_value_at_its_token(writing_folder, num_tokens):
+    clip, numbers, written = clip_of(), [0, 3, 5, 8], ""
+    for _ in range(num_tokens):
+        logits, _ = logits_by_forward(writing_folder, clip, numbers, written)
+        written += max(DIGITS, key=lambda digit: logits[byte_tokenizer()(digit)["input_ids"][0]].item())
+    judge = judge_of(writing_folder, max_new_tokens=num_tokens, pattern="([1-5])")
+    assert judge.score(clip) == pytest.approx(expected(logits, DIGITS), abs=1e-5)
+
+
+def test_answer_without_a_match_is_shown(folder):
+    with pytest.raises(ValueError, match=r"no match for pattern: '.+'"):
+        judge_of(folder, max_new_tokens=5, pattern="visual quality[^0-9]*([1-5])").score(clip_of())
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("visual quality: 3; text-to-video alignment: 4, physical/common-sense consistency: 2", "3;"),
+        ("<think>visual quality 5? no</think>\n(1) visual quality, clarity: 4\n(2) alignment: 1", "4\n"),
+        ("visual quality:4", "4"),
+        ("é 你 visual quality -> 2", "2"),
+    ],
+)
+def test_last_match_is_found_among_the_tokens(text, place):
+    tokenizer = byte_tokenizer()
+    ids = [*tokenizer(text)["input_ids"], tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    ways = ways_to_write(tokenizer, list(DIGITS))
+    step, way = found_answer(tokenizer, ids, re.compile("visual quality[^0-9]*([1-5])"), ways)
+    assert tokenizer.decode(ids[step : step + len(place)]).startswith(place)
+    assert tokenizer.decode(way) == "12345"
+
+
+def test_found_text_that_is_no_answer_is_refused():
+    tokenizer = byte_tokenizer()
+    ways = ways_to_write(tokenizer, ["1", "2"])
+    with pytest.raises(ValueError, match="answered '9', which is none of answers: 'score: 9'"):
+        found_answer(tokenizer, tokenizer("score: 9")["input_ids"], re.compile("([0-9])"), ways)
+
+
+def test_expected_value_is_worked_out_by_hand():
+    logits = torch.log(torch.tensor([0.5, 0.1, 0.3, 0.1]))
+    assert expected_value(logits, [1, 2], [10.0, 20.0]) == pytest.approx((0.1 * 10 + 0.3 * 20) / 0.4)
+
+
+def test_answer_of_more_than_one_token_is_named(folder):
+    with pytest.raises(ValueError, match="answers: 'maybe' is not one token"):
+        judge_of(folder, answers={"yes": 1.0, "maybe": 0.5})
+    with pytest.raises(ValueError, match="answers: '10' is not one token"):
+        judge_of(folder, answers={"1": 1.0, "10": 10.0}, max_new_tokens=3, pattern="([0-9]+)")
+
+
+def test_answers_of_one_token_are_named():
+    class Deaf:
+        """Has one token for every word after `:`."""
+
+        unk_token_id = None
+
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+            return {"input_ids": [1] if text == ":" else [1, 2]}
+
+    with pytest.raises(ValueError, match="'yes' and 'Yes' are the same token"):
+        answer_tokens(Deaf(), ":", ["yes", "Yes"])
+
+
+@pytest.mark.parametrize("prompt", ["a <|video_pad|> boat", "<|im_end|>"])
+def test_prompt_with_a_special_token_is_refused(folder, prompt):
+    with pytest.raises(ValueError, match="a special token of the judge"):
+        judge_of(folder).score(clip_of(prompt=prompt))
+
+
+def test_prompt_is_needed_where_the_question_has_it(folder):
+    with pytest.raises(ValueError, match="this one is empty"):
+        judge_of(folder).score(clip_of(prompt=" "))
+    assert 1 < judge_of(folder, question="How sharp is it?").score(clip_of(prompt=" ")) < 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"answers": {"1": 1.0}}, "answers"),
+        ({"max_new_tokens": 5}, "pattern: needed"),
+        ({"pattern": "(x)"}, "no effect without max_new_tokens"),
+        ({"max_new_tokens": 5, "pattern": "x"}, "has 0 groups"),
+        ({"max_new_tokens": 5, "pattern": "(x"}, "no regular expression"),
+        ({"min_frames": 9, "max_frames": 8}, "less than min_frames"),
+    ],
+)
+def test_options_that_do_not_agree_are_refused(folder, options, message):
+    with pytest.raises(ConfigError, match=message):
+        options_of(folder, **options)
+
+
+@pytest.mark.parametrize(
+    ("total", "fps", "numbers"),
+    [
+        (33, 16.0, [0, 11, 21, 32]),
+        (81, 16.0, [0, 9, 18, 27, 36, 44, 53, 62, 71, 80]),
+        (9, 8.0, [0, 3, 5, 8]),
+        (3, 8.0, [0, 2]),
+        (1, 8.0, [0]),
+    ],
+)
+def test_frames_at_two_a_second_are_an_even_number(total, fps, numbers):
+    assert frames_at_rate(total, fps, 2.0, fewest=4, most=768) == numbers
+
+
+def test_number_of_frames_can_be_given(folder):
+    assert spaced_frames(9, 3) == [0, 4, 8]
+    assert spaced_frames(2, 3) == [0, 1]
+    assert judge_of(folder, num_frames=3)._judge._frames(clip_of(9)) == [0, 4, 8]
+
+
+def test_large_frames_are_scaled():
+    frames = clip_of(2, size=(480, 832)).frames_THWC
+    assert fit_pixels(frames, None) is fit_pixels(frames, 480 * 832)
+    smaller = fit_pixels(frames, 100_000)
+    assert smaller.shape == (2, 240, 416, 3)
+    assert smaller.dtype == np.uint8
+
+
+def test_package_that_a_processor_lacks_is_named(folder):
+    class Smol:
+        @staticmethod
+        def from_pretrained(*_: Any, **__: Any) -> Any:
+            raise ImportError("Package `num2words` is required")
+
+    with pytest.raises(ValueError, match=r"`num2words` is required \(pip install 'videodpo\[judge\]'\)"):
+        load_processor(Smol, folder)
+
+
+def test_other_dtype_changes_little(folder):
+    assert judge_of(folder, dtype="bfloat16").score(clip_of()) == pytest.approx(
+        judge_of(folder).score(clip_of()), abs=0.3
+    )
+
+
+def test_processor_without_videos_is_shown_images(folder, monkeypatch):
+    judge = judge_of(folder)
+    video = judge.score(clip_of())
+    monkeypatch.setattr(judge._judge, "_shows_video", False)
+    assert judge._judge._inputs([clip_of()], [[0, 3, 5, 8]])["image_grid_thw"].shape == (4, 3)
+    assert judge.score(clip_of()) != video
