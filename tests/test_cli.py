@@ -212,9 +212,9 @@ def test_rounds_count_from_1(capsys):
     assert "0 is below 1" in capsys.readouterr().err
 
 
-def test_score_asks_for_a_dimension(capsys):
-    assert main(["score"]) == 1
-    assert "--dimension: name one" in capsys.readouterr().err
+def test_scoring_takes_a_configuration_or_frozen_files_not_both(capsys):
+    assert main(["measure", "--config", "config.yaml", "a.json"]) == 1
+    assert "one config.yaml, or frozen JSON files" in capsys.readouterr().err
 
 
 def test_summary_of_a_folder_without_results_says_so(tmp_path, capsys):

@@ -38,15 +38,20 @@ def plugin(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", registry.SCORERS)
-def test_every_scorer_in_the_list_is_a_scorer_with_a_version(name):
+@pytest.mark.parametrize("name", registry.names("videodpo.scorers"))
+def test_every_file_of_a_scorer_is_a_scorer_with_a_version(name):
     scorer = registry.load("videodpo.scorers", name)
     assert issubclass(scorer, Scorer)
     assert scorer.version
 
 
-def test_every_model_family_in_the_list_is_there():
-    assert all(registry.load("videodpo.models", name).version for name in registry.MODELS)
+def test_every_file_of_a_model_family_is_one_with_a_version():
+    assert "wan" in registry.names("videodpo.models")
+    assert all(registry.load("videodpo.models", name).version for name in registry.names("videodpo.models"))
+
+
+def test_what_scorers_share_is_no_scorer():
+    assert not {"base", "shared", "networks"} & set(registry.names("videodpo.scorers"))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_the_known():

@@ -1,43 +1,25 @@
-"""Names of scorers and model families to the classes behind them, imported only when asked for."""
+"""Names of scorers and model families to the classes behind them, imported only when asked for.
+
+The built-in ones are found by their files: `scorers/<name>.py`, `models/<name>.py`, each with one class that has a
+`version`. Installed packages add others through the entry points of the same groups.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import importlib.util
+import pkgutil
 from importlib.metadata import entry_points
 from typing import Any
 
-SCORERS = {
-    "subject_consistency": "videodpo.scorers.subject_consistency:SubjectConsistency",
-    "background_consistency": "videodpo.scorers.background_consistency:BackgroundConsistency",
-    "motion_smoothness": "videodpo.scorers.motion_smoothness:MotionSmoothness",
-    "dynamic_degree": "videodpo.scorers.dynamic_degree:DynamicDegree",
-    "dynamic_flow": "videodpo.scorers.dynamic_degree:DynamicFlow",
-    "aesthetic_quality": "videodpo.scorers.aesthetic_quality:AestheticQuality",
-    "imaging_quality": "videodpo.scorers.imaging_quality:ImagingQuality",
-    "overall_consistency": "videodpo.scorers.overall_consistency:OverallConsistency",
-    "temporal_flickering": "videodpo.scorers.temporal_flickering:TemporalFlickering",
-    "dynamic_degree_dis": "videodpo.scorers.dynamic_degree_dis:DynamicDegreeDis",
-    "motion_smoothness_dis": "videodpo.scorers.motion_smoothness_dis:MotionSmoothnessDis",
-    "imaging_quality_sharpness": "videodpo.scorers.imaging_quality_sharpness:ImagingQualitySharpness",
-    "subject_consistency_clip": "videodpo.scorers.frame_consistency_clip:SubjectConsistencyClip",
-    "background_consistency_clip": "videodpo.scorers.frame_consistency_clip:BackgroundConsistencyClip",
-    "overall_consistency_clip": "videodpo.scorers.overall_consistency_clip:OverallConsistencyClip",
-    "overall_consistency_xclip": "videodpo.scorers.overall_consistency_xclip:OverallConsistencyXclip",
-    "pickscore": "videodpo.scorers.pickscore:PickScore",
-    "hps": "videodpo.scorers.hps:Hps",
-    "vision_language_judge": "videodpo.scorers.vision_language_judge:VisionLanguageJudge",
-    "caption_accuracy": "videodpo.scorers.caption_accuracy:CaptionAccuracy",
-}
-MODELS = {
-    "wan": "videodpo.models.wan:WanModel",
-}
-_BUILTIN = {"videodpo.scorers": SCORERS, "videodpo.models": MODELS}
+_NO_NAMES = {"base"}  # what the modules of a group share
 
 
 def names(group: str) -> list[str]:
     """Sorted names of the entry-point group `videodpo.scorers` or `videodpo.models`, plug-ins included."""
-    return sorted({*_BUILTIN[group], *(point.name for point in entry_points(group=group))})
+    return sorted({*_builtin(group), *(point.name for point in entry_points(group=group))})
 
 
 def load(group: str, name: str) -> Any:
@@ -46,13 +28,23 @@ def load(group: str, name: str) -> Any:
     Raises:
         ValueError: no such name; the message lists what there is and the nearest match.
     """
-    if name in _BUILTIN[group]:
-        module, _, attribute = _BUILTIN[group][name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+    if name in _builtin(group):
+        module = importlib.import_module(f"{group}.{name}")
+        kinds = [value for value in vars(module).values() if isinstance(value, type) and "version" in vars(value)]
+        (kind,) = [kind for kind in kinds if kind.__module__ == module.__name__]
+        return kind
     for point in entry_points(group=group, name=name):
         return point.load()
     known = names(group)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    kind = group.rpartition(".")[2].rstrip("s")
-    raise ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
+    what = group.rpartition(".")[2].rstrip("s")
+    raise ValueError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
+
+
+@functools.cache
+def _builtin(group: str) -> set[str]:
+    package = importlib.util.find_spec(group)
+    assert package is not None
+    found = pkgutil.iter_modules(package.submodule_search_locations)
+    return {module.name for module in found if not module.ispkg} - _NO_NAMES

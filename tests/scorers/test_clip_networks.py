@@ -13,9 +13,9 @@ import torch
 from videodpo.scorers.aesthetic_quality import AestheticQuality
 from videodpo.scorers.background_consistency import BackgroundConsistency
 from videodpo.scorers.base import Clip
-from videodpo.scorers.crops import square_crops
 from videodpo.scorers.networks.clip import ClipFrames, ViClip
 from videodpo.scorers.overall_consistency import OverallConsistency
+from videodpo.scorers.shared.crops import square_crops
 
 TINY = {
     "embed_dim": 768,

@@ -14,11 +14,11 @@ import torch
 
 from tests.scorers.tiny_transformers import byte_tokenizer, tiny_judge
 from videodpo.config import ConfigError
-from videodpo.scorers.backbone import score_clips
 from videodpo.scorers.base import Clip
-from videodpo.scorers.judge_frames import fit_pixels, frames_at_rate, spaced_frames
 from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
 from videodpo.scorers.networks.transformers_folder import load_processor
+from videodpo.scorers.shared.backbone import score_clips
+from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
 from videodpo.scorers.vision_language_judge import VisionLanguageJudge
 from videodpo.sections import validate
 

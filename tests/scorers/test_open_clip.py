@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from videodpo.scorers.background_consistency_clip import BackgroundConsistencyClip
 from videodpo.scorers.base import Clip
-from videodpo.scorers.consistency import consistency
-from videodpo.scorers.frame_consistency_clip import BackgroundConsistencyClip, SubjectConsistencyClip
-from videodpo.scorers.middle_frames import middle_frames
-from videodpo.scorers.open_clip_frames import OpenClipScorer, load_open_clip
 from videodpo.scorers.overall_consistency_clip import OverallConsistencyClip
+from videodpo.scorers.shared.consistency import consistency
+from videodpo.scorers.shared.middle_frames import middle_frames
+from videodpo.scorers.shared.open_clip_frames import OpenClipScorer, load_open_clip
+from videodpo.scorers.subject_consistency_clip import SubjectConsistencyClip
 
 ALL = [BackgroundConsistencyClip, SubjectConsistencyClip, OverallConsistencyClip]
 

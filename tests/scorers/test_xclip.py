@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from tests.scorers.tiny_transformers import tiny_xclip
-from videodpo.scorers.backbone import score_clips
 from videodpo.scorers.base import Clip
-from videodpo.scorers.middle_frames import middle_frames
 from videodpo.scorers.overall_consistency_xclip import OverallConsistencyXclip
+from videodpo.scorers.shared.backbone import score_clips
+from videodpo.scorers.shared.middle_frames import middle_frames
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ class VideoModel(ABC):
     """
 
     version: ClassVar[str]
-    hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.txt", "*.model")
+    hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
     device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
 

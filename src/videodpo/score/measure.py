@@ -16,8 +16,8 @@ from videodpo.files import exclusive, write_json
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.score.read_ahead import Wanted, read_ahead
 from videodpo.score.store import Measured, Store, key_of, store_path
-from videodpo.scorers.backbone import score_clips
 from videodpo.scorers.base import Clip, Scorer
+from videodpo.scorers.shared.backbone import score_clips
 from videodpo.tables import read_metadata, read_rows, read_table
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 from videodpo import registry
 from videodpo.config import ConfigError, validate
 from videodpo.score.read_ahead import Wanted, read_clip
-from videodpo.scorers.backbone import score_clips
 from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.backbone import score_clips
 
 
 def score_files(

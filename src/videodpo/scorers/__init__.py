@@ -1,1 +1,1 @@
-"""One file a dimension; `videodpo.registry.SCORERS` names them."""
+"""One file a dimension, of its name."""

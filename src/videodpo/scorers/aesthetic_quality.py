@@ -9,9 +9,9 @@ from pydantic import Field
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.backbone import NetworkScorer
 from videodpo.scorers.base import Clip
-from videodpo.scorers.file_weights import check_file
+from videodpo.scorers.shared.backbone import NetworkScorer
+from videodpo.scorers.shared.file_weights import check_file
 from videodpo.weights.places import resolve
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.consistency import consistency, refuse_one_frame
-from videodpo.scorers.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
+from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 
 if TYPE_CHECKING:
     import torch

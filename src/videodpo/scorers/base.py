@@ -48,7 +48,7 @@ class Scorer(ABC):
 
     version: ClassVar[str]
     uses_gpu: ClassVar[bool] = False
-    hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.txt", "*.model")
+    hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
     class Options(Section):
         """The scorer's block in the configuration."""

@@ -7,7 +7,7 @@ import numpy as np
 from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.file_weights import FileWeights, file_of
+from videodpo.scorers.shared.file_weights import FileWeights, file_of
 from videodpo.world.captions import parse_caption
 from videodpo.world.render import NUM_FRAMES, SIZE
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from videodpo.config import Section
 from videodpo.scorers.base import Clip, Scorer
-from videodpo.scorers.dis_flow import DisFlow, look_up
+from videodpo.scorers.shared.dis_flow import DisFlow, look_up
 
 RETURN_SHARE, RETURN_SIDE = 0.05, 1 / 128  # flow there and back may miss by 5 % and by 1/128 of the shorter side
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.file_weights import FileWeightsScorer, file_of
-from videodpo.scorers.prompt_frames import PromptFramesScorer
+from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.prompt_frames import PromptFramesScorer
 
 
 class Hps(FileWeightsScorer, PromptFramesScorer):
@@ -20,6 +20,8 @@ class Hps(FileWeightsScorer, PromptFramesScorer):
     class Options(FileWeightsScorer.Options, PromptFramesScorer.Options):
         """Weights, frames, and how they are scaled."""
 
+        weights: str = "public:HPS_v2.1_compressed.pt"
+        """File, as its authors publish it or safetensors; or `public:<file>`."""
         antialias: bool = True
         """As the package hpsv2 does with torchvision 0.17 or later; false: as before, when the network was trained."""
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.backbone import FrameBackbone, Part
 from videodpo.scorers.base import Clip
-from videodpo.scorers.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.backbone import FrameBackbone, Part
+from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 
 LONGEST = 512
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.backbone import Backbone, Part
 from videodpo.scorers.base import Clip
-from videodpo.scorers.file_weights import FileWeightsScorer, file_of
-from videodpo.scorers.padding import pad_to_multiples
+from videodpo.scorers.shared.backbone import Backbone, Part
+from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.padding import pad_to_multiples
 
 MULTIPLE = 16
 PIXELS_AT_ONCE = 2**19, 2**24  # on a CPU, on a GPU

@@ -6,7 +6,7 @@ import numpy as np
 
 from videodpo.config import Section
 from videodpo.scorers.base import Clip, Scorer
-from videodpo.scorers.dis_flow import DisFlow, look_up
+from videodpo.scorers.shared.dis_flow import DisFlow, look_up
 
 
 class MotionSmoothnessDis(Scorer):

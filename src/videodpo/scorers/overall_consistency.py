@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 
 if TYPE_CHECKING:
     import torch

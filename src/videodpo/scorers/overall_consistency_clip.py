@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.middle_frames import middle_frames
-from videodpo.scorers.open_clip_frames import FrameFeatures, OpenClipScorer
+from videodpo.scorers.shared.middle_frames import middle_frames
+from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScorer
 
 
 class OverallConsistencyClip(OpenClipScorer):

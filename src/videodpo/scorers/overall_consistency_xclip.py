@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.folder_weights import FolderWeightsScorer, folder_of
+from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of, refuse_folder
 
 
 class OverallConsistencyXclip(FolderWeightsScorer):
@@ -22,7 +22,7 @@ class OverallConsistencyXclip(FolderWeightsScorer):
 
     @staticmethod
     def check(options: Section) -> None:
-        folder_of(options, "xclip")
+        refuse_folder(options, "xclip")
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.xclip import load_xclip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.folder_weights import FolderWeightsScorer, folder_of
-from videodpo.scorers.prompt_frames import PromptFramesScorer
+from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of, refuse_folder
+from videodpo.scorers.shared.prompt_frames import PromptFramesScorer
 
 
 class PickScore(FolderWeightsScorer, PromptFramesScorer):
@@ -24,7 +24,7 @@ class PickScore(FolderWeightsScorer, PromptFramesScorer):
 
     @staticmethod
     def check(options: Section) -> None:
-        folder_of(options, "clip")
+        refuse_folder(options, "clip")
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.pickscore import load_pickscore

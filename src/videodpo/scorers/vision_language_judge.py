@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from videodpo.config import Section
 from videodpo.device import choose_device
-from videodpo.scorers.backbone import Result
 from videodpo.scorers.base import Clip
-from videodpo.scorers.folder_weights import FolderWeightsScorer, folder_of
+from videodpo.scorers.shared.backbone import Result
+from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of
 from videodpo.sections import PositiveReal, Real, WrongKeys
 
 PROMPT = "{prompt}"

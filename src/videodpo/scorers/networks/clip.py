@@ -14,11 +14,11 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from videodpo.scorers.backbone import Backbone, FrameBackbone, Part
 from videodpo.scorers.base import Clip
-from videodpo.scorers.crops import square_crops
-from videodpo.scorers.middle_frames import NUM_FRAMES, middle_frames
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+from videodpo.scorers.shared.backbone import Backbone, FrameBackbone, Part
+from videodpo.scorers.shared.crops import square_crops
+from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE = 224

@@ -14,8 +14,8 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from videodpo.scorers.backbone import FrameBackbone, Part
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+from videodpo.scorers.shared.backbone import FrameBackbone, Part
 
 PATCH, SIDE = 16, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -13,10 +13,10 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from videodpo.scorers.backbone import Part
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.clip import SIDE, standard
-from videodpo.scorers.prompt_frames import PromptFrames
+from videodpo.scorers.shared.backbone import Part
+from videodpo.scorers.shared.prompt_frames import PromptFrames
 
 
 class HpsFrames(PromptFrames):

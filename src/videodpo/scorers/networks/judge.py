@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from videodpo.scorers.backbone import Backbone, Part, Result
 from videodpo.scorers.base import Clip
-from videodpo.scorers.judge_frames import fit_pixels, frames_at_rate, spaced_frames
 from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
+from videodpo.scorers.shared.backbone import Backbone, Part, Result
+from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
 from videodpo.scorers.vision_language_judge import PROMPT, VisionLanguageJudge
 
 SAMPLING = ("temperature", "top_p", "top_k")  # what a greedy search has no use for

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPModel, CLIPProcessor
 
-from videodpo.scorers.backbone import Part
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
-from videodpo.scorers.prompt_frames import PromptFrames
+from videodpo.scorers.shared.backbone import Part
+from videodpo.scorers.shared.prompt_frames import PromptFrames
 
 CONTEXT = 77
 

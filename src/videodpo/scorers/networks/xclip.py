@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from transformers import XCLIPModel, XCLIPProcessor
 
-from videodpo.scorers.backbone import Backbone, Part
 from videodpo.scorers.base import Clip
-from videodpo.scorers.middle_frames import middle_frames
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
+from videodpo.scorers.shared.backbone import Backbone, Part
+from videodpo.scorers.shared.middle_frames import middle_frames
 
 CONTEXT = 77
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from videodpo.config import HUB_PREFIX, Section
 from videodpo.device import choose_device
-from videodpo.scorers.backbone import FrameBackbone, NetworkScorer, Part
-from videodpo.scorers.crops import square_crops
+from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer, Part
+from videodpo.scorers.shared.crops import square_crops
 from videodpo.weights.places import resolve
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Subject and background consistency by an open_clip model. VBench asks DINO and OpenAI's CLIP ViT-B/32 instead.
+"""Subject consistency by an open_clip model. VBench asks DINO instead.
 
 Legend: T frames, C channel, H, W pixels; D embedding; h, w patches.
 """
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.consistency import consistency, refuse_one_frame
-from videodpo.scorers.open_clip_frames import FrameFeatures, OpenClipScorer
+from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
+from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScorer
 
 if TYPE_CHECKING:
     import torch
@@ -18,28 +18,12 @@ if TYPE_CHECKING:
 _STILL_WEIGHT = 0.02  # of a patch whose pixels never change; 5 of 255 grey levels count twice as much
 
 
-class BackgroundConsistencyClip(OpenClipScorer):
-    """How alike the frames' image embeddings are, 0..1: the pooled embedding, which the whole frame shapes.
-
-    For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); the mean over i. This is VBench's
-    formula and preprocessing with another network. A one-frame clip is refused.
-    """
-
-    version = "2"
-
-    def refuse(self, clip: Clip) -> None:
-        refuse_one_frame(clip)
-
-    def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
-        return consistency([answers[number].image_D for number in range(len(clip.frames_THWC))])
-
-
 class SubjectConsistencyClip(OpenClipScorer):
-    """The same for what moves: patch features averaged with weights that follow how much each patch's pixels change.
+    """How alike the frames are where something moves, by VBench's formula: patch features, averaged with weights.
 
-    The weights (range of the pixels over time, so the lane in which the subject moves) are the clip's, not the
-    frame's: else a frame would differ for its weights alone. Where nothing changes, all patches count alike.
-    Range 0..1; a one-frame clip is refused.
+    The weights follow how much each patch's pixels change (their range over time, so the lane in which the subject
+    moves). They are the clip's, not the frame's: else a frame would differ for its weights alone. Where nothing
+    changes, all patches count alike. Range 0..1; a one-frame clip is refused.
     """
 
     version = "2"

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from videodpo.config import Section
-from videodpo.scorers.backbone import NetworkScorer
+from videodpo.scorers.shared.backbone import NetworkScorer
+from videodpo.weights.places import is_published, location, resolve
 
 
 class FolderWeightsScorer(NetworkScorer):
@@ -16,7 +17,7 @@ class FolderWeightsScorer(NetworkScorer):
         """The network's weights."""
 
         weights: str
-        """Folder as transformers writes it: config.json, safetensors, and the processor's and tokenizer's files."""
+        """Folder as transformers writes it, processor and tokenizer with it; or `hub:<org>/<name>@<commit>`."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:
@@ -25,7 +26,14 @@ class FolderWeightsScorer(NetworkScorer):
 
     @staticmethod
     def check(options: Section) -> None:
-        folder_of(options)
+        refuse_folder(options)
+
+
+def refuse_folder(options: Section, model_type: str | None = None) -> None:
+    """As `folder_of`, but what is published may be fetched later."""
+    assert isinstance(options, FolderWeightsScorer.Options)
+    if not is_published(options.weights) or location(options.weights).is_dir():
+        folder_of(options, model_type)
 
 
 def folder_of(options: Section, model_type: str | None = None) -> Path:
@@ -35,10 +43,10 @@ def folder_of(options: Section, model_type: str | None = None) -> Path:
         model_type: what its config.json must say.
 
     Raises:
-        ValueError: a file is missing, or it is another model.
+        ValueError: a file is missing, or it is another model, or not fetched.
     """
     assert isinstance(options, FolderWeightsScorer.Options)
-    folder = Path(options.weights)
+    folder = resolve(options.weights)
     needs = "a folder in transformers' format is needed, with config.json, *.safetensors, processor and tokenizer"
     for names in ("config.json",), ("*.safetensors",), ("preprocessor_config.json", "processor_config.json"):
         if not any(file.is_file() for name in names for file in folder.glob(name)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from videodpo.config import HUB_PREFIX, Section
-from videodpo.scorers.backbone import NetworkScorer
 from videodpo.scorers.base import Scorer
+from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.weights.places import is_published, resolve
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from videodpo.scorers.backbone import FrameBackbone, NetworkScorer
 from videodpo.scorers.base import Clip
-from videodpo.scorers.middle_frames import NUM_FRAMES, middle_frames
+from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer
+from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,311 @@
+"""Times the scoring of VBench's eight dimensions against a plain loop, both in one run.
+
+    python bench/scoring.py [--clips 24] [--frames 16] [--height 320] [--width 512] [--device auto] --out FILE
+
+The plain loop takes one clip and one dimension at a time, decodes the clip for each, and calls every network as the
+benchmark's own code does: DINO, MUSIQ, AMT-S and RAFT one frame or pair at a time, CLIP a clip's frames at once, all
+pairs' flow. The two take turns, block by block, so that a slow minute of the machine falls on both. Peak memory is that
+of one process for each, over the first block.
+
+Weights are random: that takes as long as trained ones. What dynamic degree may skip depends on how much moves, which
+random weights cannot tell: every second clip moves, and RAFT's steps, once computed, are replaced by the true motion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import timm
+import torch
+from pyiqa.archs.musiq_arch import MUSIQ
+from safetensors.torch import save_file
+from torchvision.models.optical_flow import raft_large
+
+from videodpo import registry
+from videodpo.device import choose_device
+from videodpo.files import write_json
+from videodpo.plan import SCORED_TOGETHER
+from videodpo.score.read_ahead import Wanted, read_ahead, read_clip
+from videodpo.scorers.base import Clip, Scorer
+from videodpo.scorers.networks.amt import AmtS
+from videodpo.scorers.networks.clip import standard
+from videodpo.scorers.shared.backbone import Backbone, NetworkScorer, score_clips
+from videodpo.scorers.shared.crops import square_crops
+from videodpo.scorers.shared.flow_steps import MULTIPLE, UPDATES, sampled_frames
+from videodpo.scorers.shared.middle_frames import middle_frames
+from videodpo.scorers.shared.padding import pad_to_multiples
+from videodpo.tables import commit
+from videodpo.video import write_mp4
+
+FPS, PAN = 8.0, 0.04  # PAN: shorter sides a frame, of the clips that move; the threshold lies at 0.0234
+Network = Callable[[Clip], Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--height", type=int, default=320)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, help="weights and clips of an earlier call")
+    parser.add_argument("--arm", choices=("plain", "ours"), help="one arm on the first block: for its peak memory")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        if not arguments.folder:
+            _write_weights(folder)
+            _write_clips(folder, arguments)
+        paths = [folder / f"{number}.mp4" for number in range(arguments.clips)]
+        if arguments.arm:
+            _one_arm(arguments, folder, paths[:SCORED_TOGETHER])
+        else:
+            write_json(arguments.out, _compare(arguments, folder, paths))
+            print(arguments.out.read_text(encoding="utf-8"))
+
+
+def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
+    device = choose_device(arguments.device)
+    scorers = _scorers(folder, device)
+    plain = _plain_networks(scorers, device)
+    asked = _count_pairs(scorers["dynamic_degree"])
+    seconds: dict[str, dict[str, float]] = {"plain": defaultdict(float), "ours": defaultdict(float)}
+    _warm_up(plain, scorers, paths[0])
+    for start in range(0, len(paths), SCORED_TOGETHER):
+        block = paths[start : start + SCORED_TOGETHER]
+        for name, network in plain.items():
+            for path in block:
+                begun = time.perf_counter()
+                network(_read(path))
+                _wait(device)
+                seconds["plain"][name] += time.perf_counter() - begun
+        begun = time.perf_counter()
+        clips = [clip for clip in read_ahead([_wanted(path) for path in block]) if isinstance(clip, Clip)]
+        seconds["ours"]["decoding"] += time.perf_counter() - begun
+        for name, scorer in scorers.items():
+            begun = time.perf_counter()
+            score_clips([scorer], clips)
+            _wait(device)
+            seconds["ours"][name] += time.perf_counter() - begun
+        print(f"{start + len(block)} of {len(paths)} clips", {k: round(sum(v.values())) for k, v in seconds.items()})
+    totals = {arm: sum(parts.values()) for arm, parts in seconds.items()}
+    pairs = len(paths) * (len(sampled_frames(_read(paths[0]))) - 1)
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "commit": commit(),
+        "machine": _machine(device),
+        "clips": f"{len(paths)} of {arguments.frames} frames, {arguments.height} x {arguments.width}",
+        "seconds": {arm: {name: round(value, 2) for name, value in parts.items()} for arm, parts in seconds.items()},
+        "ratio": {name: round(seconds["plain"][name] / seconds["ours"][name], 2) for name in plain},
+        "ratio_total": round(totals["plain"] / totals["ours"], 2),
+        "clips_a_second": {arm: round(len(paths) / total, 3) for arm, total in totals.items()},
+        "flow_pairs": {"plain": pairs, "ours": len(asked)},
+        "peak_memory_mb": {arm: _peak_memory(arguments, folder, arm) for arm in ("plain", "ours")},
+    }
+
+
+def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path]) -> None:
+    device = choose_device(arguments.device)
+    scorers = _scorers(folder, device)
+    if arguments.arm == "plain":
+        for network in _plain_networks(scorers, device).values():
+            for path in paths:
+                network(_read(path))
+    else:
+        clips = [clip for clip in read_ahead([_wanted(path) for path in paths]) if isinstance(clip, Clip)]
+        score_clips(list(scorers.values()), clips)
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    if device != "cpu":
+        peak["device"] = torch.cuda.max_memory_allocated() // 2**20
+    write_json(arguments.out, peak)
+
+
+def _peak_memory(arguments: argparse.Namespace, folder: Path, arm: str) -> dict[str, int]:
+    out = folder / f"{arm}.json"
+    options = [f"--{name}={getattr(arguments, name)}" for name in ("clips", "frames", "height", "width", "device")]
+    subprocess.run(
+        [sys.executable, __file__, *options, f"--out={out}", f"--folder={folder}", f"--arm={arm}"], check=True
+    )
+    peak: dict[str, int] = json.loads(out.read_text(encoding="utf-8"))
+    return peak
+
+
+def _scorers(folder: Path, device: str) -> dict[str, Scorer]:
+    """The eight, on the random weights."""
+    files = {
+        "temporal_flickering": None,
+        "subject_consistency": "dino",
+        "background_consistency": "clip_b",
+        "motion_smoothness": "amt",
+        "dynamic_degree": "raft",
+        "aesthetic_quality": ["clip_l", "head"],
+        "imaging_quality": "musiq",
+        "overall_consistency": "viclip",
+    }
+    scorers = {}
+    for name, named in files.items():
+        kind = registry.load("videodpo.scorers", name)
+        paths = [str(folder / f"{file}.safetensors") for file in ([named] if isinstance(named, str) else named or [])]
+        options = {} if named is None else {"weights": paths if isinstance(named, list) else paths[0]}
+        scorers[name] = kind(kind.Options(**options), device)
+    return scorers
+
+
+def _plain_networks(scorers: dict[str, Scorer], device: str) -> dict[str, Network]:
+    """The same networks as the scorers hold, called one clip and one dimension at a time."""
+    held: dict[str, Any] = {
+        name: _backbone(scorer) for name, scorer in scorers.items() if name != "temporal_flickering"
+    }
+
+    def frames(clip: Clip) -> torch.Tensor:
+        return torch.from_numpy(clip.frames_THWC).to(device).permute(0, 3, 1, 2)
+
+    def frame_by_frame(name: str) -> Network:
+        backbone = held[name]
+        return lambda clip: [backbone.answer([(clip, number)]) for number in range(len(clip.frames_THWC))]
+
+    def clip_at_once(name: str) -> Network:
+        network = held[name]._network
+        return lambda clip: network.encode_image(standard(square_crops(frames(clip), 224)), normalize=True).cpu()
+
+    def smoothness(clip: Clip) -> list[Any]:
+        backbone = held["motion_smoothness"]
+        return [backbone.answer([(clip, number)]) for number in range(backbone.num_parts(clip))]
+
+    def flow(clip: Clip) -> list[torch.Tensor]:
+        padded, _ = pad_to_multiples(frames(clip)[:: max(1, round(clip.fps / 8))].float(), MULTIPLE)
+        network, scaled = held["dynamic_degree"]._raft.network, 2 * (padded / 255) - 1
+        return [network(before[None], after[None], num_flow_updates=UPDATES)[-1].cpu() for before, after in pairwise(scaled)]
+
+    def overall(clip: Clip) -> torch.Tensor:
+        viclip = held["overall_consistency"]
+        tower = viclip._network.visual
+        crops = square_crops(frames(clip)[middle_frames(len(clip.frames_THWC))], 224, rounded=True)
+        patches = tower.conv1(standard(crops)).flatten(2).transpose(1, 2) + tower.positional_embedding[1:]
+        patches = patches.transpose(0, 1) + viclip._places_1TD
+        first = tower.class_embedding + tower.positional_embedding[0]
+        states = tower.transformer(tower.ln_pre(torch.cat([first[None], patches.flatten(0, 1)])[None]))
+        viclip.text.__wrapped__(viclip, clip.prompt)
+        return (tower.ln_post(states[:, 0]) @ tower.proj).cpu()
+
+    networks: dict[str, Network] = {
+        "temporal_flickering": scorers["temporal_flickering"].score,
+        "subject_consistency": frame_by_frame("subject_consistency"),
+        "background_consistency": clip_at_once("background_consistency"),
+        "motion_smoothness": smoothness,
+        "dynamic_degree": flow,
+        "aesthetic_quality": clip_at_once("aesthetic_quality"),
+        "imaging_quality": frame_by_frame("imaging_quality"),
+        "overall_consistency": overall,
+    }
+    return {name: torch.no_grad()(network) for name, network in networks.items()}
+
+
+def _count_pairs(scorer: Scorer) -> list[int]:
+    """Make the backbone answer with the clips' true motion, and note every pair that it is asked about."""
+    backbone, asked = _backbone(scorer), list[int]()
+    real = backbone.answer
+
+    def answer(parts: Any) -> list[float]:
+        real(parts)
+        asked.extend(number for _, number in parts)
+        return [PAN if clip.prompt == "moves" else 0.0 for clip, _ in parts]
+
+    backbone.answer = answer  # type: ignore[method-assign]
+    return asked
+
+
+def _backbone(scorer: Scorer) -> Backbone:
+    assert isinstance(scorer, NetworkScorer)
+    return scorer.backbone
+
+
+def _warm_up(plain: dict[str, Network], scorers: dict[str, Scorer], path: Path) -> None:
+    """What happens once a process: compiled kernels, and pages of memory seen for the first time."""
+    clip = _read(path)
+    short = Clip(clip.frames_THWC[:3], clip.fps, clip.prompt)
+    for name, network in plain.items():
+        network(short)
+        score_clips([scorers[name]], [short])
+
+
+def _write_weights(folder: Path) -> None:
+    torch.manual_seed(0)
+    clips = {
+        "clip_b": open_clip.CLIP(**open_clip.get_model_config("ViT-B-32-quickgelu")),
+        "clip_l": open_clip.CLIP(**open_clip.get_model_config("ViT-L-14-quickgelu")),
+    }
+    networks = {
+        "dino": timm.create_model("vit_base_patch16_224.dino", num_classes=0),
+        "amt": AmtS(),
+        "raft": raft_large(weights=None),
+        "musiq": MUSIQ(pretrained=False),
+        "head": torch.nn.Linear(768, 1),
+        **clips,
+    }
+    for name, network in networks.items():
+        save_file(
+            {key: value.contiguous() for key, value in network.state_dict().items()}, folder / f"{name}.safetensors"
+        )
+    viclip = {"vision_encoder.temporal_positional_embedding": torch.randn(1, 8, 1024)}
+    for key, value in clips["clip_l"].state_dict().items():
+        if key != "logit_scale":
+            viclip[
+                key.replace("visual.", "vision_encoder.") if key.startswith("visual.") else f"text_encoder.{key}"
+            ] = value
+    viclip["text_encoder.positional_embedding"] = viclip["text_encoder.positional_embedding"][:32]
+    save_file({key: value.contiguous() for key, value in viclip.items()}, folder / "viclip.safetensors")
+
+
+def _write_clips(folder: Path, arguments: argparse.Namespace) -> None:
+    """Textured scenes of blocks and noise; every second one pans by PAN a frame."""
+    draw = np.random.default_rng(0)
+    height, width = arguments.height, arguments.width
+    step = round(PAN * min(height, width))
+    for number in range(arguments.clips):
+        wide = width + step * arguments.frames
+        scene = draw.integers(0, 200, (height // 16 + 1, wide // 16 + 1, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+        scene = scene + draw.integers(0, 55, scene.shape, dtype=np.uint8)
+        moved = step * (number % 2)
+        frames = [scene[:height, moved * k : moved * k + width] for k in range(arguments.frames)]
+        write_mp4(folder / f"{number}.mp4", np.stack(frames), FPS)
+
+
+def _wanted(path: Path) -> Wanted:
+    return Wanted(path, "moves" if int(path.stem) % 2 else "stands", num_bytes=0)
+
+
+def _read(path: Path) -> Clip:
+    clip = read_clip(_wanted(path))
+    assert isinstance(clip, Clip)
+    return clip
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _machine(device: str) -> str:
+    if device != "cpu":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    main()

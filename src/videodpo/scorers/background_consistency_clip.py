@@ -1,0 +1,25 @@
+"""Background consistency by an open_clip model. VBench asks OpenAI's CLIP ViT-B/32 instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
+from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScorer
+
+
+class BackgroundConsistencyClip(OpenClipScorer):
+    """How alike the frames' image embeddings are, 0..1: the pooled embedding, which the whole frame shapes.
+
+    For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); the mean over i. This is VBench's
+    formula and preprocessing with another network. A one-frame clip is refused.
+    """
+
+    version = "2"
+
+    def refuse(self, clip: Clip) -> None:
+        refuse_one_frame(clip)
+
+    def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
+        return consistency([answers[number].image_D for number in range(len(clip.frames_THWC))])

@@ -1,0 +1,28 @@
+"""How much moves, by RAFT: the continuous number behind dynamic degree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.flow_steps import RATE, FlowScorer
+
+
+class DynamicFlow(FlowScorer):
+    """Mean length of the largest 5 % of flow, in shorter sides a step of an eighth of a second; 0 is still.
+
+    `dynamic_degree` has its threshold at 6 / 256 = 0.0234. Weights: `raft-things.pth`. A clip with one sampled frame is
+    refused.
+    """
+
+    version = "2"
+
+    def refuse(self, clip: Clip) -> None:
+        super().refuse(clip)
+        if self.backbone.num_parts(clip) == 0:
+            raise ValueError(f"dynamic_flow needs 2 frames at {RATE} a second, the clip has 1")
+
+    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
+        return float(np.mean([answers[k] for k in range(self.backbone.num_parts(clip))]))

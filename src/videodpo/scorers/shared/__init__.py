@@ -1,0 +1,1 @@
+"""What several scorers have in common: backbones, handling of frames and of weights."""
