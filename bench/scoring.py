@@ -190,7 +190,9 @@ def _plain_networks(scorers: dict[str, Scorer], device: str) -> dict[str, Networ
     def flow(clip: Clip) -> list[torch.Tensor]:
         padded, _ = pad_to_multiples(frames(clip)[:: max(1, round(clip.fps / 8))].float(), MULTIPLE)
         network, scaled = held["dynamic_degree"]._raft.network, 2 * (padded / 255) - 1
-        return [network(before[None], after[None], num_flow_updates=UPDATES)[-1].cpu() for before, after in pairwise(scaled)]
+        return [
+            network(before[None], after[None], num_flow_updates=UPDATES)[-1].cpu() for before, after in pairwise(scaled)
+        ]
 
     def overall(clip: Clip) -> torch.Tensor:
         viclip = held["overall_consistency"]

@@ -16,6 +16,7 @@ from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.amt import AmtS, warp
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.raft import Raft
+from videodpo.scorers.shared.flow_steps import sampled_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
 
 
@@ -172,6 +173,99 @@ def test_positions_of_a_square_are_the_networks_own(weights):
         expected = dino._network((frames / 255 - dino._mean) / dino._std)
         found = dino.encode(frames)
     torch.testing.assert_close(found, torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
+
+
+def bilinear(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Each new pixel from its four nearest old ones: no antialias, however much smaller the picture gets."""
+    found = frame_HWC.astype(np.float64)
+    for axis, (old, new) in enumerate(zip(frame_HWC.shape, (height, width), strict=False)):
+        place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        low = np.floor(place).astype(int)
+        high = np.minimum(low + 1, old - 1)
+        share = (place - low).reshape(-1, *[1] * (2 - axis))
+        found = found.take(low, axis) * (1 - share) + found.take(high, axis) * share
+    return found
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(100, 150, (224, 336)), (510, 301, (379, 224)), (448, 450, (224, 225))]
+)
+def test_dino_sees_the_whole_frame_at_224_without_antialias(weights, monkeypatch, height, width, size):
+    dino = scorer("subject_consistency", weights).backbone
+    frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    seen = []
+    monkeypatch.setattr(
+        dino._network.patch_embed.proj, "forward", lambda x: seen.append(x) or torch.zeros(1, 768, 1, 1)
+    )
+    monkeypatch.setattr(dino, "_positions", lambda rows, columns: torch.zeros(1, 2, 768))
+    dino.encode(torch.from_numpy(frame)[None].permute(0, 3, 1, 2))
+    rows, columns = (side // 16 * 16 for side in size)  # of the network, which drops what is no whole patch
+    expected = bilinear(frame, *size)[:rows, :columns] / 255
+    found = (seen[0] * dino._std + dino._mean)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_drawn_frame_is_cut_down_to_8_bits_not_rounded(weights, monkeypatch):
+    smooth = scorer("motion_smoothness", weights)
+    clip = Clip(np.full((3, 32, 48, 3), 100, np.uint8), 8.0, "")
+    for drawn, difference in ((100.0, 0), (100.9, 0), (101.1, 1), (99.9, 1)):
+        monkeypatch.setattr(smooth.backbone._network, "forward", lambda a, b, v=drawn: torch.full_like(a, v / 255))
+        assert smooth.score(clip) == pytest.approx((255 - difference) / 255, abs=1e-12)
+
+
+def test_amt_sees_frames_padded_to_16_by_their_border(weights, monkeypatch):
+    smooth = scorer("motion_smoothness", weights)
+    seen = []
+    monkeypatch.setattr(smooth.backbone._network, "forward", lambda a, b: seen.append((a, b)) or a)
+    clip = moving_square(5, 75, 90)
+    smooth.score(clip)
+    before, after = seen[0]
+    assert before.shape == (2, 3, 80, 96)
+    known = torch.from_numpy(clip.frames_THWC[::2]).permute(0, 3, 1, 2) / 255
+    assert torch.equal(before[..., 2:77, 3:93], known[:2])
+    assert torch.equal(after[..., 2:77, 3:93], known[1:])
+    assert torch.equal(before[..., 0, 3:93], known[:2, :, 0])
+
+
+def test_a_step_is_the_mean_of_the_largest_twentieth_in_shorter_sides(weights, monkeypatch):
+    flow = scorer("dynamic_flow", weights)
+    field = torch.zeros(1, 2, 128, 200)
+    field[:, 0, :10, :128], field[:, 1, :10, :128] = 3.0, 4.0  # exactly 5 % of the pixels move by 5
+    monkeypatch.setattr(
+        flow.backbone._raft, "flow", lambda frames, pairs, updates: field.expand(len(pairs), -1, -1, -1)
+    )
+    assert flow.score(moving_square(2, 128, 200)) == pytest.approx(5 / 128, rel=1e-6)
+
+
+def test_raft_sees_frames_between_minus_1_and_1_padded_to_8(weights, monkeypatch):
+    flow = scorer("dynamic_flow", weights)
+    seen = []
+    monkeypatch.setattr(
+        flow.backbone._raft,
+        "flow",
+        lambda frames, pairs, updates: seen.append((frames, pairs, updates)) or frames[:2, :2],
+    )
+    clip = moving_square(3, 133, 130)
+    flow.score(clip)
+    frames, pairs, updates = seen[0]
+    assert (frames.shape, pairs, updates) == ((3, 3, 136, 136), [(0, 1), (1, 2)], 20)
+    assert torch.equal(
+        frames[..., 1:134, 3:133], 2 * (torch.from_numpy(clip.frames_THWC).permute(0, 3, 1, 2) / 255) - 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("fps", "frames"), [(6, 9), (8, 9), (11.9, 9), (12.1, 5), (23.976, 3), (30, 3), (60, 2), (0, 9)]
+)
+def test_flow_takes_every_kth_frame(fps, frames):
+    assert len(sampled_frames(Clip(np.zeros((9, 8, 8, 3), np.uint8), fps, ""))) == frames
+
+
+@pytest.mark.parametrize("name", ["dynamic_flow", "dynamic_degree"])
+def test_raft_refuses_what_its_coarsest_correlation_cannot_hold(weights, name):
+    with pytest.raises(ValueError, match="sides of at least 121 pixels, the clip has 120 x 300"):
+        scorer(name, weights).score(moving_square(3, 300, 120))
+    assert np.isfinite(scorer(name, weights).score(moving_square(3, 121, 130)))
 
 
 def test_smoothness_leaves_the_last_of_an_even_number_out(weights):

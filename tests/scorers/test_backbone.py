@@ -1,0 +1,131 @@
+"""Networks shared by scorers: what is asked, in which batches, and what happens when one fails."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.backbone import Backbone, NetworkScorer, score_clips
+from videodpo.scorers.temporal_flickering import TemporalFlickering
+
+
+class Means(Backbone):
+    """The mean of every frame; remembers its batches as (number of the clip, frame)."""
+
+    def __init__(self, at_once: int, memory: int | None = None) -> None:
+        self.batches: list[list[tuple[str, int]]] = []
+        self._at_once, self._memory = at_once, memory
+
+    def at_once(self, height: int, width: int) -> int:
+        return self._at_once
+
+    def num_parts(self, clip: Clip) -> int:
+        return len(clip.frames_THWC)
+
+    def answer(self, parts):
+        if self._memory is not None and len(parts) > self._memory:
+            raise torch.OutOfMemoryError("no room")
+        self.batches.append([(clip.prompt, number) for clip, number in parts])
+        return [float(clip.frames_THWC[number].mean()) for clip, number in parts]
+
+
+class First(NetworkScorer):
+    """The first frame's mean."""
+
+    version = "1"
+
+    def __init__(self, backbone: Means) -> None:
+        self.backbone = backbone
+
+    def wanted(self, clip, answers):
+        return [0]
+
+    def value(self, clip, answers):
+        return answers[0]
+
+
+class All(First):
+    """The mean of all frames; refuses clips of one."""
+
+    def wanted(self, clip, answers):
+        return range(len(clip.frames_THWC))
+
+    def refuse(self, clip):
+        if len(clip.frames_THWC) < 2:
+            raise ValueError("one frame")
+
+    def value(self, clip, answers):
+        return float(np.mean([answers[number] for number in range(len(clip.frames_THWC))]))
+
+
+def clip(name: str, num_frames: int, side: int = 4) -> Clip:
+    frames = np.full((num_frames, side, side, 3), 10 * int(name), np.uint8)
+    return Clip(frames, 8.0, name)
+
+
+def test_scorers_of_one_backbone_have_each_part_asked_once():
+    means = Means(at_once=100)
+    first, whole = score_clips([First(means), All(means)], [clip("1", 3), clip("2", 2)])
+    assert (first, whole) == ([10.0, 20.0], [10.0, 20.0])
+    assert means.batches == [[("1", 0), ("1", 1), ("1", 2), ("2", 0), ("2", 1)]]
+
+
+def test_only_what_is_wanted_is_asked():
+    means = Means(at_once=100)
+    score_clips([First(means)], [clip("1", 3), clip("2", 2)])
+    assert means.batches == [[("1", 0), ("2", 0)]]
+
+
+def test_batches_cross_the_borders_of_clips_but_not_of_sizes():
+    means = Means(at_once=4)
+    score_clips([All(means)], [clip("1", 3), clip("2", 2, side=8), clip("3", 3)])
+    assert means.batches == [[("1", 0), ("1", 1), ("1", 2), ("3", 0)], [("3", 1), ("3", 2)], [("2", 0), ("2", 1)]]
+
+
+def test_a_refused_clip_costs_nothing_and_leaves_the_others_their_scores():
+    means = Means(at_once=100)
+    ((refused, score),) = score_clips([All(means)], [clip("1", 1), clip("2", 2)])
+    assert str(refused) == "one frame"
+    assert score == 20.0
+    assert means.batches == [[("2", 0), ("2", 1)]]
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(caplog):
+    means = Means(at_once=8, memory=3)
+    with caplog.at_level(logging.WARNING):
+        assert score_clips([All(means)], [clip("1", 5), clip("2", 4)]) == [[10.0, 20.0]]
+    assert [len(batch) for batch in means.batches] == [2, 2, 2, 2, 1]
+    assert [record.message for record in caplog.records] == [
+        "Means: out of memory; 4 at once from now on",
+        "Means: out of memory; 2 at once from now on",
+    ]
+
+
+def test_a_part_that_does_not_fit_alone_is_a_reason():
+    means = Means(at_once=8, memory=0)
+    ((result,),) = score_clips([All(means)], [clip("1", 2)])
+    assert str(result) == "Means: out of memory at 4 x 4"
+
+
+def test_other_errors_of_a_network_are_defects_and_stop(monkeypatch):
+    means = Means(at_once=8)
+    monkeypatch.setattr(means, "answer", lambda parts: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score_clips([All(means)], [clip("1", 2)])
+
+
+def test_a_networks_nan_is_a_reason(monkeypatch):
+    means = Means(at_once=8)
+    monkeypatch.setattr(means, "answer", lambda parts: [float("nan")] * len(parts))
+    ((result,),) = score_clips([First(means)], [clip("1", 2)])
+    assert str(result) == "the scorer gave nan"
+
+
+def test_scorers_without_a_network_stand_beside_the_others():
+    means = Means(at_once=8)
+    plain, first = score_clips([TemporalFlickering(TemporalFlickering.Options(), "cpu"), First(means)], [clip("1", 2)])
+    assert (plain, first) == ([1.0], [10.0])
