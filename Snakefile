@@ -36,7 +36,7 @@ wildcard_constraints:
 # Not at a dry run: a plan needs no weights.
 onstart:
     try:
-        RUN.require_weights()
+        RUN.require_weights({job.rule.name for job in workflow.dag.needrun_jobs()})
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 

@@ -16,7 +16,8 @@ rule measure:
         "../envs/videodpo.yaml"
     resources:
         gpu=RUN.num_gpus(RUN.scorers),
-        mem_mb=lambda wildcards, attempt: 24000 * attempt,
+        cpus_per_task=4,  # clips are decoded ahead
+        mem_mb=lambda wildcards, attempt: 32000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     shell:
         "OMP_NUM_THREADS={threads} videodpo measure --config {input.configs:q} --round {wildcards.round}"

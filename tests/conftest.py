@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,7 @@ class Stages:
         for shard in range(self.config.generate.shards):
             videos = shard_path(self.round_folder / "videos", shard)
             measure_shard(scorers, videos, self.round_folder / "scores")
-            for scorer in scorers:
-                score_shard(scorer, videos, self.round_folder / "scores")
+            score_shard(scorers, videos, self.round_folder / "scores")
 
     def pairs(self) -> None:
         from videodpo.omniscore import aggregate
@@ -202,3 +202,43 @@ def config_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What open_clip loads as `local-dir:`; random, so that no test leans on trained weights."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_model
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("open_clip")
+    words = ["a", "red", "blue", "circle", "square", "moves", "left", "on", "black", "background", "."]
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=12
+    ).save_pretrained(folder)
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {
+            "context_length": 12,
+            "vocab_size": len(vocabulary),
+            "hf_tokenizer_name": "local",
+            "width": 32,
+            "heads": 2,
+            "layers": 1,
+            "pad_id": 0,
+            "eos_id": 1,
+            "pool_type": "eos",
+        },
+    }
+    torch.manual_seed(0)
+    save_model(open_clip.CLIP(**config), str(folder / "open_clip_model.safetensors"))
+    settings = {"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from videodpo.config import ConfigError
 from videodpo.files import exclusive, sha256_of
 from videodpo.frozen import Frozen, ScoreSettings, freeze, load_frozen
 from videodpo.score import measure, measure_shard, score_files, score_shard
+from videodpo.score.store import Column
 from videodpo.score.write import _label
 from videodpo.scorers.base import Clip
 from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_metadata, read_rows, read_table, write_table
@@ -26,7 +28,7 @@ from videodpo.world.render import FPS, NUM_FRAMES, SIZE, render
 
 NUM_CLIPS, BLOCK = 6, 2
 TABLE = "scores/temporal_flickering/shard-00000.parquet"
-STORE = "scores/measured/shard-00000.parquet"
+STORE = "scores/by-clip/shard-00000.parquet"
 
 
 @pytest.fixture
@@ -58,21 +60,34 @@ def run(tmp_path) -> Path:
     return tmp_path
 
 
-def write_videos(run: Path, videos: list[dict], num_videos: int | None = None) -> None:
-    extra = {"num_shards": "1", "shard": "0", "num_videos": str(num_videos or len(videos)), "block": str(BLOCK)}
+def write_videos(run: Path, videos: list[dict], num_videos: int | None = None, num_shards: int = 1) -> None:
+    extra = {
+        "num_shards": str(num_shards),
+        "shard": "0",
+        "num_videos": str(num_videos or len(videos)),
+        "block": str(BLOCK),
+    }
     write_table(run / "videos.parquet", videos, VIDEOS, stage="generate", digest="v", seed=0, extra=extra)
 
 
-def frozen(run: Path, dimension: str = "temporal_flickering", *, allowed: float = 1.0, digest: str = "d") -> Frozen:
+def frozen(
+    run: Path,
+    dimension: str = "temporal_flickering",
+    *,
+    allowed: float = 1.0,
+    digest: str = "d",
+    options: dict | None = None,
+    weights: dict[str, str] | None = None,
+) -> Frozen:
     write_execution(run, max_failed_fraction=allowed)
-    settings = ScoreSettings(dimension=dimension, options={}, is_judge=False)
-    return Frozen("score", "test", run, 0, settings, digest, {})
+    settings = ScoreSettings(dimension=dimension, options=options or {}, is_judge=False)
+    return Frozen("score", "test", run, 0, settings, digest, weights or {})
 
 
 def score_all(run: Path, **kwargs) -> list[dict]:
     measured = frozen(run, **kwargs)
     measure_shard([measured], run / "videos.parquet", run / "scores")
-    score_shard(measured, run / "videos.parquet", run / "scores")
+    score_shard([measured], run / "videos.parquet", run / "scores")
     return read_table(run / TABLE).to_dict("records")
 
 
@@ -181,7 +196,7 @@ def test_failures_are_measured_against_all_shards(run):
 def test_a_judge_may_fail_on_every_clip(run, nan_scorer):
     write_execution(run, max_failed_fraction=0.0)
     settings = ScoreSettings(dimension="temporal_flickering", options={}, is_judge=True)
-    score_shard(Frozen("score", "test", run, 0, settings, "d", {}), run / "videos.parquet", run / "scores")
+    score_shard([Frozen("score", "test", run, 0, settings, "d", {})], run / "videos.parquet", run / "scores")
     assert set(read_table(run / TABLE)["status"]) == {"failed"}
 
 
@@ -224,7 +239,7 @@ def test_second_kill_loses_nothing_of_the_first_try(run, monkeypatch):
 def test_other_settings_measure_anew_and_the_earlier_ones_are_found_again(run, count_scores):
     before = score_all(run)
     count_scores.clear()
-    score_all(run, digest="other")
+    score_all(run, weights={"w": "1" * 64})
     assert len(count_scores) == NUM_CLIPS
     count_scores.clear()
     assert score_all(run) == before
@@ -244,12 +259,11 @@ def test_dimensions_are_measured_together_and_each_has_its_table(run):
     both = [frozen(run), frozen(run, "motion_smoothness_dis", digest="e")]
     measure_shard(both, run / "videos.parquet", run / "scores")
     done = json.loads((run / "scores" / "shard-00000.json").read_text())
-    assert {name: (entry["digest"], entry["failed"]) for name, entry in done.items()} == {
-        "temporal_flickering": ("d", {}),
-        "motion_smoothness_dis": ("e", {}),
+    assert {name: (entry["scorer_digest"], entry["failed"]) for name, entry in done.items()} == {
+        column.dimension: (column.digest, {}) for column in map(Column, both)
     }
     for one in both:
-        score_shard(one, run / "videos.parquet", run / "scores")
+        score_shard([one], run / "videos.parquet", run / "scores")
         table = read_table(run / "scores" / one.settings.dimension / "shard-00000.parquet")
         assert set(table["dimension"]) == {one.settings.dimension}
         assert set(table["status"]) == {"ok"}
@@ -266,17 +280,80 @@ def test_a_new_dimension_is_measured_without_the_others(run, count_scores):
 
 def test_failures_of_other_shards_count(run):
     break_clip(run, 2, b"no video")
-    write_videos(run, read_rows(run / "videos.parquet"), num_videos=50)
-    entry = {"digest": "d", "num_clips": 6, "failed": {"f-0": "cut"}}
+    write_videos(run, read_rows(run / "videos.parquet"), num_videos=50, num_shards=2)
+    digest = Column(frozen(run)).digest
     (run / "scores").mkdir()
-    (run / "scores" / "shard-00001.json").write_text(json.dumps({"temporal_flickering": entry}))
+    for shard in (1, 2):  # the third is left over of a larger count
+        entry = {"scorer_digest": digest, "num_clips": 6, "failed": {f"f-{shard}": "cut"}}
+        (run / "scores" / f"shard-{shard:05d}.json").write_text(json.dumps({"temporal_flickering": entry}))
     with pytest.raises(RuntimeError, match="2 of 50 clips failed"):
         score_all(run, allowed=0.03)
 
 
+@pytest.fixture
+def one_frame_among_them(run, clip_folder) -> Callable[..., dict[str, list[float]]]:
+    """Clip 1 of the first block has one frame, which two of three scorers on one network refuse."""
+    write_mp4(run / "one.mp4", render(random_scene(random.Random(1)), random.Random(1))[:1], FPS)
+    break_clip(run, 1, (run / "one.mp4").read_bytes())
+
+    def measured(*names: str) -> dict[str, list[float]]:
+        options = {"weights": str(clip_folder)}
+        frozens = [frozen(run, f"{name}_consistency_clip", options=options) for name in names]
+        measure_shard(frozens, run / "videos.parquet", run / "scores")
+        score_shard(frozens, run / "videos.parquet", run / "scores")
+        found = {}
+        for name in names:
+            table = read_table(run / "scores" / f"{name}_consistency_clip" / "shard-00000.parquet")
+            found[name] = table["value"].tolist()
+        return found
+
+    return measured
+
+
+def test_a_score_does_not_depend_on_which_scorers_are_asked(run, one_frame_among_them):
+    together = one_frame_among_them("background", "subject", "overall")
+    shutil.rmtree(run / "scores")
+    for name in ("overall", "background", "subject"):
+        assert np.array_equal(one_frame_among_them(name)[name], together[name], equal_nan=True)
+    assert np.isnan(together["background"]).tolist() == [number == 1 for number in range(NUM_CLIPS)]
+    assert np.isfinite(together["overall"]).all()
+
+
+def test_what_a_scorer_refused_is_not_asked_again(one_frame_among_them, monkeypatch):
+    one_frame_among_them("background")
+    monkeypatch.setattr(measure, "make_scorer", lambda frozen: pytest.fail("nothing is lacking"))
+    one_frame_among_them("background")
+
+
+def test_a_mended_clip_is_measured_and_its_block_keeps_its_scores(run, count_scores):
+    whole = (run / "clips/2.mp4").read_bytes()
+    before = score_all(run)
+    shutil.rmtree(run / "scores")
+    break_clip(run, 2, b"cut", tell=False)
+    broken = score_all(run)
+    assert [row["status"] for row in broken].count("failed") == 1
+    (run / "clips/2.mp4").write_bytes(whole)
+    assert score_all(run) == before
+    (run / "scores" / "shard-00000.json").unlink()
+    count_scores.clear()
+    score_all(run)
+    assert count_scores == []
+
+
+def test_a_reason_without_words_is_still_a_failed_row(run, monkeypatch):
+    kind = registry.load("videodpo.scorers", "temporal_flickering")
+
+    def wordless(self, clip):
+        raise ValueError
+
+    monkeypatch.setattr(kind, "score", wordless)
+    write_videos(run, read_rows(run / "videos.parquet"), num_videos=100)
+    assert {(row["status"], row["error"]) for row in score_all(run)} == {("failed", "ValueError")}
+
+
 def test_two_jobs_on_one_shard_are_refused(run):
     with (
-        exclusive(run / "scores" / "measured" / "shard-00000.lock"),
+        exclusive(run / "scores" / "by-clip" / "shard-00000.lock"),
         pytest.raises(RuntimeError, match="is held by pid"),
     ):
         score_all(run)
@@ -309,14 +386,8 @@ def test_label_follows_the_bytes_of_the_weights(tmp_path, run):
     several = replace(loaded, weights={"a": "1" * 64, "b": "2" * 64})
     moved = replace(loaded, weights={"c": "2" * 64, "d": "1" * 64})
     assert _label(several) == _label(moved) != _label(loaded)
-    score_shard(loaded, run / "videos.parquet", run / "scores")
+    score_shard([loaded], run / "videos.parquet", run / "scores")
     assert read_table(run / "scores" / "caption_accuracy" / "shard-00000.parquet")["value"].between(0, 1).all()
-
-
-def test_hub_weights_are_named(run):
-    options = {"weights": "hub:a/b"}
-    settings = ScoreSettings(dimension="overall_consistency_clip", options=options, is_judge=False)
-    assert _label(Frozen("score", "r", run, 0, settings, "d", {})) == "overall_consistency_clip v2 hub:a/b"
 
 
 def test_files_give_values_or_errors(run):

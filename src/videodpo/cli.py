@@ -88,11 +88,11 @@ def _score(arguments: argparse.Namespace) -> None:
     from videodpo.score import score_shard
     from videodpo.tables import read_metadata, shard_path
 
-    for frozen in _scorers(arguments):
-        videos, scores = _videos_and_scores(frozen.folder, arguments)
-        count = int(read_metadata(shard_path(videos, 0))["num_shards"])
-        for shard in range(count) if arguments.shard is None else [arguments.shard]:
-            score_shard(frozen, shard_path(videos, shard), scores)
+    frozens = _scorers(arguments)
+    videos, scores = _videos_and_scores(frozens[0].folder, arguments)
+    count = int(read_metadata(shard_path(videos, 0))["num_shards"])
+    for shard in range(count) if arguments.shard is None else [arguments.shard]:
+        score_shard(frozens, shard_path(videos, shard), scores)
 
 
 def _scorers(arguments: argparse.Namespace) -> list[Any]:
@@ -102,7 +102,13 @@ def _scorers(arguments: argparse.Namespace) -> list[Any]:
     from videodpo.yaml_files import read_config
 
     if all(path.suffix == ".json" for path in arguments.config):
-        return [load_frozen(path, "score", ScoreSettings) for path in arguments.config]
+        if arguments.preset or arguments.set:
+            raise ValueError("--preset and --set have no effect on frozen JSON files; leave them out")
+        found = [load_frozen(path, "score", ScoreSettings) for path in arguments.config]
+        frozens = [one for one in found if not arguments.dimension or one.settings.dimension in arguments.dimension]
+        if not frozens:
+            raise ValueError(f"--dimension: {arguments.dimension} is not that of {list(map(str, arguments.config))}")
+        return frozens
     if len(arguments.config) > 1:
         raise ValueError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or frozen JSON files")
     (arguments.config,) = arguments.config
@@ -316,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--shard", type=int, default=0, help="shard of the stage's work, from 0")
     score.add_argument("--shard", type=int, help="one shard alone, from 0")
     for sub in (measure, score):
-        sub.add_argument("--dimension", action="append", help="this scorer alone (repeatable); not with JSON files")
+        sub.add_argument("--dimension", action="append", help="this scorer alone (repeatable)")
     for sub in (generate, measure, score):
         sub.add_argument("--arm", **arm)  # type: ignore[arg-type]
 

@@ -28,7 +28,7 @@ from videodpo.config import (
     validate,
 )
 from videodpo.files import sha256_of, write_text
-from videodpo.weights.places import digests, is_published, read_manifest
+from videodpo.weights.places import PUBLIC_PREFIX, digests, is_published, location, read_manifest
 
 
 class PromptsSettings(Section):
@@ -168,14 +168,14 @@ def frozen_text(config: Config, name: str) -> str:
     """
     stage, _, dimension = name.partition("/")
     settings = _settings(config, stage, dimension)
-    version, places = _code_and_weights(config, stage, dimension)
+    version, places, patterns = _code_and_weights(config, stage, dimension)
     document = {
         "stage": stage,
         "run": config.run,
         "folder": str(Path(config.results) / config.run),
         "seed": config.seed,
         "code_version": version,
-        "weights": {name: text for place in places for name, text in _fingerprints(place).items()},
+        "weights": {name: text for place in places for name, text in _fingerprints(place, patterns).items()},
         "settings": settings,
     }
     return json.dumps(document, sort_keys=True, ensure_ascii=True)
@@ -192,6 +192,8 @@ def freeze(text: str, out: Path) -> None:
         if known == _UNKNOWN:
             read_manifest(name)
         document["weights"][name] = known if is_published(name) else sha256_of(Path(name))
+        if name.startswith(PUBLIC_PREFIX) and (file := location(name)).is_file() and sha256_of(file) != known:
+            raise ConfigError(f"{file}: sha256 is not that of {name!r} as published; remove it and fetch it again")
     write_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 
 
@@ -260,26 +262,28 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
     return values
 
 
-def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, list[str]]:
+def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, list[str], tuple[str, ...]]:
+    """Version of the code, names of the weights, and which files of a repository are read."""
     if stage == "score":
         scorer = registry.load("videodpo.scorers", dimension)
         options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
-        return scorer.version, scorer.weights(options)
+        return scorer.version, scorer.weights(options), scorer.hub_files
     if stage == "execution":
-        return "", []
+        return "", [], ()
     source = config.prompts.source
     if stage == "prompts":
         # A data set's name has no files of ours behind it.
-        return CODE_VERSIONS[stage], [source.path] if source.path and not source.path.startswith(HUB_PREFIX) else []
+        files = [source.path] if source.path and not source.path.startswith(HUB_PREFIX) else []
+        return CODE_VERSIONS[stage], files, ()
     if "model" in _KINDS[stage].model_fields:
         model = registry.load("videodpo.models", config.model.family)
-        return f"{CODE_VERSIONS[stage]}, model {model.version}", [config.model.weights]
-    return CODE_VERSIONS[stage], []
+        return f"{CODE_VERSIONS[stage]}, model {model.version}", [config.model.weights], model.hub_files
+    return CODE_VERSIONS[stage], [], ()
 
 
-def _fingerprints(place: str) -> dict[str, str]:
+def _fingerprints(place: str, patterns: tuple[str, ...]) -> dict[str, str]:
     """File: digest where published, else size and time; what was not fetched yet is known by its name alone."""
     if is_published(place):
-        return digests(place) or {place: _UNKNOWN}
+        return digests(place, patterns) or {place: _UNKNOWN}
     stats = {str(path): path.stat() for path in weight_files(place)}
     return {name: f"{stat.st_size} bytes at {stat.st_mtime_ns}" for name, stat in stats.items()}

@@ -64,9 +64,10 @@ MEASURED = _schema(
     video_id=_STR,
     sha256=_STR,  # of the clip
     dimension=_STR,
-    scorer_digest=_STR,  # of the scorer's frozen settings and weights
+    scorer_digest=_STR,  # of the scorer's version, options and weights
     value=(_F64, True),
     error=(_STR, True),
+    retry=pa.bool_(),  # whether another try may find a score
 )
 PAIRS = _schema(
     pair_id=_I64,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from videodpo.frozen import frozen_text, stage_names
 from videodpo.prompts.check import check_source
 from videodpo.weights.needed import Needed, merge
 from videodpo.weights.places import NotFetched, check_name, is_published, resolve, root
+
+_SCORING = {"measure", "score", "evaluate_measure", "evaluate_score"}
+_WITH_THE_MODEL = {"generate", "evaluate_generate", "reference", "train"}
 
 
 class Workflow:
@@ -72,10 +75,17 @@ class Workflow:
             needed += [Needed(place, (key,), scorer.hub_files) for place in places]
         return merge(needed)
 
-    def require_weights(self) -> None:
-        """Raises ConfigError where published weights are not on this disk: one message for all of them."""
+    def require_weights(self, rules: Set[str] | None = None) -> None:
+        """Raises ConfigError where published weights are not on this disk: one message for all of them.
+
+        Args:
+            rules: those that are going to run; all, if not given.
+        """
         missing = []
+        scores, samples = (rules is None or bool(rules & those) for those in (_SCORING, _WITH_THE_MODEL))
         for needed in self.weights:
+            if not (samples if needed.keys == ("model",) else scores):
+                continue
             try:
                 resolve(needed.place)
             except NotFetched:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.backbone import Backbone, NetworkScorer, score_clips
+from videodpo.scorers.shared.backbone import Backbone, NetworkScorer, Unavailable, score_clips
 from videodpo.scorers.temporal_flickering import TemporalFlickering
 
 
@@ -28,7 +28,7 @@ class Means(Backbone):
 
     def answer(self, parts):
         if self._memory is not None and len(parts) > self._memory:
-            raise torch.OutOfMemoryError("no room")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         self.batches.append([(clip.prompt, number) for clip, number in parts])
         return [float(clip.frames_THWC[number].mean()) for clip, number in parts]
 
@@ -86,12 +86,39 @@ def test_batches_cross_the_borders_of_clips_but_not_of_sizes():
     assert means.batches == [[("1", 0), ("1", 1), ("1", 2), ("3", 0)], [("3", 1), ("3", 2)], [("2", 0), ("2", 1)]]
 
 
-def test_a_refused_clip_costs_nothing_and_leaves_the_others_their_scores():
+def test_a_clip_that_one_scorer_refuses_stays_in_the_batches():
+    """Else its batch mates' last bits would depend on which scorers are asked for."""
     means = Means(at_once=100)
     ((refused, score),) = score_clips([All(means)], [clip("1", 1), clip("2", 2)])
     assert str(refused) == "one frame"
     assert score == 20.0
-    assert means.batches == [[("2", 0), ("2", 1)]]
+    assert means.batches == [[("1", 0), ("2", 0), ("2", 1)]]
+
+
+def test_a_clip_that_the_network_refuses_is_not_asked_about(monkeypatch):
+    def refuse(clip):
+        if len(clip.frames_THWC) < 2:
+            raise ValueError("too short")
+
+    means = Means(at_once=100)
+    monkeypatch.setattr(means, "refuse", refuse)
+    ((refused, score),) = score_clips([First(means)], [clip("1", 1), clip("2", 2)])
+    assert (str(refused), score) == ("too short", 20.0)
+    assert means.batches == [[("2", 0)]]
+
+
+def test_a_part_without_an_answer_costs_its_batch_mates_nothing(monkeypatch):
+    means = Means(at_once=100)
+    answer = means.answer
+
+    def refuses(parts):
+        if any(clip.prompt == "2" for clip, _ in parts):
+            raise ValueError("cannot say")
+        return answer(parts)
+
+    monkeypatch.setattr(means, "answer", refuses)
+    ((one, two, three),) = score_clips([All(means)], [clip("1", 2), clip("2", 2), clip("3", 2)])
+    assert (one, str(two), three) == (10.0, "cannot say", 30.0)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(caplog):
@@ -100,15 +127,16 @@ def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(caplog):
         assert score_clips([All(means)], [clip("1", 5), clip("2", 4)]) == [[10.0, 20.0]]
     assert [len(batch) for batch in means.batches] == [2, 2, 2, 2, 1]
     assert [record.message for record in caplog.records] == [
-        "Means: out of memory; 4 at once from now on",
-        "Means: out of memory; 2 at once from now on",
+        "Means: out of memory at 4 x 4; 4 at once from now on",
+        "Means: out of memory at 4 x 4; 2 at once from now on",
     ]
 
 
 def test_a_part_that_does_not_fit_alone_is_a_reason():
     means = Means(at_once=8, memory=0)
     ((result,),) = score_clips([All(means)], [clip("1", 2)])
-    assert str(result) == "Means: out of memory at 4 x 4"
+    assert isinstance(result, Unavailable)
+    assert str(result) == "out of memory at 4 x 4"
 
 
 def test_other_errors_of_a_network_are_defects_and_stop(monkeypatch):

@@ -13,8 +13,8 @@ import pytest
 from videodpo import registry
 from videodpo.score.read_ahead import Wanted, read_ahead, read_clip
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.backbone import score_clips
-from videodpo.video import UnreadableVideo, read_mp4, write_mp4
+from videodpo.scorers.shared.backbone import Unavailable, score_clips
+from videodpo.video import read_mp4, write_mp4
 
 ONE = 1 << 16  # of a track's display matrix
 
@@ -114,7 +114,7 @@ def no_frames(path: Path) -> Path:
 def test_what_is_no_film_is_a_reason(tmp_path, make, reason):
     make(tmp_path / "0.mp4")
     found = read_clip(Wanted(tmp_path / "0.mp4", "", num_bytes=0))
-    assert isinstance(found, UnreadableVideo)
+    assert isinstance(found, ValueError)
     assert reason in str(found)
 
 
@@ -149,3 +149,12 @@ def test_smallest_clips_have_a_score_or_a_reason(name, num_frames, shape):
     scorer = registry.load("videodpo.scorers", name)(None, "cpu")
     ((result,),) = score_clips([scorer], [Clip(frames, 8.0, "a red circle")])
     assert np.isfinite(result) if isinstance(result, float) else "frames" in str(result) or "pixels" in str(result)
+
+
+def test_what_another_try_may_find_is_told_from_what_it_will_not(tmp_path):
+    write_mp4(tmp_path / "0.mp4", np.stack([picture(32, 48)] * 2), 8)
+    gone = read_clip(Wanted(tmp_path / "1.mp4", "", num_bytes=0))
+    other = read_clip(Wanted(tmp_path / "0.mp4", "", num_bytes=0, sha256="0" * 64))
+    (tmp_path / "2.mp4").write_text("a poem")
+    poem = read_clip(Wanted(tmp_path / "2.mp4", "", num_bytes=0))
+    assert [isinstance(found, Unavailable) for found in (gone, other, poem)] == [True, True, False]

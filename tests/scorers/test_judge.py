@@ -97,8 +97,8 @@ def test_score_is_the_expected_value_of_the_next_token(folder, answers, prefix):
 def test_prompt_goes_in_word_for_word(folder):
     judge = judge_of(folder)
     clip = clip_of()
-    inputs = judge._judge._inputs([clip], [[0, 3, 5, 8]])
-    seen = judge._judge._tokenizer.decode(inputs["input_ids"][0])
+    inputs = judge.backbone._inputs([clip], [[0, 3, 5, 8]])
+    seen = judge.backbone._tokenizer.decode(inputs["input_ids"][0])
     assert seen == logits_by_forward(folder, clip, [0, 3, 5, 8])[1]
     assert f"show: {PROMPT}\nRate {{it}} from" in seen
     assert seen.count("<|video_pad|>") == inputs["video_grid_thw"].prod() // 4
@@ -230,7 +230,7 @@ def test_frames_at_two_a_second_are_an_even_number(total, fps, numbers):
 def test_number_of_frames_can_be_given(folder):
     assert spaced_frames(9, 3) == [0, 4, 8]
     assert spaced_frames(2, 3) == [0, 1]
-    assert judge_of(folder, num_frames=3)._judge._frames(clip_of(9)) == [0, 4, 8]
+    assert judge_of(folder, num_frames=3).backbone._frames(clip_of(9)) == [0, 4, 8]
 
 
 def test_large_frames_are_scaled():
@@ -260,6 +260,6 @@ def test_other_dtype_changes_little(folder):
 def test_processor_without_videos_is_shown_images(folder, monkeypatch):
     judge = judge_of(folder)
     video = judge.score(clip_of())
-    monkeypatch.setattr(judge._judge, "_shows_video", False)
-    assert judge._judge._inputs([clip_of()], [[0, 3, 5, 8]])["image_grid_thw"].shape == (4, 3)
+    monkeypatch.setattr(judge.backbone, "_shows_video", False)
+    assert judge.backbone._inputs([clip_of()], [[0, 3, 5, 8]])["image_grid_thw"].shape == (4, 3)
     assert judge.score(clip_of()) != video

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.amt import AmtS, warp
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.raft import Raft
+from videodpo.scorers.shared.backbone import score_clips
 from videodpo.scorers.shared.flow_steps import sampled_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
 
@@ -101,6 +104,42 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match="not readable as a checkpoint"):
             read_checkpoint(tmp_path / name)
+
+
+def rewritten(source: Path, path: Path, compress: int, pickled: bytes | None = None) -> Path:
+    """The TorchScript archive again, its entries compressed, or with another data.pkl."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", compress) as new:
+        for name in old.namelist():
+            new.writestr(name, pickled if pickled and name.endswith("/data.pkl") else old.read(name))
+    return path
+
+
+def test_a_compressed_storage_is_refused_before_it_is_inflated(tmp_path, pair):
+    path = rewritten(written(tmp_path, pair, "torchscript"), tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="values as they are"):
+        read_checkpoint(path)
+
+
+def test_a_tensor_larger_than_its_storage_is_refused(tmp_path, pair):
+    """A stride of 0 makes a tensor of any size out of one value."""
+
+    class Huge:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, (Storage(), 0, (10**6, 10**6), (0, 0), False, OrderedDict())
+
+    class Storage:
+        pass
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return ("storage", torch.FloatStorage, "0", "cpu", 1) if isinstance(value, Storage) else None
+
+    out = io.BytesIO()
+    Pickler(out, protocol=2).dump({"weight": Huge()})
+    source = written(tmp_path, pair, "torchscript")
+    path = rewritten(source, tmp_path / "huge.pt", zipfile.ZIP_STORED, out.getvalue())
+    with pytest.raises(ValueError, match="in a storage of 1"):
+        read_checkpoint(path)
 
 
 def test_weights_of_another_network_are_refused_by_name(tmp_path, pair):
@@ -207,7 +246,7 @@ def test_dino_sees_the_whole_frame_at_224_without_antialias(weights, monkeypatch
 
 def test_a_drawn_frame_is_cut_down_to_8_bits_not_rounded(weights, monkeypatch):
     smooth = scorer("motion_smoothness", weights)
-    clip = Clip(np.full((3, 32, 48, 3), 100, np.uint8), 8.0, "")
+    clip = Clip(np.full((3, 64, 80, 3), 100, np.uint8), 8.0, "")
     for drawn, difference in ((100.0, 0), (100.9, 0), (101.1, 1), (99.9, 1)):
         monkeypatch.setattr(smooth.backbone._network, "forward", lambda a, b, v=drawn: torch.full_like(a, v / 255))
         assert smooth.score(clip) == pytest.approx((255 - difference) / 255, abs=1e-12)
@@ -382,4 +421,26 @@ def test_a_frame_beyond_512_is_brought_to_it(weights):
     quality.backbone._network.forward = lambda x: seen.append(tuple(x.shape[-2:])) or torch.zeros(1)
     quality.score(moving_square(1, height=300, width=1030))
     quality.score(moving_square(1, height=300, width=512))
-    assert seen == [(149, 512), (300, 512)]
+    quality.score(moving_square(1, height=448, width=784))  # 512 / 784 * 784 is 511.99999999999994
+    assert seen == [(149, 512), (300, 512), (292, 511)]
+
+
+@pytest.mark.parametrize(
+    "name", ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "imaging_quality"]
+)
+def test_weights_that_are_no_numbers_are_a_reason_and_no_still_clip(weights, tmp_path, name):
+    tensors = torch.load(weights[name], weights_only=True)
+    broken = {key: torch.full_like(t, float("nan")) if t.is_floating_point() else t for key, t in tensors.items()}
+    torch.save(broken, tmp_path / "broken.pth")
+    ((result,),) = score_clips([scorer(name, {name: tmp_path / "broken.pth"})], [moving_square(4)])
+    assert isinstance(result, ValueError)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (48, 64), (2, 40), (3, 2000)])
+@pytest.mark.parametrize(
+    "name", ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "imaging_quality"]
+)
+def test_smallest_and_narrowest_clips_have_a_score_or_a_reason(weights, name, shape):
+    frames = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
+    ((result,),) = score_clips([scorer(name, weights)], [Clip(frames, 8.0, "")])
+    assert np.isfinite(result) if isinstance(result, float) else "x" in str(result)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Lora, Model, Sampling
 from videodpo.models.base import VideoModel
-from videodpo.weights.places import is_published, location, resolve
+from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,9 @@ class WanModel(VideoModel):
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
-        folder = location(settings.weights)
-        if is_published(settings.weights) and not folder.is_dir():
+        try:
+            folder = resolve(settings.weights)
+        except NotFetched:
             return
         index = _read_config(folder / "model_index.json")
         if index.get("_class_name") != "WanPipeline":

@@ -15,9 +15,9 @@ from videodpo.failures import refuse_too_many
 from videodpo.files import exclusive, write_json
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.score.read_ahead import Wanted, read_ahead
-from videodpo.score.store import Measured, Store, key_of, store_path
+from videodpo.score.store import Column, Measured, Store, store_path
 from videodpo.scorers.base import Clip, Scorer
-from videodpo.scorers.shared.backbone import score_clips
+from videodpo.scorers.shared.backbone import Result, Unavailable, score_clips
 from videodpo.tables import read_metadata, read_rows, read_table
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
     """Measure what the shard's store lacks, and say in `<scores>/shard-<number>.json` which clips failed.
 
     Clips share batches with those of their block alone, and a block is measured as a whole: so a value depends neither
-    on the shard nor on where a killed job went on. What failed before is tried again.
+    on the shard, nor on where a killed job went on, nor on which scorers are asked.
 
     Args:
         frozens: settings of all dimensions; clips and prompts.parquet lie in their folder.
@@ -44,60 +44,89 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
         ValueError: the options are wrong, or the prompts table lacks a video's prompt.
     """
     metadata = read_metadata(videos)
-    shard = int(metadata["shard"])
+    shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
+    columns = [Column(frozen) for frozen in frozens]
     with exclusive(store_path(scores, shard).with_suffix(".lock")):
-        rows = [row for row in read_rows(videos) if row["status"] == "ok"]
-        store = Store(store_path(scores, shard), rows)
-        _measure(frozens, _blocks(read_rows(videos), int(metadata["block"])), store)
-        done = {frozen.settings.dimension: _done(frozen, rows, store) for frozen in frozens}
-        finished = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(scores.glob("shard-*.json"))]
-        for frozen in frozens:
-            if frozen.settings.is_judge:
-                continue
-            name, failed = frozen.settings.dimension, dict(done[frozen.settings.dimension]["failed"])
-            if failed:
-                others = [other[name] for other in finished if name in other]
-                for other in (other for other in others if other["digest"] == frozen.digest):
-                    failed |= other["failed"]
-            refuse_too_many(name, failed, int(metadata["num_videos"]), frozen.execution.max_failed_fraction)
-        write_json(scores / f"shard-{shard:05d}.json", done)
+        table = read_rows(videos)
+        made = [video for video in table if video["status"] == "ok"]
+        store = Store(store_path(scores, shard), made)
+        _measure(columns, _blocks(table, int(metadata["block"])), store)
+        done = {column.dimension: _done(column, made, store) for column in columns}
+        others = [_read_done(scores, other) for other in range(num_shards) if other != shard]
+        problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
+        if found := [problem for problem in problems if problem]:
+            raise RuntimeError("\n".join(found))
+        write_json(_done_path(scores, shard), _read_done(scores, shard) | done)
 
 
-def _done(frozen: Frozen[ScoreSettings], videos: Sequence[Video], store: Store) -> dict[str, Any]:
-    found = {video["video_id"]: store.get(key_of(video, frozen)) for video in videos}
-    failed = {video_id: measured.error for video_id, measured in found.items() if measured and measured.error}
-    return {"digest": frozen.digest, "num_clips": len(videos), "failed": failed}
+def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, Any]:
+    found = {video["video_id"]: store.get(column.key(video)) for video in videos}
+    failed = {video_id: measured.error for video_id, measured in found.items() if measured and measured.value is None}
+    return {"scorer_digest": column.digest, "num_clips": len(videos), "failed": failed}
 
 
-def _measure(frozens: Frozens, blocks: Sequence[Sequence[Video]], store: Store) -> None:
-    todo = [(block, lacking) for block in blocks if (lacking := [f for f in frozens if _lacks(store, f, block)])]
+def _problem(column: Column, done: dict[str, Any], others: Sequence[dict[str, Any]], num_videos: int) -> str | None:
+    """What `refuse_too_many` says of this shard's failures and those of the others that are done."""
+    failed = dict(done["failed"])
+    if not failed or column.frozen.settings.is_judge:
+        return None
+    for other in (other[column.dimension] for other in others if column.dimension in other):
+        if other["scorer_digest"] == column.digest:
+            failed |= other["failed"]
+    try:
+        refuse_too_many(column.dimension, failed, num_videos, column.frozen.execution.max_failed_fraction)
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+def _done_path(scores: Path, shard: int) -> Path:
+    return scores / f"shard-{shard:05d}.json"
+
+
+def _read_done(scores: Path, shard: int) -> dict[str, Any]:
+    path = _done_path(scores, shard)
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return known
+
+
+def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store: Store) -> None:
+    todo = [
+        (block, lacking)
+        for block in blocks
+        if (lacking := [column for column in columns if any(store.lacks(column.key(video)) for video in block)])
+    ]
     if not todo:
         log.info("%s: nothing is lacking", store.path.name)
         return
-    folder = frozens[0].folder
+    folder = columns[0].frozen.folder
     table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
     prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
     for video in (video for block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
-    needed = {frozen.settings.dimension for _, lacking in todo for frozen in lacking}
-    scorers = {f.settings.dimension: make_scorer(f) for f in frozens if f.settings.dimension in needed}
+    needed = {column.dimension: column for _, lacking in todo for column in lacking}
+    scorers = {dimension: make_scorer(column.frozen) for dimension, column in needed.items()}
     clips = read_ahead(_wanted(video, folder, prompts) for block, _ in todo for video in block)
     saved = time.monotonic()
     for number, (block, lacking) in enumerate(todo, start=1):
         for videos, read in _in_memory(block, clips):
             found = [clip for clip in read if isinstance(clip, Clip)]
-            results = score_clips([scorers[frozen.settings.dimension] for frozen in lacking], found)
-            for frozen, values in zip(lacking, results, strict=True):
+            results = score_clips([scorers[column.dimension] for column in lacking], found)
+            for column, values in zip(lacking, results, strict=True):
                 rest = iter(values)
                 for video, clip in zip(videos, read, strict=True):
-                    result = next(rest) if isinstance(clip, Clip) else clip
-                    measured = Measured(None, str(result)) if isinstance(result, ValueError) else Measured(result, None)
-                    store.put(key_of(video, frozen), measured)
+                    store.put(column.key(video), _measured(next(rest) if isinstance(clip, Clip) else clip))
         if time.monotonic() - saved > SAVE_SECONDS:
             store.save()
             log.info("%s: block %d of %d", store.path.name, number, len(todo))
             saved = time.monotonic()
     store.save()
+
+
+def _measured(result: Result) -> Measured:
+    if isinstance(result, ValueError):
+        return Measured(None, str(result) or type(result).__name__, isinstance(result, Unavailable))
+    return Measured(result, None, retry=False)
 
 
 def make_scorer(frozen: Frozen[ScoreSettings]) -> Scorer:
@@ -113,11 +142,6 @@ def _blocks(videos: Sequence[Video], size: int) -> list[list[Video]]:
     """The table's rows in runs of `size`, less the videos that were not made."""
     blocks = [videos[start : start + size] for start in range(0, len(videos), size)]
     return [[video for video in block if video["status"] == "ok"] for block in blocks]
-
-
-def _lacks(store: Store, frozen: Frozen[ScoreSettings], block: Sequence[Video]) -> bool:
-    found = [store.get(key_of(video, frozen)) for video in block]
-    return any(measured is None or measured.error is not None for measured in found)
 
 
 def _wanted(video: Video, folder: Path, prompts: dict[str, str]) -> Wanted:

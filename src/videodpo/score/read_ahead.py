@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from videodpo.files import sha256_of
 from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.backbone import Unavailable
 from videodpo.video import read_mp4
 
-MAX_BYTES = 2**30  # of decoded frames that wait at most; one clip at least is read, however large
+# Decoded frames that wait at most; one clip at least is read, however large.
+MAX_BYTES, MAX_CLIPS = 2**30, 32
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,39 @@ def read_clip(wanted: Wanted) -> Clip | ValueError:
     """The decoded clip, or why there is none."""
     path = wanted.path
     try:
+        if not path.is_file():
+            return Unavailable(f"{path.name}: no such file")
         # Four of five damaged files decode without a complaint, to other pixels: only the digest tells.
-        if wanted.sha256 and path.is_file() and path.stat().st_size and sha256_of(path) != wanted.sha256:
-            raise ValueError(f"{path.name}: sha256 differs from the videos table")
+        if wanted.sha256 and path.stat().st_size and sha256_of(path) != wanted.sha256:
+            return Unavailable(f"{path.name}: sha256 differs from the videos table")
         frames_THWC, fps = read_mp4(path)
+    except OSError as error:
+        return Unavailable(f"{path.name}: {error.strerror or error}")
     except ValueError as error:
         return error
     return Clip(frames_THWC, fps, wanted.prompt)
 
 
+_Waiting = tuple[Wanted, Future[Clip | ValueError]]
+
+
 def read_ahead(clips: Iterable[Wanted]) -> Iterator[Clip | ValueError]:
     """`read_clip` of every clip, in order."""
-    waiting: deque[tuple[Wanted, Future[Clip | ValueError]]] = deque()
+    waiting: deque[_Waiting] = deque()
     rest = iter(clips)
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
         try:
             ahead = next(rest, None)
             while ahead is not None or waiting:
-                while ahead is not None and (
-                    not waiting or sum(wanted.num_bytes for wanted, _ in waiting) + ahead.num_bytes <= MAX_BYTES
-                ):
+                while ahead is not None and (not waiting or _has_room(waiting, ahead)):
                     waiting.append((ahead, pool.submit(read_clip, ahead)))
                     ahead = next(rest, None)
                 yield waiting.popleft()[1].result()
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def _has_room(waiting: Sequence[_Waiting], ahead: Wanted) -> bool:
+    num_bytes = sum(wanted.num_bytes for wanted, _ in waiting) + ahead.num_bytes
+    return len(waiting) < MAX_CLIPS and num_bytes <= MAX_BYTES

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from videodpo import registry
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.tables import MEASURED, read_rows, write_table
 
 
 class Key(NamedTuple):
-    """A clip by its bytes, a scorer by its settings and weights."""
+    """A clip by its bytes, a scorer by its version, options and weights."""
 
     video_id: str
     sha256: str
@@ -20,16 +23,17 @@ class Key(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A score, or why there is none."""
+    """A score, or why there is none, and whether another try may find one."""
 
     value: float | None
     error: str | None
+    retry: bool
 
 
 class Store:
     """Everything ever measured of a shard's present clips: an earlier scorer's values are found again.
 
-    All dimensions lie in one file, so that a job killed between two batches has either all of a batch or nothing of it.
+    All dimensions lie in one file, so that a job killed between two blocks has either all of a block or nothing of it.
     No workflow engine knows the file, so none deletes it when a job fails or is done again.
     """
 
@@ -39,7 +43,7 @@ class Store:
         present = {(video["video_id"], video["sha256"]) for video in videos}
         rows = read_rows(path) if path.exists() else []
         self._known = {
-            Key(*(row[name] for name in Key._fields)): Measured(row["value"], row["error"])
+            Key(*(row[name] for name in Key._fields)): Measured(*(row[name] for name in Measured._fields))
             for row in rows
             if (row["video_id"], row["sha256"]) in present
         }
@@ -47,19 +51,36 @@ class Store:
     def get(self, key: Key) -> Measured | None:
         return self._known.get(key)
 
+    def lacks(self, key: Key) -> bool:
+        """Whether it was never measured, or another try may find a score."""
+        known = self._known.get(key)
+        return known is None or known.retry
+
     def put(self, key: Key, measured: Measured) -> None:
-        self._known[key] = measured
+        """Keep what was measured; a score that is known already stays, to the bit."""
+        if self.lacks(key):
+            self._known[key] = measured
 
     def save(self) -> None:
         rows = [{**key._asdict(), **measured._asdict()} for key, measured in sorted(self._known.items())]
         write_table(self.path, rows, MEASURED, stage="score", digest="", seed=0)
 
 
+class Column:
+    """One scorer's keys."""
+
+    def __init__(self, frozen: Frozen[ScoreSettings]) -> None:
+        self.frozen = frozen
+        self.dimension = frozen.settings.dimension
+        version = registry.load("videodpo.scorers", self.dimension).version
+        what = [self.dimension, version, frozen.settings.options, sorted(frozen.weights.items())]
+        self.digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def key(self, video: Mapping[str, Any]) -> Key:
+        """Of a video that was made."""
+        return Key(video["video_id"], video["sha256"], self.dimension, self.digest)
+
+
 def store_path(scores: Path, shard: int) -> Path:
-    """Where the store of one shard lies, in the folder of all dimensions' scores."""
-    return scores / "measured" / f"shard-{shard:05d}.parquet"
-
-
-def key_of(video: Mapping[str, Any], frozen: Frozen[ScoreSettings]) -> Key:
-    """Of a video that was made."""
-    return Key(video["video_id"], video["sha256"], frozen.settings.dimension, frozen.digest)
+    """Where the store of one shard lies, in the folder of all dimensions' scores; no scorer can have this name."""
+    return scores / "by-clip" / f"shard-{shard:05d}.parquet"

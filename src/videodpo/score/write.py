@@ -1,68 +1,76 @@
-"""One dimension's table of a shard, from what its store has."""
+"""The dimensions' tables of a shard, from what its store has."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from videodpo import registry
-from videodpo.config import validate
+from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.frozen import Frozen, ScoreSettings
-from videodpo.score.measure import measure_shard
-from videodpo.score.store import Measured, Store, key_of, store_path
+from videodpo.score.measure import Frozens, measure_shard
+from videodpo.score.store import Column, Measured, Store, store_path
 from videodpo.tables import SCORES, read_metadata, read_rows, shard_path, write_table
 
 
-def score_shard(frozen: Frozen[ScoreSettings], videos: Path, scores: Path) -> None:
-    """Write `<scores>/<dimension>/shard-<number>.parquet`, rows in the order of the videos.
+def score_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
+    """Write `<scores>/<dimension>/shard-<number>.parquet` of every dimension, rows in the order of the videos.
 
-    A clip that could not be made, read or scored is a failed row with its reason. What the store lacks (in a workflow
-    nothing) is measured first.
+    A clip that could not be made, read or scored is a failed row with its reason. What was never
+    measured (in a workflow nothing) is measured first.
 
     Args and errors: as `measure_shard`.
     """
     metadata = read_metadata(videos)
-    shard = int(metadata["shard"])
+    path = store_path(scores, int(metadata["shard"]))
     table = read_rows(videos)
     made = [video for video in table if video["status"] == "ok"]
-    if any(Store(store_path(scores, shard), made).get(key_of(video, frozen)) is None for video in made):
-        measure_shard([frozen], videos, scores)
-    store = Store(store_path(scores, shard), made)
-    label, rows = _label(frozen), []
-    for video in table:
-        measured = Measured(None, video["error"] or "the videos table has no reason")
+    columns = [Column(frozen) for frozen in frozens]
+    store = Store(path, made)
+    if any(store.get(column.key(video)) is None for column in columns for video in made):
+        measure_shard(frozens, videos, scores)
+        store = Store(path, made)
+    for column in columns:
+        _write(column, table, store, shard_path(scores / column.dimension, int(metadata["shard"])), metadata)
+
+
+def _write(
+    column: Column, videos: Sequence[Mapping[str, Any]], store: Store, path: Path, metadata: Mapping[str, str]
+) -> None:
+    label, rows = _label(column.frozen), []
+    for video in videos:
+        measured = Measured(None, video["error"] or "the videos table has no reason", retry=False)
         if video["status"] == "ok":
-            found = store.get(key_of(video, frozen))
+            found = store.get(column.key(video))
             assert found is not None
             measured = found
         rows.append(
             {
                 "video_id": video["video_id"],
                 "prompt_id": video["prompt_id"],
-                "dimension": frozen.settings.dimension,
+                "dimension": column.dimension,
                 "value": measured.value,
-                "status": "failed" if measured.error else "ok",
+                "status": "failed" if measured.value is None else "ok",
                 "error": measured.error,
                 "scorer": label,
             }
         )
-    write_table(
-        shard_path(scores / frozen.settings.dimension, shard),
-        rows,
-        SCORES,
-        stage=frozen.stage,
-        digest=frozen.digest,
-        seed=frozen.seed,
-        extra={key: metadata[key] for key in ("num_shards", "shard")},
-    )
+    frozen = column.frozen
+    if not frozen.settings.is_judge:  # shards that were measured at the same time have not seen each other's failures
+        failed = failed_so_far(rows, path, frozen.digest)
+        allowed = frozen.execution.max_failed_fraction
+        refuse_too_many(column.dimension, failed, int(metadata["num_videos"]), allowed)
+    extra = {key: metadata[key] for key in ("num_shards", "shard")}
+    write_table(path, rows, SCORES, stage=frozen.stage, digest=frozen.digest, seed=frozen.seed, extra=extra)
 
 
 def _label(frozen: Frozen[ScoreSettings]) -> str:
-    """Name, version and digest of all weights' bytes (`hub:` names as they are)."""
-    kind = registry.load("videodpo.scorers", frozen.settings.dimension)
-    named = kind.weights(validate(kind.Options, frozen.settings.options, f"scores.{frozen.settings.dimension}"))
+    """Name, version, and a digest of all weights' bytes."""
+    version = registry.load("videodpo.scorers", frozen.settings.dimension).version
     digests = sorted(frozen.weights.values())
-    weights = " ".join(named) or "no-weights"
+    weights = "no-weights"
     if digests:
         weights = (digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest())[:12]
-    return f"{frozen.settings.dimension} v{kind.version} {weights}"
+    return f"{frozen.settings.dimension} v{version} {weights}"

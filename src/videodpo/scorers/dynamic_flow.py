@@ -20,7 +20,6 @@ class DynamicFlow(FlowScorer):
     version = "2"
 
     def refuse(self, clip: Clip) -> None:
-        super().refuse(clip)
         if self.backbone.num_parts(clip) == 0:
             raise ValueError(f"dynamic_flow needs 2 frames at {RATE} a second, the clip has 1")
 

@@ -35,6 +35,11 @@ class MusiqFrames(FrameBackbone):
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
 
+    def refuse(self, clip: Clip) -> None:
+        height, width = clip.frames_THWC.shape[1:3]
+        if LONGEST * min(height, width) < max(height, width):
+            raise ValueError(f"MUSIQ sees frames of at most 512 pixels: {width} x {height} is too narrow")
+
     def answer(self, parts: Sequence[Part]) -> list[float]:
         import torch
         import torch.nn.functional as F
@@ -43,7 +48,8 @@ class MusiqFrames(FrameBackbone):
         height, width = frames.shape[-2:]
         longer = max(height, width)
         if longer > LONGEST:
-            size = (int(LONGEST * height / longer), int(LONGEST * width / longer))
+            scale = LONGEST / longer  # rounded before it is used: some sizes come out one pixel smaller, as in VBench
+            size = (int(scale * height), int(scale * width))
             frames = F.interpolate(frames, size, mode="bilinear", antialias=False)
         with torch.no_grad():
             scores: list[float] = self._network(frames / 255).flatten().tolist()

@@ -14,11 +14,12 @@ from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Backbone, Part
+from videodpo.scorers.shared.correlation import pairs_at_once, refuse_large
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 from videodpo.scorers.shared.padding import pad_to_multiples
 
 MULTIPLE = 16
-PIXELS_AT_ONCE = 2**19, 2**24  # on a CPU, on a GPU
+SMALLEST = 49  # AMT's coarsest correlation would have no pixel
 
 
 class DrawnFrames(Backbone):
@@ -34,7 +35,13 @@ class DrawnFrames(Backbone):
         self._device = device
 
     def at_once(self, height: int, width: int) -> int:
-        return max(1, PIXELS_AT_ONCE[self._device != "cpu"] // (height * width))
+        return pairs_at_once(height, width, self._device, volumes=2)
+
+    def refuse(self, clip: Clip) -> None:
+        refuse_large(clip)
+        height, width = clip.frames_THWC.shape[1:3]
+        if min(height, width) < SMALLEST:
+            raise ValueError(f"AMT needs sides of at least {SMALLEST} pixels, the clip has {width} x {height}")
 
     def num_parts(self, clip: Clip) -> int:
         return (len(clip.frames_THWC) - 1) // 2
@@ -51,6 +58,8 @@ class DrawnFrames(Backbone):
             drawn_PCHW = self._network(*padded.chunk(2))[..., top : top + height, left : left + width]
         # Cut down to 8 bits, as VBench writes it, not rounded; whole numbers are added without error.
         difference = ((drawn_PCHW * 255).to(torch.uint8).int() - true.int()).abs().flatten(1).sum(dim=1)
+        if not drawn_PCHW.isfinite().all():  # which 8 bits would hide
+            raise ValueError("AMT drew a frame that is not finite")
         return [total / true[0].numel() for total in difference.tolist()]
 
 

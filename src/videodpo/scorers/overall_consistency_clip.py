@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.middle_frames import middle_frames
@@ -22,9 +22,6 @@ class OverallConsistencyClip(OpenClipScorer):
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
             raise ValueError("overall_consistency_clip needs a prompt, this one is empty")
-
-    def wanted(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> Iterable[int]:
-        return middle_frames(len(clip.frames_THWC))
 
     def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
         import torch

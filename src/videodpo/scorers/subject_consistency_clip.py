@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from videodpo.config import Section
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
 from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScorer
@@ -28,15 +29,20 @@ class SubjectConsistencyClip(OpenClipScorer):
 
     version = "2"
 
+    def __init__(self, options: Section, device: str) -> None:
+        super().__init__(options, device)
+        self._clip.keeps_patches = True
+
     def refuse(self, clip: Clip) -> None:
         refuse_one_frame(clip)
 
     def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
         import torch
 
-        patches_TDhw = torch.stack([answers[number].patches_Ehw for number in range(len(clip.frames_THWC))])
-        crops_TCHW = self._clip.crops(clip.pixels(self._clip.device))
-        weights_hw = _change(crops_TCHW, (patches_TDhw.shape[2], patches_TDhw.shape[3])).cpu()
+        patches = [answers[number].patches_Ehw for number in range(len(clip.frames_THWC))]
+        patches_TDhw = torch.stack([one for one in patches if one is not None])
+        crops_TCHW = self._clip.crops(clip.pixels("cpu"))
+        weights_hw = _change(crops_TCHW, (patches_TDhw.shape[2], patches_TDhw.shape[3]))
         features_TD = (patches_TDhw * weights_hw).sum(dim=(2, 3)) / weights_hw.sum()
         return consistency(list(features_TD / features_TD.norm(dim=1, keepdim=True)))
 

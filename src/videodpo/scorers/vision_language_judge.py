@@ -69,15 +69,7 @@ class VisionLanguageJudge(FolderWeightsScorer):
         from videodpo.scorers.networks.judge import Judge
 
         assert isinstance(options, VisionLanguageJudge.Options)
-        self._asks_about_prompt = PROMPT in options.question
-        self._judge = Judge(folder_of(options), choose_device(device), options)
-        self.backbone = self._judge
-
-    def refuse(self, clip: Clip) -> None:
-        if self._asks_about_prompt:
-            if not clip.prompt.strip():
-                raise ValueError("vision_language_judge's question has the prompt, and this one is empty")
-            self._judge.refuse_prompt(clip.prompt)
+        self.backbone = Judge(folder_of(options), choose_device(device), options)
 
     def value(self, clip: Clip, answers: Mapping[int, Result]) -> float:
         answer = answers[0]

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from videodpo.weights.places import (
     PUBLIC_PREFIX,
     NotFetched,
     expected_sizes,
+    fetched_patterns,
     hub_name,
+    is_read,
     location,
     manifest_path,
     read_manifest,
@@ -34,23 +36,24 @@ def fetch(place: str, patterns: Sequence[str]) -> None:
     Raises:
         RuntimeError: no network, or bytes that are not those published.
     """
-    try:
+    already: list[str] = []
+    with suppress(NotFetched):
+        if place.startswith(HUB_PREFIX):
+            already = fetched_patterns(place)
         resolve(place)
-        return
-    except NotFetched:
-        pass
+        if place.startswith(PUBLIC_PREFIX) or set(patterns) <= set(already):
+            return
     if place.startswith(HUB_PREFIX):
-        _fetch_repository(place, patterns)
+        _fetch_repository(place, list(dict.fromkeys([*already, *patterns])))
     else:
         _fetch_file(catalogue().files[place.removeprefix(PUBLIC_PREFIX)], location(place))
 
 
 def damaged(place: str) -> Iterator[str]:
-    """Files of fetched weights that are missing or not what was published, and why: every byte is read.
-
-    Raises:
-        NotFetched: a repository of which nothing is here.
-    """
+    """Files of published weights that are missing or not what was published, and why: every byte is read."""
+    if place.startswith(HUB_PREFIX) and not manifest_path(place).is_file():
+        yield f"{place}: not fetched"
+        return
     if place.startswith(PUBLIC_PREFIX):
         published = {location(place): catalogue().files[place.removeprefix(PUBLIC_PREFIX)].sha256}
     else:
@@ -76,7 +79,7 @@ def _fetch_file(published: PublishedFile, final: Path) -> None:
             )
             if published.member:
                 with zipfile.ZipFile(archive) as box, box.open(published.member) as member, open(partial, "wb") as out:
-                    shutil.copyfileobj(member, out)
+                    out.write(member.read(published.size + 1))  # whatever the archive says of its size
         except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
             raise RuntimeError(f"{published.url}: {error}") from error
         finally:
@@ -96,7 +99,7 @@ def _fetch_repository(place: str, patterns: Sequence[str]) -> None:
     manifest = {}
     try:
         listing = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings or []
-        wanted = [file for file in listing if any(fnmatch(file.rfilename, pattern) for pattern in patterns)]
+        wanted = [file for file in listing if is_read(file.rfilename, patterns)]
         if not wanted:
             raise RuntimeError(f"{place}: holds none of {', '.join(patterns)}")
         for file in wanted:
@@ -113,7 +116,8 @@ def _fetch_repository(place: str, patterns: Sequence[str]) -> None:
     except Exception as error:  # the hub library changes its errors' base class with its HTTP library
         raise RuntimeError(f"{place}: {error}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's notes on its downloads
-    write_json(manifest_path(place), {"repository": repository, "revision": revision, "files": manifest})
+    about = {"repository": repository, "revision": revision, "patterns": patterns}
+    write_json(manifest_path(place), {**about, "files": manifest})
 
 
 def _is_published(path: Path, sha256: str, file: Any, pinned: dict[str, str]) -> bool:

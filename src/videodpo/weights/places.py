@@ -6,7 +6,10 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from videodpo.config import HUB_PREFIX, ConfigError
 from videodpo.weights.catalogue import catalogue
@@ -96,14 +99,20 @@ def expected_sizes(place: str) -> dict[Path, int]:
     return {where / file: size for file, (_, size) in read_manifest(place).items()}
 
 
-def digests(place: str) -> dict[str, str]:
-    """File: SHA-256, as published; empty for a repository that was not fetched yet."""
+def digests(place: str, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
+    """File: SHA-256, as published; of a repository the files that are read, none if it was not fetched yet."""
     if place.startswith(PUBLIC_PREFIX):
         return {place: catalogue().files[place.removeprefix(PUBLIC_PREFIX)].sha256}
     try:
-        return {f"{place}/{file}": sha256 for file, (sha256, _) in read_manifest(place).items()}
+        manifest = read_manifest(place)
     except NotFetched:
         return {}
+    return {f"{place}/{file}": sha256 for file, (sha256, _) in manifest.items() if is_read(file, patterns)}
+
+
+def is_read(file: str, patterns: Sequence[str]) -> bool:
+    """Whether a repository's file is among those that the patterns name."""
+    return any(fnmatch(file, pattern) for pattern in patterns)
 
 
 def manifest_path(place: str) -> Path:
@@ -114,11 +123,22 @@ def manifest_path(place: str) -> Path:
 
 def read_manifest(place: str) -> dict[str, tuple[str, int]]:
     """File: (SHA-256, bytes) of a fetched repository; NotFetched where there is none."""
+    stored = _stored(place)
+    return {file: (entry["sha256"], entry["size"]) for file, entry in stored["files"].items()}
+
+
+def fetched_patterns(place: str) -> list[str]:
+    """What was asked for when the repository was fetched; NotFetched where it was not."""
+    patterns: list[str] = _stored(place)["patterns"]
+    return patterns
+
+
+def _stored(place: str) -> dict[str, Any]:
     path = manifest_path(place)
     if not path.is_file():
         raise _not_fetched(place)
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return {file: (entry["sha256"], entry["size"]) for file, entry in stored["files"].items()}
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
 
 
 def _not_fetched(place: str) -> NotFetched:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+# What a damaged or hostile file makes of the readers, on top of saying so.
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError),
+)
 _WRAPPERS = ("state_dict", "model", "params")  # keys under which published files keep the tensors
+MAX_MODULES = 100_000
 _STORAGES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -41,7 +51,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
             found = _read_torchscript(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, _safetensors_error()) as error:
+    except (*_UNREADABLE, _safetensors_error()) as error:
         raise ValueError(f"weights: {path}: not readable as a checkpoint ({_first_line(error)})") from error
     while isinstance(found, dict) and (inner := [key for key in _WRAPPERS if isinstance(found.get(key), dict)]):
         found = found[inner[0]]
@@ -86,7 +96,7 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
         with archive.open(pickled) as handle:
             root = _TensorReader(handle, archive, pickled.removesuffix("data.pkl")).load()
     tensors: dict[str, torch.Tensor] = {}
-    _collect(root, "", tensors)
+    _collect(root, "", tensors, itertools.count())
     return tensors
 
 
@@ -103,45 +113,66 @@ class _TensorReader(pickle.Unpickler):
     def __init__(self, handle: Any, archive: zipfile.ZipFile, prefix: str) -> None:
         super().__init__(handle)
         self._archive, self._prefix = archive, prefix
+        self._storages: dict[str, torch.Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
             return _Archived
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
+            return _Rebuild
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         if module == "torch.jit._pickle":  # typed lists
-            return _first_argument
+            return _FirstArgument
         raise pickle.UnpicklingError(f"{module}.{name} is no tensor")
 
     def persistent_load(self, pid: Any) -> torch.Tensor:
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError(f"{kind!r} is no storage")
-        data = bytearray(self._archive.read(f"{self._prefix}data/{key}"))
-        return torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+        if key not in self._storages:
+            entry = self._archive.getinfo(f"{self._prefix}data/{key}")
+            # torch stores tensors as they are: anything else could inflate to any size.
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < count * dtype.itemsize:
+                raise pickle.UnpicklingError(f"storage {key} is not {count} values as they are")
+            data = bytearray(self._archive.read(entry))
+            self._storages[key] = (
+                torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+            )
+        return self._storages[key]
 
 
-def _rebuild(storage: torch.Tensor, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    return torch.as_strided(storage, tuple(size), tuple(stride), offset)
+class _Rebuild:
+    """Makes a tensor of a storage; a class, because a pickle can write into a function's attributes."""
+
+    __slots__ = ()
+
+    def __new__(cls, storage: torch.Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Any:
+        if math.prod(size) > len(storage):  # a stride of 0 makes any size of one value
+            raise pickle.UnpicklingError(f"a tensor of {tuple(size)} in a storage of {len(storage)}")
+        return torch.as_strided(storage, tuple(size), tuple(stride), offset)
 
 
-def _first_argument(values: Any, *_: Any) -> Any:
-    return values
+class _FirstArgument:
+    __slots__ = ()
+
+    def __new__(cls, values: Any, *_: Any) -> Any:
+        return values
 
 
-def _collect(node: Any, prefix: str, tensors: dict[str, torch.Tensor]) -> None:
+def _collect(node: Any, prefix: str, tensors: dict[str, torch.Tensor], visits: Iterator[int]) -> None:
     attributes = getattr(node, "attributes", None) if isinstance(node, _Archived) else None
     if not isinstance(attributes, dict):
         return
+    if next(visits) > MAX_MODULES:  # modules that hold each other twice, and again, are more than can be walked
+        raise pickle.UnpicklingError(f"more than {MAX_MODULES:,} modules")
     for name, value in attributes.items():
         if isinstance(value, torch.Tensor):
             tensors[f"{prefix}{name}"] = value
         else:
-            _collect(value, f"{prefix}{name}.", tensors)
+            _collect(value, f"{prefix}{name}.", tensors, visits)
 
 
 def _safetensors_error() -> type[Exception]:

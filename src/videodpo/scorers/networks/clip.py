@@ -68,9 +68,14 @@ class ViClip(Backbone):
         if places is None:
             raise ValueError(f"weights: {weights}: not those of ViCLIP: no temporal_positional_embedding")
         tensors.pop("temp", None)
+        if places.shape != (wanted := (1, NUM_FRAMES, network.visual.conv1.out_channels)):
+            raise ValueError(
+                f"weights: {weights}: temporal_positional_embedding is {tuple(places.shape)}, not {wanted}"
+            )
         tensors["logit_scale"] = torch.zeros(())  # not used for a cosine
-        if tensors["visual.conv1.weight"].ndim == 5:
-            tensors["visual.conv1.weight"] = tensors["visual.conv1.weight"].squeeze(2)
+        patches = tensors.get("visual.conv1.weight")
+        if patches is not None and patches.ndim == 5:
+            tensors["visual.conv1.weight"] = patches.squeeze(2)
         load_weights(network, tensors, weights)
         self._network, self._places_1TD = network.to(device), places.float().to(device)
         self._tokenize = open_clip.SimpleTokenizer(context_length=self.CONTEXT)

@@ -14,10 +14,12 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
 
 PATCH, SIDE = 16, 224
+NARROWEST = 16  # more would be tens of thousands of patches
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -35,6 +37,11 @@ class DinoFrames(FrameBackbone):
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+
+    def refuse(self, clip: Clip) -> None:
+        height, width = clip.frames_THWC.shape[1:3]
+        if max(height, width) > NARROWEST * min(height, width):
+            raise ValueError(f"DINO sees uncut frames: {width} x {height} is too narrow, at most 1 to {NARROWEST}")
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:

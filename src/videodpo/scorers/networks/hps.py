@@ -13,6 +13,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
+from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.clip import SIDE, standard
 from videodpo.scorers.shared.backbone import Part
@@ -32,6 +33,11 @@ class HpsFrames(PromptFrames):
         self._network.to(device)
         self._tokenize = open_clip.SimpleTokenizer()
         self._antialias = antialias
+
+    def refuse(self, clip: Clip) -> None:
+        height, width = clip.frames_THWC.shape[1:3]
+        if 2 * SIDE * min(height, width) <= max(height, width):
+            raise ValueError(f"HPS sees frames of 224 x 224: {width} x {height} is too narrow")
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:

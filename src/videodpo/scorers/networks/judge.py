@@ -46,10 +46,16 @@ class Judge(Backbone):
     def num_parts(self, clip: Clip) -> int:
         return 1
 
-    def refuse_prompt(self, prompt: str) -> None:
-        """Raises ValueError for a prompt with a token that has a meaning in the conversation, an image's place say."""
+    def refuse(self, clip: Clip) -> None:
+        """A clip without a frame rate, or a prompt with a token that means something, an image's place say."""
+        if not clip.fps:
+            raise ValueError("vision_language_judge needs a frame rate, the file declares none")
+        if PROMPT not in self._options.question:
+            return
+        if not clip.prompt.strip():
+            raise ValueError("vision_language_judge's question has the prompt, and this one is empty")
         tokens = self._tokenizer.added_tokens_decoder.values()
-        if found := [token.content for token in tokens if token.special and token.content in prompt]:
+        if found := [token.content for token in tokens if token.special and token.content in clip.prompt]:
             raise ValueError(f"the prompt has {found[0]!r}, a special token of the judge")
 
     def answer(self, parts: Sequence[Part]) -> list[Result]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from videodpo.scorers.base import Clip, Scorer
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+_OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 
 Part = tuple[Clip, int]
 Result = float | ValueError
 
 
+class Unavailable(ValueError):
+    """A score that another try may find: the clip's file, or the memory, was not there."""
+
+
 class Backbone(ABC):
     """One network with its handling of frames. Scorers that hold the same object share its answers."""
-
-    _limit: int | None = None
-    """Parts that fit into memory at once, once it has run out."""
 
     @abstractmethod
     def at_once(self, height: int, width: int) -> int:
@@ -38,9 +40,20 @@ class Backbone(ABC):
     def num_parts(self, clip: Clip) -> int:
         """Parts of the clip, numbered from 0."""
 
+    def refuse(self, clip: Clip) -> None:  # noqa: B027 (most networks take any clip)
+        """Look at the clip before the network does.
+
+        Raises:
+            ValueError: the network cannot look at it.
+        """
+
     @abstractmethod
     def answer(self, parts: Sequence[Part]) -> list[Any]:
-        """The network's answer to every part, on the CPU. All parts are of clips of one height and width."""
+        """The network's answer to every part, on the CPU. All parts are of clips of one height and width.
+
+        Raises:
+            ValueError: a part has no answer; where there are several, they are asked again one by one.
+        """
 
 
 class FrameBackbone(Backbone):
@@ -71,14 +84,14 @@ class NetworkScorer(Scorer):
     backbone: Backbone
 
     def refuse(self, clip: Clip) -> None:
-        """Look at the clip before any network does.
-
-        Raises:
-            ValueError: it cannot be scored.
-        """
+        """Raises ValueError for a clip that has no score by this formula; its parts are asked about all the same."""
 
     def wanted(self, clip: Clip, answers: Mapping[int, Any]) -> Iterable[int]:
-        """Parts that `value` needs; asked again after every round, with the answers so far. Known parts do no harm."""
+        """Parts that `value` needs; asked again after every round, with the answers so far. Known parts do no harm.
+
+        All of them, unless the scorer's backbone is its own: what shares a batch must not depend on which of several
+        scorers happen to want their scores now.
+        """
         return range(self.backbone.num_parts(clip))
 
     @abstractmethod
@@ -117,81 +130,89 @@ def score_clips(scorers: Sequence[Scorer], clips: Sequence[Clip]) -> list[list[R
 
 def _score_shared(scorers: Sequence[NetworkScorer], clips: Sequence[Clip]) -> list[list[Result]]:
     backbone = scorers[0].backbone
-    refused = [[_refusal(scorer, clip) for clip in clips] for scorer in scorers]
     answers: list[dict[int, Any]] = [{} for _ in clips]
-    lost: dict[int, ValueError] = {}
+    lost = {number: error for number, clip in enumerate(clips) if (error := _refusal(backbone, clip))}
+    limits: dict[tuple[int, int], int] = {}
     while todo := {
         (number, part)
-        for scorer, reasons in zip(scorers, refused, strict=True)
+        for scorer in scorers
         for number, clip in enumerate(clips)
-        if reasons[number] is None and number not in lost
+        if number not in lost
         for part in scorer.wanted(clip, answers[number])
         if part not in answers[number]
     }:
-        for batch in _by_size(sorted(todo), clips):
-            _ask(backbone, batch, clips, answers, lost)
+        for size, parts in _by_size(sorted(todo), clips).items():
+            _ask(backbone, size, parts, clips, answers, lost, limits)
     return [
         [
-            reasons[number] or lost.get(number) or _result(scorer.value, clip, answers[number])
+            _refusal(scorer, clip) or lost.get(number) or _result(scorer.value, clip, answers[number])
             for number, clip in enumerate(clips)
         ]
-        for scorer, reasons in zip(scorers, refused, strict=True)
+        for scorer in scorers
     ]
 
 
-def _by_size(todo: Sequence[tuple[int, int]], clips: Sequence[Clip]) -> Iterator[list[tuple[int, int]]]:
-    """Parts of clips of one height and width, in order."""
+def _by_size(todo: Sequence[tuple[int, int]], clips: Sequence[Clip]) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Height and width: parts of such clips, in order."""
     sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for number, part in todo:
         height, width = clips[number].frames_THWC.shape[1:3]
         sizes.setdefault((height, width), []).append((number, part))
-    yield from sizes.values()
+    return sizes
 
 
 def _ask(
     backbone: Backbone,
+    size: tuple[int, int],
     todo: Sequence[tuple[int, int]],
     clips: Sequence[Clip],
     answers: list[dict[int, Any]],
     lost: dict[int, ValueError],
+    limits: dict[tuple[int, int], int],
 ) -> None:
     """Ask in batches; where the memory does not hold one, in batches half as large from then on."""
-    height, width = clips[todo[0][0]].frames_THWC.shape[1:3]
     start = 0
     while start < len(todo):
-        most = backbone.at_once(height, width)
-        if backbone._limit is not None:
-            most = min(most, backbone._limit)
+        most = min(backbone.at_once(*size), limits.get(size, len(todo)))
         batch = todo[start : start + most]
-        try:
-            found = backbone.answer([(clips[number], part) for number, part in batch])
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            if len(batch) == 1:
-                lost[batch[0][0]] = ValueError(f"{type(backbone).__name__}: out of memory at {width} x {height}")
-                found = [None]
+        found = _answers(backbone, [(clips[number], part) for number, part in batch])
+        if isinstance(found, Unavailable) and len(batch) > 1:
+            limits[size] = len(batch) // 2
+            log.warning("%s: %s; %d at once from now on", type(backbone).__name__, found, limits[size])
+            continue
+        for place, (number, part) in enumerate(batch):
+            # One part without an answer costs its batch mates nothing.
+            alone = isinstance(found, ValueError) and len(batch) > 1
+            one = _answers(backbone, [(clips[number], part)]) if alone else found
+            if isinstance(one, ValueError):
+                lost[number] = one
+                answers[number][part] = None
             else:
-                backbone._limit = len(batch) // 2
-                log.warning("%s: out of memory; %d at once from now on", type(backbone).__name__, backbone._limit)
-                continue
-        for (number, part), answer in zip(batch, found, strict=True):
-            answers[number][part] = answer
+                answers[number][part] = one[0 if alone else place]
         start += len(batch)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueError:
     import torch
 
-    if isinstance(error, torch.OutOfMemoryError):
-        torch.cuda.empty_cache()
-        return True
-    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def _refusal(scorer: NetworkScorer, clip: Clip) -> ValueError | None:
     try:
-        scorer.refuse(clip)
+        # Float32 means float32, and the same bits again: neither is the default for convolutions on a GPU.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            return backbone.answer(parts)
+    except ValueError as error:
+        return error
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)):
+            raise
+    # Only now does no traceback hold the tensors any more.
+    torch.cuda.empty_cache()
+    height, width = parts[0][0].frames_THWC.shape[1:3]
+    return Unavailable(f"out of memory at {width} x {height}")
+
+
+def _refusal(judge: Backbone | NetworkScorer, clip: Clip) -> ValueError | None:
+    try:
+        judge.refuse(clip)
     except ValueError as error:
         return error
     return None

@@ -6,6 +6,7 @@ Legend: P pairs of frames, C channel, H, W pixels.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Backbone, Part
+from videodpo.scorers.shared.correlation import pairs_at_once, refuse_large
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 from videodpo.scorers.shared.padding import pad_to_multiples
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 RATE = 8  # frames a second that are looked at
 MULTIPLE, UPDATES, SMALLEST = 8, 20, 128
 TOP_SHARE = 0.05
-PIXELS_AT_ONCE = 2**19, 2**22  # on a CPU, on a GPU
 
 
 class FlowSteps(Backbone):
@@ -35,7 +36,14 @@ class FlowSteps(Backbone):
         self._raft, self._device = Raft(weights, device), device
 
     def at_once(self, height: int, width: int) -> int:
-        return max(1, PIXELS_AT_ONCE[self._device != "cpu"] // (height * width))
+        return pairs_at_once(height, width, self._device, volumes=1)
+
+    def refuse(self, clip: Clip) -> None:
+        refuse_large(clip)
+        height, width = clip.frames_THWC.shape[1:3]
+        # RAFT's coarsest correlation would have a single row or column.
+        if min(height, width) < (least := SMALLEST - MULTIPLE + 1):
+            raise ValueError(f"RAFT needs sides of at least {least} pixels, the clip has {width} x {height}")
 
     def num_parts(self, clip: Clip) -> int:
         return len(sampled_frames(clip)) - 1
@@ -59,11 +67,14 @@ class FlowSteps(Backbone):
         lengths = flow_PCHW.square().sum(dim=1).sqrt().flatten(1)
         largest = lengths.topk(int(TOP_SHARE * lengths.shape[1]), dim=1).values
         shorter = min(parts[0][0].frames_THWC.shape[1:3])
-        return [float(value) / shorter for value in largest.mean(dim=1).cpu()]
+        steps = [float(value) / shorter for value in largest.mean(dim=1).cpu()]
+        if not all(map(math.isfinite, steps)):
+            raise ValueError("RAFT's flow is not finite")
+        return steps
 
 
 class FlowScorer(FileWeightsScorer):
-    """A scorer that reads RAFT's steps; a clip with a side below 121 is refused."""
+    """A scorer that reads RAFT's steps, of clips with sides of at least 121 pixels."""
 
     class Options(FileWeightsScorer.Options):
         """RAFT's weights."""
@@ -73,12 +84,6 @@ class FlowScorer(FileWeightsScorer):
 
     def __init__(self, options: Section, device: str) -> None:
         self.backbone = _load_steps(file_of(options), choose_device(device))
-
-    def refuse(self, clip: Clip) -> None:
-        height, width = clip.frames_THWC.shape[1:3]
-        # RAFT's coarsest correlation would have a single row or column.
-        if min(height, width) < (least := SMALLEST - MULTIPLE + 1):
-            raise ValueError(f"RAFT needs sides of at least {least} pixels, the clip has {width} x {height}")
 
 
 def sampled_frames(clip: Clip) -> range:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from videodpo.config import Section
 from videodpo.scorers.shared.backbone import NetworkScorer
-from videodpo.weights.places import is_published, location, resolve
+from videodpo.weights.places import PUBLIC_PREFIX, NotFetched, resolve
 
 
 class FolderWeightsScorer(NetworkScorer):
@@ -32,7 +33,9 @@ class FolderWeightsScorer(NetworkScorer):
 def refuse_folder(options: Section, model_type: str | None = None) -> None:
     """As `folder_of`, but what is published may be fetched later."""
     assert isinstance(options, FolderWeightsScorer.Options)
-    if not is_published(options.weights) or location(options.weights).is_dir():
+    if options.weights.startswith(PUBLIC_PREFIX):
+        raise ValueError(f"weights: {options.weights!r} is a file, a folder is needed")
+    with suppress(NotFetched):
         folder_of(options, model_type)
 
 

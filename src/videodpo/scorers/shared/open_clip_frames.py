@@ -25,12 +25,14 @@ class FrameFeatures(NamedTuple):
 
     image_D: torch.Tensor
     """Embedding of length 1 in the space shared with the text."""
-    patches_Ehw: torch.Tensor
-    """The vision tower's last patch tokens, after its final norm; not of length 1."""
+    patches_Ehw: torch.Tensor | None
+    """The vision tower's last patch tokens, after its final norm; not of length 1. Kept where a scorer reads them."""
 
 
 class OpenClipFrames(FrameBackbone):
     """Float32, in eval mode; `FrameFeatures` of every frame."""
+
+    keeps_patches = False
 
     def __init__(self, weights: str, device: str) -> None:
         import open_clip
@@ -60,7 +62,10 @@ class OpenClipFrames(FrameBackbone):
             found = self._model.visual.forward_intermediates(
                 (crops - self._mean) / self._std, indices=1, normalize_intermediates=True, output_fmt="NCHW"
             )
-        images, patches = F.normalize(found["image_features"], dim=-1).cpu(), found["image_intermediates"][-1].cpu()
+        images = F.normalize(found["image_features"], dim=-1).cpu()
+        if not self.keeps_patches:
+            return [FrameFeatures(image, None) for image in images]
+        patches = found["image_intermediates"][-1].cpu()
         return [FrameFeatures(*features) for features in zip(images, patches, strict=True)]
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)

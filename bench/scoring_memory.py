@@ -1,0 +1,106 @@
+"""Peak memory of a scoring job by the number of its clips: it must not grow with them.
+
+    python bench/scoring_memory.py [--clips 100 10000] --out FILE
+
+One shard of the demo's clips (9 frames of 32 x 32) in four dimensions, each size in a process of its own, through the
+stage itself: videos table, store, save, resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from videodpo.files import sha256_of, write_json
+from videodpo.frozen import Frozen, ScoreSettings
+from videodpo.score import measure_shard
+from videodpo.tables import PROMPTS, VIDEOS, commit, read_rows, write_table
+from videodpo.video import write_mp4
+from videodpo.world.captions import random_scene
+from videodpo.world.render import FPS, NUM_FRAMES, SIZE, render
+
+ROOT = Path(__file__).parents[1]
+NUM_FILES = 16  # the clips are links to so many different ones
+EXECUTION = {
+    "stage": "execution",
+    "run": "bench",
+    "folder": "",
+    "seed": 0,
+    "code_version": "",
+    "weights": {},
+    "settings": {"device": "cpu", "max_failed_fraction": 0.0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, nargs="+", default=[100, 10000])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--one", type=int, help="measure so many clips in this process")
+    arguments = parser.parse_args()
+    if arguments.one:
+        with tempfile.TemporaryDirectory() as folder:
+            write_json(arguments.out, _measure(Path(folder), arguments.one))
+        return
+    found = []
+    for count in arguments.clips:
+        subprocess.run([sys.executable, __file__, f"--one={count}", f"--out={arguments.out}"], check=True)
+        found.append(json.loads(arguments.out.read_text(encoding="utf-8")))
+    ratio = round(found[-1]["peak_memory_mb"] / found[0]["peak_memory_mb"], 3)
+    answer = {"command": " ".join(["python", *sys.argv]), "commit": commit(), "runs": found, "ratio_of_memory": ratio}
+    write_json(arguments.out, answer)
+    print(arguments.out.read_text(encoding="utf-8"))
+
+
+def _measure(run: Path, count: int) -> dict[str, float]:
+    videos = _write_run(run, count)
+    scorers = [_frozen(run, name, {}) for name in ("temporal_flickering", "imaging_quality_sharpness")]
+    clip = {"weights": str(ROOT / "demo" / "clip")}
+    scorers += [_frozen(run, name, clip) for name in ("subject_consistency_clip", "overall_consistency_clip")]
+    begun = time.perf_counter()
+    measure_shard(scorers, videos, run / "scores")
+    seconds = time.perf_counter() - begun
+    assert len(read_rows(run / "scores" / "by-clip" / "shard-00000.parquet")) == count * len(scorers)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"clips": count, "seconds": round(seconds, 1), "peak_memory_mb": round(peak)}
+
+
+def _frozen(run: Path, dimension: str, options: dict[str, str]) -> Frozen[ScoreSettings]:
+    settings = ScoreSettings(dimension=dimension, options=options, is_judge=False)
+    return Frozen("score", "bench", run, 0, settings, dimension, {})
+
+
+def _write_run(run: Path, count: int) -> Path:
+    files = []
+    for number in range(NUM_FILES):
+        scene = random_scene(random.Random(number))
+        path = run / "clips" / f"{number}.mp4"
+        write_mp4(path, render(scene, random.Random(number)), FPS)
+        files.append((scene.caption, path, sha256_of(path)))
+    prompts, videos = [], []
+    for number in range(count):
+        caption, path, sha256 = files[number % NUM_FILES]
+        link = run / "clips" / f"clip-{number}.mp4"
+        link.hardlink_to(path)
+        prompt_id = f"{number:016x}"
+        prompt = {"prompt_id": prompt_id, "prompt": caption, "source": "bench", "split": "train", "position": number}
+        prompts.append(prompt)
+        video = dict.fromkeys(VIDEOS.names) | {"video_id": f"{prompt_id}-0", "prompt_id": prompt_id, "sample": 0}
+        video |= {"seed": 0, "status": "ok", "model": "none", "path": f"clips/{link.name}", "sha256": sha256}
+        videos.append(video | {"num_frames": NUM_FRAMES, "height": SIZE, "width": SIZE, "fps": FPS})
+    write_table(run / "prompts.parquet", prompts, PROMPTS, stage="prompts", digest="", seed=0)
+    extra = {"num_shards": "1", "shard": "0", "num_videos": str(count), "block": "16"}
+    write_table(run / "videos.parquet", videos, VIDEOS, stage="generate", digest="", seed=0, extra=extra)
+    write_json(run / "config" / "execution.json", EXECUTION)
+    return run / "videos.parquet"
+
+
+if __name__ == "__main__":
+    main()
