@@ -5,7 +5,7 @@
 The plain loop takes one clip and one dimension at a time, decodes the clip for each, and calls every network as the
 benchmark's own code does: DINO, MUSIQ, AMT-S and RAFT one frame or pair at a time, CLIP a clip's frames at once, all
 pairs' flow. The two take turns, block by block, so that a slow minute of the machine falls on both. Peak memory is that
-of one process for each, over the first block.
+of one process for each, over the first two clips.
 
 Weights are random: that takes as long as trained ones. What dynamic degree may skip depends on how much moves, which
 random weights cannot tell: every second clip moves, and RAFT's steps, once computed, are replaced by the true motion.
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folder", type=Path, help="weights and clips of an earlier call")
-    parser.add_argument("--arm", choices=("plain", "ours"), help="one arm on the first block: for its peak memory")
+    parser.add_argument("--arm", choices=("plain", "ours"), help="one arm on two clips: for its peak memory")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
@@ -73,7 +73,7 @@ def main() -> None:
             _write_clips(folder, arguments)
         paths = [folder / f"{number}.mp4" for number in range(arguments.clips)]
         if arguments.arm:
-            _one_arm(arguments, folder, paths[:SCORED_TOGETHER])
+            _one_arm(arguments, folder, paths[:2])
         else:
             write_json(arguments.out, _compare(arguments, folder, paths))
             print(arguments.out.read_text(encoding="utf-8"))
@@ -102,7 +102,8 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
             score_clips([scorer], clips)
             _wait(device)
             seconds["ours"][name] += time.perf_counter() - begun
-        print(f"{start + len(block)} of {len(paths)} clips", {k: round(sum(v.values())) for k, v in seconds.items()})
+        so_far = {arm: {name: round(value) for name, value in parts.items()} for arm, parts in seconds.items()}
+        print(f"{start + len(block)} of {len(paths)} clips: {so_far}", file=sys.stderr, flush=True)
     totals = {arm: sum(parts.values()) for arm, parts in seconds.items()}
     pairs = len(paths) * (len(sampled_frames(_read(paths[0]))) - 1)
     return {
