@@ -102,21 +102,28 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
             score_clips([scorer], clips)
             _wait(device)
             seconds["ours"][name] += time.perf_counter() - begun
-        so_far = {arm: {name: round(value) for name, value in parts.items()} for arm, parts in seconds.items()}
-        print(f"{start + len(block)} of {len(paths)} clips: {so_far}", file=sys.stderr, flush=True)
+        done = start + len(block)
+        pairs = done * (len(sampled_frames(_read(paths[0]))) - 1)
+        result = _result(arguments, device, seconds, done) | {"flow_pairs": {"plain": pairs, "ours": len(asked)}}
+        write_json(arguments.out, result)
+        print(f"{done} of {len(paths)} clips: {result['ratio_total']} times as fast", file=sys.stderr, flush=True)
+    return result | {"peak_memory_mb": {arm: _peak_memory(arguments, folder, arm) for arm in ("plain", "ours")}}
+
+
+def _result(
+    arguments: argparse.Namespace, device: str, seconds: dict[str, dict[str, float]], num_clips: int
+) -> dict[str, Any]:
+    plain, ours = seconds["plain"], seconds["ours"]
     totals = {arm: sum(parts.values()) for arm, parts in seconds.items()}
-    pairs = len(paths) * (len(sampled_frames(_read(paths[0]))) - 1)
     return {
         "command": " ".join(["python", *sys.argv]),
         "commit": commit(),
         "machine": _machine(device),
-        "clips": f"{len(paths)} of {arguments.frames} frames, {arguments.height} x {arguments.width}",
+        "clips": f"{num_clips} of {arguments.frames} frames, {arguments.height} x {arguments.width}",
         "seconds": {arm: {name: round(value, 2) for name, value in parts.items()} for arm, parts in seconds.items()},
-        "ratio": {name: round(seconds["plain"][name] / seconds["ours"][name], 2) for name in plain},
+        "ratio": {name: round(value / ours[name], 2) for name, value in plain.items()},
         "ratio_total": round(totals["plain"] / totals["ours"], 2),
-        "clips_a_second": {arm: round(len(paths) / total, 3) for arm, total in totals.items()},
-        "flow_pairs": {"plain": pairs, "ours": len(asked)},
-        "peak_memory_mb": {arm: _peak_memory(arguments, folder, arm) for arm in ("plain", "ours")},
+        "clips_a_second": {arm: round(num_clips / total, 3) for arm, total in totals.items()},
     }
 
 

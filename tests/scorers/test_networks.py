@@ -205,8 +205,23 @@ def test_subject_consistency_takes_any_shape_and_knows_a_still_clip(weights, hei
 
 def test_positions_of_a_square_are_the_networks_own(weights):
     dino = scorer("subject_consistency", weights).backbone
-    assert torch.equal(dino._positions(14, 14), dino._network.pos_embed)
-    assert dino._positions(14, 21).shape == (1, 1 + 14 * 21, 768)
+    assert torch.equal(dino._positions(224, 224), dino._network.pos_embed)
+    assert dino._positions(224, 336).shape == (1, 1 + 14 * 21, 768)
+
+
+def test_positions_of_a_frame_that_is_nearly_square_are_interpolated(weights):
+    """14 x 14 patches as a square has, but DINO's authors ask whether the frame is one: 2e-3 of a score."""
+    dino = scorer("subject_consistency", weights).backbone
+    known, found = dino._network.pos_embed, dino._positions(224, 230)
+    assert found.shape == known.shape
+    assert not torch.allclose(found, known, atol=1e-4)
+    grid = known[:, 1:].reshape(1, 14, 14, -1).permute(0, 3, 1, 2)
+    grid = torch.nn.functional.interpolate(grid, scale_factor=(14.1 / 14, 14.1 / 14), mode="bicubic")
+    torch.testing.assert_close(found[:, 1:], grid.flatten(2).transpose(1, 2))
+
+
+def test_class_tokens_of_a_square_are_the_networks_own(weights):
+    dino = scorer("subject_consistency", weights).backbone
     frames = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
         expected = dino._network((frames / 255 - dino._mean) / dino._std)
@@ -236,7 +251,7 @@ def test_dino_sees_the_whole_frame_at_224_without_antialias(weights, monkeypatch
     monkeypatch.setattr(
         dino._network.patch_embed.proj, "forward", lambda x: seen.append(x) or torch.zeros(1, 768, 1, 1)
     )
-    monkeypatch.setattr(dino, "_positions", lambda rows, columns: torch.zeros(1, 2, 768))
+    monkeypatch.setattr(dino, "_positions", lambda height, width: torch.zeros(1, 2, 768))
     dino.encode(torch.from_numpy(frame)[None].permute(0, 3, 1, 2))
     rows, columns = (side // 16 * 16 for side in size)  # of the network, which drops what is no whole patch
     expected = bilinear(frame, *size)[:rows, :columns] / 255
@@ -246,7 +261,7 @@ def test_dino_sees_the_whole_frame_at_224_without_antialias(weights, monkeypatch
 
 def test_a_drawn_frame_is_cut_down_to_8_bits_not_rounded(weights, monkeypatch):
     smooth = scorer("motion_smoothness", weights)
-    clip = Clip(np.full((3, 64, 80, 3), 100, np.uint8), 8.0, "")
+    clip = Clip(np.full((3, 113, 128, 3), 100, np.uint8), 8.0, "")
     for drawn, difference in ((100.0, 0), (100.9, 0), (101.1, 1), (99.9, 1)):
         monkeypatch.setattr(smooth.backbone._network, "forward", lambda a, b, v=drawn: torch.full_like(a, v / 255))
         assert smooth.score(clip) == pytest.approx((255 - difference) / 255, abs=1e-12)
@@ -256,14 +271,14 @@ def test_amt_sees_frames_padded_to_16_by_their_border(weights, monkeypatch):
     smooth = scorer("motion_smoothness", weights)
     seen = []
     monkeypatch.setattr(smooth.backbone._network, "forward", lambda a, b: seen.append((a, b)) or a)
-    clip = moving_square(5, 75, 90)
+    clip = moving_square(5, 123, 138)
     smooth.score(clip)
     before, after = seen[0]
-    assert before.shape == (2, 3, 80, 96)
+    assert before.shape == (2, 3, 128, 144)
     known = torch.from_numpy(clip.frames_THWC[::2]).permute(0, 3, 1, 2) / 255
-    assert torch.equal(before[..., 2:77, 3:93], known[:2])
-    assert torch.equal(after[..., 2:77, 3:93], known[1:])
-    assert torch.equal(before[..., 0, 3:93], known[:2, :, 0])
+    assert torch.equal(before[..., 2:125, 3:141], known[:2])
+    assert torch.equal(after[..., 2:125, 3:141], known[1:])
+    assert torch.equal(before[..., 0, 3:141], known[:2, :, 0])
 
 
 def test_a_step_is_the_mean_of_the_largest_twentieth_in_shorter_sides(weights, monkeypatch):
@@ -300,6 +315,12 @@ def test_flow_takes_every_kth_frame(fps, frames):
     assert len(sampled_frames(Clip(np.zeros((9, 8, 8, 3), np.uint8), fps, ""))) == frames
 
 
+def test_amt_refuses_what_its_coarsest_correlation_cannot_hold(weights):
+    with pytest.raises(ValueError, match="sides of at least 113 pixels, the clip has 112 x 300"):
+        scorer("motion_smoothness", weights).score(moving_square(3, 300, 112))
+    assert np.isfinite(scorer("motion_smoothness", weights).score(moving_square(3, 113, 130)))
+
+
 @pytest.mark.parametrize("name", ["dynamic_flow", "dynamic_degree"])
 def test_raft_refuses_what_its_coarsest_correlation_cannot_hold(weights, name):
     with pytest.raises(ValueError, match="sides of at least 121 pixels, the clip has 120 x 300"):
@@ -309,7 +330,7 @@ def test_raft_refuses_what_its_coarsest_correlation_cannot_hold(weights, name):
 
 def test_smoothness_leaves_the_last_of_an_even_number_out(weights):
     smooth = scorer("motion_smoothness", weights)
-    odd = moving_square(5, 70, 90)
+    odd = moving_square(5, 113, 130)
     even = Clip(np.concatenate([odd.frames_THWC, 255 - odd.frames_THWC[-1:]]), 8.0, "")
     assert smooth.score(even) == smooth.score(odd)
     assert 0 < smooth.score(odd) < 1

@@ -19,7 +19,7 @@ from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 from videodpo.scorers.shared.padding import pad_to_multiples
 
 MULTIPLE = 16
-SMALLEST = 49  # AMT's coarsest correlation would have no pixel
+SMALLEST = 113  # below, AMT's coarsest correlation has one row or column: a division by 0 in its authors' code
 
 
 class DrawnFrames(Backbone):

@@ -286,7 +286,7 @@ def _grid(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
 def _look_up(image: torch.Tensor, position: torch.Tensor, padding: str) -> torch.Tensor:
     """Bilinear samples of [B, C, H, W] at pixel positions [B, h, w, 2], x before y."""
     height, width = image.shape[-2:]
-    size = torch.tensor([width - 1, height - 1], device=image.device, dtype=image.dtype).clamp(min=1)
+    size = torch.tensor([width - 1, height - 1], device=image.device, dtype=image.dtype)
     place = 2 * position / size - 1
     found: torch.Tensor = F.grid_sample(image, place, mode="bilinear", padding_mode=padding, align_corners=True)
     return found

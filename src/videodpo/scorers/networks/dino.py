@@ -58,14 +58,15 @@ class DinoFrames(FrameBackbone):
         network = self._network
         patches_PLD = network.patch_embed.proj((pixels - self._mean) / self._std).flatten(2).transpose(1, 2)
         tokens = torch.cat([network.cls_token.expand(len(pixels), -1, -1), patches_PLD], dim=1)
-        tokens = network.norm(network.blocks(tokens + self._positions(rows, columns)))
+        tokens = network.norm(network.blocks(tokens + self._positions(*size)))
         return F.normalize(tokens[:, 0], dim=-1)
 
-    def _positions(self, rows: int, columns: int) -> torch.Tensor:
+    def _positions(self, height: int, width: int) -> torch.Tensor:
         known: torch.Tensor = self._network.pos_embed
-        side = int((known.shape[1] - 1) ** 0.5)
-        if rows == columns == side:
+        # The uncut frame counts: one of 225 to 239 has as many patches, and positions of its own.
+        if height == width == SIDE:
             return known
+        side, rows, columns = SIDE // PATCH, height // PATCH, width // PATCH
         grid = known[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
         # The published code adds 0.1 against a rounding that would lose a row, and samples at that scale.
         scale = ((rows + 0.1) / side, (columns + 0.1) / side)
