@@ -86,6 +86,7 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
     asked = _count_pairs(scorers["dynamic_degree"])
     seconds: dict[str, dict[str, float]] = {"plain": defaultdict(float), "ours": defaultdict(float)}
     _warm_up(plain, scorers, paths[0])
+    asked.clear()
     for start in range(0, len(paths), SCORED_TOGETHER):
         block = paths[start : start + SCORED_TOGETHER]
         for name, network in plain.items():
