@@ -383,6 +383,11 @@ def test_dynamic_degree_looks_no_further_than_it_must(degree, steps, looked):
     assert degree(steps) == (float(sum(step > 0 for step in steps) >= 4), looked)
 
 
+@pytest.mark.parametrize(("num_frames", "value"), [(1, 0.0), (2, 1.0)])
+def test_dynamic_degree_of_one_or_two_frames_asks_no_network_whatever_their_size(weights, num_frames, value):
+    assert scorer("dynamic_degree", weights).score(moving_square(num_frames, 80, 100)) == value
+
+
 def test_flow_is_that_of_torchvision_whatever_the_pairs_share(weights):
     raft = Raft(weights["dynamic_flow"], "cpu")
     frames = torch.rand(4, 3, 128, 136, generator=torch.Generator().manual_seed(1)) * 2 - 1

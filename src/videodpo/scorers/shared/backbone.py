@@ -145,11 +145,18 @@ def _score_shared(scorers: Sequence[NetworkScorer], clips: Sequence[Clip]) -> li
             _ask(backbone, size, parts, clips, answers, lost, limits)
     return [
         [
-            _refusal(scorer, clip) or lost.get(number) or _result(scorer.value, clip, answers[number])
+            _refusal(scorer, clip) or _value(scorer, clip, answers[number], lost.get(number))
             for number, clip in enumerate(clips)
         ]
         for scorer in scorers
     ]
+
+
+def _value(scorer: NetworkScorer, clip: Clip, answers: Mapping[int, Any], lost: ValueError | None) -> Result:
+    """The score, or why parts that it needs have no answers."""
+    if lost is not None and any(part not in answers for part in scorer.wanted(clip, answers)):
+        return lost
+    return _result(scorer.value, clip, answers)
 
 
 def _by_size(todo: Sequence[tuple[int, int]], clips: Sequence[Clip]) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -186,7 +193,6 @@ def _ask(
             one = _answers(backbone, [(clips[number], part)]) if alone else found
             if isinstance(one, ValueError):
                 lost[number] = one
-                answers[number][part] = None
             else:
                 answers[number][part] = one[0 if alone else place]
         start += len(batch)
