@@ -36,11 +36,6 @@ class AestheticQuality(NetworkScorer):
         """Two files: CLIP's, then the head's; each a path or `public:<file>`."""
 
     @staticmethod
-    def weights(options: Section) -> list[str]:
-        assert isinstance(options, AestheticQuality.Options)
-        return options.weights
-
-    @staticmethod
     def check(options: Section) -> None:
         assert isinstance(options, AestheticQuality.Options)
         for place in options.weights:

@@ -55,8 +55,9 @@ class Scorer(ABC):
 
     @staticmethod
     def weights(options: Section) -> list[str]:
-        """Paths (files or folders), `public:` or `hub:` names that the options ask for."""
-        return []
+        """Paths (files or folders), `public:` or `hub:` names: what the option `weights` has, one or a list of them."""
+        named = options.model_dump().get("weights", [])
+        return [named] if isinstance(named, str) else list(named)
 
     @staticmethod  # noqa: B027 (most scorers have nothing to check)
     def check(options: Section) -> None:

@@ -14,9 +14,8 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
-from videodpo.scorers.shared.backbone import Backbone, FrameBackbone, Part
+from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
 from videodpo.scorers.shared.crops import square_crops
 from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
 
@@ -50,7 +49,7 @@ class ClipFrames(FrameBackbone):
         return features
 
 
-class ViClip(Backbone):
+class ViClip(ClipBackbone):
     """InternVid's ViCLIP-L/14: CLIP's towers with an embedding of the frame's place; 8 frames, texts of 32 tokens.
 
     The one part of a clip is the clip: its embedding [D] of length 1, from the middles of 8 equal intervals.
@@ -60,6 +59,7 @@ class ViClip(Backbone):
     architecture = "ViT-L-14"
 
     def __init__(self, weights: Path, device: str) -> None:
+        super().__init__(device, clips_at_once=16)
         network = _network(self.architecture)
         network.positional_embedding = torch.nn.Parameter(network.positional_embedding[: self.CONTEXT].detach())
         network.register_buffer("attn_mask", network.attn_mask[: self.CONTEXT, : self.CONTEXT], persistent=False)
@@ -79,17 +79,10 @@ class ViClip(Backbone):
         load_weights(network, tensors, weights)
         self._network, self._places_1TD = network.to(device), places.float().to(device)
         self._tokenize = open_clip.SimpleTokenizer(context_length=self.CONTEXT)
-        self._device = device
-
-    def at_once(self, height: int, width: int) -> int:
-        return 1 if self._device == "cpu" else 16
-
-    def num_parts(self, clip: Clip) -> int:
-        return 1
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
-        frames = [clip.pixels(self._device)[middle_frames(len(clip.frames_THWC))] for clip, _ in parts]
+        frames = [clip.pixels(self.device)[middle_frames(len(clip.frames_THWC))] for clip, _ in parts]
         crops = square_crops(torch.cat(frames), SIDE, rounded=True)
         return list(self.video(crops.view(len(parts), NUM_FRAMES, 3, SIDE, SIDE)).cpu())
 
@@ -113,7 +106,7 @@ class ViClip(Backbone):
     @torch.no_grad()
     def text(self, text: str) -> torch.Tensor:
         """Embedding of length 1, on the CPU, [D]; beyond 32 tokens the text is cut."""
-        tokens = self._tokenize([text]).to(self._device)
+        tokens = self._tokenize([text]).to(self.device)
         features: torch.Tensor = self._network.encode_text(tokens, normalize=True)
         return features[0].cpu()
 

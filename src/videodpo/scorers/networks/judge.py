@@ -17,34 +17,27 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
-from videodpo.scorers.shared.backbone import Backbone, Part, Result
+from videodpo.scorers.shared.backbone import ClipBackbone, Part, Result
 from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
 from videodpo.scorers.vision_language_judge import PROMPT, VisionLanguageJudge
 
 SAMPLING = ("temperature", "top_p", "top_k")  # what a greedy search has no use for
 
 
-class Judge(Backbone):
+class Judge(ClipBackbone):
     """The one part of a clip is the clip with its prompt; the answer is its score, or why it has none."""
 
     def __init__(self, folder: Path, device: str, options: VisionLanguageJudge.Options) -> None:
+        super().__init__(device, clips_at_once=4 if options.max_new_tokens else 8)
         self._model, self._processor = load_judge(folder, device, options.dtype)
         self._tokenizer = self._processor.tokenizer
-        self._options, self._device = options, device
+        self._options = options
         self._shows_video = "video_processor" in type(self._processor).get_attributes()
         if options.max_new_tokens:
             self._ways = ways_to_write(self._tokenizer, list(options.answers))
         else:
             before = self._chat(options.question, num_frames=1)
             self._ways = [answer_tokens(self._tokenizer, before, list(options.answers))]
-
-    def at_once(self, height: int, width: int) -> int:
-        if self._device == "cpu":
-            return 1
-        return 4 if self._options.max_new_tokens else 8
-
-    def num_parts(self, clip: Clip) -> int:
-        return 1
 
     def refuse(self, clip: Clip) -> None:
         """A clip without a frame rate, or a prompt with a token that means something, an image's place say."""
@@ -117,7 +110,7 @@ class Judge(Backbone):
         bos = self._tokenizer.bos_token
         has_bos = bos is not None and texts[0].startswith(bos)
         inputs = self._processor(text=texts, **media, padding=True, add_special_tokens=not has_bos, return_tensors="pt")
-        return inputs.to(self._device, dtype=self._model.dtype)  # floating tensors alone change their type
+        return inputs.to(self.device, dtype=self._model.dtype)  # floating tensors alone change their type
 
     def _frames(self, clip: Clip) -> list[int]:
         options, total = self._options, len(clip.frames_THWC)

@@ -12,28 +12,21 @@ from pathlib import Path
 import torch
 from transformers import XCLIPModel, XCLIPProcessor
 
-from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
-from videodpo.scorers.shared.backbone import Backbone, Part
+from videodpo.scorers.shared.backbone import ClipBackbone, Part
 from videodpo.scorers.shared.middle_frames import middle_frames
 
 CONTEXT = 77
 
 
-class XClip(Backbone):
+class XClip(ClipBackbone):
     """Float32. The one part of a clip is the clip with its prompt; the answer is their cosine."""
 
     def __init__(self, folder: Path, device: str) -> None:
+        super().__init__(device, clips_at_once=16)
         self._model = load_model(XCLIPModel, folder, device)
         self._processor = load_processor(XCLIPProcessor, folder)
         self._num_frames: int = self._model.config.vision_config.num_frames
-        self._device = device
-
-    def at_once(self, height: int, width: int) -> int:
-        return 1 if self._device == "cpu" else 16
-
-    def num_parts(self, clip: Clip) -> int:
-        return 1
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[float]:
@@ -48,7 +41,7 @@ class XClip(Backbone):
         tokens = self._processor.tokenizer(
             [clip.prompt for clip in clips], padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt"
         )
-        found = self._model(**tokens.to(self._device), pixel_values=pixels_PTCHW.to(self._device))
+        found = self._model(**tokens.to(self.device), pixel_values=pixels_PTCHW.to(self.device))
         # Every clip with every prompt; each text was changed by the clip of its row, so the diagonal is what is asked.
         cosines_P = found.logits_per_video.diagonal() / self._model.logit_scale.exp()
         return [float(cosine) for cosine in cosines_P.cpu()]

@@ -77,6 +77,21 @@ class FrameBackbone(Backbone):
         return torch.stack([clip.pixels(self.device)[number] for clip, number in parts])
 
 
+class ClipBackbone(Backbone):
+    """A network that looks at whole clips: the one part of a clip is the clip."""
+
+    def __init__(self, device: str, clips_at_once: int) -> None:
+        """clips_at_once: on a GPU; a CPU takes one."""
+        self.device = device
+        self._at_once = 1 if device == "cpu" else clips_at_once
+
+    def at_once(self, height: int, width: int) -> int:
+        return self._at_once
+
+    def num_parts(self, clip: Clip) -> int:
+        return 1
+
+
 class NetworkScorer(Scorer):
     """A scorer that reads a clip's score off the answers of a backbone."""
 

@@ -20,11 +20,6 @@ class FileWeights(Scorer):
         """File, as its authors publish it or safetensors; or `public:<file>`."""
 
     @staticmethod
-    def weights(options: Section) -> list[str]:
-        assert isinstance(options, FileWeights.Options)
-        return [options.weights]
-
-    @staticmethod
     def check(options: Section) -> None:
         assert isinstance(options, FileWeights.Options)
         check_file(options.weights)

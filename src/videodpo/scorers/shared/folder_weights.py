@@ -21,11 +21,6 @@ class FolderWeightsScorer(NetworkScorer):
         """Folder as transformers writes it, processor and tokenizer with it; or `hub:<org>/<name>@<commit>`."""
 
     @staticmethod
-    def weights(options: Section) -> list[str]:
-        assert isinstance(options, FolderWeightsScorer.Options)
-        return [options.weights]
-
-    @staticmethod
     def check(options: Section) -> None:
         refuse_folder(options)
 

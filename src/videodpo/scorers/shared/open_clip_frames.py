@@ -102,11 +102,6 @@ class OpenClipScorer(NetworkScorer):
         """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>@<commit>`."""
 
     @staticmethod
-    def weights(options: Section) -> list[str]:
-        assert isinstance(options, OpenClipScorer.Options)
-        return [options.weights]
-
-    @staticmethod
     def check(options: Section) -> None:
         assert isinstance(options, OpenClipScorer.Options)
         check_weights(options.weights)
