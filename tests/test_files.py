@@ -15,13 +15,16 @@ import pytest
 from videodpo.files import atomic_path, exclusive, sha256_of, write_json, write_text
 
 WRITER = """
-import sys
+import sys, time
 from pathlib import Path
-from videodpo.files import write_text
+from videodpo.files import atomic_path
 print("ready", flush=True)
 while True:
     for letter in "ab":
-        write_text(Path(sys.argv[1]), letter * 4_000_000)
+        with atomic_path(Path(sys.argv[1])) as partial, partial.open("wb", buffering=0) as handle:
+            for _ in range(100):
+                handle.write(letter.encode() * 10_000)
+                time.sleep(0.001)  # most of the time the file is half written, however slow the disk syncs
 """
 HOLDER = """
 import sys, time
@@ -36,22 +39,23 @@ with exclusive(Path(sys.argv[1])):
 def start(program, path):
     child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
-    child.stdout.readline()
+    assert child.stdout.readline(), "the program ended before it began"
     return child
 
 
 def test_kill_9_while_writing_leaves_the_file_whole_or_absent(tmp_path):
     rng, path = random.Random(0), tmp_path / "table"
+    whole = ["a" * 1_000_000, "b" * 1_000_000]
     caught_midway = 0
     for _ in range(8):
         path.unlink(missing_ok=True)
         writer = start(WRITER, path)
-        time.sleep(rng.uniform(0.001, 0.1))
+        time.sleep(rng.uniform(0.001, 0.5))
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
         if path.exists():
-            assert path.read_text() in ("a" * 4_000_000, "b" * 4_000_000)
-        caught_midway += sum(left.stat().st_size < 4_000_000 for left in tmp_path.glob(".*.partial"))
+            assert path.read_text() in whole
+        caught_midway += sum(left.stat().st_size < len(whole[0]) for left in tmp_path.glob(".*.partial"))
         for left in tmp_path.glob(".*.partial"):
             left.unlink()
     assert caught_midway, "no kill came while a file was half written: the test shows nothing"

@@ -321,7 +321,7 @@ def test_a_score_does_not_depend_on_which_scorers_are_asked(run, one_frame_among
 
 def test_what_a_scorer_refused_is_not_asked_again(one_frame_among_them, monkeypatch):
     one_frame_among_them("background")
-    monkeypatch.setattr(measure, "make_scorer", lambda frozen: pytest.fail("nothing is lacking"))
+    monkeypatch.setattr(measure, "_make_scorer", lambda frozen: pytest.fail("nothing is lacking"))
     one_frame_among_them("background")
 
 

@@ -67,11 +67,9 @@ class Workflow:
         """All weights that the run reads, each once."""
         model = registry.load("videodpo.models", self.config.model.family)
         needed = [Needed(self.config.model.weights, ("model",), model.hub_files)]
-        blocks = {f"scores.{name}": (name, options) for name, options in self.config.scores.items()}
-        blocks |= {f"evaluate.judges.{name}": (name, options) for name, options in self.config.evaluate.judges.items()}
-        for key, (name, options) in blocks.items():
+        for key, (name, block) in _scorer_blocks(self.config).items():
             scorer = registry.load("videodpo.scorers", name)
-            places = scorer.weights(validate(scorer.Options, options or {}, key))
+            places = scorer.weights(validate(scorer.Options, block, key))
             needed += [Needed(place, (key,), scorer.hub_files) for place in places]
         return merge(needed)
 
@@ -108,9 +106,7 @@ def check(config: Config) -> None:
         ConfigError: one message for all that is wrong.
     """
     tests: list[Callable[[], None]] = []
-    blocks = {f"scores.{name}": (name, block) for name, block in config.scores.items()}
-    blocks |= {f"evaluate.judges.{name}": (name, block) for name, block in config.evaluate.judges.items()}
-    tests += [partial(_check_scorer, key, name, block or {}) for key, (name, block) in blocks.items()]
+    tests += [partial(_check_scorer, key, name, block) for key, (name, block) in _scorer_blocks(config).items()]
     tests += [partial(_check_model, config), partial(check_source, config.prompts.source, config.prompts)]
     problems: list[str] = []
     for test in tests:
@@ -120,6 +116,12 @@ def check(config: Config) -> None:
             problems.append(str(error).removeprefix("configuration: "))
     if problems:
         raise ConfigError("configuration: " + "\n  ".join(problems))
+
+
+def _scorer_blocks(config: Config) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Key in the configuration: name and options of every scorer and judge."""
+    blocks = {f"scores.{name}": (name, block or {}) for name, block in config.scores.items()}
+    return blocks | {f"evaluate.judges.{name}": (name, block or {}) for name, block in config.evaluate.judges.items()}
 
 
 def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:

@@ -105,7 +105,7 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     for video in (video for block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
     needed = {column.dimension: column for _, lacking in todo for column in lacking}
-    scorers = {dimension: make_scorer(column.frozen) for dimension, column in needed.items()}
+    scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
     clips = read_ahead(_wanted(video, folder, prompts) for block, _ in todo for video in block)
     saved = time.monotonic()
     for number, (block, lacking) in enumerate(todo, start=1):
@@ -129,7 +129,7 @@ def _measured(result: Result) -> Measured:
     return Measured(result, None, retry=False)
 
 
-def make_scorer(frozen: Frozen[ScoreSettings]) -> Scorer:
+def _make_scorer(frozen: Frozen[ScoreSettings]) -> Scorer:
     """Raises ValueError where options or weights are wrong."""
     dimension = frozen.settings.dimension
     kind = registry.load("videodpo.scorers", dimension)
