@@ -4,8 +4,8 @@
 
 The plain loop takes one clip and one dimension at a time, decodes the clip for each, and calls every network as the
 benchmark's own code does: DINO, MUSIQ, AMT-S and RAFT one frame or pair at a time, CLIP a clip's frames at once, all
-pairs' flow. The two take turns, block by block, so that a slow minute of the machine falls on both. Peak memory is that
-of one process for each, over the first two clips.
+pairs' flow. The two take turns, dimension by dimension and block by block, so that a slow minute of the machine falls
+on both. Peak memory is that of one process for each, over the first two clips.
 
 Weights are random: that takes as long as trained ones. What dynamic degree may skip depends on how much moves, which
 random weights cannot tell: every second clip moves, and RAFT's steps, once computed, are replaced by the true motion.
@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ import numpy as np
 import open_clip
 import timm
 import torch
+import torch.nn.functional as F
 from pyiqa.archs.musiq_arch import MUSIQ
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torchvision.models.optical_flow import raft_large
 
 from videodpo import registry
@@ -52,6 +53,7 @@ from videodpo.tables import commit
 from videodpo.video import write_mp4
 
 FPS, PAN = 8.0, 0.04  # PAN: shorter sides a frame, of the clips that move; the threshold lies at 0.0234
+CLIPS = {"clip_b": "ViT-B-32-quickgelu", "clip_l": "ViT-L-14-quickgelu"}
 Network = Callable[[Clip], Any]
 
 
@@ -82,27 +84,26 @@ def main() -> None:
 def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
     device = choose_device(arguments.device)
     scorers = _scorers(folder, device)
-    plain = _plain_networks(scorers, device)
+    plain = _plain_networks(folder, device)
     asked = _count_pairs(scorers["dynamic_degree"])
     seconds: dict[str, dict[str, float]] = {"plain": defaultdict(float), "ours": defaultdict(float)}
     _warm_up(plain, scorers, paths[0])
     asked.clear()
     for start in range(0, len(paths), SCORED_TOGETHER):
         block = paths[start : start + SCORED_TOGETHER]
-        for name, network in plain.items():
-            for path in block:
-                begun = time.perf_counter()
-                network(_read(path))
-                _wait(device)
-                seconds["plain"][name] += time.perf_counter() - begun
         begun = time.perf_counter()
         clips = [clip for clip in read_ahead([_wanted(path) for path in block]) if isinstance(clip, Clip)]
         seconds["ours"]["decoding"] += time.perf_counter() - begun
-        for name, scorer in scorers.items():
+        for name, network in plain.items():
             begun = time.perf_counter()
-            score_clips([scorer], clips)
+            for path in block:
+                network(_read(path))
             _wait(device)
-            seconds["ours"][name] += time.perf_counter() - begun
+            turn = time.perf_counter()
+            score_clips([scorers[name]], clips)
+            _wait(device)
+            seconds["plain"][name] += turn - begun
+            seconds["ours"][name] += time.perf_counter() - turn
         done = start + len(block)
         pairs = done * (len(sampled_frames(_read(paths[0]))) - 1)
         result = _result(arguments, device, seconds, done) | {"flow_pairs": {"plain": pairs, "ours": len(asked)}}
@@ -130,15 +131,17 @@ def _result(
 
 def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path]) -> None:
     device = choose_device(arguments.device)
-    scorers = _scorers(folder, device)
     if arguments.arm == "plain":
-        for network in _plain_networks(scorers, device).values():
+        for network in _plain_networks(folder, device).values():
             for path in paths:
                 network(_read(path))
     else:
+        scorers = _scorers(folder, device)
         clips = [clip for clip in read_ahead([_wanted(path) for path in paths]) if isinstance(clip, Clip)]
         score_clips(list(scorers.values()), clips)
-    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    # Linux hands ru_maxrss down from the process that started this one, but not this.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    peak = {"host": int(status.split("VmHWM:")[1].split()[0]) // 1024}
     if device != "cpu":
         peak["device"] = torch.cuda.max_memory_allocated() // 2**20
     write_json(arguments.out, peak)
@@ -175,56 +178,67 @@ def _scorers(folder: Path, device: str) -> dict[str, Scorer]:
     return scorers
 
 
-def _plain_networks(scorers: dict[str, Scorer], device: str) -> dict[str, Network]:
-    """The same networks as the scorers hold, called one clip and one dimension at a time."""
-    held: dict[str, Any] = {
-        name: _backbone(scorer) for name, scorer in scorers.items() if name != "temporal_flickering"
-    }
+def _plain_networks(folder: Path, device: str) -> dict[str, Network]:
+    """The libraries' networks as they are, called one clip and one dimension at a time."""
+
+    def network(name: str, made: torch.nn.Module) -> Any:
+        made.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        return made.to(device).eval().requires_grad_(False)
 
     def frames(clip: Clip) -> torch.Tensor:
         return torch.from_numpy(clip.frames_THWC).to(device).permute(0, 3, 1, 2)
 
-    def frame_by_frame(name: str) -> Network:
-        backbone = held[name]
-        return lambda clip: [backbone.answer([(clip, number)]) for number in range(len(clip.frames_THWC))]
+    dino = network("dino", timm.create_model("vit_base_patch16_224.dino", num_classes=0, dynamic_img_size=True))
+    clip_b, clip_l = (network(name, _clip(architecture)) for name, architecture in CLIPS.items())
+    amt, raft = network("amt", AmtS()), network("raft", raft_large(weights=None))
+    musiq = network("musiq", MUSIQ(pretrained=False))
+    viclip, places_1TD = network("clip_l", _clip(CLIPS["clip_l"])), torch.randn(1, 8, 1024, device=device)
 
-    def clip_at_once(name: str) -> Network:
-        network = held[name]._network
-        return lambda clip: network.encode_image(standard(square_crops(frames(clip), 224)), normalize=True).cpu()
+    def subject(clip: Clip) -> list[torch.Tensor]:
+        height, width = clip.frames_THWC.shape[1:3]
+        size = [int(224 * side / min(height, width)) // 16 * 16 for side in (height, width)]
+        pixels = standard(F.interpolate(frames(clip).float(), size, mode="bilinear") / 255)
+        return [dino(frame[None]).cpu() for frame in pixels]
 
-    def smoothness(clip: Clip) -> list[Any]:
-        backbone = held["motion_smoothness"]
-        return [backbone.answer([(clip, number)]) for number in range(backbone.num_parts(clip))]
+    def smoothness(clip: Clip) -> list[torch.Tensor]:
+        padded, _ = pad_to_multiples(frames(clip)[::2].float() / 255, 16)
+        return [amt(before[None], after[None]).cpu() for before, after in pairwise(padded)]
 
     def flow(clip: Clip) -> list[torch.Tensor]:
         padded, _ = pad_to_multiples(frames(clip)[:: max(1, round(clip.fps / 8))].float(), MULTIPLE)
-        network, scaled = held["dynamic_degree"]._raft.network, 2 * (padded / 255) - 1
+        scaled = 2 * (padded / 255) - 1
         return [
-            network(before[None], after[None], num_flow_updates=UPDATES)[-1].cpu() for before, after in pairwise(scaled)
+            raft(before[None], after[None], num_flow_updates=UPDATES)[-1].cpu() for before, after in pairwise(scaled)
         ]
 
     def overall(clip: Clip) -> torch.Tensor:
-        viclip = held["overall_consistency"]
-        tower = viclip._network.visual
+        tower = viclip.visual
         crops = square_crops(frames(clip)[middle_frames(len(clip.frames_THWC))], 224, rounded=True)
         patches = tower.conv1(standard(crops)).flatten(2).transpose(1, 2) + tower.positional_embedding[1:]
-        patches = patches.transpose(0, 1) + viclip._places_1TD
+        patches = patches.transpose(0, 1) + places_1TD
         first = tower.class_embedding + tower.positional_embedding[0]
         states = tower.transformer(tower.ln_pre(torch.cat([first[None], patches.flatten(0, 1)])[None]))
-        viclip.text.__wrapped__(viclip, clip.prompt)
+        viclip.encode_text(open_clip.tokenize([clip.prompt]).to(device))
         return (tower.ln_post(states[:, 0]) @ tower.proj).cpu()
 
+    def embeddings(tower: Any, clip: Clip) -> torch.Tensor:
+        return tower.encode_image(standard(square_crops(frames(clip), 224)), normalize=True).cpu()
+
     networks: dict[str, Network] = {
-        "temporal_flickering": scorers["temporal_flickering"].score,
-        "subject_consistency": frame_by_frame("subject_consistency"),
-        "background_consistency": clip_at_once("background_consistency"),
+        "temporal_flickering": registry.load("videodpo.scorers", "temporal_flickering")(None, device).score,
+        "subject_consistency": subject,
+        "background_consistency": partial(embeddings, clip_b),
         "motion_smoothness": smoothness,
         "dynamic_degree": flow,
-        "aesthetic_quality": clip_at_once("aesthetic_quality"),
-        "imaging_quality": frame_by_frame("imaging_quality"),
+        "aesthetic_quality": partial(embeddings, clip_l),
+        "imaging_quality": lambda clip: [musiq(frame[None] / 255).item() for frame in frames(clip)],
         "overall_consistency": overall,
     }
     return {name: torch.no_grad()(network) for name, network in networks.items()}
+
+
+def _clip(architecture: str) -> torch.nn.Module:
+    return open_clip.CLIP(**open_clip.get_model_config(architecture))
 
 
 def _count_pairs(scorer: Scorer) -> list[int]:
@@ -257,10 +271,7 @@ def _warm_up(plain: dict[str, Network], scorers: dict[str, Scorer], path: Path) 
 
 def _write_weights(folder: Path) -> None:
     torch.manual_seed(0)
-    clips = {
-        "clip_b": open_clip.CLIP(**open_clip.get_model_config("ViT-B-32-quickgelu")),
-        "clip_l": open_clip.CLIP(**open_clip.get_model_config("ViT-L-14-quickgelu")),
-    }
+    clips = {name: _clip(architecture) for name, architecture in CLIPS.items()}
     networks = {
         "dino": timm.create_model("vit_base_patch16_224.dino", num_classes=0),
         "amt": AmtS(),

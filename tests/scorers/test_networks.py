@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pyiqa.data import multiscale_trans_util
 from safetensors.torch import save_file
 
 from videodpo import registry
@@ -441,10 +442,24 @@ def test_imaging_quality_is_the_mean_over_frames_of_the_network(weights):
     assert quality.score(clip) == pytest.approx(np.mean(each), abs=1e-6)
 
 
-def test_a_frame_beyond_512_is_brought_to_it(weights):
+@pytest.mark.parametrize(("height", "width"), [(140, 200), (200, 140), (60, 400)])
+def test_patches_that_only_fill_up_are_left_out_and_change_nothing(weights, height, width):
+    quality, clip = scorer("imaging_quality", weights), moving_square(1, height=height, width=width)
+    network = quality.backbone._network.eval()
+    with torch.no_grad():
+        expected = network(clip.pixels("cpu") / 255).item()
+    network.train()
+    assert quality.score(clip) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_frame_beyond_512_is_brought_to_it(weights, monkeypatch):
     quality = scorer("imaging_quality", weights)
-    seen = []
-    quality.backbone._network.forward = lambda x: seen.append(tuple(x.shape[-2:])) or torch.zeros(1)
+    seen, patches = [], multiscale_trans_util.get_multiscale_patches
+    monkeypatch.setattr(
+        multiscale_trans_util,
+        "get_multiscale_patches",
+        lambda x, **options: seen.append(tuple(x.shape[-2:])) or patches(x, **options),
+    )
     quality.score(moving_square(1, height=300, width=1030))
     quality.score(moving_square(1, height=300, width=512))
     quality.score(moving_square(1, height=448, width=784))  # 512 / 784 * 784 is 511.99999999999994

@@ -1,6 +1,6 @@
 """Imaging quality, as VBench defines it: MUSIQ trained on SPAQ, frame by frame.
 
-Legend: P frames, C channel, H, W pixels.
+Legend: P frames, C channel, H, W pixels; L patches, X what is known of one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class MusiqFrames(FrameBackbone):
         super().__init__(device, frames_at_once=2)
         self._network = MUSIQ(pretrained=False)
         load_weights(self._network, read_checkpoint(weights), weights)
-        self._network.to(device)
+        # In training mode pyiqa's MUSIQ takes patches instead of pictures; nothing else in it depends on the mode.
+        self._network.to(device).train()
 
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
@@ -43,6 +44,7 @@ class MusiqFrames(FrameBackbone):
     def answer(self, parts: Sequence[Part]) -> list[float]:
         import torch
         import torch.nn.functional as F
+        from pyiqa.data.multiscale_trans_util import get_multiscale_patches
 
         frames = self.frames(parts).float()
         height, width = frames.shape[-2:]
@@ -52,7 +54,9 @@ class MusiqFrames(FrameBackbone):
             size = (int(scale * height), int(scale * width))
             frames = F.interpolate(frames, size, mode="bilinear", antialias=False)
         with torch.no_grad():
-            scores: list[float] = self._network(frames / 255).flatten().tolist()
+            patches_PLX = get_multiscale_patches((frames / 255 - 0.5) * 2, **self._network.data_preprocess_opts)
+            # Smaller scales are filled up to a square of patches, marked by a last 0, that no other patch looks at.
+            scores: list[float] = self._network(patches_PLX[:, patches_PLX[0, :, -1] == 1]).flatten().tolist()
         return scores
 
 

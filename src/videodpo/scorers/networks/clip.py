@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
 from videodpo.scorers.shared.crops import square_crops
 from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
@@ -37,6 +38,7 @@ class ClipFrames(FrameBackbone):
         tensors = {name: value for name, value in read_checkpoint(weights).items() if name not in _SETTINGS}
         load_weights(self._network, tensors, weights)
         self._network.to(device)
+        self._blocks = _blocks(self._network)
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
@@ -45,8 +47,10 @@ class ClipFrames(FrameBackbone):
     @torch.no_grad()
     def encode(self, crops_PCHW: torch.Tensor) -> torch.Tensor:
         """Crops of 224 on the scale 0..1 to embeddings of length 1, on the device; [P, D]."""
-        features: torch.Tensor = self._network.encode_image(standard(crops_PCHW), normalize=True)
-        return features
+        tower = self._network.visual
+        patches = tower.conv1(standard(crops_PCHW)).flatten(2).transpose(1, 2)
+        states = torch.cat([tower.class_embedding.expand(len(patches), 1, -1), patches], dim=1)
+        return _embedding(tower, self._blocks, states.add_(tower.positional_embedding))
 
 
 class ViClip(ClipBackbone):
@@ -78,6 +82,7 @@ class ViClip(ClipBackbone):
             tensors["visual.conv1.weight"] = patches.squeeze(2)
         load_weights(network, tensors, weights)
         self._network, self._places_1TD = network.to(device), places.float().to(device)
+        self._blocks = _blocks(network)
         self._tokenize = open_clip.SimpleTokenizer(context_length=self.CONTEXT)
 
     @torch.no_grad()
@@ -96,11 +101,7 @@ class ViClip(ClipBackbone):
         patches_PLTD = patches_PTLD.transpose(1, 2) + self._places_1TD
         first = tower.class_embedding + tower.positional_embedding[0]
         states = torch.cat([first.expand(num_clips, 1, -1), patches_PLTD.flatten(1, 2)], dim=1)
-        states = tower.ln_pre(states)
-        for block in tower.transformer.resblocks:
-            states = states + _attend(block.attn, block.ln_1(states))
-            states = states + block.mlp(block.ln_2(states))
-        return F.normalize(tower.ln_post(states[:, 0]) @ tower.proj, dim=-1)
+        return _embedding(tower, self._blocks, states)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
     @torch.no_grad()
@@ -134,14 +135,14 @@ def _network(architecture: str) -> Any:
     return open_clip.CLIP(**open_clip.get_model_config(f"{architecture}-quickgelu"))
 
 
-def _attend(attention: torch.nn.MultiheadAttention, states_PLD: torch.Tensor) -> torch.Tensor:
-    """The layer's own attention, by the fused kernel: of 2,049 tokens torch's inference path is 1.4 times slower."""
-    num_clips, length, width = states_PLD.shape
-    split = (num_clips, length, 3, attention.num_heads, width // attention.num_heads)
-    three = F.linear(states_PLD, attention.in_proj_weight, attention.in_proj_bias).view(split).transpose(1, 3)
-    found = F.scaled_dot_product_attention(three[:, :, 0], three[:, :, 1], three[:, :, 2])
-    out: torch.Tensor = attention.out_proj(found.transpose(1, 2).flatten(2))
-    return out
+def _blocks(network: Any) -> list[Block]:
+    return [Block.of_open_clip(block) for block in network.visual.transformer.resblocks]
+
+
+def _embedding(tower: Any, blocks: Sequence[Block], states_PLD: torch.Tensor) -> torch.Tensor:
+    """Of length 1, from the sequences that enter the transformer; [P, D]."""
+    found = class_token(tower.ln_pre(states_PLD), blocks)
+    return F.normalize(tower.ln_post(found) @ tower.proj, dim=-1)
 
 
 def _open_clip_name(name: str) -> str:

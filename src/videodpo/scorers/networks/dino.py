@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
 
 PATCH, SIDE = 16, 224
@@ -36,6 +37,7 @@ class DinoFrames(FrameBackbone):
         self._network: Any = timm.create_model("vit_base_patch16_224.dino", num_classes=0)
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
+        self._blocks = [Block.of_timm(block) for block in self._network.blocks]
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     def refuse(self, clip: Clip) -> None:
@@ -58,8 +60,8 @@ class DinoFrames(FrameBackbone):
         network = self._network
         patches_PLD = network.patch_embed.proj((pixels - self._mean) / self._std).flatten(2).transpose(1, 2)
         tokens = torch.cat([network.cls_token.expand(len(pixels), -1, -1), patches_PLD], dim=1)
-        tokens = network.norm(network.blocks(tokens + self._positions(*size)))
-        return F.normalize(tokens[:, 0], dim=-1)
+        found = class_token(tokens.add_(self._positions(*size)), self._blocks)
+        return F.normalize(network.norm(found), dim=-1)
 
     def _positions(self, height: int, width: int) -> torch.Tensor:
         known: torch.Tensor = self._network.pos_embed

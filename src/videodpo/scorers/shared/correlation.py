@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from videodpo.scorers.base import Clip
 
-MEMORY = 2**28, 2**32  # bytes of correlations at once: on a CPU, on a GPU
+MEMORY = 2**27, 2**32  # bytes of correlations at once: on a CPU, on a GPU
 # cuDNN looks up at most so many grids in one call; as many places of a single frame would take 17 GB.
 MOST_PLACES = 65535
 

@@ -1,0 +1,36 @@
+"""The class token alone is what the libraries' own blocks make of it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from open_clip.transformer import QuickGELU, Transformer
+from timm.models.vision_transformer import Block as TimmBlock
+
+from videodpo.scorers.networks.class_token import Block, class_token
+
+WIDTH, HEADS, LAYERS = 32, 4, 3
+
+
+def open_clip_blocks():
+    return list(Transformer(WIDTH, LAYERS, HEADS, act_layer=QuickGELU).resblocks), Block.of_open_clip
+
+
+def timm_blocks():
+    return [TimmBlock(WIDTH, HEADS, qkv_bias=True) for _ in range(LAYERS)], Block.of_timm
+
+
+@pytest.mark.parametrize("make", [open_clip_blocks, timm_blocks])
+@pytest.mark.parametrize("length", [1, 2, 50])
+@torch.no_grad()
+def test_the_first_token_is_that_of_the_library(make, length):
+    torch.manual_seed(0)
+    theirs, convert = make()
+    for parameter in (parameter for block in theirs for parameter in block.parameters()):
+        parameter.copy_(0.3 * torch.randn_like(parameter))
+    blocks = [convert(copy.deepcopy(block).eval()) for block in theirs]
+    states = torch.randn(3, length, WIDTH)
+    expected = torch.nn.Sequential(*theirs).eval()(states)[:, 0]
+    torch.testing.assert_close(class_token(states, blocks), expected, atol=1e-5, rtol=1e-5)
