@@ -33,7 +33,7 @@ class ClipFrames(FrameBackbone):
     """
 
     def __init__(self, architecture: str, weights: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=4 if "L-14" in architecture else 16)
+        super().__init__(device, frames_at_once=8 if "L-14" in architecture else 16)
         self._network = _network(architecture)
         tensors = {name: value for name, value in read_checkpoint(weights).items() if name not in _SETTINGS}
         load_weights(self._network, tensors, weights)
