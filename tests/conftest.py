@@ -11,57 +11,18 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-LATENT_CHANNELS = 4
 
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random-initialised Wan pipeline of the real classes, in diffusers' format; clips of 5 x 32 x 32."""
     import torch
-    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
-    from transformers import UMT5Config, UMT5EncoderModel
 
-    from demo.recipe import tokenizer as bpe
+    from tests.models.families import wan
 
     torch.manual_seed(0)
-    tokenizer = bpe.build()
-    text_encoder = UMT5EncoderModel(
-        UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    )
-    vae = AutoencoderKLWan(
-        base_dim=4,
-        z_dim=LATENT_CHANNELS,
-        dim_mult=[1, 2, 2],
-        num_res_blocks=1,
-        attn_scales=[],
-        temperal_downsample=[True, True],
-        latents_mean=[0.1] * LATENT_CHANNELS,
-        latents_std=[0.7] * LATENT_CHANNELS,
-        scale_factor_spatial=4,
-        scale_factor_temporal=4,
-    )
-    transformer = WanTransformer3DModel(
-        patch_size=(1, 2, 2),
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        text_dim=16,
-        freq_dim=16,
-        ffn_dim=32,
-        num_layers=2,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=32,
-    )
     folder = tmp_path_factory.mktemp("random_model")
-    WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=text_encoder,
-        vae=vae,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0),
-        transformer=transformer,
-    ).save_pretrained(folder)
+    wan("2.1").save_pretrained(folder)
     return folder
 
 

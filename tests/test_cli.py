@@ -172,7 +172,7 @@ def test_a_librarys_error_keeps_its_traceback(random_model):
     """Compiled code shows no frame of its own: the error seems to come from the adapter's line."""
     model = WanModel(Model(family="wan", weights=str(random_model), dtype="float32"), "cpu")
     with pytest.raises(RuntimeError) as caught:
-        model.add_noise(torch.zeros(1, 2, 3, 4, 5), torch.zeros(1, 2, 3, 4, 6), torch.zeros(1))
+        model.noise_schedule.add_noise(torch.zeros(1, 2, 3, 4, 5), torch.zeros(1, 2, 3, 4, 6), torch.zeros(1))
     assert not _is_ours(caught.value)
 
 

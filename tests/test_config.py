@@ -213,7 +213,7 @@ WRONG = {
     "height that the model cannot sample": (
         {"generate.sampling.height": 33},
         "generate.sampling",
-        "height and width must be multiples of 8 and 8",
+        "height and width must be multiples of 8",
     ),
     "frames that the model cannot sample": (
         {"generate.sampling.num_frames": 10},

@@ -19,6 +19,7 @@ from demo.recipe import tokenizer as bpe
 from demo.recipe.common import SEED, WEIGHTS, Average, draw_clip, learning_rate, log, misdescribe, to_tensor
 from demo.recipe.vae import LATENT_CHANNELS
 from videodpo.config import parse_config
+from videodpo.models.base import stack_texts
 from videodpo.models.wan import WanModel
 from videodpo.scorers.base import Clip
 from videodpo.scorers.caption_accuracy import CaptionAccuracy
@@ -158,9 +159,8 @@ def figures(folder: Path = WEIGHTS / "text_to_video", num_clips: int = 256) -> d
         shares: list[float] = []
         for first in range(0, len(captions), sampling.batch_size):
             batch = captions[first : first + sampling.batch_size]
-            text_BLD = torch.stack([model.encode_prompt(caption) for caption in batch])
-            noise_BCFHW = torch.stack([model.draw_noise(rng.randrange(2**32), sampling) for _ in batch])
-            clips = model.decode(model.sample(text_BLD, noise_BCFHW, sampling))
+            text = stack_texts([model.encode_prompt(caption) for caption in batch])
+            clips = model.decode(model.sample(text, [rng.randrange(2**32) for _ in batch], sampling))
             shares += [judge.score(Clip(clip, sampling.fps, text)) for clip, text in zip(clips, batch, strict=True)]
         result[f"{name}_attributes_right"] = sum(shares) / len(shares)
         result[f"{name}_captions_right"] = sum(share == 1 for share in shares) / len(shares)

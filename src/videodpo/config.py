@@ -63,6 +63,8 @@ class Model(Section):
     """Type of the denoiser's and text encoder's weights; the VAE stays in float32."""
     max_text_tokens: int = Field(512, ge=1)
     """Prompt tokens given to the denoiser."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The family's own keys."""
 
 
 class Sampling(Section):

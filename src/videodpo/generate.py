@@ -10,6 +10,7 @@ from videodpo.config import Sampling
 from videodpo.files import sha256_of, sha256_of_folder
 from videodpo.frozen import EvaluateGenerateSettings, Frozen, GenerateSettings
 from videodpo.models import load_model
+from videodpo.models.base import Text, VideoModel, stack_texts
 from videodpo.rounds import round_folder
 from videodpo.seeds import derive_seed
 from videodpo.shards import Request, Shard, empty_row, run_batches
@@ -18,8 +19,6 @@ from videodpo.video import write_mp4
 
 if TYPE_CHECKING:
     import torch
-
-    from videodpo.models.base import VideoModel
 
 
 def generate_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int, adapter: Path | None) -> None:
@@ -75,13 +74,11 @@ def _sample_shard(
     sampling: Sampling,
     adapter: Path | None,
 ) -> None:
-    import torch
-
     model_settings = frozen.settings.model
     adapter_name = f"{adapter.parent.name}/{adapter.name} {sha256_of_folder(adapter)[:12]}" if adapter else None
     place = Shard(frozen, videos, shard, num_shards, f"{frozen.digest} {adapter_name}")
     model: VideoModel | None = None
-    texts: dict[str, torch.Tensor] = {}  # embeddings of the batch before: its last prompt may go on in the next
+    texts: dict[str, Text] = {}  # encodings of the batch before: its last prompt may go on in the next
 
     def make(batch: Sequence[Request]) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
         nonlocal model, texts
@@ -91,19 +88,18 @@ def _sample_shard(
                 model.load_adapter(adapter)
         prompts = {request.prompt_id: request.prompt for request in batch}
         texts = {key: texts[key] if key in texts else model.encode_prompt(text) for key, text in prompts.items()}
-        return _make_batch(model, batch, torch.stack([texts[request.prompt_id] for request in batch]), sampling, place)
+        return _make_batch(model, batch, stack_texts([texts[request.prompt_id] for request in batch]), sampling, place)
 
     common = {"model": f"{model_settings.family} {model_settings.weights}", "adapter": adapter_name}
     run_batches(place, requests, sampling.batch_size, make, common)
 
 
 def _make_batch(
-    model: VideoModel, batch: Sequence[Request], text_BLD: torch.Tensor, sampling: Sampling, place: Shard
+    model: VideoModel, batch: Sequence[Request], text: Text, sampling: Sampling, place: Shard
 ) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     import torch
 
-    noise_BCFHW = torch.stack([model.draw_noise(request.seed, sampling) for request in batch])
-    latents_BCFHW = model.sample(text_BLD, noise_BCFHW, sampling)
+    latents_BCFHW = model.sample(text, [request.seed for request in batch], sampling)
     frames_BTYXC = model.decode(latents_BCFHW)
     rows, latents = [], {}
     for request, latent, frames in zip(batch, latents_BCFHW, frames_BTYXC, strict=True):

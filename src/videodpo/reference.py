@@ -30,7 +30,7 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     """
     import torch
 
-    from videodpo.dpo.batches import PairData, model_errors
+    from videodpo.dpo.batches import PairData, model_errors, timesteps
 
     settings = frozen.settings
     pairs = read_table(round_folder / "pairs.parquet")
@@ -59,12 +59,13 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
             run = visits[positions.start : positions.stop]
             with torch.no_grad():
                 winner, loser = model_errors(model, data.batch(run))
-            for visit, error_winner, error_loser in zip(run, winner.tolist(), loser.tolist(), strict=True):
+            columns = zip(run, timesteps(model, run), winner.tolist(), loser.tolist(), strict=True)
+            for visit, timestep, error_winner, error_loser in columns:
                 rows.append(
                     {
                         "pair_id": visit.pair_id,
                         "visit": visit.visit,
-                        "timestep": model.timestep(visit.level),
+                        "timestep": timestep,
                         "noise_seed": visit.noise_seed,
                         "ref_error_winner": error_winner,
                         "ref_error_loser": error_loser,

@@ -107,8 +107,11 @@ class _Training:
 
     def _read_reference(self) -> np.ndarray:
         """Float32 [visits, 2], winner and loser, in the order of the plan."""
+        from videodpo.dpo.batches import timesteps
+
         table = read_shards(self.round_folder / "reference")
-        planned = [(visit.pair_id, visit.noise_seed, self.model.timestep(visit.level)) for visit in self.visits]
+        named = zip(self.visits, timesteps(self.model, self.visits), strict=True)
+        planned = [(visit.pair_id, visit.noise_seed, timestep) for visit, timestep in named]
         if list(zip(table["pair_id"], table["noise_seed"], table["timestep"], strict=True)) != planned:
             raise ValueError("reference: the table was made for other pairs or another schedule; run the stage again")
         return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)

@@ -146,6 +146,7 @@ def _check_model(config: Config) -> None:
     except ValueError as error:
         raise ConfigError(f"model.family: {error}") from error
     _check_weights("model.weights", config.model.weights, "model_index.json")
+    validate(model.Options, config.model.options, "model.options")
     try:
         model.check(config.model, config.generate.sampling)
     except ValueError as error:

@@ -16,7 +16,7 @@ class FourTokens:
         self.asked.append(prompt)
         text_LD = torch.zeros(4, 2)
         text_LD[: len(prompt.split())] = float(len(prompt))
-        return text_LD
+        return {"text": text_LD, "mask": text_LD.any(dim=1)}
 
 
 def test_a_text_is_encoded_once_and_comes_back_with_its_padding():
@@ -25,9 +25,10 @@ def test_a_text_is_encoded_once_and_comes_back_with_its_padding():
     data._model, data._texts = model, {}
     for prompt, words in (("a red cat", 3), ("", 0), ("one two three four", 4)):
         for _ in range(2):
-            text_LD = data._text(prompt)
+            text_LD, mask_L = data._text(prompt).values()
             assert text_LD.shape == (4, 2)
+            assert mask_L.tolist() == [True] * words + [False] * (4 - words)
             assert (text_LD[:words] == len(prompt)).all()
             assert (text_LD[words:] == 0).all()
-        assert len(data._texts[prompt][0]) == words
+        assert len(data._texts[prompt]["text"][0]) == words
     assert model.asked == ["a red cat", "", "one two three four"]

@@ -1,6 +1,6 @@
 """Pairs, latents and texts to the tensors of one forward pass.
 
-Legend: B pairs, C latent channel, F latent frame, H latent height, W latent width; L text token, D text channel.
+Legend: B pairs, C latent channel, F latent frame, H latent height, W latent width; L text token.
 """
 
 from __future__ import annotations
@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from videodpo.dpo.objectives import denoising_errors
 from videodpo.dpo.visits import Visit
+from videodpo.models.base import Text, VideoModel, stack_texts
 from videodpo.tables import read_shards, read_table
-
-if TYPE_CHECKING:
-    from videodpo.models.base import VideoModel
 
 
 @dataclass(frozen=True)
@@ -26,13 +24,13 @@ class Batch:
     """The B winners, then the B losers of a run of visits.
 
     Attributes:
-        latents, noise: float32 [2B, C, F, H, W]; text: [2B, L, D]; level: float32 [2B];
+        latents, noise: float32 [2B, C, F, H, W]; text: tensors [2B, L, ...]; level: float32 [2B];
         weight: float32 [B].
     """
 
     latents: torch.Tensor
     noise: torch.Tensor
-    text: torch.Tensor
+    text: Text
     level: torch.Tensor
     weight: torch.Tensor
 
@@ -56,7 +54,7 @@ class PairData:
             if not isinstance(self._latents.get(video_id), str):
                 raise ValueError(f"pairs.parquet: video {video_id} has no latents in {round_folder / 'videos'}")
         self._files: dict[str, Any] = {}
-        self._texts: dict[str, tuple[torch.Tensor, int]] = {}  # prompt: embedding without its padding, full length
+        self._texts: dict[str, dict[str, tuple[torch.Tensor, int]]] = {}  # by prompt: without padding, full length
 
     def batch(self, visits: Sequence[Visit], empty_captions: Sequence[bool] | None = None) -> Batch:
         """Tensors of one run of visits, on the model's device; winner and loser share noise, level and text."""
@@ -71,7 +69,7 @@ class PairData:
         return Batch(
             latents=torch.stack(winners + losers).to(device),
             noise=torch.stack(noise + noise).to(device),
-            text=torch.stack(text + text).to(device),
+            text={name: tensor.to(device) for name, tensor in stack_texts(text + text).items()},
             level=torch.cat([level, level]).to(device),
             weight=torch.tensor([row.weight for row in rows], dtype=torch.float32, device=device),
         )
@@ -83,24 +81,39 @@ class PairData:
         tensor: torch.Tensor = self._files[name].get_tensor(row)
         return tensor.float()
 
-    def _text(self, prompt: str) -> torch.Tensor:
-        """Embedding [L, D] on the CPU: with their padding, those of 10,000 prompts would be 40 GB of GPU memory."""
+    def _text(self, prompt: str) -> Text:
+        """On the CPU: with their padding, those of 10,000 prompts would be 40 GB of GPU memory."""
         if prompt not in self._texts:
-            full_LD = self._model.encode_prompt(prompt).cpu()
-            length = int(full_LD.any(dim=1).nonzero().max()) + 1 if full_LD.any() else 0
-            self._texts[prompt] = (full_LD[:length].clone(), len(full_LD))
-        short_LD, length = self._texts[prompt]
-        return torch.nn.functional.pad(short_LD, (0, 0, 0, length - len(short_LD)))
+            text = self._model.encode_prompt(prompt)
+            self._texts[prompt] = {name: (_without_padding(full), len(full)) for name, full in text.items()}
+        return {name: _padded(short, length) for name, (short, length) in self._texts[prompt].items()}
+
+
+def _without_padding(full: torch.Tensor) -> torch.Tensor:
+    """[L, ...] without the zeros at its end, on the CPU."""
+    told = full.cpu().flatten(1).any(dim=1) if full.ndim > 1 else full.cpu().bool()
+    length = int(told.nonzero().max()) + 1 if told.any() else 0
+    return full[:length].cpu().clone()
+
+
+def _padded(short: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.cat([short, short.new_zeros(length - len(short), *short.shape[1:])])
 
 
 def _noise(seed: int, like: torch.Tensor) -> torch.Tensor:
     return torch.randn(like.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
 
 
+def timesteps(model: VideoModel, visits: Sequence[Visit]) -> list[float]:
+    """The visits' timesteps, as the reference table has them."""
+    level = torch.tensor([visit.level for visit in visits], dtype=torch.float32)
+    return [float(value) for value in model.noise_schedule.timestep(level)]
+
+
 def model_errors(model: VideoModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The denoiser's errors on winners and losers, each float32 [B]."""
-    noisy = model.add_noise(batch.latents, batch.noise, batch.level)
-    target = model.target(batch.latents, batch.noise, batch.level)
+    noisy = model.noise_schedule.add_noise(batch.latents, batch.noise, batch.level)
+    target = model.noise_schedule.target(batch.latents, batch.noise, batch.level)
     errors = denoising_errors(model.predict(noisy, batch.level, batch.text), target)
     winner, loser = errors.chunk(2)
     return winner, loser

@@ -1,21 +1,27 @@
 """What a text-to-video model is to the pipeline: sample, decode, encode, predict, adapt.
 
 Legend: B batch, C latent channel, F latent frame, H latent height, W latent width; T frame, Y, X pixels;
-L text token, D text channel. Model modules import torch and diffusers inside functions, not at the top.
+L text token. Model modules import torch and diffusers inside functions, not at the top.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from videodpo.config import Lora, Model, Sampling
+from videodpo.config import Lora, Model, Sampling, Section
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
+
+Text: TypeAlias = "Mapping[str, torch.Tensor]"
+"""What the denoiser is told of a prompt: tensors [L, ...] by name; of a batch of prompts, [B, L, ...]."""
 
 
 class VideoModel(ABC):
@@ -25,6 +31,7 @@ class VideoModel(ABC):
         version: raised whenever the same seed would give another clip.
         device: where its tensors lie.
         denoiser: the network that is aligned, in eval mode after loading.
+        noise_schedule: how noise enters latents, and what the denoiser is trained to predict.
         hub_files: patterns of the files that it reads of a `hub:` repository.
     """
 
@@ -32,6 +39,10 @@ class VideoModel(ABC):
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
     device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
+    noise_schedule: NoiseSchedule
+
+    class Options(Section):
+        """The family's own keys, below `model.options`."""
 
     @classmethod
     @abstractmethod
@@ -47,16 +58,16 @@ class VideoModel(ABC):
         """Load the pipeline from `settings.weights`."""
 
     @abstractmethod
-    def encode_prompt(self, prompt: str) -> torch.Tensor:
-        """Text embedding [L, D] of one prompt, encoded alone so that no batch mate changes its bits."""
+    def encode_prompt(self, prompt: str) -> Text:
+        """One prompt, encoded alone so that no batch mate changes its bits."""
 
     @abstractmethod
-    def draw_noise(self, seed: int, sampling: Sampling) -> torch.Tensor:
-        """Starting noise [C, F, H, W], float32, drawn on the CPU from the video's own seed."""
+    def sample(self, text: Text, seeds: Sequence[int], sampling: Sampling) -> torch.Tensor:
+        """Denoise through the family's own pipeline: latents [B, C, F, H, W], float32.
 
-    @abstractmethod
-    def sample(self, text_BLD: torch.Tensor, noise_BCFHW: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-        """Denoise with guidance through the family's own pipeline: latents [B, C, F, H, W], float32."""
+        Args:
+            text: of the batch. seeds: of its clips; all that is random in a clip follows from its own.
+        """
 
     @abstractmethod
     def decode(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
@@ -71,20 +82,8 @@ class VideoModel(ABC):
         """
 
     @abstractmethod
-    def add_noise(self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
-        """Noisy latents at noise level `level_B` in (0, 1)."""
-
-    @abstractmethod
-    def target(self, latents_BCFHW: torch.Tensor, noise_BCFHW: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
-        """What the denoiser is trained to predict: noise, v, or velocity."""
-
-    @abstractmethod
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text_BLD: torch.Tensor) -> torch.Tensor:
+    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
         """The denoiser's output at `level_B`, called exactly as the pipeline calls it, without guidance."""
-
-    @abstractmethod
-    def timestep(self, level: float) -> float:
-        """The family's own timestep at a noise level, as the tables show it."""
 
     @abstractmethod
     def add_lora(self, lora: Lora, seed: int) -> None:
@@ -109,3 +108,10 @@ class VideoModel(ABC):
     @abstractmethod
     def load_adapter(self, folder: Path) -> None:
         """Apply what `save_adapter` wrote."""
+
+
+def stack_texts(texts: Sequence[Text]) -> Text:
+    """Of several prompts one batch."""
+    import torch
+
+    return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}

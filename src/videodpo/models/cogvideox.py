@@ -1,0 +1,95 @@
+"""CogVideoX 2B and 5B through diffusers' CogVideoXPipeline: discrete diffusion, v target.
+
+Legend: see `videodpo.models.base`. The pipeline has frames before channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from videodpo.config import Model, Sampling, Section, validate
+from videodpo.models.base import Text
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CogVideoXModel(PipelineModel):
+    """2B has learned positions, 5B rotary ones: the denoiser's `config.json` says which."""
+
+    version = "1"
+    pipeline = "CogVideoXPipeline"
+    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+
+    class Options(Section):
+        """How the pipeline is called."""
+
+        dynamic_guidance: bool = False
+        """Guidance that grows over the steps, as the pipeline's `use_dynamic_cfg`."""
+
+    @staticmethod
+    def compression(vae: Config, denoiser: Config) -> Compression:
+        if denoiser.get("patch_size_t") is not None:
+            raise ValueError(
+                "model.weights: CogVideoX 1.5, which groups latent frames, is not among what cogvideox takes"
+            )
+        space = 2 ** (len(vae.get("block_out_channels", (128, 256, 256, 512))) - 1)
+        time = int(vae.get("temporal_compression_ratio", 4))
+        # The VAE decodes latents two at a time, the odd one first: of an even number it would make frames too many.
+        return Compression(time, space, denoiser.get("patch_size", 2), step=2 * time)
+
+    def __init__(self, settings: Model, device: str) -> None:
+        from videodpo.models.shared.noise_schedules import Diffusion
+
+        super().__init__(settings, device)
+        self._options = validate(self.Options, settings.options, "model.options")
+        scheduler = self.pipe.scheduler
+        self.noise_schedule = Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+
+    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
+        text_1LD: torch.Tensor = self.pipe.encode_prompt(
+            [prompt],
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_text_tokens,
+            device=self.device,
+            dtype=self.dtype,
+        )[0]
+        return [text_1LD]
+
+    def call_options(self, sampling: Sampling) -> dict[str, Any]:
+        return {
+            "guidance_scale": sampling.guidance_scale,
+            "use_dynamic_cfg": self._options.dynamic_guidance,
+            "max_sequence_length": self.max_text_tokens,
+        }
+
+    def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        return latents_BCFHW.transpose(1, 2).to(self.dtype)
+
+    def from_pipeline(self, latents: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        return latents.transpose(1, 2)
+
+    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        rotary = None
+        if self.pipe.transformer.config.use_rotary_positional_embeddings:
+            _, _, frames, height, width = noisy_BCFHW.shape
+            space = self._compression.space
+            rotary = self.pipe._prepare_rotary_positional_embeddings(height * space, width * space, frames, self.device)
+        prediction: torch.Tensor = self.denoiser(
+            hidden_states=self.to_pipeline(noisy_BCFHW),
+            encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
+            timestep=self.noise_schedule.timestep(level_B.to(self.device)),
+            image_rotary_emb=rotary,
+            return_dict=False,
+        )[0]
+        return prediction.transpose(1, 2)
+
+    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
+        return scaled
+
+    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
+        return raw

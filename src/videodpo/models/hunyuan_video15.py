@@ -1,0 +1,88 @@
+"""HunyuanVideo 1.5 through diffusers' HunyuanVideo15Pipeline: flow matching, velocity target.
+
+Legend: see `videodpo.models.base`. Text comes from a language model and, for words in quotation marks, from ByT5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videodpo.config import Model, Sampling
+from videodpo.models.base import Text
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file
+
+if TYPE_CHECKING:
+    import torch
+
+
+class HunyuanVideo15Model(PipelineModel):
+    """Text to video, without a first frame. diffusers has no `load_lora_weights` for this pipeline: its transformer
+    has `load_lora_adapter(folder, weight_name="pytorch_lora_weights.safetensors", prefix=None)`.
+    """
+
+    version = "1"
+    pipeline = "HunyuanVideo15Pipeline"
+    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+    text_names = ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
+
+    @staticmethod
+    def compression(vae: Config, denoiser: Config) -> Compression:
+        time, space = vae.get("temporal_compression_ratio", 4), vae.get("spatial_compression_ratio", 16)
+        return Compression(time, space, denoiser.get("patch_size", 1), step=time)
+
+    def __init__(self, settings: Model, device: str) -> None:
+        from videodpo.models.shared.noise_schedules import FlowMatching
+
+        super().__init__(settings, device)
+        self.pipe.tokenizer_max_length = self.max_text_tokens
+        self.pipe.vae.enable_slicing()  # its attention mask holds for one clip alone
+        self.noise_schedule = FlowMatching()
+
+    @property
+    def latent_channels(self) -> int:
+        channels: int = self.pipe.vae.config.latent_channels
+        return channels
+
+    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
+        found: tuple[torch.Tensor, ...] = self.pipe.encode_prompt([prompt], device=self.device, dtype=self.dtype)
+        return found
+
+    def sample(self, text: Text, seeds: Sequence[int], sampling: Sampling) -> torch.Tensor:
+        self.pipe.guider.guidance_scale = (
+            sampling.guidance_scale
+        )  # a component of the pipeline, no argument of its call
+        return super().sample(text, seeds, sampling)
+
+    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        import torch
+
+        pipe, noisy = self.pipe, noisy_BCFHW.to(self.dtype)
+        no_frames = pipe.prepare_cond_latents_and_mask(noisy, self.dtype, self.device)
+        no_image = noisy.new_zeros(len(noisy), pipe.vision_num_semantic_tokens, pipe.vision_states_dim)
+        prediction: torch.Tensor = self.denoiser(
+            hidden_states=torch.cat([noisy, *no_frames], dim=1),
+            image_embeds=no_image,
+            timestep=self.noise_schedule.timestep(level_B.to(self.device)).to(self.dtype),
+            encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
+            encoder_attention_mask=text["prompt_embeds_mask"],
+            encoder_hidden_states_2=text["prompt_embeds_2"].to(self.dtype),
+            encoder_attention_mask_2=text["prompt_embeds_mask_2"],
+            return_dict=False,
+        )[0]
+        return prediction
+
+    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
+        return scaled
+
+    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
+        return raw
+
+    def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        self.pipe.transformer.save_lora_adapter(folder, weight_name=lora_file(name))
+
+    def load_lora(self, name: str, folder: Path) -> None:
+        self.pipe.transformer.load_lora_adapter(folder, weight_name=lora_file(name), prefix=None)

@@ -1,0 +1,126 @@
+"""LTX-Video through diffusers' LTXPipeline: flow matching, velocity target.
+
+Legend: see `videodpo.models.base`. The pipeline packs latents into tokens [B, F * H * W, C].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from videodpo.config import Model, Sampling, Section, validate
+from videodpo.models.base import Text
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
+from videodpo.sections import Real
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LtxVideoModel(PipelineModel):
+    """LTX-Video as its first releases have it: text in, no conditioning frames."""
+
+    version = "1"
+    pipeline = "LTXPipeline"
+    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+    text_names = ("prompt_embeds", "prompt_attention_mask")
+
+    class Options(Section):
+        """How the pipeline is called."""
+
+        frame_rate: Real = Field(25.0, gt=0)
+        """Frames a second that the denoiser is told."""
+        decode_timestep: Real = Field(0.0, ge=0, le=1)
+        """Noise level that a VAE with timesteps is told when it decodes."""
+
+    @staticmethod
+    def compression(vae: Config, denoiser: Config) -> Compression:
+        blocks = vae.get("spatio_temporal_scaling", (True, True, True, False))
+        doublings, patch = sum(blocks), vae.get("patch_size", 4)
+        time = vae.get("temporal_compression_ratio") or vae.get("patch_size_t", 1) * 2**doublings
+        space = vae.get("spatial_compression_ratio") or patch * 2**doublings
+        return Compression(time, space, denoiser.get("patch_size", 1), step=time)
+
+    def __init__(self, settings: Model, device: str) -> None:
+        from videodpo.models.shared.noise_schedules import FlowMatching
+
+        super().__init__(settings, device)
+        self._options = validate(self.Options, settings.options, "model.options")
+        self.noise_schedule = FlowMatching()
+
+    @property
+    def latent_channels(self) -> int:
+        channels: int = self.pipe.vae.config.latent_channels
+        return channels
+
+    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
+        text_1LD, mask_1L, _, _ = self.pipe.encode_prompt(
+            [prompt],
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_text_tokens,
+            device=self.device,
+            dtype=self.dtype,
+        )
+        return text_1LD, mask_1L
+
+    def call_options(self, sampling: Sampling) -> dict[str, Any]:
+        return {
+            "guidance_scale": sampling.guidance_scale,
+            "frame_rate": self._options.frame_rate,
+            "max_sequence_length": self.max_text_tokens,
+        }
+
+    def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        packed: torch.Tensor = self.pipe._pack_latents(latents_BCFHW, *self._patches())
+        return packed
+
+    def from_pipeline(self, latents: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        return self._unpack(latents, *self.latent_shape(sampling)[1:])
+
+    def _unpack(self, tokens: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
+        patch, patch_t = self._patches()
+        grid = (frames // patch_t, height // patch, width // patch)
+        latents: torch.Tensor = self.pipe._unpack_latents(tokens, *grid, patch, patch_t)
+        return latents
+
+    def _patches(self) -> tuple[int, int]:
+        return self.pipe.transformer_spatial_patch_size, self.pipe.transformer_temporal_patch_size
+
+    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        _, _, frames, height, width = noisy_BCFHW.shape
+        time, space, _, _ = self._compression
+        tokens: torch.Tensor = self.denoiser(
+            hidden_states=self.to_pipeline(noisy_BCFHW).to(self.dtype),
+            encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
+            timestep=self.noise_schedule.timestep(level_B.to(self.device)),
+            encoder_attention_mask=text["prompt_attention_mask"],
+            num_frames=frames,
+            height=height,
+            width=width,
+            rope_interpolation_scale=(time / self._options.frame_rate, space, space),
+            return_dict=False,
+        )[0]
+        return self._unpack(tokens, frames, height, width)
+
+    def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        level = None
+        if self.pipe.vae.config.timestep_conditioning:
+            level = raw_BCFHW.new_full((len(raw_BCFHW),), self._options.decode_timestep)
+        pixels: torch.Tensor = self.pipe.vae.decode(raw_BCFHW, level, return_dict=False)[0]
+        return pixels
+
+    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        vae = self.pipe.vae
+        scaled: torch.Tensor = self.pipe._normalize_latents(
+            raw_BCFHW, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        )
+        return scaled
+
+    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        vae = self.pipe.vae
+        raw: torch.Tensor = self.pipe._denormalize_latents(
+            latents_BCFHW, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        )
+        return raw

@@ -1,0 +1,42 @@
+"""Two networks of which the noise level picks one, as one network: Wan 2.2 A14B.
+
+Legend: B batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Experts(nn.Module):
+    """Calls `transformer` from the boundary's timestep upward, `transformer_2` below it; a mixed batch is parted."""
+
+    def __init__(self, transformer: Any, transformer_2: Any, boundary: float) -> None:
+        super().__init__()
+        self.transformer, self.transformer_2, self._boundary = transformer, transformer_2, boundary
+
+    @property
+    def config(self) -> Any:
+        return self.transformer.config
+
+    def enable_gradient_checkpointing(self) -> None:
+        for network in (self.transformer, self.transformer_2):
+            network.enable_gradient_checkpointing()
+
+    def forward(self, timestep: torch.Tensor, return_dict: bool = False, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        """timestep: [B]; inputs: [B, ...] each."""
+        noisy_B = timestep >= self._boundary
+        shares = [(self.transformer, noisy_B), (self.transformer_2, ~noisy_B)]
+        answers = []
+        for network, chosen_B in shares:
+            if chosen_B.any():
+                own = {name: value[chosen_B] for name, value in inputs.items()}
+                answers.append((network(timestep=timestep[chosen_B], return_dict=return_dict, **own)[0], chosen_B))
+        if len(answers) == 1:
+            return (answers[0][0],)
+        (first, first_B), (second, second_B) = answers
+        order = torch.cat([first_B.nonzero(), second_B.nonzero()]).flatten().argsort()
+        return (torch.cat([first, second])[order],)

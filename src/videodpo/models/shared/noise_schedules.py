@@ -1,0 +1,85 @@
+"""How noise enters latents, and what the denoiser is trained to say about it.
+
+Legend: B batch; latents [B, ...]. A noise level lies in (0, 1), 1 is pure noise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+
+NUM_TRAIN_TIMESTEPS = 1000
+
+
+class NoiseSchedule(ABC):
+    """The forward process of a family and its training target."""
+
+    @abstractmethod
+    def timestep(self, level_B: torch.Tensor) -> torch.Tensor:
+        """The family's own timesteps, as its denoiser takes them and the tables show them; [B]."""
+
+    @abstractmethod
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+        """Noisy latents, of the latents' shape."""
+
+    @abstractmethod
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+        """What the denoiser should answer, of the latents' shape."""
+
+
+class FlowMatching(NoiseSchedule):
+    """Straight lines from latents to noise; the target is the velocity noise - latents (arXiv 2210.02747)."""
+
+    def timestep(self, level_B: torch.Tensor) -> torch.Tensor:
+        return level_B * NUM_TRAIN_TIMESTEPS
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+        level = _beside(level_B, latents)
+        return (1 - level) * latents + level * noise
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+        return noise - latents
+
+
+class Diffusion(NoiseSchedule):
+    """Discrete timesteps with signal share `alphas_cumprod`; the target is the noise, or v (arXiv 2202.00512).
+
+    Level q is timestep floor(q T) of T. `signal_scale`, [T], is a factor on the latents: VideoCrafter2 has one.
+    """
+
+    def __init__(
+        self,
+        alphas_cumprod: torch.Tensor,
+        prediction: Literal["epsilon", "v_prediction"],
+        signal_scale: torch.Tensor | None = None,
+    ) -> None:
+        scale = torch.ones_like(alphas_cumprod) if signal_scale is None else signal_scale
+        self._signal = (alphas_cumprod.sqrt() * scale).float()
+        self._noise = (1 - alphas_cumprod).sqrt().float()
+        self._prediction = prediction
+
+    def timestep(self, level_B: torch.Tensor) -> torch.Tensor:
+        last = len(self._signal) - 1
+        return (level_B * len(self._signal)).long().clamp(0, last)
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+        signal, share = self._shares(latents, level_B)
+        return signal * latents + share * noise
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+        if self._prediction == "epsilon":
+            return noise
+        signal, share = self._shares(latents, level_B)
+        return signal * noise - share * latents
+
+    def _shares(self, latents: torch.Tensor, level_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        timestep = self.timestep(level_B).cpu()
+        signal, share = (_beside(table[timestep].to(latents.device), latents) for table in (self._signal, self._noise))
+        return signal, share
+
+
+def _beside(values_B: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """One value a sample, shaped to be multiplied with the latents."""
+    return values_B.view(-1, *[1] * (latents.ndim - 1))

@@ -1,0 +1,331 @@
+"""A model family around its diffusers pipeline: all but the call of its denoiser and the scale of its latents.
+
+Legend: see `videodpo.models.base`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from videodpo.config import Lora, Model, Sampling
+from videodpo.models.base import Text, VideoModel
+from videodpo.weights.places import NotFetched, resolve
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+Config = Mapping[str, Any]
+
+
+class Compression(NamedTuple):
+    """How frames and pixels become latents, and latents the denoiser's patches."""
+
+    time: int
+    """Frames a latent, but for the first, which stands for one."""
+    space: int
+    """Pixels a latent, each way."""
+    patch: int
+    """Latents a patch, each way."""
+    step: int
+    """What the number of frames less one must be a multiple of."""
+
+    def refuse(self, num_frames: int, height: int, width: int, what: str) -> None:
+        """Raises ValueError for a size that VAE and patches do not divide."""
+        side = self.space * self.patch
+        if height % side or width % side or (num_frames - 1) % self.step:
+            raise ValueError(
+                f"{what}: {num_frames} frames of {height} x {width}; height and width must be multiples of {side}, "
+                f"num_frames 1 more than a multiple of {self.step}"
+            )
+
+
+class PipelineModel(VideoModel):
+    """Loads a pipeline's folder, samples through it, and gives its denoiser adapters.
+
+    Attributes:
+        pipeline: name of its class in diffusers. networks: its components that are aligned, by name.
+        lora_targets: layers that a LoRA goes to. text_names: what the pipeline's call names the encoded prompt.
+    """
+
+    pipeline: ClassVar[str]
+    networks: ClassVar[tuple[str, ...]] = ("transformer",)
+    lora_targets: ClassVar[list[str]]
+    text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
+
+    @staticmethod
+    @abstractmethod
+    def compression(vae: Config, denoiser: Config) -> Compression:
+        """From the components' `config.json`."""
+
+    @abstractmethod
+    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
+        """Tensors [1, L, ...] in the order of `text_names`."""
+
+    @abstractmethod
+    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        """The VAE's latents as the denoiser sees them."""
+
+    @abstractmethod
+    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        """The denoiser's latents as the VAE has them."""
+
+    def components(self, folder: Path) -> dict[str, Any]:
+        """Parts of the pipeline that it does not load itself."""
+        return {}
+
+    def call_options(self, sampling: Sampling) -> dict[str, Any]:
+        """Further arguments of the pipeline's call."""
+        return {}
+
+    def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        """Latents in the pipeline's own layout."""
+        return latents_BCFHW
+
+    def from_pipeline(self, latents: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        """Latents [B, C, F, H, W] from the pipeline's own layout."""
+        return latents
+
+    @classmethod
+    def check(cls, settings: Model, sampling: Sampling) -> None:
+        try:
+            folder = resolve(settings.weights)
+        except NotFetched:
+            return
+        index = _read_config(folder / "model_index.json")
+        if index.get("_class_name") != cls.pipeline:
+            raise ValueError(
+                f"model.weights: {folder} is a {index.get('_class_name')}, "
+                f"the family {settings.family} needs a {cls.pipeline}"
+            )
+        compression = cls.compression(
+            *(_read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
+        )
+        compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
+
+    def __init__(self, settings: Model, device: str) -> None:
+        os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")  # read when diffusers is imported
+        import diffusers
+        import torch
+        from diffusers.utils import logging as diffusers_logging
+
+        diffusers_logging.disable_progress_bar()
+        self.device = torch.device(device)
+        self.dtype: torch.dtype = getattr(torch, settings.dtype)
+        self.max_text_tokens = settings.max_text_tokens
+        self._pipeline_class: Any = getattr(diffusers, self.pipeline)
+        folder = resolve(settings.weights)
+        pipe = self._pipeline_class.from_pretrained(
+            folder,
+            # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
+            torch_dtype={"default": self.dtype, "vae": torch.float32},
+            use_safetensors=True,
+            local_files_only=True,
+            **self.components(folder),
+        )
+        pipe.set_progress_bar_config(disable=True)
+        pipe.to(self.device)
+        for part in pipe.components.values():
+            if isinstance(part, torch.nn.Module):  # those built from a config start in train mode
+                part.eval().requires_grad_(False)
+        self.pipe: Any = pipe
+        self.denoiser = self.make_denoiser()
+        self._compression = self.compression(pipe.vae.config, self.denoiser.config)
+        self._frozen_copy: torch.nn.Module | None = None
+        self._negative: tuple[str, Text] | None = None
+
+    def make_denoiser(self) -> Any:
+        """The pipeline's networks as one."""
+        return getattr(self.pipe, self.networks[0])
+
+    def encode_prompt(self, prompt: str) -> Text:
+        import torch
+
+        with torch.no_grad():
+            found = self.encode_texts(prompt)
+        return {name: value[0] for name, value in zip(self.text_names, found, strict=True)}
+
+    def latent_shape(self, sampling: Sampling) -> tuple[int, int, int, int]:
+        """(C, F, H, W) of one clip.
+
+        Raises:
+            ValueError: a size that the VAE and the patches do not divide.
+        """
+        time, space, _, _ = self._compression
+        self._compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
+        frames = (sampling.num_frames - 1) // time + 1
+        return self.latent_channels, frames, sampling.height // space, sampling.width // space
+
+    @property
+    def latent_channels(self) -> int:
+        channels: int = self.denoiser.config.in_channels
+        return channels
+
+    def sample(self, text: Text, seeds: Sequence[int], sampling: Sampling) -> torch.Tensor:
+        import torch
+
+        # One generator a clip, on the CPU: its noise at the start and at every step is its own, whatever the batch.
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        shape = self.latent_shape(sampling)
+        noise_BCFHW = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        told = dict(text)
+        if sampling.guidance_scale > 1:
+            for name, value in self._negative_text(sampling.negative_prompt).items():
+                told[f"negative_{name}"] = value.expand(len(seeds), *value.shape)
+        latents = self.pipe(
+            **told,
+            latents=self.to_pipeline(noise_BCFHW.to(self.device)),
+            generator=generators,
+            num_frames=sampling.num_frames,
+            height=sampling.height,
+            width=sampling.width,
+            num_inference_steps=sampling.num_steps,
+            output_type="latent",
+            **self.call_options(sampling),
+        ).frames
+        return self.from_pipeline(latents, sampling).float()
+
+    def _negative_text(self, prompt: str) -> Text:
+        if self._negative is None or self._negative[0] != prompt:
+            self._negative = (prompt, self.encode_prompt(prompt))
+        return self._negative[1]
+
+    def decode(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
+        import torch
+
+        with torch.no_grad():
+            pixels = self.decode_raw(self.unscale(latents_BCFHW.to(self.pipe.vae.device, self.pipe.vae.dtype)))
+        frames = (pixels.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
+        array: np.ndarray = frames.permute(0, 2, 3, 4, 1).cpu().numpy()
+        return array
+
+    def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        """The VAE's latents to pixels [B, 3, T, Y, X] on the scale -1..1."""
+        pixels: torch.Tensor = self.pipe.vae.decode(raw_BCFHW, return_dict=False)[0]
+        return pixels
+
+    def encode(self, frames_TYXC: np.ndarray) -> torch.Tensor:
+        import torch
+
+        num_frames, height, width, _ = frames_TYXC.shape
+        self._compression.refuse(num_frames, height, width, "the clip")
+        pixels = torch.from_numpy(frames_TYXC).permute(3, 0, 1, 2)[None].to(self.device, torch.float32) / 127.5 - 1
+        with torch.no_grad():
+            return self.scale(self.encode_raw(pixels))[0]
+
+    def encode_raw(self, pixels_BCTYX: torch.Tensor) -> torch.Tensor:
+        """Pixels on the scale -1..1 to the VAE's latents, without noise."""
+        raw: torch.Tensor = self.pipe.vae.encode(pixels_BCTYX).latent_dist.mode()
+        return raw
+
+    def _trained(self) -> dict[str, Any]:
+        """The networks that are aligned, by their names in the pipeline."""
+        found = {name: getattr(self.pipe, name) for name in self.networks}
+        return {name: network for name, network in found.items() if network is not None}
+
+    def add_lora(self, lora: Lora, seed: int) -> None:
+        import torch
+        from peft import LoraConfig
+
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.rank,  # alpha unlike rank reloads at the wrong scale where metadata is ignored
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules or self.lora_targets,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for network in self._trained().values():
+                network.add_adapter(config)
+        for parameter in self.denoiser.parameters():  # the adapter trains in float32 whatever the base's type
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+    def resume_lora(self, folder: Path) -> None:
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        for name, network in self._trained().items():
+            state = load_file(folder / lora_file(name))
+            own = {key.removeprefix(f"{self.networks[0]}."): value for key, value in state.items()}
+            set_peft_model_state_dict(network, own)
+
+    @contextmanager
+    def reference_weights(self) -> Iterator[None]:
+        if self._frozen_copy is None:
+            # Those of the pipeline: data parallelism may have wrapped `denoiser`.
+            for network in self._trained().values():
+                network.disable_adapters()
+            try:
+                yield
+            finally:
+                for network in self._trained().values():
+                    network.enable_adapters()
+        else:
+            trained, self.denoiser = self.denoiser, self._frozen_copy
+            try:
+                yield
+            finally:
+                self.denoiser = trained
+
+    def keep_reference(self) -> None:
+        import copy
+
+        self._frozen_copy = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
+
+    def save_adapter(self, folder: Path) -> None:
+        from peft import get_peft_model_state_dict
+
+        folder.mkdir(parents=True, exist_ok=True)
+        networks = self._trained()
+        if not all(hasattr(network, "peft_config") for network in networks.values()):
+            for name, network in networks.items():
+                network.save_pretrained(folder / name, safe_serialization=True)
+            return
+        for name, network in networks.items():
+            config = network.peft_config["default"].to_dict()
+            metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+            self.save_lora(name, folder, get_peft_model_state_dict(network), metadata)
+
+    def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        """Write one network's LoRA in the format of the pipeline's `load_lora_weights`."""
+        first = self.networks[0]  # in the file, every network goes by this name
+        layers = {f"{first}_lora_layers": state, f"{first}_lora_adapter_metadata": metadata}
+        self._pipeline_class.save_lora_weights(folder, weight_name=lora_file(name), **layers)
+
+    def load_lora(self, name: str, folder: Path) -> None:
+        """Apply one network's LoRA."""
+        self.pipe.load_lora_weights(folder, weight_name=lora_file(name))
+
+    def load_adapter(self, folder: Path) -> None:
+        if (folder / LORA_FILE).is_file():
+            for name in self._trained():
+                self.load_lora(name, folder)
+        elif all((folder / name).is_dir() for name in self._trained()):
+            for name, network in self._trained().items():
+                network.load_state_dict(type(network).from_pretrained(folder / name).state_dict())
+        else:
+            raise ValueError(f"{folder}: neither {LORA_FILE} nor a {self.networks[0]} folder in it")
+        self.denoiser.eval().requires_grad_(False)
+
+
+def lora_file(network: str) -> str:
+    """File of a network's LoRA: diffusers' own name, and for a second network one beside it."""
+    return LORA_FILE if not network.endswith("_2") else LORA_FILE.replace(".", "_2.")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model.weights: {path} is not readable ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"model.weights: {path} holds no settings")
+    return config

@@ -1,0 +1,18 @@
+"""diffusers' 3-D U-Net with what its transformers have: adapters and gradient checkpointing."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import diffusers
+from diffusers.loaders.peft import PeftAdapterMixin
+from torch.utils.checkpoint import checkpoint
+
+
+class UNet3DConditionModel(diffusers.UNet3DConditionModel, PeftAdapterMixin):  # type: ignore[misc]
+    """The same network; it keeps the name so that diffusers loads what it saves."""
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Keep each block's inputs alone, and compute its inside again for the backward pass."""
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)

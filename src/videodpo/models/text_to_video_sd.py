@@ -1,0 +1,85 @@
+"""ModelScope and Zeroscope through diffusers' TextToVideoSDPipeline: discrete diffusion, the target is the noise.
+
+Legend: see `videodpo.models.base`. The VAE is that of Stable Diffusion: frames are pictures to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videodpo.config import Model, Sampling
+from videodpo.models.base import Text
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TextToVideoSdModel(PipelineModel):
+    """diffusers keeps the pipeline among the deprecated ones, and its `load_lora_weights` does not know this U-Net."""
+
+    version = "1"
+    pipeline = "TextToVideoSDPipeline"
+    networks = ("unet",)
+    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+
+    @staticmethod
+    def compression(vae: Config, denoiser: Config) -> Compression:
+        space = 2 ** (len(vae.get("block_out_channels", (128, 256, 512, 512))) - 1)
+        # The U-Net halves its sides between levels.
+        halvings = len(denoiser.get("block_out_channels", (320, 640, 1280, 1280))) - 1
+        return Compression(1, space, 2**halvings, step=1)
+
+    def __init__(self, settings: Model, device: str) -> None:
+        from videodpo.models.shared.noise_schedules import Diffusion
+
+        super().__init__(settings, device)
+        scheduler = self.pipe.scheduler
+        self.noise_schedule = Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+
+    def components(self, folder: Path) -> dict[str, Any]:
+        from videodpo.models.shared.unet3d import UNet3DConditionModel
+
+        return {"unet": UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=self.dtype)}
+
+    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
+        text_1LD, _ = self.pipe.encode_prompt([prompt], self.device, 1, do_classifier_free_guidance=False)
+        return [text_1LD]
+
+    def call_options(self, sampling: Sampling) -> dict[str, Any]:
+        return {"guidance_scale": sampling.guidance_scale}
+
+    def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        return latents_BCFHW.to(self.dtype)
+
+    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        prediction: torch.Tensor = self.denoiser(
+            noisy_BCFHW.to(self.dtype),
+            self.noise_schedule.timestep(level_B.to(self.device)),
+            encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
+            return_dict=False,
+        )[0]
+        return prediction
+
+    def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        pictures = raw_BCFHW.transpose(1, 2).flatten(0, 1)
+        pixels: torch.Tensor = self.pipe.vae.decode(pictures, return_dict=False)[0]
+        return pixels.view(len(raw_BCFHW), -1, *pixels.shape[1:]).transpose(1, 2)
+
+    def encode_raw(self, pixels_BCTYX: torch.Tensor) -> torch.Tensor:
+        pictures = pixels_BCTYX.transpose(1, 2).flatten(0, 1)
+        raw: torch.Tensor = self.pipe.vae.encode(pictures).latent_dist.mode()
+        return raw.view(len(pixels_BCTYX), -1, *raw.shape[1:]).transpose(1, 2)
+
+    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
+        scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
+        return scaled
+
+    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
+        raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
+        return raw
+
+    def load_lora(self, name: str, folder: Path) -> None:
+        self.pipe.unet.load_lora_adapter(folder, weight_name=lora_file(name), prefix="unet")

@@ -1,0 +1,262 @@
+"""Every model family against its own diffusers pipeline, on random models of the real classes."""
+
+import inspect
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from tests.models.families import FAMILIES, TEXT_TOKENS, write
+from videodpo import registry
+from videodpo.config import Lora, Model
+from videodpo.dpo.objectives import denoising_errors, diffusion_dpo_loss_from_errors
+from videodpo.models.base import stack_texts
+
+PROMPT, OTHER = "A red circle moves left on a gray background.", "A blue square."
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(scope="module")
+def folder(family, tmp_path_factory):
+    return write(family, tmp_path_factory.mktemp("family"))
+
+
+@pytest.fixture
+def load(family, folder):
+    kind = registry.load("videodpo.models", family.family)
+    settings = Model(family=family.family, weights=str(folder), dtype="float32", max_text_tokens=TEXT_TOKENS)
+    kind.check(settings, family.sampling)
+    return lambda: kind(settings, "cpu")
+
+
+@pytest.fixture
+def model(load):
+    return load()
+
+
+def plain(model, family, folder, **options):
+    """The plain pipeline's frames or latents, from the same noise."""
+    pipe = getattr(diffusers, model.pipeline).from_pretrained(folder)
+    pipe.tokenizer_max_length = TEXT_TOKENS
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, lambda seed: run_plain(pipe, model, family, seed, **options)
+
+
+def run_plain(pipe, model, family, seed, **options):
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.randn(model.latent_shape(family.sampling), generator=generator)
+    wanted = family.sampling
+    arguments = {
+        "prompt": PROMPT,
+        "negative_prompt": wanted.negative_prompt,
+        "height": wanted.height,
+        "width": wanted.width,
+        "num_frames": wanted.num_frames,
+        "num_inference_steps": wanted.num_steps,
+        "guidance_scale": wanted.guidance_scale,
+        "max_sequence_length": TEXT_TOKENS,
+        "latents": model.to_pipeline(noise[None]),
+        "generator": [generator],
+    }
+    known = inspect.signature(pipe.__call__).parameters
+    arguments = {name: value for name, value in arguments.items() if name in known}
+    return pipe(**arguments, **family.call, **options).frames
+
+
+def load_into_unet(unet, model, folder):
+    """What docs/models.md shows for pipelines with a U-Net that diffusers gives no adapters."""
+    config = LoraConfig(r=4, lora_alpha=4, target_modules=model.lora_targets)
+    inject_adapter_in_model(config, unet)
+    state = load_file(folder / "pytorch_lora_weights.safetensors")
+    set_peft_model_state_dict(unet, {name.removeprefix("unet."): value for name, value in state.items()})
+
+
+def texts(model, *prompts):
+    return stack_texts([model.encode_prompt(prompt) for prompt in prompts])
+
+
+def one_forward(model, family, level=0.7):
+    noise = torch.randn(1, *model.latent_shape(family.sampling), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        return model.predict(noise, torch.tensor([level]), texts(model, PROMPT))
+
+
+def train(model, family, steps=3):
+    """Steps of DPO on random latents; the loss of each."""
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(4, *model.latent_shape(family.sampling), generator=generator)
+    noise = torch.randn(latents[:2].shape, generator=generator).repeat(2, 1, 1, 1, 1)
+    level, text = torch.tensor([0.6, 0.9, 0.6, 0.9]), texts(model, PROMPT, OTHER, PROMPT, OTHER)
+    noisy = model.noise_schedule.add_noise(latents, noise, level)
+    target = model.noise_schedule.target(latents, noise, level)
+    trained = [parameter for parameter in model.denoiser.parameters() if parameter.requires_grad]
+    optimizer, losses = torch.optim.AdamW(trained, lr=1e-2), []
+    with torch.no_grad(), model.reference_weights():
+        reference = denoising_errors(model.predict(noisy, level, text), target)
+    for _ in range(steps):
+        errors = denoising_errors(model.predict(noisy, level, text), target)
+        loss = diffusion_dpo_loss_from_errors(*errors.chunk(2), *reference.chunk(2), beta=100.0).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+    return losses
+
+
+def test_samples_equal_the_plain_pipelines(model, family, folder):
+    latents = model.sample(texts(model, PROMPT, OTHER), [11, 12], family.sampling)
+    _, sample = plain(model, family, folder, output_type="np")
+    frames = model.decode(latents)[0]
+    wanted = family.sampling
+    assert frames.shape == (wanted.num_frames, wanted.height, wanted.width, 3)
+    np.testing.assert_allclose(frames / 255.0, sample(11)[0], atol=0.5 / 255 + 1e-4)
+
+
+def test_training_forward_equals_the_pipelines_denoiser_call(model, family, monkeypatch):
+    calls = []
+
+    def recorder(inner):
+        def record(*args, **kwargs):
+            out = inner(*args, **kwargs)
+            calls.append((names.bind(*args, **kwargs).arguments, out[0]))
+            return out
+
+        names = inspect.signature(inner)
+
+        return record
+
+    for name in model.networks:
+        if (network := getattr(model.pipe, name)) is not None:
+            monkeypatch.setattr(network, "forward", recorder(network.forward))
+    unguided = family.sampling.model_copy(update={"guidance_scale": 1.0})
+    text = texts(model, PROMPT)
+    model.sample(text, [2], unguided)
+    monkeypatch.undo()
+    assert len(calls) == family.sampling.num_steps
+    for told, expected in calls:
+        timestep = torch.as_tensor(told["timestep"]).reshape(-1)[:1]
+        level = (timestep + 0.5 * (not timestep.is_floating_point())) / 1000
+        noisy = model.from_pipeline(told.get("hidden_states", told.get("sample")), family.sampling)[
+            :, : model.latent_channels
+        ]
+        with torch.no_grad():
+            prediction = model.predict(noisy, level, text)
+        torch.testing.assert_close(prediction, model.from_pipeline(expected, family.sampling), rtol=0, atol=1e-5)
+
+
+def test_a_clip_follows_from_its_own_seed_whatever_its_batch(model, family):
+    together = model.sample(texts(model, PROMPT, PROMPT), [4, 5], family.sampling)
+    torch.testing.assert_close(
+        together[:1], model.sample(texts(model, PROMPT), [4], family.sampling), rtol=0, atol=1e-5
+    )
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_encoding_ends_on_the_scale_that_decoding_starts_from(model, family):
+    shape = (family.sampling.num_frames, family.sampling.height, family.sampling.width, 3)
+    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    latents = model.encode(frames)
+    assert latents.shape == model.latent_shape(family.sampling)
+    pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None] / 127.5 - 1
+    with torch.no_grad():
+        raw = model.encode_raw(pixels)
+    torch.testing.assert_close(model.unscale(latents[None]), raw, rtol=1e-5, atol=1e-5)
+
+
+def test_the_schedule_is_the_pipelines(model, family):
+    """From noisy latents and the right answer, the pipeline's own scheduler finds the latents."""
+    latents, noise = torch.randn(2, 1, *model.latent_shape(family.sampling)).unbind(0)
+    scheduler, schedule = model.pipe.scheduler, model.noise_schedule
+    level = torch.tensor([0.5])
+    noisy, answer = schedule.add_noise(latents, noise, level), schedule.target(latents, noise, level)
+    if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
+        found = noisy - schedule.timestep(level).item() / scheduler.config.num_train_timesteps * answer
+    else:
+        share = scheduler.alphas_cumprod.float()[schedule.timestep(level)]
+        expected = noise
+        if scheduler.config.prediction_type == "v_prediction":
+            expected = scheduler.get_velocity(latents, noise, schedule.timestep(level)).float()
+        torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
+        expected = scheduler.add_noise(latents, noise, schedule.timestep(level)).float()
+        torch.testing.assert_close(noisy, expected, rtol=0, atol=1e-5)
+        found = share.sqrt() * noisy - (1 - share).sqrt() * answer
+        if scheduler.config.prediction_type == "epsilon":
+            found = (noisy - (1 - share).sqrt() * answer) / share.sqrt()
+    torch.testing.assert_close(found, latents, rtol=0, atol=1e-4)
+
+
+def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, folder, tmp_path):
+    model = load()
+    before = one_forward(model, family)
+    model.add_lora(Lora(rank=4), seed=0)
+    assert torch.equal(one_forward(model, family), before)
+    losses = train(model, family)
+    assert losses[0] == pytest.approx(np.log(2), abs=1e-5)
+    assert losses[-1] < losses[0]
+    with model.reference_weights():
+        assert torch.equal(one_forward(model, family), before)
+    model.save_adapter(tmp_path)
+    pipe, sample = plain(model, family, folder, output_type="latent")
+    base = sample(7)
+    if family.family == "text_to_video_sd":
+        load_into_unet(pipe.unet, model, tmp_path)
+    elif hasattr(pipe, "load_lora_weights"):
+        pipe.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
+    else:
+        pipe.transformer.load_lora_adapter(tmp_path, weight_name="pytorch_lora_weights.safetensors", prefix=None)
+    if len(model._trained()) > 1:
+        second = "pytorch_lora_weights_2.safetensors"
+        pipe.load_lora_weights(tmp_path, weight_name=second, load_into_transformer_2=True)
+    expected = sample(7)
+    assert not torch.allclose(base, expected, atol=1e-3)
+    other = load()
+    other.load_adapter(tmp_path)
+    found = other.sample(texts(other, PROMPT), [7], family.sampling)
+    torch.testing.assert_close(found, other.from_pipeline(expected, family.sampling), rtol=0, atol=1e-4)
+    resumed = load()
+    resumed.add_lora(Lora(rank=4), seed=9)
+    resumed.resume_lora(tmp_path)
+    torch.testing.assert_close(one_forward(resumed, family), one_forward(model, family), rtol=0, atol=1e-6)
+
+
+def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):
+    model = load()
+    model.keep_reference()
+    model.denoiser.requires_grad_(True)
+    losses = train(model, family)
+    assert losses[0] == pytest.approx(np.log(2), abs=1e-5)
+    assert losses[-1] < losses[0]
+    model.save_adapter(tmp_path)
+    other = load()
+    other.load_adapter(tmp_path)
+    torch.testing.assert_close(one_forward(other, family), one_forward(model, family), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", ["height", "width", "num_frames"])
+def test_a_size_that_does_not_divide_is_refused(load, model, family, folder, key):
+    if key == "num_frames" and model._compression.step == 1:
+        pytest.skip("takes any number of frames")
+    wrong = family.sampling.model_copy(update={key: getattr(family.sampling, key) + 1})
+    settings = Model(family=family.family, weights=str(folder), dtype="float32")
+    with pytest.raises(ValueError, match=r"generate\.sampling: .* multiples of"):
+        type(model).check(settings, wrong)
+
+
+def test_gradient_checkpointing_changes_nothing(load, family):
+    losses = []
+    for checkpointing in (False, True):
+        model = load()
+        model.add_lora(Lora(rank=4), seed=0)
+        if checkpointing:
+            model.denoiser.enable_gradient_checkpointing()
+        model.denoiser.train()
+        torch.manual_seed(0)  # dropout
+        losses.append(train(model, family))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
