@@ -145,7 +145,7 @@ def _check_model(config: Config) -> None:
         model = registry.load("videodpo.models", config.model.family)
     except ValueError as error:
         raise ConfigError(f"model.family: {error}") from error
-    _check_weights("model.weights", config.model.weights, "model_index.json")
+    _check_weights("model.weights", config.model.weights, model.index)
     validate(model.Options, config.model.options, "model.options")
     try:
         model.check(config.model, config.generate.sampling)
@@ -159,7 +159,7 @@ def _check_weights(key: str, place: str, needed: str | None = None) -> None:
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from error
     if needed and not is_published(place) and not (Path(place) / needed).is_file():
-        raise ConfigError(f"{key}: {place!r} has no {needed}, so it is no model folder in diffusers' format")
+        raise ConfigError(f"{key}: {place!r} has no {needed}, so it is no model folder of this family")
 
 
 def _numbers(count: int) -> list[str]:

@@ -21,6 +21,7 @@ from diffusers import (
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     DDIMScheduler,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideo15Pipeline,
     HunyuanVideo15Transformer3DModel,
@@ -44,7 +45,9 @@ from transformers import (
 )
 
 from demo.recipe import tokenizer as bpe
+from tests.models import videocrafter2
 from videodpo.config import Sampling
+from videodpo.models.shared.videocrafter_pipeline import VideoCrafterPipeline
 
 TEXT_DIM, TEXT_TOKENS = 16, 16
 WANS = ("2.1", "2.2-ti2v", "2.2-a14b")
@@ -59,6 +62,12 @@ class Family:
     sampling: Sampling
     call: dict[str, Any]
     """What the plain pipeline's call needs beside the prompt, the size and the steps."""
+
+    def plain(self, folder: Path) -> Any:
+        """The pipeline without anything of the adapter."""
+        if self.family == "videocrafter2":
+            return VideoCrafterPipeline.from_original(folder / "model.ckpt")
+        return DiffusionPipeline.from_pretrained(folder)
 
 
 def sampling(num_frames: int, height: int, width: int) -> Sampling:
@@ -266,6 +275,7 @@ FAMILIES = {
     "cogvideox-5b": Family("cogvideox", lambda: cogvideox(rotary=True), sampling(9, 48, 64), {}),
     "hunyuan_video15": Family("hunyuan_video15", hunyuan_video15, sampling(5, 32, 48), {}),
     "text_to_video_sd": Family("text_to_video_sd", text_to_video_sd, sampling(4, 32, 48), {}),
+    "videocrafter2": Family("videocrafter2", videocrafter2.make, sampling(4, 64, 64), {}),
     "ltx_video": Family("ltx_video", ltx_video, sampling(9, 64, 96), {"frame_rate": 25.0}),
 }
 
@@ -273,6 +283,9 @@ FAMILIES = {
 def write(family: Family, folder: Path) -> Path:
     torch.manual_seed(0)
     pipe = family.make()
+    if isinstance(pipe, dict):
+        torch.save(pipe, folder / "model.ckpt")
+        return folder
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             for parameter in part.parameters():  # layers that start at zero would hide what reaches them

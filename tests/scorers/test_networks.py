@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from videodpo import registry
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.amt import AmtS, warp
-from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.raft import Raft
 from videodpo.scorers.shared.backbone import score_clips
 from videodpo.scorers.shared.flow_steps import sampled_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
+from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 
 def moving_square(num_frames: int, height: int = 128, width: int = 136, speed: int = 2, fps: float = 8.0) -> Clip:

@@ -32,10 +32,12 @@ class VideoModel(ABC):
         device: where its tensors lie.
         denoiser: the network that is aligned, in eval mode after loading.
         noise_schedule: how noise enters latents, and what the denoiser is trained to predict.
+        index: the file that its folder must have.
         hub_files: patterns of the files that it reads of a `hub:` repository.
     """
 
     version: ClassVar[str]
+    index: ClassVar[str] = "model_index.json"
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
     device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it

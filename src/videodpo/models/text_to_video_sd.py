@@ -39,10 +39,11 @@ class TextToVideoSdModel(PipelineModel):
         scheduler = self.pipe.scheduler
         self.noise_schedule = Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
-    def components(self, folder: Path) -> dict[str, Any]:
+    def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.unet3d import UNet3DConditionModel
 
-        return {"unet": UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=self.dtype)}
+        unet = UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=self.dtype)
+        return super().load_pipeline(folder, unet=unet, **components)
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         text_1LD, _ = self.pipe.encode_prompt([prompt], self.device, 1, do_classifier_free_guidance=False)

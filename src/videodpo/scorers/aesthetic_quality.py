@@ -44,8 +44,8 @@ class AestheticQuality(NetworkScorer):
     def __init__(self, options: Section, device: str) -> None:
         import torch
 
-        from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
         from videodpo.scorers.networks.clip import load_clip
+        from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
         assert isinstance(options, AestheticQuality.Options)
         self.check(options)

@@ -28,7 +28,7 @@ class MusiqFrames(FrameBackbone):
     def __init__(self, weights: Path, device: str) -> None:
         from pyiqa.archs.musiq_arch import MUSIQ
 
-        from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+        from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
         super().__init__(device, frames_at_once=2)
         self._network = MUSIQ(pretrained=False)

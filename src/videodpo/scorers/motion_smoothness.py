@@ -27,7 +27,7 @@ class DrawnFrames(Backbone):
 
     def __init__(self, weights: Path, device: str) -> None:
         from videodpo.scorers.networks.amt import AmtS
-        from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+        from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
         self._network = AmtS()
         load_weights(self._network, read_checkpoint(weights), weights)

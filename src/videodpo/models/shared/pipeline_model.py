@@ -77,9 +77,19 @@ class PipelineModel(VideoModel):
     def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
         """The denoiser's latents as the VAE has them."""
 
-    def components(self, folder: Path) -> dict[str, Any]:
-        """Parts of the pipeline that it does not load itself."""
-        return {}
+    def load_pipeline(self, folder: Path, **components: Any) -> Any:
+        """The pipeline of a folder in diffusers' format; `components` are parts that it shall not load itself."""
+        import diffusers
+        import torch
+
+        return getattr(diffusers, self.pipeline).from_pretrained(
+            folder,
+            # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
+            torch_dtype={"default": self.dtype, "vae": torch.float32},
+            use_safetensors=True,
+            local_files_only=True,
+            **components,
+        )
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         """Further arguments of the pipeline's call."""
@@ -112,7 +122,6 @@ class PipelineModel(VideoModel):
 
     def __init__(self, settings: Model, device: str) -> None:
         os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")  # read when diffusers is imported
-        import diffusers
         import torch
         from diffusers.utils import logging as diffusers_logging
 
@@ -120,16 +129,7 @@ class PipelineModel(VideoModel):
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, settings.dtype)
         self.max_text_tokens = settings.max_text_tokens
-        self._pipeline_class: Any = getattr(diffusers, self.pipeline)
-        folder = resolve(settings.weights)
-        pipe = self._pipeline_class.from_pretrained(
-            folder,
-            # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
-            torch_dtype={"default": self.dtype, "vae": torch.float32},
-            use_safetensors=True,
-            local_files_only=True,
-            **self.components(folder),
-        )
+        pipe = self.load_pipeline(resolve(settings.weights))
         pipe.set_progress_bar_config(disable=True)
         pipe.to(self.device)
         for part in pipe.components.values():
@@ -298,7 +298,7 @@ class PipelineModel(VideoModel):
         """Write one network's LoRA in the format of the pipeline's `load_lora_weights`."""
         first = self.networks[0]  # in the file, every network goes by this name
         layers = {f"{first}_lora_layers": state, f"{first}_lora_adapter_metadata": metadata}
-        self._pipeline_class.save_lora_weights(folder, weight_name=lora_file(name), **layers)
+        self.pipe.save_lora_weights(folder, weight_name=lora_file(name), **layers)
 
     def load_lora(self, name: str, folder: Path) -> None:
         """Apply one network's LoRA."""

@@ -14,11 +14,11 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
 from videodpo.scorers.shared.crops import square_crops
 from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
+from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE = 224

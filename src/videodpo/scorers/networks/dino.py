@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
+from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 PATCH, SIDE = 16, 224
 NARROWEST = 16  # more would be tens of thousands of patches

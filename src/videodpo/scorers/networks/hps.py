@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
 from videodpo.scorers.networks.clip import SIDE, standard
 from videodpo.scorers.shared.backbone import Part
 from videodpo.scorers.shared.prompt_frames import PromptFrames
+from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 
 class HpsFrames(PromptFrames):

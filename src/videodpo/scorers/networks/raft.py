@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torchvision.models.optical_flow import raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 
-from videodpo.scorers.networks.checkpoints import load_weights, read_checkpoint
+from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 _RENAMED = (
     (r"^fnet\.", "feature_encoder."),

@@ -1,0 +1,215 @@
+"""VideoCrafter2 as a diffusers pipeline, from the one file that its authors publish.
+
+Legend: B batch, C latent channel, F frame, H, W; L text token, D text channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import open_clip
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, ModelMixin
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+from diffusers.video_processor import VideoProcessor
+from open_clip.transformer import TextTransformer
+
+from videodpo.models.shared.videocrafter_unet import VideoCrafterUNet, from_original
+from videodpo.weights.checkpoints import read_checkpoint
+
+CHECKPOINT = "model.ckpt"
+SCALING_FACTOR = 0.18215
+HEAD_WIDTH = 64  # of the text tower, ViT-H/14
+_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_LAST_SCALE, _SCALE_STEPS = 0.7, 400
+
+
+class VideoCrafterScheduler(DDIMScheduler):  # type: ignore[misc]
+    """DDIM for latents that are made smaller, the more the noisier they are: by 1 to 0.7 over 400 timesteps."""
+
+    def __init__(self) -> None:
+        super().__init__(**_BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+        falling = torch.linspace(1.0, _LAST_SCALE, _SCALE_STEPS)
+        rest = self.config.num_train_timesteps - _SCALE_STEPS
+        self.signal_scale = torch.cat([falling, torch.full((rest,), _LAST_SCALE)])
+
+    def step(self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor, **options: Any) -> Any:
+        """As DDIM's own, whose estimate of the latents has the scale of this timestep and needs that of the next."""
+        found = super().step(model_output, timestep, sample, **options)
+        before = timestep - self.config.num_train_timesteps // self.num_inference_steps
+        scale_before = self.signal_scale[max(int(before), 0)]
+        alpha_before = self.alphas_cumprod[before] if before >= 0 else self.final_alpha_cumprod
+        change = alpha_before.sqrt() * (scale_before / self.signal_scale[timestep] - 1)
+        moved = found.prev_sample + change.to(sample) * found.pred_original_sample
+        return DDIMSchedulerOutput(prev_sample=moved, pred_original_sample=found.pred_original_sample)
+
+
+class PenultimateText(ModelMixin):  # type: ignore[misc]
+    """open_clip's text tower without its last layer: what the U-Net was trained on; tokens [B, L] to [B, L, D]."""
+
+    def __init__(self, tower: TextTransformer) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens_BL: torch.Tensor) -> torch.Tensor:
+        states, mask = self.tower._embeds(tokens_BL)
+        for block in self.tower.transformer.resblocks[:-1]:
+            states = block(states, attn_mask=mask)
+        normed: torch.Tensor = self.tower.ln_final(states)
+        return normed
+
+
+class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
+    """Text to video; `from_original` reads `model.ckpt`, `load_lora_weights` a LoRA."""
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: PenultimateText,
+        tokenizer: open_clip.SimpleTokenizer,
+        unet: VideoCrafterUNet,
+        scheduler: VideoCrafterScheduler,
+    ) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+
+    @classmethod
+    def from_original(cls, path: Path, dtype: torch.dtype = torch.float32) -> VideoCrafterPipeline:
+        """Read the authors' file; sizes of the networks follow from their tensors. The VAE stays in float32.
+
+        Raises:
+            ValueError: not readable, or tensors are missing, too many, or of other shapes.
+        """
+        tensors = read_checkpoint(path)
+
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        try:
+            unet = _unet(part("model.diffusion_model."))
+            vae = _vae(part("first_stage_model."))
+            text = _text_encoder(part("cond_stage_model.model."))
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"model.weights: {path}: not VideoCrafter2's tensors ({reason})") from error
+        context = text.tower.context_length
+        return cls(
+            vae=vae,
+            text_encoder=text.to(dtype).eval(),
+            tokenizer=open_clip.SimpleTokenizer(context_length=context),
+            unet=unet.to(dtype).eval(),
+            scheduler=VideoCrafterScheduler(),
+        )
+
+    @torch.no_grad()
+    def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Encoded texts [B, L, D]; longer ones are cut."""
+        encoded: torch.Tensor = self.text_encoder(self.tokenizer(list(prompts)).to(self._execution_device))
+        return encoded
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt: str = "",
+        negative_prompt_embeds: torch.Tensor | None = None,
+        num_frames: int = 16,
+        height: int = 320,
+        width: int = 512,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 12.0,
+        eta: float = 1.0,
+        fps: float = 28.0,
+        latents: torch.Tensor | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "np",
+    ) -> SimpleNamespace:
+        """Clips: `.frames` are as diffusers' pipelines give them for `output_type`: np, pt, pil or latent.
+
+        Args:
+            prompt_embeds, negative_prompt_embeds: [B, L, D], instead of the texts.
+            fps: frames a second that the network is told. eta: 0 is DDIM, 1 adds noise at every step.
+            latents: noise to start from. generator: one, or one a clip.
+        """
+        device = self._execution_device
+        if prompt_embeds is None:
+            prompt_embeds = self.encode_prompt([prompt] if isinstance(prompt, str) else prompt or [""])
+        num_clips = len(prompt_embeds)
+        if negative_prompt_embeds is None:
+            negative_prompt_embeds = self.encode_prompt([negative_prompt] * num_clips)
+        if latents is None:
+            shape = (num_clips, self.unet.config.in_channels, num_frames, height // 8, width // 8)
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=prompt_embeds.dtype)
+        latents = latents.to(device, prompt_embeds.dtype)
+        rate_B = torch.full((num_clips,), fps, device=device)
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        for timestep in self.progress_bar(self.scheduler.timesteps):
+            ask = partial(self.unet, latents, timestep, fps=rate_B, return_dict=False)
+            noise = ask(encoder_hidden_states=prompt_embeds)[0]
+            if guidance_scale > 1:
+                unguided = ask(encoder_hidden_states=negative_prompt_embeds)[0]
+                noise = unguided + guidance_scale * (noise - unguided)
+            latents = self.scheduler.step(noise, timestep, latents, eta=eta, generator=generator).prev_sample
+        if output_type == "latent":
+            return SimpleNamespace(frames=latents)
+        pictures = latents.transpose(1, 2).flatten(0, 1).to(self.vae.dtype) / self.vae.config.scaling_factor
+        pixels = self.vae.decode(pictures, return_dict=False)[0]
+        clips_BCTYX = pixels.view(num_clips, -1, *pixels.shape[1:]).transpose(1, 2)
+        return SimpleNamespace(frames=VideoProcessor().postprocess_video(clips_BCTYX, output_type=output_type))
+
+
+def _unet(tensors: dict[str, torch.Tensor]) -> VideoCrafterUNet:
+    renamed = from_original(tensors)
+    levels = 1 + max(int(name.split(".")[1]) for name in renamed if name.startswith("down_blocks."))
+    inner = len(renamed["transformer_in.proj_in.weight"])
+    unet: VideoCrafterUNet = VideoCrafterUNet(
+        block_out_channels=tuple(len(renamed[f"down_blocks.{level}.resnets.0.conv1.bias"]) for level in range(levels)),
+        cross_attention_dim=renamed["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1],
+        attention_head_dim=inner // 8,
+    )
+    unet.load_state_dict(renamed)
+    return unet
+
+
+def _vae(tensors: dict[str, torch.Tensor]) -> AutoencoderKL:
+    levels = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.down."))
+    config = {
+        "block_out_channels": tuple(
+            len(tensors[f"encoder.down.{level}.block.0.conv1.bias"]) for level in range(levels)
+        ),
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "layers_per_block": 1 + max(int(name.split(".")[4]) for name in tensors if name.startswith("encoder.down.0.b")),
+        "latent_channels": tensors["post_quant_conv.weight"].shape[0],
+        "scaling_factor": SCALING_FACTOR,
+    }
+    vae = AutoencoderKL(**config)
+    # What the training beside it left in the file.
+    own = {name: value for name, value in tensors.items() if not name.startswith("loss.")}
+    vae.load_state_dict(convert_ldm_vae_checkpoint(own, vae.config))
+    return vae.float().eval()
+
+
+def _text_encoder(tensors: dict[str, torch.Tensor]) -> PenultimateText:
+    own = {name: value for name, value in tensors.items() if name != "logit_scale" and not name.startswith("visual.")}
+    context, width = own["positional_embedding"].shape
+    tower = TextTransformer(
+        context_length=context,
+        vocab_size=len(own["token_embedding.weight"]),
+        width=width,
+        heads=width // HEAD_WIDTH,
+        layers=1 + max(int(name.split(".")[2]) for name in own if name.startswith("transformer.resblocks.")),
+        output_dim=own["text_projection"].shape[1],
+    )
+    own.setdefault("attn_mask", tower.attn_mask)
+    tower.load_state_dict({name: own[name] for name in own if name in tower.state_dict() or name != "attn_mask"})
+    return PenultimateText(tower)

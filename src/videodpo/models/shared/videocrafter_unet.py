@@ -1,0 +1,120 @@
+"""VideoCrafter2's U-Net: diffusers' 3-D U-Net that is told the frame rate beside the time.
+
+Legend: B batch, C latent channel, F frame, H, W; E width of the first level.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding
+from torch import nn
+
+from videodpo.models.shared.unet3d import UNet3DConditionModel
+
+_LAYERS = 2  # residual blocks a level; the third block of a level halves or doubles the sides
+_RESIDUAL = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_PARTS = ("resnets", "attentions", "temp_attentions")
+
+
+class VideoCrafterUNet(UNet3DConditionModel):
+    """Called with `fps` [B]: frames a second; all else as diffusers' class."""
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        cross_attention_dim: int = 1024,
+        attention_head_dim: int = 64,
+    ) -> None:
+        attending = len(block_out_channels) - 1  # all levels but the coarsest
+        super().__init__(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            block_out_channels=block_out_channels,
+            down_block_types=("CrossAttnDownBlock3D",) * attending + ("DownBlock3D",),
+            up_block_types=("UpBlock3D",) + ("CrossAttnUpBlock3D",) * attending,
+            layers_per_block=_LAYERS,
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=attention_head_dim,
+        )
+        self.time_embedding = _TimeAndRate(block_out_channels[0])
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, **inputs: Any) -> Any:
+        """sample: [B, C, F, H, W], sides that the levels halve without rest; timestep: [B] or of no dimension."""
+        rate_BE = self.time_proj(inputs.pop("fps")).to(self.dtype)
+        return super().forward(sample, timestep, timestep_cond=rate_BE, **inputs)
+
+
+class _TimeAndRate(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.time, self.rate = (TimestepEmbedding(width, 4 * width) for _ in range(2))
+
+    def forward(self, time_BE: torch.Tensor, rate_BE: torch.Tensor) -> torch.Tensor:
+        summed: torch.Tensor = self.time(time_BE) + self.rate(rate_BE)
+        return summed
+
+
+def from_original(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The authors' state dict by the names of `VideoCrafterUNet`.
+
+    Raises:
+        ValueError: a name that is none of theirs.
+    """
+    renamed = {_renamed(name): tensor for name, tensor in tensors.items()}
+    for name in ("transformer_in.proj_in.weight", "transformer_in.proj_out.weight"):
+        if name in renamed and renamed[name].ndim == 3:  # a convolution over one frame
+            renamed[name] = renamed[name].squeeze(2)
+    return renamed
+
+
+def _renamed(name: str) -> str:
+    first, _, rest = name.partition(".")
+    if first in ("time_embed", "fps_embedding"):
+        index, _, leaf = rest.partition(".")
+        return f"time_embedding.{'time' if first == 'time_embed' else 'rate'}.linear_{1 + int(index) // 2}.{leaf}"
+    if first == "init_attn":
+        return f"transformer_in.{rest.removeprefix('0.')}"
+    if first == "out":
+        return rest.replace("0.", "conv_norm_out.", 1) if rest.startswith("0.") else rest.replace("2.", "conv_out.", 1)
+    found = re.fullmatch(r"(?:(\d+)\.)?(\d+)\.(.+)", rest)
+    if found and first == "middle_block":
+        part = int(found[2])
+        return _inside("mid_block", ("resnets", "attentions", "temp_attentions", "resnets")[part], part // 3, found[3])
+    if found and first == "input_blocks":
+        block, part = int(found[1]), int(found[2])
+        if block == 0:
+            return f"conv_in.{found[3]}"
+        level, layer = divmod(block - 1, _LAYERS + 1)
+        if layer == _LAYERS:
+            return f"down_blocks.{level}.downsamplers.0.conv.{found[3].removeprefix('op.')}"
+        return _inside(f"down_blocks.{level}", _PARTS[part], layer, found[3])
+    if found and first == "output_blocks":
+        level, layer = divmod(int(found[1]), _LAYERS + 1)
+        if found[3].startswith("conv."):
+            return f"up_blocks.{level}.upsamplers.0.{found[3]}"
+        return _inside(f"up_blocks.{level}", _PARTS[int(found[2])], layer, found[3])
+    raise ValueError(f"{name!r} is no tensor of VideoCrafter2's U-Net")
+
+
+def _inside(block: str, part: str, layer: int, rest: str) -> str:
+    if rest.startswith("temopral_conv."):
+        return f"{block}.temp_convs.{layer}.{rest.removeprefix('temopral_conv.')}"
+    if part == "resnets":
+        inner, _, leaf = rest.rpartition(".")
+        return f"{block}.resnets.{layer}.{_RESIDUAL[inner]}.{leaf}"
+    return f"{block}.{part}.{layer}.{rest}"

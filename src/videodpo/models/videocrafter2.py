@@ -1,0 +1,77 @@
+"""VideoCrafter2, the paper's main model: discrete diffusion with smaller latents, the target is the noise.
+
+Legend: see `videodpo.models.base`. Weights: `model.ckpt`, as its authors publish it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from videodpo.config import Model, Sampling, Section, validate
+from videodpo.models.base import Text
+from videodpo.models.shared.pipeline_model import Compression
+from videodpo.models.text_to_video_sd import TextToVideoSdModel
+from videodpo.sections import Real
+from videodpo.weights.places import NotFetched, resolve
+
+if TYPE_CHECKING:
+    import torch
+
+COMPRESSION = Compression(time=1, space=8, patch=8, step=1)
+
+
+class VideoCrafter2Model(TextToVideoSdModel):
+    """The U-Net, VAE and text tower of the file, in a pipeline of ours."""
+
+    version = "1"
+    index = "model.ckpt"
+    hub_files = ("model.ckpt",)
+
+    class Options(Section):
+        """How the pipeline is called."""
+
+        fps: Real = Field(28.0, gt=0)
+        """Frames a second that the denoiser is told, in sampling and training alike."""
+        eta: Real = Field(1.0, ge=0, le=1)
+        """Share of fresh noise in every step; 0 is deterministic DDIM."""
+
+    @classmethod
+    def check(cls, settings: Model, sampling: Sampling) -> None:
+        try:
+            resolve(settings.weights)
+        except NotFetched:
+            return
+        COMPRESSION.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
+
+    def __init__(self, settings: Model, device: str) -> None:
+        from videodpo.models.shared.noise_schedules import Diffusion
+
+        super().__init__(settings, device)
+        self._options = validate(self.Options, settings.options, "model.options")
+        scheduler = self.pipe.scheduler
+        self.noise_schedule = Diffusion(scheduler.alphas_cumprod, "epsilon", scheduler.signal_scale)
+
+    def load_pipeline(self, folder: Path, **components: Any) -> Any:
+        from videodpo.models.shared.videocrafter_pipeline import VideoCrafterPipeline
+
+        return VideoCrafterPipeline.from_original(folder / self.index, self.dtype)
+
+    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
+        return [self.pipe.encode_prompt([prompt])]
+
+    def call_options(self, sampling: Sampling) -> dict[str, Any]:
+        return {**super().call_options(sampling), "fps": self._options.fps, "eta": self._options.eta}
+
+    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        prediction: torch.Tensor = self.denoiser(
+            noisy_BCFHW.to(self.dtype),
+            self.noise_schedule.timestep(level_B.to(self.device)),
+            encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
+            fps=level_B.new_full((len(level_B),), self._options.fps, device=self.device),
+            return_dict=False,
+        )[0]
+        return prediction

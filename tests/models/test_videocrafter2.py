@@ -1,0 +1,93 @@
+"""VideoCrafter2 against what its authors' code computes."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import videocrafter2
+from videodpo.models.shared.videocrafter_pipeline import (
+    PenultimateText,
+    VideoCrafterPipeline,
+    VideoCrafterScheduler,
+)
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("videocrafter2") / "model.ckpt"
+    torch.manual_seed(0)
+    torch.save(videocrafter2.make(), path)
+    return VideoCrafterPipeline.from_original(path)
+
+
+def test_the_network_gives_the_recorded_output(pipe):
+    with np.load(videocrafter2.RECORDED) as recorded:
+        x, timesteps, text, expected = (
+            torch.from_numpy(recorded[k]) for k in ("x", "timesteps", "context", "out_fps16")
+        )
+    with torch.no_grad():
+        found = pipe.unet.eval()(x, timesteps, encoder_hidden_states=text, fps=torch.full((2,), 16), return_dict=False)[
+            0
+        ]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_the_frame_rate_is_heard(pipe):
+    x, text = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 5, videocrafter2.WIDTH)
+    with torch.no_grad():
+        slow, fast = (pipe.unet(x, torch.tensor(3), encoder_hidden_states=text, fps=torch.tensor([r])) for r in (8, 28))
+    assert not torch.allclose(slow.sample, fast.sample, atol=1e-3)
+
+
+def test_a_step_of_the_sampler_by_its_formula():
+    scheduler = VideoCrafterScheduler()
+    scheduler.set_timesteps(50)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alphas = (1 - betas).cumprod(0)
+    scale = torch.cat([torch.linspace(1, 0.7, 400, dtype=torch.float64), torch.full((600,), 0.7, dtype=torch.float64)])
+    assert scheduler.timesteps.tolist() == [20 * k + 1 for k in reversed(range(50))]
+    sample, noise = torch.randn(2, 1, 4, 2, 8, 8).unbind(0)
+    for t in (981, 401, 221, 21, 1):
+        before = max(t - 20, 0)
+        clean = (sample - (1 - alphas[t]).sqrt() * noise) / alphas[t].sqrt() / scale[t]
+        spread = ((1 - alphas[before]) / (1 - alphas[t]) * (1 - alphas[t] / alphas[before])).sqrt()
+        direction = (1 - alphas[before] - spread**2).sqrt() * noise
+        fresh = torch.randn(sample.shape, generator=torch.Generator().manual_seed(5))
+        expected = alphas[before].sqrt() * scale[before] * clean + direction + spread * fresh
+        generator = torch.Generator().manual_seed(5)
+        found = scheduler.step(noise, torch.tensor(t), sample, eta=1.0, generator=generator).prev_sample
+        torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-5)
+
+
+def test_texts_are_those_before_the_last_layer_with_the_final_norm():
+    torch.manual_seed(0)
+    tower = videocrafter2.text_tower().eval()
+    tokens = torch.randint(1, 1000, (2, 77))
+    with torch.no_grad():
+        found = PenultimateText(tower)(tokens)
+        states = tower.token_embedding(tokens) + tower.positional_embedding
+        mask = torch.full((77, 77), float("-inf")).triu(1)
+        for block in list(tower.transformer.resblocks)[:-1]:
+            states = block(states, attn_mask=mask)
+        expected = tower.ln_final(states)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_pictures_of_the_vae_are_those_of_the_named_tensors(pipe):
+    """A tensor under a wrong name would be refused, one swapped with another of its shape would not."""
+    torch.manual_seed(0)
+    videocrafter2.unet_tensors()
+    original = videocrafter2.vae_tensors()
+    for name in ("encoder.down.0.block.0.conv1.weight", "decoder.up.3.block.0.conv2.weight"):
+        ours = name.replace("encoder.down.0.block.0", "encoder.down_blocks.0.resnets.0")
+        ours = ours.replace("decoder.up.3.block.0", "decoder.up_blocks.0.resnets.0")
+        assert torch.equal(pipe.vae.state_dict()[ours], original[name])
+
+
+@pytest.mark.parametrize("name", ["model.diffusion_model.out.2.weight", "cond_stage_model.model.ln_final.bias"])
+def test_a_file_without_one_tensor_is_refused_by_name(tmp_path, name):
+    file = videocrafter2.make()
+    del file["state_dict"][name]
+    torch.save(file, tmp_path / "model.ckpt")
+    with pytest.raises(ValueError, match="not VideoCrafter2's tensors"):
+        VideoCrafterPipeline.from_original(tmp_path / "model.ckpt")
