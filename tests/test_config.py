@@ -14,8 +14,9 @@ import yaml
 
 from tests.conftest import ROOT, small_run
 from tests.workspace import make_workspace, snakemake
+from videodpo import registry
 from videodpo.cli import main
-from videodpo.config import Config, ConfigError, Generate, Pairs, PillarWeights, Section, parse_config
+from videodpo.config import Config, ConfigError, Generate, Pairs, PillarWeights, Section, parse_config, validate
 from videodpo.workflow import Workflow
 from videodpo.yaml_files import read_config
 
@@ -343,7 +344,8 @@ def test_the_shipped_configuration_is_fine_without_weights_or_network(monkeypatc
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_validates_over_the_shipped_configuration(preset):
-    parse_config(read_config(ROOT / "config.yaml", [preset]))
+    config = parse_config(read_config(ROOT / "config.yaml", [preset]))
+    validate(registry.load("videodpo.models", config.model.family).Options, config.model.options)
 
 
 def _keys(values: Any, above: str = "") -> Iterator[str]:

@@ -47,9 +47,11 @@ from transformers import (
 from demo.recipe import tokenizer as bpe
 from tests.models import videocrafter2
 from videodpo.config import Sampling
+from videodpo.models.shared.t2v_turbo_pipeline import T2VTurboPipeline
 from videodpo.models.shared.videocrafter_pipeline import VideoCrafterPipeline
 
 TEXT_DIM, TEXT_TOKENS = 16, 16
+NO_LENGTH, NO_GUIDANCE = "max_sequence_length", "guidance_scale"
 WANS = ("2.1", "2.2-ti2v", "2.2-a14b")
 
 
@@ -62,18 +64,21 @@ class Family:
     sampling: Sampling
     call: dict[str, Any]
     """What the plain pipeline's call needs beside the prompt, the size and the steps."""
+    without: tuple[str, ...] = ()
+    """What it does not know."""
 
     def plain(self, folder: Path) -> Any:
         """The pipeline without anything of the adapter."""
         if self.family == "videocrafter2":
             return VideoCrafterPipeline.from_original(folder / "model.ckpt")
+        if self.family == "t2v_turbo":
+            return T2VTurboPipeline.from_originals(folder / "model.ckpt", folder / "unet_lora.pt")
         return DiffusionPipeline.from_pretrained(folder)
 
 
-def sampling(num_frames: int, height: int, width: int) -> Sampling:
-    return Sampling(
-        num_frames=num_frames, height=height, width=width, num_steps=3, guidance_scale=3.0, negative_prompt="blurred"
-    )
+def sampling(num_frames: int, height: int, width: int, **more: Any) -> Sampling:
+    common: dict[str, Any] = {"num_steps": 3, "guidance_scale": 3.0, "negative_prompt": "blurred"}
+    return Sampling(num_frames=num_frames, height=height, width=width, **common | more)
 
 
 def t5() -> dict[str, Any]:
@@ -273,9 +278,16 @@ FAMILIES = {
     **{f"wan-{kind}": Family("wan", partial(wan, kind), sampling(5, 32, 48), {}) for kind in WANS},
     "cogvideox-2b": Family("cogvideox", lambda: cogvideox(rotary=False), sampling(9, 32, 64), {}),
     "cogvideox-5b": Family("cogvideox", lambda: cogvideox(rotary=True), sampling(9, 48, 64), {}),
-    "hunyuan_video15": Family("hunyuan_video15", hunyuan_video15, sampling(5, 32, 48), {}),
-    "text_to_video_sd": Family("text_to_video_sd", text_to_video_sd, sampling(4, 32, 48), {}),
-    "videocrafter2": Family("videocrafter2", videocrafter2.make, sampling(4, 64, 64), {}),
+    "hunyuan_video15": Family("hunyuan_video15", hunyuan_video15, sampling(5, 32, 48), {}, (NO_LENGTH, NO_GUIDANCE)),
+    "text_to_video_sd": Family("text_to_video_sd", text_to_video_sd, sampling(4, 32, 48), {}, (NO_LENGTH,)),
+    "videocrafter2": Family("videocrafter2", videocrafter2.make, sampling(4, 64, 64), {}, (NO_LENGTH,)),
+    "t2v_turbo": Family(
+        "t2v_turbo",
+        videocrafter2.make_turbo,
+        sampling(4, 64, 64, guidance_scale=1.0, num_steps=4),
+        {},
+        (NO_LENGTH, NO_GUIDANCE, "negative_prompt"),
+    ),
     "ltx_video": Family("ltx_video", ltx_video, sampling(9, 64, 96), {"frame_rate": 25.0}),
 }
 
@@ -284,7 +296,8 @@ def write(family: Family, folder: Path) -> Path:
     torch.manual_seed(0)
     pipe = family.make()
     if isinstance(pipe, dict):
-        torch.save(pipe, folder / "model.ckpt")
+        for name, content in pipe.items():
+            torch.save(content, folder / name)
         return folder
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):

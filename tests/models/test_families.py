@@ -65,8 +65,7 @@ def run_plain(pipe, model, family, seed, **options):
         "latents": model.to_pipeline(noise[None]),
         "generator": [generator],
     }
-    known = inspect.signature(pipe.__call__).parameters
-    arguments = {name: value for name, value in arguments.items() if name in known}
+    arguments = {name: value for name, value in arguments.items() if name not in family.without}
     return pipe(**arguments, **family.call, **options).frames
 
 

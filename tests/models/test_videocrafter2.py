@@ -1,10 +1,13 @@
 """VideoCrafter2 against what its authors' code computes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from tests.models import videocrafter2
+from videodpo.models.shared.t2v_turbo_pipeline import T2VTurboPipeline, consistency_timesteps, with_lora
 from videodpo.models.shared.videocrafter_pipeline import (
     PenultimateText,
     VideoCrafterPipeline,
@@ -16,7 +19,7 @@ from videodpo.models.shared.videocrafter_pipeline import (
 def pipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("videocrafter2") / "model.ckpt"
     torch.manual_seed(0)
-    torch.save(videocrafter2.make(), path)
+    torch.save(videocrafter2.make()["model.ckpt"], path)
     return VideoCrafterPipeline.from_original(path)
 
 
@@ -73,21 +76,66 @@ def test_texts_are_those_before_the_last_layer_with_the_final_norm():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_pictures_of_the_vae_are_those_of_the_named_tensors(pipe):
+def test_the_vae_has_every_tensor_in_its_place(pipe):
     """A tensor under a wrong name would be refused, one swapped with another of its shape would not."""
+    places = {
+        "encoder.down.0.block.0.conv1.weight": "encoder.down_blocks.0.resnets.0.conv1.weight",
+        "decoder.up.3.block.1.conv2.weight": "decoder.up_blocks.0.resnets.1.conv2.weight",
+        "decoder.up.0.block.0.norm1.bias": "decoder.up_blocks.3.resnets.0.norm1.bias",
+    }
     torch.manual_seed(0)
-    videocrafter2.unet_tensors()
-    original = videocrafter2.vae_tensors()
-    for name in ("encoder.down.0.block.0.conv1.weight", "decoder.up.3.block.0.conv2.weight"):
-        ours = name.replace("encoder.down.0.block.0", "encoder.down_blocks.0.resnets.0")
-        ours = ours.replace("decoder.up.3.block.0", "decoder.up_blocks.0.resnets.0")
-        assert torch.equal(pipe.vae.state_dict()[ours], original[name])
+    original = videocrafter2.make()["model.ckpt"]["state_dict"]
+    for theirs, ours in places.items():
+        assert torch.equal(pipe.vae.state_dict()[ours], original[f"first_stage_model.{theirs}"]), theirs
 
 
 @pytest.mark.parametrize("name", ["model.diffusion_model.out.2.weight", "cond_stage_model.model.ln_final.bias"])
 def test_a_file_without_one_tensor_is_refused_by_name(tmp_path, name):
-    file = videocrafter2.make()
+    file = videocrafter2.make()["model.ckpt"]
     del file["state_dict"][name]
     torch.save(file, tmp_path / "model.ckpt")
     with pytest.raises(ValueError, match="not VideoCrafter2's tensors"):
         VideoCrafterPipeline.from_original(tmp_path / "model.ckpt")
+
+
+def test_a_turbo_lora_is_added_to_the_layers_in_their_order():
+    tensors = {f"model.diffusion_model.{name}": value for name, value in videocrafter2.unet_tensors().items()}
+    lora = [value.detach() for value in videocrafter2.make_turbo()["unet_lora.pt"]]
+    found = with_lora(tensors, lora, Path("unet_lora.pt"))
+    for number, (name, shape) in enumerate(videocrafter2.turbo_layers()):
+        up, down = lora[2 * number : 2 * number + 2]
+        change = torch.einsum("or,ri->oi", up.flatten(1), down.flatten(1)).view(shape)
+        before = tensors.get(f"model.diffusion_model.{name}", torch.zeros(shape))
+        torch.testing.assert_close(found[f"model.diffusion_model.{name}"], before + change)
+    untouched = tensors.keys() - {f"model.diffusion_model.{name}" for name, _ in videocrafter2.turbo_layers()}
+    assert all(torch.equal(found[name], tensors[name]) for name in untouched)
+    assert any("init_attn.0.proj_in" in name for name in untouched)  # a convolution of one dimension
+
+
+@pytest.mark.parametrize("change", [lambda lora: lora[:-2], lambda lora: [*lora[2:], *lora[:2]]])
+def test_a_lora_that_does_not_fit_is_refused(change):
+    tensors = {f"model.diffusion_model.{name}": value for name, value in videocrafter2.unet_tensors().items()}
+    lora = [value.detach() for value in videocrafter2.make_turbo()["unet_lora.pt"]]
+    with pytest.raises(ValueError, match=r"unet_lora\.pt: "):
+        with_lora(tensors, change(lora), Path("unet_lora.pt"))
+
+
+def test_consistency_sampling_takes_every_twelfth_trained_timestep():
+    assert consistency_timesteps(4) == [999, 759, 519, 279]
+    assert consistency_timesteps(8) == [999, 879, 759, 639, 519, 399, 279, 159]
+    assert len(consistency_timesteps(50)) == 50
+
+
+def test_turbo_hears_its_guidance(tmp_path):
+    torch.manual_seed(0)
+    for name, content in videocrafter2.make_turbo().items():
+        torch.save(content, tmp_path / name)
+    pipe = T2VTurboPipeline.from_originals(tmp_path / "model.ckpt", tmp_path / "unet_lora.pt")
+    pipe.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, 2, 8, 8)
+    options = {"latents": noise, "output_type": "latent"}
+    low, high = (
+        pipe("a cat", guidance=guidance, generator=torch.Generator().manual_seed(1), **options).frames
+        for guidance in (1.0, 7.5)
+    )
+    assert not torch.allclose(low, high, atol=1e-4)

@@ -77,4 +77,26 @@ def make() -> dict[str, Any]:
     tensors |= {f"first_stage_model.{name}": value for name, value in vae_tensors().items()}
     tower = text_tower().state_dict() | {"logit_scale": torch.ones(()), "visual.proj": torch.ones(2)}
     tensors |= {f"cond_stage_model.model.{name}": value for name, value in tower.items()}
-    return {"state_dict": tensors | {"scale_arr": torch.ones(1000), "betas": torch.ones(1000)}, "global_step": 7}
+    rest = {"scale_arr": torch.ones(1000), "betas": torch.ones(1000)}
+    return {"model.ckpt": {"state_dict": tensors | rest, "global_step": 7}}
+
+
+def turbo_layers() -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of what T2V-Turbo's LoRA changes, in its order."""
+    layers = []
+    for name, value in unet_tensors().items():
+        if name.endswith("weight") and value.ndim in (2, 4, 5):
+            layers.append((name, tuple(value.shape)))
+        if name == "fps_embedding.2.weight":
+            layers.append(("time_cond_proj.weight", (32, 256)))
+    return layers
+
+
+def make_turbo() -> dict[str, Any]:
+    """VideoCrafter2's file, and a LoRA of rank 2 as a list."""
+    generator = torch.Generator().manual_seed(4)
+    lora = []
+    for _, (out, into, *kernel) in turbo_layers():
+        lora.append(0.1 * torch.randn(out, 2, *[1] * len(kernel), generator=generator))
+        lora.append(0.1 * torch.randn(2, into, *kernel, generator=generator))
+    return make() | {"unet_lora.pt": [torch.nn.Parameter(value) for value in lora]}

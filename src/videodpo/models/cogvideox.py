@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from videodpo.config import Model, Sampling, Section, validate
+from videodpo.config import Sampling, Section
 from videodpo.models.base import Text
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
 
 if TYPE_CHECKING:
     import torch
+
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 
 class CogVideoXModel(PipelineModel):
@@ -21,7 +23,7 @@ class CogVideoXModel(PipelineModel):
 
     version = "1"
     pipeline = "CogVideoXPipeline"
-    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 
     class Options(Section):
         """How the pipeline is called."""
@@ -40,13 +42,11 @@ class CogVideoXModel(PipelineModel):
         # The VAE decodes latents two at a time, the odd one first: of an even number it would make frames too many.
         return Compression(time, space, denoiser.get("patch_size", 2), step=2 * time)
 
-    def __init__(self, settings: Model, device: str) -> None:
+    def make_schedule(self) -> NoiseSchedule:
         from videodpo.models.shared.noise_schedules import Diffusion
 
-        super().__init__(settings, device)
-        self._options = validate(self.Options, settings.options, "model.options")
         scheduler = self.pipe.scheduler
-        self.noise_schedule = Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+        return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         text_1LD: torch.Tensor = self.pipe.encode_prompt(

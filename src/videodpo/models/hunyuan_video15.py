@@ -16,6 +16,8 @@ from videodpo.models.shared.pipeline_model import Compression, Config, PipelineM
 if TYPE_CHECKING:
     import torch
 
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
+
 
 class HunyuanVideo15Model(PipelineModel):
     """Text to video, without a first frame. diffusers has no `load_lora_weights` for this pipeline: its transformer
@@ -24,7 +26,7 @@ class HunyuanVideo15Model(PipelineModel):
 
     version = "1"
     pipeline = "HunyuanVideo15Pipeline"
-    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     text_names = ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
 
     @staticmethod
@@ -33,17 +35,19 @@ class HunyuanVideo15Model(PipelineModel):
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
 
     def __init__(self, settings: Model, device: str) -> None:
-        from videodpo.models.shared.noise_schedules import FlowMatching
-
         super().__init__(settings, device)
         self.pipe.tokenizer_max_length = self.max_text_tokens
         self.pipe.vae.enable_slicing()  # its attention mask holds for one clip alone
-        self.noise_schedule = FlowMatching()
 
     @property
     def latent_channels(self) -> int:
         channels: int = self.pipe.vae.config.latent_channels
         return channels
+
+    def make_schedule(self) -> NoiseSchedule:
+        from videodpo.models.shared.noise_schedules import FlowMatching
+
+        return FlowMatching()
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         found: tuple[torch.Tensor, ...] = self.pipe.encode_prompt([prompt], device=self.device, dtype=self.dtype)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from videodpo.config import Model, Sampling, Section, validate
+from videodpo.config import Sampling, Section
 from videodpo.models.base import Text
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
 from videodpo.sections import Real
@@ -18,13 +18,15 @@ from videodpo.sections import Real
 if TYPE_CHECKING:
     import torch
 
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
+
 
 class LtxVideoModel(PipelineModel):
     """LTX-Video as its first releases have it: text in, no conditioning frames."""
 
     version = "1"
     pipeline = "LTXPipeline"
-    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     text_names = ("prompt_embeds", "prompt_attention_mask")
 
     class Options(Section):
@@ -43,17 +45,15 @@ class LtxVideoModel(PipelineModel):
         space = vae.get("spatial_compression_ratio") or patch * 2**doublings
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
 
-    def __init__(self, settings: Model, device: str) -> None:
-        from videodpo.models.shared.noise_schedules import FlowMatching
-
-        super().__init__(settings, device)
-        self._options = validate(self.Options, settings.options, "model.options")
-        self.noise_schedule = FlowMatching()
-
     @property
     def latent_channels(self) -> int:
         channels: int = self.pipe.vae.config.latent_channels
         return channels
+
+    def make_schedule(self) -> NoiseSchedule:
+        from videodpo.models.shared.noise_schedules import FlowMatching
+
+        return FlowMatching()
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         text_1LD, mask_1L, _, _ = self.pipe.encode_prompt(

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo.config import Model, Sampling
+from videodpo.config import Sampling
 from videodpo.models.base import Text
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file
 
 if TYPE_CHECKING:
     import torch
+
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 
 class TextToVideoSdModel(PipelineModel):
@@ -23,7 +25,7 @@ class TextToVideoSdModel(PipelineModel):
     version = "1"
     pipeline = "TextToVideoSDPipeline"
     networks = ("unet",)
-    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]  # noqa: RUF012
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
@@ -32,18 +34,17 @@ class TextToVideoSdModel(PipelineModel):
         halvings = len(denoiser.get("block_out_channels", (320, 640, 1280, 1280))) - 1
         return Compression(1, space, 2**halvings, step=1)
 
-    def __init__(self, settings: Model, device: str) -> None:
-        from videodpo.models.shared.noise_schedules import Diffusion
-
-        super().__init__(settings, device)
-        scheduler = self.pipe.scheduler
-        self.noise_schedule = Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
-
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.unet3d import UNet3DConditionModel
 
         unet = UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=self.dtype)
         return super().load_pipeline(folder, unet=unet, **components)
+
+    def make_schedule(self) -> NoiseSchedule:
+        from videodpo.models.shared.noise_schedules import Diffusion
+
+        scheduler = self.pipe.scheduler
+        return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         text_1LD, _ = self.pipe.encode_prompt([prompt], self.device, 1, do_classifier_free_guidance=False)

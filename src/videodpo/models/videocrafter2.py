@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from videodpo.config import Model, Sampling, Section, validate
+from videodpo.config import Model, Sampling, Section
 from videodpo.models.base import Text
 from videodpo.models.shared.pipeline_model import Compression
 from videodpo.models.text_to_video_sd import TextToVideoSdModel
@@ -21,6 +21,8 @@ from videodpo.weights.places import NotFetched, resolve
 if TYPE_CHECKING:
     import torch
 
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
+
 COMPRESSION = Compression(time=1, space=8, patch=8, step=1)
 
 
@@ -29,7 +31,7 @@ class VideoCrafter2Model(TextToVideoSdModel):
 
     version = "1"
     index = "model.ckpt"
-    hub_files = ("model.ckpt",)
+    hub_files: ClassVar[tuple[str, ...]] = ("model.ckpt",)
 
     class Options(Section):
         """How the pipeline is called."""
@@ -47,13 +49,11 @@ class VideoCrafter2Model(TextToVideoSdModel):
             return
         COMPRESSION.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
 
-    def __init__(self, settings: Model, device: str) -> None:
+    def make_schedule(self) -> NoiseSchedule:
         from videodpo.models.shared.noise_schedules import Diffusion
 
-        super().__init__(settings, device)
-        self._options = validate(self.Options, settings.options, "model.options")
         scheduler = self.pipe.scheduler
-        self.noise_schedule = Diffusion(scheduler.alphas_cumprod, "epsilon", scheduler.signal_scale)
+        return Diffusion(scheduler.alphas_cumprod, "epsilon", scheduler.signal_scale)
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.videocrafter_pipeline import VideoCrafterPipeline
@@ -64,14 +64,21 @@ class VideoCrafter2Model(TextToVideoSdModel):
         return [self.pipe.encode_prompt([prompt])]
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        return {**super().call_options(sampling), "fps": self._options.fps, "eta": self._options.eta}
+        return {**super().call_options(sampling), **self.told(), "eta": self._options.eta}
+
+    def told(self) -> dict[str, float]:
+        """What the denoiser is told beside time and text."""
+        return {"fps": self._options.fps}
 
     def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        import torch
+
+        told = {name: torch.full((len(level_B),), value, device=self.device) for name, value in self.told().items()}
         prediction: torch.Tensor = self.denoiser(
             noisy_BCFHW.to(self.dtype),
             self.noise_schedule.timestep(level_B.to(self.device)),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
-            fps=level_B.new_full((len(level_B),), self._options.fps, device=self.device),
             return_dict=False,
+            **told,
         )[0]
         return prediction

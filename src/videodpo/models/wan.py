@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo.config import Model, Sampling, Section, validate
+from videodpo.config import Sampling, Section
 from videodpo.models.base import Text
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file
 from videodpo.sections import Real
 
 if TYPE_CHECKING:
     import torch
+
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 
 class WanModel(PipelineModel):
@@ -24,7 +26,7 @@ class WanModel(PipelineModel):
     version = "1"
     pipeline = "WanPipeline"
     networks = ("transformer", "transformer_2")
-    lora_targets = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]  # noqa: RUF012
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 
     class Options(Section):
         """How the pipeline is called."""
@@ -38,13 +40,6 @@ class WanModel(PipelineModel):
         time, space = vae.get("scale_factor_temporal", 4), vae.get("scale_factor_spatial", 8)
         return Compression(time, space, denoiser.get("patch_size", (1, 2, 2))[1], step=time)
 
-    def __init__(self, settings: Model, device: str) -> None:
-        from videodpo.models.shared.noise_schedules import FlowMatching
-
-        super().__init__(settings, device)
-        self._options = validate(self.Options, settings.options, "model.options")
-        self.noise_schedule = FlowMatching()
-
     def make_denoiser(self) -> Any:
         from videodpo.models.shared.experts import Experts
 
@@ -57,6 +52,11 @@ class WanModel(PipelineModel):
         self.pipe.load_lora_weights(
             folder, weight_name=lora_file(name), load_into_transformer_2=name == "transformer_2"
         )
+
+    def make_schedule(self) -> NoiseSchedule:
+        from videodpo.models.shared.noise_schedules import FlowMatching
+
+        return FlowMatching()
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         text_1LD: torch.Tensor = self.pipe.encode_prompt(

@@ -42,22 +42,37 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: not readable, no tensors in it, or Python objects that are no tensors.
     """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            found: Any = load_file(path)
-        elif _is_torchscript(path):
-            found = _read_torchscript(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (*_UNREADABLE, _safetensors_error()) as error:
-        raise ValueError(f"weights: {path}: not readable as a checkpoint ({_first_line(error)})") from error
+    found = _read(path)
     while isinstance(found, dict) and (inner := [key for key in _WRAPPERS if isinstance(found.get(key), dict)]):
         found = found[inner[0]]
     if not isinstance(found, dict) or not any(isinstance(value, torch.Tensor) for value in found.values()):
         raise ValueError(f"weights: {path}: holds no tensors by name")
     return {str(key).removeprefix("module."): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def read_tensors(path: Path) -> list[torch.Tensor]:
+    """A list of tensors that torch.save wrote, on the CPU.
+
+    Raises:
+        ValueError: not readable, or anything else in it.
+    """
+    found = _read(path)
+    if not isinstance(found, list) or not all(isinstance(value, torch.Tensor) for value in found):
+        raise ValueError(f"weights: {path}: holds no list of tensors")
+    return [value.detach() for value in found]
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if _is_torchscript(path):
+            return _read_torchscript(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (*_UNREADABLE, _safetensors_error()) as error:
+        raise ValueError(f"weights: {path}: not readable as a checkpoint ({_first_line(error)})") from error
 
 
 def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:

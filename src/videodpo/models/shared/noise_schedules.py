@@ -6,6 +6,7 @@ Legend: B batch; latents [B, ...]. A noise level lies in (0, 1), 1 is pure noise
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -46,7 +47,8 @@ class FlowMatching(NoiseSchedule):
 class Diffusion(NoiseSchedule):
     """Discrete timesteps with signal share `alphas_cumprod`; the target is the noise, or v (arXiv 2202.00512).
 
-    Level q is timestep floor(q T) of T. `signal_scale`, [T], is a factor on the latents: VideoCrafter2 has one.
+    Level q is the timestep at place floor(q n) of the n in `timesteps`, which are all where none are given.
+    `signal_scale`, [T], is a factor on the latents: VideoCrafter2 has one.
     """
 
     def __init__(
@@ -54,15 +56,17 @@ class Diffusion(NoiseSchedule):
         alphas_cumprod: torch.Tensor,
         prediction: Literal["epsilon", "v_prediction"],
         signal_scale: torch.Tensor | None = None,
+        timesteps: Sequence[int] | None = None,
     ) -> None:
         scale = torch.ones_like(alphas_cumprod) if signal_scale is None else signal_scale
         self._signal = (alphas_cumprod.sqrt() * scale).float()
         self._noise = (1 - alphas_cumprod).sqrt().float()
         self._prediction = prediction
+        self._timesteps = torch.tensor(sorted(timesteps or range(len(alphas_cumprod))))
 
     def timestep(self, level_B: torch.Tensor) -> torch.Tensor:
-        last = len(self._signal) - 1
-        return (level_B * len(self._signal)).long().clamp(0, last)
+        places_B = (level_B * len(self._timesteps)).long().clamp(0, len(self._timesteps) - 1)
+        return self._timesteps.to(level_B.device)[places_B]
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
         signal, share = self._shares(latents, level_B)

@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from videodpo.config import Lora, Model, Sampling
+from videodpo.config import Lora, Model, Sampling, validate
 from videodpo.models.base import Text, VideoModel
 from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 Config = Mapping[str, Any]
@@ -57,13 +59,17 @@ class PipelineModel(VideoModel):
 
     pipeline: ClassVar[str]
     networks: ClassVar[tuple[str, ...]] = ("transformer",)
-    lora_targets: ClassVar[list[str]]
+    lora_targets: ClassVar[tuple[str, ...]]
     text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
 
     @staticmethod
     @abstractmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
         """From the components' `config.json`."""
+
+    @abstractmethod
+    def make_schedule(self) -> NoiseSchedule:
+        """How noise enters the latents, from the pipeline's scheduler."""
 
     @abstractmethod
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
@@ -129,6 +135,7 @@ class PipelineModel(VideoModel):
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, settings.dtype)
         self.max_text_tokens = settings.max_text_tokens
+        self._options: Any = validate(self.Options, settings.options, "model.options")
         pipe = self.load_pipeline(resolve(settings.weights))
         pipe.set_progress_bar_config(disable=True)
         pipe.to(self.device)
@@ -137,6 +144,7 @@ class PipelineModel(VideoModel):
                 part.eval().requires_grad_(False)
         self.pipe: Any = pipe
         self.denoiser = self.make_denoiser()
+        self.noise_schedule = self.make_schedule()
         self._compression = self.compression(pipe.vae.config, self.denoiser.config)
         self._frozen_copy: torch.nn.Module | None = None
         self._negative: tuple[str, Text] | None = None
@@ -238,7 +246,7 @@ class PipelineModel(VideoModel):
             r=lora.rank,
             lora_alpha=lora.rank,  # alpha unlike rank reloads at the wrong scale where metadata is ignored
             lora_dropout=lora.dropout,
-            target_modules=lora.target_modules or self.lora_targets,
+            target_modules=lora.target_modules or list(self.lora_targets),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -5,7 +5,7 @@ Legend: B batch, C latent channel, F frame, H, W; L text token, D text channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +24,10 @@ from open_clip.transformer import TextTransformer
 from videodpo.models.shared.videocrafter_unet import VideoCrafterUNet, from_original
 from videodpo.weights.checkpoints import read_checkpoint
 
-CHECKPOINT = "model.ckpt"
+UNET = "model.diffusion_model."  # prefix of the U-Net's tensors
 SCALING_FACTOR = 0.18215
 HEAD_WIDTH = 64  # of the text tower, ViT-H/14
-_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _LAST_SCALE, _SCALE_STEPS = 0.7, 400
 
 
@@ -35,7 +35,7 @@ class VideoCrafterScheduler(DDIMScheduler):  # type: ignore[misc]
     """DDIM for latents that are made smaller, the more the noisier they are: by 1 to 0.7 over 400 timesteps."""
 
     def __init__(self) -> None:
-        super().__init__(**_BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+        super().__init__(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
         falling = torch.linspace(1.0, _LAST_SCALE, _SCALE_STEPS)
         rest = self.config.num_train_timesteps - _SCALE_STEPS
         self.signal_scale = torch.cat([falling, torch.full((rest,), _LAST_SCALE)])
@@ -87,26 +87,29 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
         Raises:
             ValueError: not readable, or tensors are missing, too many, or of other shapes.
         """
-        tensors = read_checkpoint(path)
+        return cls(**cls._parts(read_checkpoint(path), path, dtype))
+
+    @staticmethod
+    def _parts(tensors: dict[str, torch.Tensor], path: Path, dtype: torch.dtype) -> dict[str, Any]:
+        """Arguments of the class."""
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         try:
-            unet = _unet(part("model.diffusion_model."))
+            unet = _unet(part(UNET))
             vae = _vae(part("first_stage_model."))
             text = _text_encoder(part("cond_stage_model.model."))
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"model.weights: {path}: not VideoCrafter2's tensors ({reason})") from error
-        context = text.tower.context_length
-        return cls(
-            vae=vae,
-            text_encoder=text.to(dtype).eval(),
-            tokenizer=open_clip.SimpleTokenizer(context_length=context),
-            unet=unet.to(dtype).eval(),
-            scheduler=VideoCrafterScheduler(),
-        )
+        return {
+            "vae": vae,
+            "text_encoder": text.to(dtype).eval(),
+            "tokenizer": open_clip.SimpleTokenizer(context_length=text.tower.context_length),
+            "unet": unet.to(dtype).eval(),
+            "scheduler": VideoCrafterScheduler(),
+        }
 
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -119,46 +122,63 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
         self,
         prompt: str | Sequence[str] | None = None,
         *,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 12.0,
+        eta: float = 1.0,
+        fps: float = 28.0,
+        **options: Any,
+    ) -> SimpleNamespace:
+        """Clips.
+
+        Args:
+            fps: frames a second that the network is told. eta: 0 is DDIM, 1 adds noise at every step.
+            options: of `_denoise`.
+        """
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        return self._denoise(prompt, told={"fps": fps}, guidance_scale=guidance_scale, eta=eta, **options)
+
+    def _denoise(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        told: Mapping[str, float],
+        guidance_scale: float,
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt: str = "",
         negative_prompt_embeds: torch.Tensor | None = None,
         num_frames: int = 16,
         height: int = 320,
         width: int = 512,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 12.0,
-        eta: float = 1.0,
-        fps: float = 28.0,
         latents: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "np",
+        **step_options: float,
     ) -> SimpleNamespace:
         """Clips: `.frames` are as diffusers' pipelines give them for `output_type`: np, pt, pil or latent.
 
         Args:
+            told: what the network is told beside time and text.
             prompt_embeds, negative_prompt_embeds: [B, L, D], instead of the texts.
-            fps: frames a second that the network is told. eta: 0 is DDIM, 1 adds noise at every step.
             latents: noise to start from. generator: one, or one a clip.
         """
         device = self._execution_device
         if prompt_embeds is None:
             prompt_embeds = self.encode_prompt([prompt] if isinstance(prompt, str) else prompt or [""])
         num_clips = len(prompt_embeds)
-        if negative_prompt_embeds is None:
+        if negative_prompt_embeds is None and guidance_scale > 1:
             negative_prompt_embeds = self.encode_prompt([negative_prompt] * num_clips)
         if latents is None:
             shape = (num_clips, self.unet.config.in_channels, num_frames, height // 8, width // 8)
             latents = randn_tensor(shape, generator=generator, device=device, dtype=prompt_embeds.dtype)
         latents = latents.to(device, prompt_embeds.dtype)
-        rate_B = torch.full((num_clips,), fps, device=device)
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        told_B = {name: torch.full((num_clips,), value, device=device) for name, value in told.items()}
         for timestep in self.progress_bar(self.scheduler.timesteps):
-            ask = partial(self.unet, latents, timestep, fps=rate_B, return_dict=False)
+            ask = partial(self.unet, latents, timestep, return_dict=False, **told_B)
             noise = ask(encoder_hidden_states=prompt_embeds)[0]
             if guidance_scale > 1:
                 unguided = ask(encoder_hidden_states=negative_prompt_embeds)[0]
                 noise = unguided + guidance_scale * (noise - unguided)
-            latents = self.scheduler.step(noise, timestep, latents, eta=eta, generator=generator).prev_sample
+            latents = self.scheduler.step(noise, timestep, latents, generator=generator, **step_options).prev_sample
         if output_type == "latent":
             return SimpleNamespace(frames=latents)
         pictures = latents.transpose(1, 2).flatten(0, 1).to(self.vae.dtype) / self.vae.config.scaling_factor
@@ -171,10 +191,12 @@ def _unet(tensors: dict[str, torch.Tensor]) -> VideoCrafterUNet:
     renamed = from_original(tensors)
     levels = 1 + max(int(name.split(".")[1]) for name in renamed if name.startswith("down_blocks."))
     inner = len(renamed["transformer_in.proj_in.weight"])
+    guidance = renamed.get("time_embedding.time.cond_proj.weight")
     unet: VideoCrafterUNet = VideoCrafterUNet(
         block_out_channels=tuple(len(renamed[f"down_blocks.{level}.resnets.0.conv1.bias"]) for level in range(levels)),
         cross_attention_dim=renamed["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1],
         attention_head_dim=inner // 8,
+        guidance_width=guidance.shape[1] if guidance is not None else None,
     )
     unet.load_state_dict(renamed)
     return unet

@@ -1,6 +1,6 @@
 """VideoCrafter2's U-Net: diffusers' 3-D U-Net that is told the frame rate beside the time.
 
-Legend: B batch, C latent channel, F frame, H, W; E width of the first level.
+Legend: B batch, C latent channel, F frame, H, W; E width of the first level, G of the guidance's embedding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.embeddings import TimestepEmbedding
+from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import nn
 
 from videodpo.models.shared.unet3d import UNet3DConditionModel
@@ -29,7 +29,10 @@ _PARTS = ("resnets", "attentions", "temp_attentions")
 
 
 class VideoCrafterUNet(UNet3DConditionModel):
-    """Called with `fps` [B]: frames a second; all else as diffusers' class."""
+    """As diffusers' class, but called with `fps` [B], frames a second.
+
+    One with a `guidance_width` is T2V-Turbo's and called with `guidance` [B] too, the scale.
+    """
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -39,6 +42,7 @@ class VideoCrafterUNet(UNet3DConditionModel):
         block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
         cross_attention_dim: int = 1024,
         attention_head_dim: int = 64,
+        guidance_width: int | None = None,
     ) -> None:
         attending = len(block_out_channels) - 1  # all levels but the coarsest
         super().__init__(
@@ -51,21 +55,32 @@ class VideoCrafterUNet(UNet3DConditionModel):
             cross_attention_dim=cross_attention_dim,
             attention_head_dim=attention_head_dim,
         )
-        self.time_embedding = _TimeAndRate(block_out_channels[0])
+        self.time_embedding = _TimeAndRate(block_out_channels[0], guidance_width)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor, **inputs: Any) -> Any:
         """sample: [B, C, F, H, W], sides that the levels halve without rest; timestep: [B] or of no dimension."""
-        rate_BE = self.time_proj(inputs.pop("fps")).to(self.dtype)
-        return super().forward(sample, timestep, timestep_cond=rate_BE, **inputs)
+        told = [self.time_proj(inputs.pop("fps"))]
+        if self.config.guidance_width:
+            # Sines and cosines of a thousand times the scale, as in latent consistency models (arXiv 2310.04378).
+            told.append(
+                get_timestep_embedding(
+                    1000 * inputs.pop("guidance"), self.config.guidance_width, downscale_freq_shift=1
+                )
+            )
+        return super().forward(sample, timestep, timestep_cond=torch.cat(told, dim=1).to(self.dtype), **inputs)
 
 
 class _TimeAndRate(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, guidance_width: int | None) -> None:
         super().__init__()
-        self.time, self.rate = (TimestepEmbedding(width, 4 * width) for _ in range(2))
+        self._width = width
+        self.time = TimestepEmbedding(width, 4 * width, cond_proj_dim=guidance_width)
+        self.rate = TimestepEmbedding(width, 4 * width)
 
-    def forward(self, time_BE: torch.Tensor, rate_BE: torch.Tensor) -> torch.Tensor:
-        summed: torch.Tensor = self.time(time_BE) + self.rate(rate_BE)
+    def forward(self, time_BE: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        """told: [B, E + G], frame rate and guidance beside each other; G may be 0."""
+        rate_BE, guidance_BG = told[:, : self._width], told[:, self._width :]
+        summed: torch.Tensor = self.time(time_BE, guidance_BG if guidance_BG.shape[1] else None) + self.rate(rate_BE)
         return summed
 
 
@@ -84,6 +99,8 @@ def from_original(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 def _renamed(name: str) -> str:
     first, _, rest = name.partition(".")
+    if first == "time_cond_proj":
+        return f"time_embedding.time.cond_proj.{rest}"
     if first in ("time_embed", "fps_embedding"):
         index, _, leaf = rest.partition(".")
         return f"time_embedding.{'time' if first == 'time_embed' else 'rate'}.linear_{1 + int(index) // 2}.{leaf}"

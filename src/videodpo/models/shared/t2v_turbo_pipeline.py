@@ -1,0 +1,86 @@
+"""T2V-Turbo v1 on VideoCrafter2: its LoRA, a guidance that the network is told, a few steps of consistency sampling.
+
+Legend: see `videodpo.models.shared.videocrafter_pipeline`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import LCMScheduler
+
+from videodpo.models.shared.videocrafter_pipeline import BETAS, UNET, VideoCrafterPipeline
+from videodpo.weights.checkpoints import read_checkpoint, read_tensors
+
+GUIDANCE_WIDTH = 256
+TRAINED_STEPS = 50  # DDIM steps that the sampler's few are taken from
+_AFTER = f"{UNET}fps_embedding.2.weight"  # where the guidance's projection stands among the network's layers
+
+
+class T2VTurboPipeline(VideoCrafterPipeline):
+    """Text to video in 4 to 8 steps; `from_originals` reads VideoCrafter2's `model.ckpt` and `unet_lora.pt`."""
+
+    @classmethod
+    def from_originals(cls, path: Path, lora: Path, dtype: torch.dtype = torch.float32) -> T2VTurboPipeline:
+        """Read the authors' two files; the LoRA is added to the weights.
+
+        Raises:
+            ValueError: not readable, or the two do not go together.
+        """
+        tensors = with_lora(read_checkpoint(path), read_tensors(lora), lora)
+        scheduler = LCMScheduler(**BETAS, original_inference_steps=TRAINED_STEPS, clip_sample=False)
+        return cls(**cls._parts(tensors, path, dtype) | {"scheduler": scheduler})
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        num_inference_steps: int = 4,
+        guidance: float = 7.5,
+        fps: float = 16.0,
+        **options: Any,
+    ) -> SimpleNamespace:
+        """As VideoCrafter2's, without a negative prompt; `guidance` is what the network is told."""
+        timesteps = consistency_timesteps(num_inference_steps)
+        self.scheduler.set_timesteps(timesteps=timesteps, device=self._execution_device)
+        return self._denoise(prompt, told={"fps": fps, "guidance": guidance}, guidance_scale=1.0, **options)
+
+
+def consistency_timesteps(num_steps: int) -> list[int]:
+    """Every k-th of the trained timesteps from the noisiest down, k = 50 / steps rounded down."""
+    stride = 1000 // TRAINED_STEPS
+    trained = [stride * number - 1 for number in range(TRAINED_STEPS, 0, -1)]
+    return trained[:: TRAINED_STEPS // num_steps][:num_steps]
+
+
+def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """VideoCrafter2's tensors with T2V-Turbo's LoRA added.
+
+    The file is a list: up and down of every linear layer and convolution of two or three dimensions, in the network's
+    order, which is that of its state dict, with the projection of the guidance after that of the frame rate. What that
+    projection starts from is in neither file (the authors' script draws it anew at every start): it is 0 here.
+
+    Raises:
+        ValueError: another number of layers, or shapes that do not fit.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, value in tensors.items():
+        found[name] = value
+        if name == _AFTER:
+            found[f"{UNET}time_cond_proj.weight"] = value.new_zeros(value.shape[1] // 4, GUIDANCE_WIDTH)
+    weights = {name: value.ndim for name, value in found.items() if name.startswith(UNET) and name.endswith("weight")}
+    layers = [name for name, num_axes in weights.items() if num_axes in (2, 4, 5)]
+    if len(lora) != 2 * len(layers):
+        raise ValueError(f"model.weights: {path}: {len(lora)} tensors, {2 * len(layers)} are needed")
+    for name, up, down in zip(layers, lora[::2], lora[1::2], strict=True):
+        change = up.float().flatten(1) @ down.float().flatten(1)
+        if change.numel() != math.prod(found[name].shape):
+            raise ValueError(f"model.weights: {path}: does not fit {name.removeprefix(UNET)}")
+        found[name] = found[name].float() + change.view(found[name].shape)
+    return found
