@@ -101,7 +101,6 @@ class _Training:
             if previous_adapter:
                 model.load_adapter(previous_adapter)
             model.denoiser.requires_grad_(True)
-        model.denoiser.train(settings.method == "lora" and settings.lora.dropout > 0)
         if settings.gradient_checkpointing:
             model.denoiser.enable_gradient_checkpointing()
 
@@ -117,10 +116,14 @@ class _Training:
         return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)
 
     def run(self) -> None:
+        from accelerate import DistributedDataParallelKwargs
+
         from videodpo.dpo.checkpoints import load_checkpoint, save_checkpoint
 
         done, rows = load_checkpoint(self.state, self.trained_on, self.weights, self.optimizer)
         log.info("training from step %d of %d", done, self.schedule.num_steps)
+        if self.model.leaves_weights_out:
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.model.denoiser, self.optimizer = self.accelerator.prepare(self.model.denoiser, self.optimizer)
         for step in range(done, self.schedule.num_steps):
             rows.append(self._step(step))

@@ -66,6 +66,7 @@ class Family:
     """What the plain pipeline's call needs beside the prompt, the size and the steps."""
     without: tuple[str, ...] = ()
     """What it does not know."""
+    text_tokens: int = TEXT_TOKENS
 
     def plain(self, folder: Path) -> Any:
         """The pipeline without anything of the adapter."""
@@ -280,13 +281,14 @@ FAMILIES = {
     "cogvideox-5b": Family("cogvideox", lambda: cogvideox(rotary=True), sampling(9, 48, 64), {}),
     "hunyuan_video15": Family("hunyuan_video15", hunyuan_video15, sampling(5, 32, 48), {}, (NO_LENGTH, NO_GUIDANCE)),
     "text_to_video_sd": Family("text_to_video_sd", text_to_video_sd, sampling(4, 32, 48), {}, (NO_LENGTH,)),
-    "videocrafter2": Family("videocrafter2", videocrafter2.make, sampling(4, 64, 64), {}, (NO_LENGTH,)),
+    "videocrafter2": Family("videocrafter2", videocrafter2.make, sampling(4, 64, 64), {}, (NO_LENGTH,), 77),
     "t2v_turbo": Family(
         "t2v_turbo",
         videocrafter2.make_turbo,
         sampling(4, 64, 64, guidance_scale=1.0, num_steps=4),
         {},
         (NO_LENGTH, NO_GUIDANCE, "negative_prompt"),
+        77,
     ),
     "ltx_video": Family("ltx_video", ltx_video, sampling(9, 64, 96), {"frame_rate": 25.0}),
 }

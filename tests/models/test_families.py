@@ -1,6 +1,7 @@
 """Every model family against its own diffusers pipeline, on random models of the real classes."""
 
 import inspect
+from itertools import pairwise
 
 import diffusers
 import numpy as np
@@ -28,12 +29,16 @@ def folder(family, tmp_path_factory):
     return write(family, tmp_path_factory.mktemp("family"))
 
 
+def settings_of(family, folder):
+    return Model(family=family.family, weights=str(folder), dtype="float32", max_text_tokens=family.text_tokens)
+
+
 @pytest.fixture
 def load(family, folder):
     kind = registry.load("videodpo.models", family.family)
-    settings = Model(family=family.family, weights=str(folder), dtype="float32", max_text_tokens=TEXT_TOKENS)
+    settings = settings_of(family, folder)
     kind.check(settings, family.sampling)
-    return lambda: kind(settings, "cpu")
+    return lambda dtype="float32": kind(settings.model_copy(update={"dtype": dtype}), "cpu")
 
 
 @pytest.fixture
@@ -81,13 +86,14 @@ def texts(model, *prompts):
     return stack_texts([model.encode_prompt(prompt) for prompt in prompts])
 
 
-def one_forward(model, family, level=0.7):
-    noise = torch.randn(1, *model.latent_shape(family.sampling), generator=torch.Generator().manual_seed(3))
+def one_forward(model, family):
+    """At two noise levels: of two experts, each has one."""
+    noise = torch.randn(2, *model.latent_shape(family.sampling), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        return model.predict(noise, torch.tensor([level]), texts(model, PROMPT))
+        return model.predict(noise, torch.tensor([0.8, 0.3]), texts(model, PROMPT, OTHER))
 
 
-def train(model, family, steps=3):
+def train(model, family, steps=3, rate=1e-2):
     """Steps of DPO on random latents; the loss of each."""
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(4, *model.latent_shape(family.sampling), generator=generator)
@@ -96,7 +102,7 @@ def train(model, family, steps=3):
     noisy = model.noise_schedule.add_noise(latents, noise, level)
     target = model.noise_schedule.target(latents, noise, level)
     trained = [parameter for parameter in model.denoiser.parameters() if parameter.requires_grad]
-    optimizer, losses = torch.optim.AdamW(trained, lr=1e-2), []
+    optimizer, losses = torch.optim.AdamW(trained, lr=rate), []
     with torch.no_grad(), model.reference_weights():
         reference = denoising_errors(model.predict(noisy, level, text), target)
     for _ in range(steps):
@@ -118,8 +124,9 @@ def test_samples_equal_the_plain_pipelines(model, family, folder):
     np.testing.assert_allclose(frames / 255.0, sample(11)[0], atol=0.5 / 255 + 1e-4)
 
 
-def test_training_forward_equals_the_pipelines_denoiser_call(model, family, monkeypatch):
-    calls = []
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monkeypatch, dtype):
+    calls, model = [], load(dtype)
 
     def recorder(inner):
         def record(*args, **kwargs):
@@ -141,7 +148,7 @@ def test_training_forward_equals_the_pipelines_denoiser_call(model, family, monk
     assert len(calls) == family.sampling.num_steps
     for told, expected in calls:
         timestep = torch.as_tensor(told["timestep"]).reshape(-1)[:1]
-        level = (timestep + 0.5 * (not timestep.is_floating_point())) / 1000
+        level = (timestep.float() + 0.5 * (not timestep.is_floating_point())) / 1000
         noisy = model.from_pipeline(told.get("hidden_states", told.get("sample")), family.sampling)
         noisy = noisy[:, : model.latent_channels]  # without what is put beside them
         with torch.no_grad():
@@ -167,40 +174,40 @@ def test_encoding_ends_on_the_scale_that_decoding_starts_from(model, family):
     torch.testing.assert_close(model.unscale(latents[None]), raw, rtol=1e-5, atol=1e-5)
 
 
-def test_the_schedule_is_the_pipelines(model, family):
-    """From noisy latents and the right answer, the pipeline's own scheduler finds the latents."""
+def test_the_schedule_is_the_schedulers(model, family):
     latents, noise = torch.randn(2, 1, *model.latent_shape(family.sampling)).unbind(0)
     scheduler, schedule = model.pipe.scheduler, model.noise_schedule
-    level = torch.tensor([0.5])
-    noisy, answer = schedule.add_noise(latents, noise, level), schedule.target(latents, noise, level)
     if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
-        found = noisy - schedule.timestep(level).item() / scheduler.config.num_train_timesteps * answer
-    else:
-        share = scheduler.alphas_cumprod.float()[schedule.timestep(level)]
+        scheduler.set_timesteps(4, **({"mu": 1.0} if scheduler.config.use_dynamic_shifting else {}))
+        # With the right answer, a step leads from noisy latents to less noisy ones.
+        for first, second in pairwise(scheduler.timesteps):
+            level, lower = (timestep.view(1) / 1000 for timestep in (first, second))
+            noisy, answer = schedule.add_noise(latents, noise, level), schedule.target(latents, noise, level)
+            assert schedule.timestep(level).item() == pytest.approx(first.item())
+            found = scheduler.step(answer, first, noisy).prev_sample
+            torch.testing.assert_close(found, schedule.add_noise(latents, noise, lower), rtol=0, atol=1e-5)
+        return
+    for level in (torch.tensor([0.1]), torch.tensor([0.5]), torch.tensor([0.99])):
+        timestep = schedule.timestep(level)
+        scaled = getattr(scheduler, "signal_scale", torch.ones(1000))[timestep] * latents
+        expected = scheduler.add_noise(scaled, noise, timestep).float()
+        torch.testing.assert_close(schedule.add_noise(latents, noise, level), expected, rtol=0, atol=1e-5)
         expected = noise
         if scheduler.config.prediction_type == "v_prediction":
-            expected = scheduler.get_velocity(latents, noise, schedule.timestep(level)).float()
-        torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
-        scale = getattr(scheduler, "signal_scale", torch.ones(1000))[schedule.timestep(level)]
-        latents = scale * latents
-        expected = scheduler.add_noise(latents, noise, schedule.timestep(level)).float()
-        torch.testing.assert_close(noisy, expected, rtol=0, atol=1e-5)
-        found = share.sqrt() * noisy - (1 - share).sqrt() * answer
-        if scheduler.config.prediction_type == "epsilon":
-            found = (noisy - (1 - share).sqrt() * answer) / share.sqrt()
-    torch.testing.assert_close(found, latents, rtol=0, atol=1e-4)
+            expected = scheduler.get_velocity(latents, noise, timestep).float()
+        torch.testing.assert_close(schedule.target(latents, noise, level), expected, rtol=0, atol=1e-5)
 
 
 def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, folder, tmp_path):
     model = load()
     before = one_forward(model, family)
-    model.add_lora(Lora(rank=4), seed=0)
+    # The adapter's dropout alone: the base has dropout of its own, which stays off.
+    model.add_lora(Lora(rank=4, dropout=0.5), seed=0)
     assert torch.equal(one_forward(model, family), before)
-    losses = train(model, family)
-    assert losses[0] == pytest.approx(np.log(2), abs=1e-5)
-    assert losses[-1] < losses[0]
+    assert train(model, family)[0] == pytest.approx(np.log(2), abs=1e-5)
     with model.reference_weights():
         assert torch.equal(one_forward(model, family), before)
+    model.denoiser.eval()
     model.save_adapter(tmp_path)
     pipe, sample = plain(model, family, folder, output_type="latent")
     base = sample(7)
@@ -229,7 +236,7 @@ def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):
     model = load()
     model.keep_reference()
     model.denoiser.requires_grad_(True)
-    losses = train(model, family)
+    losses = train(model, family, rate=1e-3)
     assert losses[0] == pytest.approx(np.log(2), abs=1e-5)
     assert losses[-1] < losses[0]
     model.save_adapter(tmp_path)
@@ -243,7 +250,7 @@ def test_a_size_that_does_not_divide_is_refused(load, model, family, folder, key
     if key == "num_frames" and model._compression.step == 1:
         pytest.skip("takes any number of frames")
     wrong = family.sampling.model_copy(update={key: getattr(family.sampling, key) + 1})
-    settings = Model(family=family.family, weights=str(folder), dtype="float32")
+    settings = settings_of(family, folder)
     with pytest.raises(ValueError, match=r"generate\.sampling: .* multiples of"):
         type(model).check(settings, wrong)
 

@@ -34,6 +34,7 @@ class VideoModel(ABC):
         noise_schedule: how noise enters latents, and what the denoiser is trained to predict.
         index: the file that its folder must have.
         hub_files: patterns of the files that it reads of a `hub:` repository.
+        leaves_weights_out: not every forward pass uses every weight, which data parallelism has to be told.
     """
 
     version: ClassVar[str]
@@ -42,6 +43,7 @@ class VideoModel(ABC):
     device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
     noise_schedule: NoiseSchedule
+    leaves_weights_out: bool = False
 
     class Options(Section):
         """The family's own keys, below `model.options`."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from videodpo.config import Sampling, Section
+from videodpo.config import Model, Sampling, Section
 from videodpo.models.base import Text
-from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
+from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -19,17 +20,29 @@ if TYPE_CHECKING:
 
 
 class CogVideoXModel(PipelineModel):
-    """2B has learned positions, 5B rotary ones: the denoiser's `config.json` says which."""
+    """2B has fixed positions, 5B rotary ones: the denoiser's `config.json` says which."""
 
     version = "1"
     pipeline = "CogVideoXPipeline"
-    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 
     class Options(Section):
         """How the pipeline is called."""
 
         dynamic_guidance: bool = False
         """Guidance that grows over the steps, as the pipeline's `use_dynamic_cfg`."""
+
+    @classmethod
+    def check(cls, settings: Model, sampling: Sampling) -> None:
+        super().check(settings, sampling)
+        try:
+            config = read_config(resolve(settings.weights) / "transformer" / "config.json")
+        except NotFetched:
+            return
+        tokens = config.get("max_text_seq_length", 226)
+        if not config.get("use_rotary_positional_embeddings") and settings.max_text_tokens != tokens:
+            raise ValueError(
+                f"model.max_text_tokens: {settings.max_text_tokens}; {settings.weights} has positions for {tokens}"
+            )
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
@@ -85,11 +98,3 @@ class CogVideoXModel(PipelineModel):
             return_dict=False,
         )[0]
         return prediction.transpose(1, 2)
-
-    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
-        return scaled
-
-    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
-        return raw

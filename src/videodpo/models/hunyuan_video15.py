@@ -5,6 +5,7 @@ Legend: see `videodpo.models.base`. Text comes from a language model and, for wo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,6 @@ class HunyuanVideo15Model(PipelineModel):
 
     version = "1"
     pipeline = "HunyuanVideo15Pipeline"
-    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     text_names = ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
 
     @staticmethod
@@ -38,6 +38,8 @@ class HunyuanVideo15Model(PipelineModel):
         super().__init__(settings, device)
         self.pipe.tokenizer_max_length = self.max_text_tokens
         self.pipe.vae.enable_slicing()  # its attention mask holds for one clip alone
+        self.pipe.vae.enable_tiling()  # a clip of full size at once would take 25 GB for one activation
+        self.leaves_weights_out = True  # nothing reads what the last block makes of the text
 
     @property
     def latent_channels(self) -> int:
@@ -50,8 +52,8 @@ class HunyuanVideo15Model(PipelineModel):
         return FlowMatching()
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        found: tuple[torch.Tensor, ...] = self.pipe.encode_prompt([prompt], device=self.device, dtype=self.dtype)
-        return found
+        text, mask, glyphs, glyph_mask = self.pipe.encode_prompt([prompt], device=self.device, dtype=self.dtype)
+        return text * mask[..., None], mask, glyphs * glyph_mask[..., None], glyph_mask
 
     def sample(self, text: Text, seeds: Sequence[int], sampling: Sampling) -> torch.Tensor:
         self.pipe.guider.guidance_scale = (
@@ -77,16 +79,12 @@ class HunyuanVideo15Model(PipelineModel):
         )[0]
         return prediction
 
-    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
-        return scaled
-
-    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
-        return raw
-
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-        self.pipe.transformer.save_lora_adapter(folder, weight_name=lora_file(name))
+        from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+        from safetensors.torch import save_file
+
+        described = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        save_file(state, folder / lora_file(name), metadata=described)
 
     def load_lora(self, name: str, folder: Path) -> None:
         self.pipe.transformer.load_lora_adapter(folder, weight_name=lora_file(name), prefix=None)

@@ -26,7 +26,6 @@ class LtxVideoModel(PipelineModel):
 
     version = "1"
     pipeline = "LTXPipeline"
-    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     text_names = ("prompt_embeds", "prompt_attention_mask")
 
     class Options(Section):
@@ -34,8 +33,6 @@ class LtxVideoModel(PipelineModel):
 
         frame_rate: Real = Field(25.0, gt=0)
         """Frames a second that the denoiser is told."""
-        decode_timestep: Real = Field(0.0, ge=0, le=1)
-        """Noise level that a VAE with timesteps is told when it decodes."""
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
@@ -63,7 +60,7 @@ class LtxVideoModel(PipelineModel):
             device=self.device,
             dtype=self.dtype,
         )
-        return text_1LD, mask_1L
+        return text_1LD * mask_1L[..., None], mask_1L
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         return {
@@ -105,9 +102,8 @@ class LtxVideoModel(PipelineModel):
         return self._unpack(tokens, frames, height, width)
 
     def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        level = None
-        if self.pipe.vae.config.timestep_conditioning:
-            level = raw_BCFHW.new_full((len(raw_BCFHW),), self._options.decode_timestep)
+        # Later VAEs are told a noise level: as the pipeline's own default, that of clean latents.
+        level = raw_BCFHW.new_zeros(len(raw_BCFHW)) if self.pipe.vae.config.timestep_conditioning else None
         pixels: torch.Tensor = self.pipe.vae.decode(raw_BCFHW, level, return_dict=False)[0]
         return pixels
 

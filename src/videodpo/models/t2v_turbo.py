@@ -6,16 +6,13 @@ Legend: see `videodpo.models.base`. Weights: `model.ckpt` and `unet_lora.pt`, as
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from videodpo.config import Model, Sampling, Section
 from videodpo.models.videocrafter2 import VideoCrafter2Model
 from videodpo.sections import Real
-
-if TYPE_CHECKING:
-    pass
 
 LORA = "unet_lora.pt"
 STEPS = range(1, 51)

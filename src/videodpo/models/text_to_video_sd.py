@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo.config import Sampling
+from videodpo.config import Model, Sampling
 from videodpo.models.base import Text
-from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file, read_config
+from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -25,19 +26,26 @@ class TextToVideoSdModel(PipelineModel):
     version = "1"
     pipeline = "TextToVideoSDPipeline"
     networks = ("unet",)
-    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+
+    @classmethod
+    def check(cls, settings: Model, sampling: Sampling) -> None:
+        super().check(settings, sampling)
+        try:
+            tokenizer = read_config(resolve(settings.weights) / "tokenizer" / "tokenizer_config.json")
+        except NotFetched:
+            return
+        refuse_tokens(settings, tokenizer.get("model_max_length", 77))
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
         space = 2 ** (len(vae.get("block_out_channels", (128, 256, 512, 512))) - 1)
-        # The U-Net halves its sides between levels.
-        halvings = len(denoiser.get("block_out_channels", (320, 640, 1280, 1280))) - 1
-        return Compression(1, space, 2**halvings, step=1)
+        return Compression(1, space, patch=1, step=1)
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.unet3d import UNet3DConditionModel
 
-        unet = UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=self.dtype)
+        options = {"torch_dtype": self.dtype, "use_safetensors": True, "local_files_only": True}
+        unet = UNet3DConditionModel.from_pretrained(folder / "unet", **options)
         return super().load_pipeline(folder, unet=unet, **components)
 
     def make_schedule(self) -> NoiseSchedule:
@@ -57,13 +65,21 @@ class TextToVideoSdModel(PipelineModel):
         return latents_BCFHW.to(self.dtype)
 
     def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        import torch
+
+        told = {name: torch.full((len(level_B),), value, device=self.device) for name, value in self.told().items()}
         prediction: torch.Tensor = self.denoiser(
             noisy_BCFHW.to(self.dtype),
             self.noise_schedule.timestep(level_B.to(self.device)),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
             return_dict=False,
+            **told,
         )[0]
         return prediction
+
+    def told(self) -> dict[str, float]:
+        """What the denoiser is told beside time and text."""
+        return {}
 
     def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
         pictures = raw_BCFHW.transpose(1, 2).flatten(0, 1)
@@ -75,13 +91,11 @@ class TextToVideoSdModel(PipelineModel):
         raw: torch.Tensor = self.pipe.vae.encode(pictures).latent_dist.mode()
         return raw.view(len(pixels_BCTYX), -1, *raw.shape[1:]).transpose(1, 2)
 
-    def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
-        return scaled
-
-    def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
-        return raw
-
     def load_lora(self, name: str, folder: Path) -> None:
         self.pipe.unet.load_lora_adapter(folder, weight_name=lora_file(name), prefix="unet")
+
+
+def refuse_tokens(settings: Model, num_tokens: int) -> None:
+    """Raises ValueError for another number of tokens than the text tower always takes."""
+    if settings.max_text_tokens != num_tokens:
+        raise ValueError(f"model.max_text_tokens: {settings.max_text_tokens}; {settings.family} takes {num_tokens}")

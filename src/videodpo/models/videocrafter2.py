@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from videodpo.config import Model, Sampling, Section
-from videodpo.models.base import Text
-from videodpo.models.shared.pipeline_model import Compression
-from videodpo.models.text_to_video_sd import TextToVideoSdModel
+from videodpo.models.shared.pipeline_model import Compression, Config
+from videodpo.models.text_to_video_sd import TextToVideoSdModel, refuse_tokens
 from videodpo.sections import Real
 from videodpo.weights.places import NotFetched, resolve
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
+NUM_TOKENS = 77
+# The U-Net halves the sides of the latents three times.
 COMPRESSION = Compression(time=1, space=8, patch=8, step=1)
 
 
@@ -43,11 +44,18 @@ class VideoCrafter2Model(TextToVideoSdModel):
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
+        refuse_tokens(settings, NUM_TOKENS)
+        COMPRESSION.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
         try:
-            resolve(settings.weights)
+            folder = resolve(settings.weights)
         except NotFetched:
             return
-        COMPRESSION.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
+        if lacking := [name for name in cls.hub_files if not (folder / name).is_file()]:
+            raise ValueError(f"model.weights: {settings.weights} has no {lacking[0]}")
+
+    @staticmethod
+    def compression(vae: Config, denoiser: Config) -> Compression:
+        return COMPRESSION
 
     def make_schedule(self) -> NoiseSchedule:
         from videodpo.models.shared.noise_schedules import Diffusion
@@ -67,18 +75,4 @@ class VideoCrafter2Model(TextToVideoSdModel):
         return {**super().call_options(sampling), **self.told(), "eta": self._options.eta}
 
     def told(self) -> dict[str, float]:
-        """What the denoiser is told beside time and text."""
         return {"fps": self._options.fps}
-
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        import torch
-
-        told = {name: torch.full((len(level_B),), value, device=self.device) for name, value in self.told().items()}
-        prediction: torch.Tensor = self.denoiser(
-            noisy_BCFHW.to(self.dtype),
-            self.noise_schedule.timestep(level_B.to(self.device)),
-            encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
-            return_dict=False,
-            **told,
-        )[0]
-        return prediction

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo.config import Sampling, Section
+from videodpo.config import Model, Sampling, Section, validate
 from videodpo.models.base import Text
-from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file
-from videodpo.sections import Real
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, lora_file, read_config
+from videodpo.sections import PositiveReal
+from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +32,24 @@ class WanModel(PipelineModel):
     class Options(Section):
         """How the pipeline is called."""
 
-        guidance_scale_2: Real | None = None
+        guidance_scale_2: PositiveReal | None = None
         """Guidance of the expert for low noise; null is that of the other."""
+
+    @classmethod
+    def check(cls, settings: Model, sampling: Sampling) -> None:
+        super().check(settings, sampling)
+        if validate(cls.Options, settings.options, "model.options").guidance_scale_2 is None:
+            return
+        if sampling.guidance_scale <= 1:
+            raise ValueError(
+                "model.options.guidance_scale_2: generate.sampling.guidance_scale 1 is off for both experts"
+            )
+        try:
+            index = read_config(resolve(settings.weights) / cls.index)
+        except NotFetched:
+            return
+        if index.get("boundary_ratio") is None:
+            raise ValueError(f"model.options.guidance_scale_2: {settings.weights} has one expert")
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
@@ -45,6 +62,7 @@ class WanModel(PipelineModel):
 
         if self.pipe.transformer_2 is None:
             return self.pipe.transformer
+        self.leaves_weights_out = True
         boundary = self.pipe.config.boundary_ratio * self.pipe.scheduler.config.num_train_timesteps
         return Experts(self.pipe.transformer, self.pipe.transformer_2, boundary)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
+_ENDINGS = ("safetensors", "json", "jinja", "txt", "model")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 Config = Mapping[str, Any]
 
@@ -59,8 +60,10 @@ class PipelineModel(VideoModel):
 
     pipeline: ClassVar[str]
     networks: ClassVar[tuple[str, ...]] = ("transformer",)
-    lora_targets: ClassVar[tuple[str, ...]]
+    lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
+    # Parts lie in folders; at the top, some repositories keep every release once more.
+    hub_files: ClassVar[tuple[str, ...]] = ("model_index.json", *(f"*/*.{end}" for end in _ENDINGS))
 
     @staticmethod
     @abstractmethod
@@ -75,13 +78,15 @@ class PipelineModel(VideoModel):
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         """Tensors [1, L, ...] in the order of `text_names`."""
 
-    @abstractmethod
     def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
         """The VAE's latents as the denoiser sees them."""
+        scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
+        return scaled
 
-    @abstractmethod
     def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
         """The denoiser's latents as the VAE has them."""
+        raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
+        return raw
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         """The pipeline of a folder in diffusers' format; `components` are parts that it shall not load itself."""
@@ -115,14 +120,14 @@ class PipelineModel(VideoModel):
             folder = resolve(settings.weights)
         except NotFetched:
             return
-        index = _read_config(folder / "model_index.json")
+        index = read_config(folder / "model_index.json")
         if index.get("_class_name") != cls.pipeline:
             raise ValueError(
                 f"model.weights: {folder} is a {index.get('_class_name')}, "
                 f"the family {settings.family} needs a {cls.pipeline}"
             )
         compression = cls.compression(
-            *(_read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
+            *(read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
         )
         compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
 
@@ -252,6 +257,9 @@ class PipelineModel(VideoModel):
             torch.manual_seed(seed)
             for network in self._trained().values():
                 network.add_adapter(config)
+        for name, module in self.denoiser.named_modules():
+            if "lora_dropout" in name:  # the base has dropout of its own, which stays off as in the reference
+                module.train()
         for parameter in self.denoiser.parameters():  # the adapter trains in float32 whatever the base's type
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -300,6 +308,8 @@ class PipelineModel(VideoModel):
         for name, network in networks.items():
             config = network.peft_config["default"].to_dict()
             metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+            # diffusers leaves what it loads in train mode: there, dropout would fall on every sample.
+            metadata["lora_dropout"] = 0.0
             self.save_lora(name, folder, get_peft_model_state_dict(network), metadata)
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
@@ -313,7 +323,10 @@ class PipelineModel(VideoModel):
         self.pipe.load_lora_weights(folder, weight_name=lora_file(name))
 
     def load_adapter(self, folder: Path) -> None:
-        if (folder / LORA_FILE).is_file():
+        files = [folder / lora_file(name) for name in self._trained()]
+        if any(file.is_file() for file in files):
+            if lacking := [file.name for file in files if not file.is_file()]:
+                raise ValueError(f"{folder}: no {lacking[0]} in it, the model has {len(files)} networks")
             for name in self._trained():
                 self.load_lora(name, folder)
         elif all((folder / name).is_dir() for name in self._trained()):
@@ -329,7 +342,8 @@ def lora_file(network: str) -> str:
     return LORA_FILE if not network.endswith("_2") else LORA_FILE.replace(".", "_2.")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A component's settings; raises ValueError where they are not readable."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -5,7 +5,6 @@ Legend: see `videodpo.models.shared.videocrafter_pipeline`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,8 +78,8 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
     if len(lora) != 2 * len(layers):
         raise ValueError(f"model.weights: {path}: {len(lora)} tensors, {2 * len(layers)} are needed")
     for name, up, down in zip(layers, lora[::2], lora[1::2], strict=True):
-        change = up.float().flatten(1) @ down.float().flatten(1)
-        if change.numel() != math.prod(found[name].shape):
+        shape = found[name].shape
+        if (len(up), *down.shape[1:]) != tuple(shape) or up.shape[1] != len(down):
             raise ValueError(f"model.weights: {path}: does not fit {name.removeprefix(UNET)}")
-        found[name] = found[name].float() + change.view(found[name].shape)
+        found[name] = found[name].float() + (up.float().flatten(1) @ down.float().flatten(1)).view(shape)
     return found
