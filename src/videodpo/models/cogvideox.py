@@ -5,7 +5,6 @@ Legend: see `videodpo.models.base`. The pipeline has frames before channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling, Section
@@ -60,16 +59,6 @@ class CogVideoXModel(PipelineModel):
 
         scheduler = self.pipe.scheduler
         return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
-
-    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        text_1LD: torch.Tensor = self.pipe.encode_prompt(
-            [prompt],
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_text_tokens,
-            device=self.device,
-            dtype=self.dtype,
-        )[0]
-        return [text_1LD]
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         return {

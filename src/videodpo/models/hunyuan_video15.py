@@ -17,8 +17,6 @@ from videodpo.models.shared.pipeline_model import Compression, Config, PipelineM
 if TYPE_CHECKING:
     import torch
 
-    from videodpo.models.shared.noise_schedules import NoiseSchedule
-
 
 class HunyuanVideo15Model(PipelineModel):
     """Text to video, without a first frame. diffusers has no `load_lora_weights` for this pipeline: its transformer
@@ -41,24 +39,13 @@ class HunyuanVideo15Model(PipelineModel):
         self.pipe.vae.enable_tiling()  # a clip of full size at once would take 25 GB for one activation
         self.leaves_weights_out = True  # nothing reads what the last block makes of the text
 
-    @property
-    def latent_channels(self) -> int:
-        channels: int = self.pipe.vae.config.latent_channels
-        return channels
-
-    def make_schedule(self) -> NoiseSchedule:
-        from videodpo.models.shared.noise_schedules import FlowMatching
-
-        return FlowMatching()
-
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         text, mask, glyphs, glyph_mask = self.pipe.encode_prompt([prompt], device=self.device, dtype=self.dtype)
         return text * mask[..., None], mask, glyphs * glyph_mask[..., None], glyph_mask
 
     def sample(self, text: Text, seeds: Sequence[int], sampling: Sampling) -> torch.Tensor:
-        self.pipe.guider.guidance_scale = (
-            sampling.guidance_scale
-        )  # a component of the pipeline, no argument of its call
+        # A component of the pipeline, no argument of its call.
+        self.pipe.guider.guidance_scale = sampling.guidance_scale
         return super().sample(text, seeds, sampling)
 
     def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:

@@ -18,8 +18,6 @@ from videodpo.sections import Real
 if TYPE_CHECKING:
     import torch
 
-    from videodpo.models.shared.noise_schedules import NoiseSchedule
-
 
 class LtxVideoModel(PipelineModel):
     """LTX-Video as its first releases have it: text in, no conditioning frames."""
@@ -42,24 +40,8 @@ class LtxVideoModel(PipelineModel):
         space = vae.get("spatial_compression_ratio") or patch * 2**doublings
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
 
-    @property
-    def latent_channels(self) -> int:
-        channels: int = self.pipe.vae.config.latent_channels
-        return channels
-
-    def make_schedule(self) -> NoiseSchedule:
-        from videodpo.models.shared.noise_schedules import FlowMatching
-
-        return FlowMatching()
-
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        text_1LD, mask_1L, _, _ = self.pipe.encode_prompt(
-            [prompt],
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_text_tokens,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        text_1LD, mask_1L, _, _ = self.encode_unguided(prompt)
         return text_1LD * mask_1L[..., None], mask_1L
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:

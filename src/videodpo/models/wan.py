@@ -5,7 +5,6 @@ Legend: see `videodpo.models.base`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,6 @@ from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
-
-    from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 
 class WanModel(PipelineModel):
@@ -71,20 +68,10 @@ class WanModel(PipelineModel):
             folder, weight_name=lora_file(name), load_into_transformer_2=name == "transformer_2"
         )
 
-    def make_schedule(self) -> NoiseSchedule:
-        from videodpo.models.shared.noise_schedules import FlowMatching
-
-        return FlowMatching()
-
-    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        text_1LD: torch.Tensor = self.pipe.encode_prompt(
-            [prompt],
-            do_classifier_free_guidance=False,
-            max_sequence_length=self.max_text_tokens,
-            device=self.device,
-            dtype=self.dtype,
-        )[0]
-        return [text_1LD]
+    @property
+    def latent_channels(self) -> int:
+        channels: int = self.pipe.vae.config.z_dim
+        return channels
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         options = {"guidance_scale": sampling.guidance_scale, "max_sequence_length": self.max_text_tokens}

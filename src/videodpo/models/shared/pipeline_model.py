@@ -70,13 +70,26 @@ class PipelineModel(VideoModel):
     def compression(vae: Config, denoiser: Config) -> Compression:
         """From the components' `config.json`."""
 
-    @abstractmethod
     def make_schedule(self) -> NoiseSchedule:
-        """How noise enters the latents, from the pipeline's scheduler."""
+        """How noise enters the latents; flow matching, unless a family says otherwise."""
+        from videodpo.models.shared.noise_schedules import FlowMatching
 
-    @abstractmethod
+        return FlowMatching()
+
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         """Tensors [1, L, ...] in the order of `text_names`."""
+        return self.encode_unguided(prompt)[: len(self.text_names)]
+
+    def encode_unguided(self, prompt: str) -> tuple[Any, ...]:
+        """What the pipeline's `encode_prompt` gives for one prompt without a negative one."""
+        found: tuple[Any, ...] = self.pipe.encode_prompt(
+            [prompt],
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_text_tokens,
+            device=self.device,
+            dtype=self.dtype,
+        )
+        return found
 
     def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
         """The VAE's latents as the denoiser sees them."""
@@ -178,7 +191,7 @@ class PipelineModel(VideoModel):
 
     @property
     def latent_channels(self) -> int:
-        channels: int = self.denoiser.config.in_channels
+        channels: int = self.pipe.vae.config.latent_channels
         return channels
 
     def sample(self, text: Text, seeds: Sequence[int], sampling: Sampling) -> torch.Tensor:
