@@ -15,8 +15,9 @@ import pytest
 from tests.conftest import write_execution
 from videodpo import registry
 from videodpo.config import ConfigError
-from videodpo.files import exclusive, sha256_of
+from videodpo.files import sha256_of
 from videodpo.frozen import Frozen, ScoreSettings, freeze, load_frozen
+from videodpo.locks import exclusive
 from videodpo.score import measure, measure_shard, score_files, score_shard
 from videodpo.score.store import Column
 from videodpo.score.write import _label
@@ -213,7 +214,7 @@ def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "score", dies)
-        patch.setattr(measure, "SAVE_SECONDS", -1.0)
+        patch.setattr(measure, "Autosave", lambda save: save)
         with pytest.raises(KeyboardInterrupt):
             score_all(run)
 
@@ -353,7 +354,7 @@ def test_a_reason_without_words_is_still_a_failed_row(run, monkeypatch):
 
 def test_two_jobs_on_one_shard_are_refused(run):
     with (
-        exclusive(run / "scores" / "by-clip" / "shard-00000.lock"),
+        exclusive(run, run / "scores" / "by-clip" / "shard-00000.parquet"),
         pytest.raises(RuntimeError, match="is held by pid"),
     ):
         score_all(run)

@@ -1,13 +1,10 @@
-"""Writes files that are whole or absent, names them by content, and keeps two writers apart."""
+"""Writes files that are whole or absent, and names them by content."""
 
 from __future__ import annotations
 
-import datetime
-import fcntl
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,28 +56,3 @@ def sha256_of_folder(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listing = "\n".join(f"{path.relative_to(folder)} {sha256_of(path)}" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, or say who does.
-
-    The kernel drops the lock when its holder dies, so a killed job never blocks the next.
-
-    Raises:
-        RuntimeError: another process holds it; the message has host, pid and since when.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = path.read_text(encoding="utf-8").strip() or "an unnamed process"
-            raise RuntimeError(f"{path} is held by {holder}; wait for it or stop it first") from None
-        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)

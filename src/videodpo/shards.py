@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Sampling
 from videodpo.failures import failed_so_far, refuse_too_many
-from videodpo.files import atomic_path, exclusive, sha256_of
+from videodpo.files import atomic_path, sha256_of
 from videodpo.frozen import Frozen
+from videodpo.locks import exclusive
 from videodpo.plan import block_size, shard_batches
 from videodpo.tables import VIDEOS, read_metadata, read_rows, read_table, shard_path, write_table
 from videodpo.texts import EMPTY, NEGATIVE, ShortText, read_texts, texts_path, write_texts
@@ -49,6 +50,10 @@ class Shard:
     made_with: str
     with_texts: bool
     """Whether the encoded prompts are stored, as a fine-tune needs them."""
+
+    @property
+    def table(self) -> Path:
+        return shard_path(self.videos, self.shard)
 
     @property
     def clips(self) -> Path:
@@ -100,7 +105,7 @@ def run_batches(
             batch at a time and in their order, while the next is made.
         common: columns that are the same in every row.
     """
-    with exclusive(place.videos / "work" / f"shard-{place.shard:05d}.lock"):
+    with exclusive(place.frozen.folder, place.table):
         paths = []
         block = block_size(batch_size)
         behind: Future[None] | None = None
@@ -183,8 +188,7 @@ def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) ->
                 row["latents"] = f"{place.relative(place.latents)}#{name}"
             rows.append(row)
     frozen = place.frozen
-    table = shard_path(place.videos, place.shard)
-    failed = failed_so_far(rows, table, frozen.digest)
+    failed = failed_so_far(rows, place.table, frozen.digest)
     refuse_too_many(frozen.stage, failed, num_videos, frozen.execution.max_failed_fraction)
     with atomic_path(place.latents) as partial:
         save_file(tensors, partial)
@@ -195,7 +199,7 @@ def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) ->
         if stale.name not in kept:
             stale.unlink()
     write_table(
-        table,
+        place.table,
         rows,
         VIDEOS,
         stage=frozen.stage,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from videodpo.config import Trainer
 from videodpo.device import choose_device
-from videodpo.files import exclusive, sync_folder
+from videodpo.files import sync_folder
 from videodpo.frozen import Frozen, TrainSettings
+from videodpo.locks import exclusive
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,7 +36,8 @@ def train(frozen: Frozen[TrainSettings], round_folder: Path, previous_adapter: P
         logging.getLogger("videodpo").setLevel(logging.WARNING)  # every process does the same
     from videodpo.dpo.trainer import Training
 
-    with exclusive(round_folder / "state" / "lock") if accelerator.is_main_process else nullcontext():
+    adapter = round_folder / "adapter"
+    with exclusive(frozen.folder, adapter) if accelerator.is_main_process else nullcontext():
         training = Training(frozen, round_folder, previous_adapter, accelerator)
         try:
             rows = training.run()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.train.conftest import NUM_STEPS, adapter_of, command, last_step, log_of
-from videodpo.files import exclusive
+from videodpo.locks import exclusive
 
 DROPOUT = {"rank": 4, "dropout": 0.1}
 
@@ -114,7 +114,7 @@ def _kill_all_after(run, step):
     process.wait()
     while True:  # the killed ones close their files in their own time
         try:
-            with exclusive(run.round_folder / "state" / "lock"):
+            with exclusive(run.folder, run.round_folder / "adapter"):
                 return
         except RuntimeError:
             time.sleep(0.02)

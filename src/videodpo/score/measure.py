@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from videodpo import registry
+from videodpo.autosave import Autosave
 from videodpo.config import validate
 from videodpo.failures import refuse_too_many
-from videodpo.files import exclusive, write_json
+from videodpo.files import write_json
 from videodpo.frozen import Frozen, ScoreSettings
+from videodpo.locks import exclusive
 from videodpo.score.read_ahead import Wanted, read_ahead
 from videodpo.score.store import Column, Measured, Store, store_path
 from videodpo.scorers.base import Clip, Scorer
@@ -22,7 +23,6 @@ from videodpo.tables import read_metadata, read_rows, read_table
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS = 30.0  # what a killed job loses at most, beside the block that it is at
 MAX_BYTES = 2**30  # of decoded frames that are scored together
 Video = dict[str, Any]
 Frozens = Sequence[Frozen[ScoreSettings]]
@@ -46,7 +46,7 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
     metadata = read_metadata(videos)
     shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
     columns = [Column(frozen) for frozen in frozens]
-    with exclusive(store_path(scores, shard).with_suffix(".lock")):
+    with exclusive(frozens[0].folder, store_path(scores, shard)):
         table = read_rows(videos)
         made = [video for video in table if video["status"] == "ok"]
         store = Store(store_path(scores, shard), made)
@@ -107,7 +107,7 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     needed = {column.dimension: column for _, lacking in todo for column in lacking}
     scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
     clips = read_ahead(_wanted(video, folder, prompts) for block, _ in todo for video in block)
-    saved = time.monotonic()
+    autosave = Autosave(store.save)
     for number, (block, lacking) in enumerate(todo, start=1):
         for videos, read in _in_memory(block, clips):
             found = [clip for clip in read if isinstance(clip, Clip)]
@@ -116,10 +116,8 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
                 rest = iter(values)
                 for video, clip in zip(videos, read, strict=True):
                     store.put(column.key(video), _measured(next(rest) if isinstance(clip, Clip) else clip))
-        if time.monotonic() - saved > SAVE_SECONDS:
-            store.save()
+        if autosave():
             log.info("%s: block %d of %d", store.path.name, number, len(todo))
-            saved = time.monotonic()
     store.save()
 
 
