@@ -92,8 +92,8 @@ def _read_done(scores: Path, shard: int) -> dict[str, Any]:
 
 def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store: Store) -> None:
     todo = [
-        (block, lacking)
-        for block in blocks
+        (number, block, lacking)
+        for number, block in enumerate(blocks, start=1)
         if (lacking := [column for column in columns if any(store.lacks(column.key(video)) for video in block)])
     ]
     if not todo:
@@ -102,13 +102,13 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     folder = columns[0].frozen.folder
     table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
     prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
-    for video in (video for block, _ in todo for video in block if video["prompt_id"] not in prompts):
+    for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
-    needed = {column.dimension: column for _, lacking in todo for column in lacking}
+    needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
-    clips = read_ahead(_wanted(video, folder, prompts) for block, _ in todo for video in block)
+    clips = read_ahead(_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     autosave = Autosave(store.save)
-    for number, (block, lacking) in enumerate(todo, start=1):
+    for number, block, lacking in todo:
         for videos, read in _in_memory(block, clips):
             found = [clip for clip in read if isinstance(clip, Clip)]
             results = score_clips([scorers[column.dimension] for column in lacking], found)
@@ -117,7 +117,7 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
                 for video, clip in zip(videos, read, strict=True):
                     store.put(column.key(video), _measured(next(rest) if isinstance(clip, Clip) else clip))
         if autosave():
-            log.info("%s: block %d of %d", store.path.name, number, len(todo))
+            log.info("%s: blocks to %d of %d saved", store.path.name, number, len(blocks))
     store.save()
 
 
