@@ -13,6 +13,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-tries", type=int, default=6, help="how often each fault is tried")
+
+
+@pytest.fixture(scope="session")
+def fault_tries(request: pytest.FixtureRequest) -> int:
+    """How often a fault that needs seconds a try is tried."""
+    tries: int = request.config.getoption("--fault-tries")
+    return tries
+
+
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random-initialised Wan pipeline of the real classes, in diffusers' format; clips of 5 x 32 x 32."""
