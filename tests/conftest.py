@@ -85,11 +85,11 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
 
 def write_execution(folder: Path, *, max_failed_fraction: float = 0.5, device: str = "cpu") -> None:
     """The run's `config/execution.json`, for tests that make frozen settings by hand."""
-    from videodpo.files import write_json
+    from videodpo.digests import record_json
 
     settings = {"device": device, "max_failed_fraction": max_failed_fraction, "trainer": {}}
     document = {"stage": "execution", "run": "r", "folder": str(folder), "seed": 0, "code_version": "1"}
-    write_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
+    record_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
 
 
 class Stages:

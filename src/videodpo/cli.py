@@ -272,12 +272,13 @@ def _what_if(arguments: argparse.Namespace) -> None:
 
 
 def _summary(arguments: argparse.Namespace) -> None:
+    from videodpo.digests import read_json
     from videodpo.evaluate import format_table
 
     rounds = sorted(arguments.run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
     if not rounds:
         raise ValueError(f"{arguments.run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
-    print(format_table(json.loads(rounds[-1].read_text(encoding="utf-8"))))
+    print(format_table(read_json(rounds[-1])))
     print(f"\nreport: {(rounds[-1].parents[1] / 'report' / 'index.html').resolve()}")
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo import __version__
-from videodpo.files import atomic_path
+from videodpo.digests import product_path, require_intact
 
 SCHEMA_VERSION = "1"
 
@@ -184,7 +184,7 @@ def write_table(
         **(extra or {}),
     }
     table = table.replace_schema_metadata(metadata)
-    with atomic_path(path) as partial:
+    with product_path(path) as partial:
         pq.write_table(table, partial, compression="zstd", row_group_size=65536)
 
 
@@ -192,7 +192,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     """Read one table.
 
     Raises:
-        ValueError: the file is missing, cut or no Parquet; the message names it.
+        ValueError: the file is missing, damaged or no Parquet; the message names it.
     """
     frame: pd.DataFrame = _arrow_table(path, columns).to_pandas()
     return frame
@@ -207,6 +207,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
         raise ValueError(f"{path}: a folder; name one table in it")
+    require_intact(path)
     try:
         return pq.read_table(path, columns=list(columns) if columns else None)
     except (OSError, pa.ArrowInvalid) as error:
@@ -215,6 +216,7 @@ def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The provenance that `write_table` stored; errors as `read_table`."""
+    require_intact(path)
     try:
         raw = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:

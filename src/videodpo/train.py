@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from videodpo.config import Trainer
 from videodpo.device import choose_device
-from videodpo.files import sync_folder
+from videodpo.digests import remove_leftover_folders, replace_folder
+from videodpo.files import refuse_full_disk
 from videodpo.frozen import Frozen, TrainSettings
 from videodpo.locks import exclusive
 
@@ -76,9 +77,10 @@ def _save_adapter(training: Training) -> None:
     if training.accelerator.is_main_process:
         adapter = training.round_folder / "adapter"
         partial = adapter.with_name(".adapter.partial")
-        for folder in (partial, adapter):
-            if folder.exists():
-                shutil.rmtree(folder)
-        model.save_adapter(partial)
-        partial.rename(adapter)
-        sync_folder(adapter.parent)
+        remove_leftover_folders(adapter.parent)
+        try:
+            with refuse_full_disk(adapter):
+                model.save_adapter(partial)
+                replace_folder(partial, adapter)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from videodpo.digests import record_json
 from videodpo.evaluate.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
 from videodpo.failures import refuse_too_many
-from videodpo.files import write_json
 from videodpo.frozen import EvaluateSettings, Frozen
 from videodpo.omniscore import in_prompt_order, omniscore, read_scores, wide_table
 from videodpo.seeds import derive_seed
@@ -82,7 +82,7 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
         assert motion is not None
         there = deltas[motion].notna()
         summary["motion"] = motion_panel(motion, base[motion][there], aligned[motion][there])
-    write_json(folder / "summary.json", summary)
+    record_json(folder / "summary.json", summary)
     log.info("evaluation: %d clip pairs, %d left out", len(base), num_left_out)
 
 

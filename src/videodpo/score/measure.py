@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 from videodpo import registry
 from videodpo.autosave import Autosave
 from videodpo.config import validate
+from videodpo.digests import read_json, record_json
 from videodpo.failures import refuse_too_many
-from videodpo.files import write_json
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.locks import exclusive
 from videodpo.score.read_ahead import Wanted, read_ahead
@@ -56,7 +55,7 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
         if found := [problem for problem in problems if problem]:
             raise RuntimeError("\n".join(found))
-        write_json(_done_path(scores, shard), _read_done(scores, shard) | done)
+        record_json(_done_path(scores, shard), _read_done(scores, shard) | done)
 
 
 def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, Any]:
@@ -86,7 +85,7 @@ def _done_path(scores: Path, shard: int) -> Path:
 
 def _read_done(scores: Path, shard: int) -> dict[str, Any]:
     path = _done_path(scores, shard)
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
     return known
 
 
