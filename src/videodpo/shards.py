@@ -14,6 +14,7 @@ from videodpo.config import Sampling
 from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.files import atomic_path, exclusive, sha256_of
 from videodpo.frozen import Frozen
+from videodpo.interrupts import Interrupts
 from videodpo.plan import block_size, shard_batches
 from videodpo.tables import VIDEOS, read_metadata, read_rows, read_table, shard_path, write_table
 from videodpo.texts import EMPTY, NEGATIVE, ShortText, read_texts, texts_path, write_texts
@@ -99,12 +100,16 @@ def run_batches(
         make: does of one batch what the next has to wait for. What it gives back does the rest in the background, one
             batch at a time and in their order, while the next is made.
         common: columns that are the same in every row.
+
+    Raises:
+        Interrupted: a signal asked to stop; the batches that were begun are saved.
     """
     with exclusive(place.videos / "work" / f"shard-{place.shard:05d}.lock"):
         paths = []
         block = block_size(batch_size)
         behind: Future[None] | None = None
-        with ThreadPoolExecutor(1) as background:  # on an error or an interrupt, what was made is still saved
+        # On an error or an interrupt, what was made is still saved.
+        with Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
             for number, positions in shard_batches(
                 len(requests), batch_size, place.shard, place.num_shards, block=block
             ):
@@ -112,6 +117,7 @@ def run_batches(
                 paths.append(path)
                 if _is_done(path, place):
                     continue
+                interrupts.stop_here(f"{len(paths) - 1} batches")
                 finish = make([requests[position] for position in positions])
                 if behind:
                     behind.result()
