@@ -67,8 +67,8 @@ class Workflow:
         trainer = self.config.trainer
         if trainer.nodes == 1:
             return {"gpu": trainer.processes, "nodes": 1}
-        gpus = f"--gpus-per-node={trainer.processes}"
-        return {"mpi": "srun", "nodes": trainer.nodes, "tasks": trainer.nodes, "slurm_extra": gpus}
+        extra = f"--gpus-per-node={trainer.processes} --signal=TERM@300"  # the signal as in profiles/slurm
+        return {"mpi": "srun", "nodes": trainer.nodes, "tasks": trainer.nodes, "slurm_extra": extra}
 
     @cached_property
     def frozen(self) -> dict[str, str]:
