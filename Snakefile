@@ -1,5 +1,7 @@
 """From prompts to an aligned text-to-video model: the table of contents of the workflow."""
 
+import signal
+
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
@@ -8,6 +10,9 @@ from videodpo.config import ConfigError
 from videodpo.workflow import Workflow
 
 min_version("9.8")
+
+# A cluster that warns a job by SIGUSR1 sends it to Snakemake too, which it would end, and the stage with it.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 configfile: "config.yaml"

@@ -18,8 +18,6 @@ rule doctor:
         "../envs/videodpo.yaml"
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 48000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo doctor --config {input.config:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo doctor --config {input.config:q} --round {wildcards.round}"
         " --out {output:q} > {log:q} 2>&1"

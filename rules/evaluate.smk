@@ -15,10 +15,8 @@ rule evaluate_generate:
         "../envs/videodpo.yaml"
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 48000 * attempt,
-        runtime=lambda wildcards, attempt: 480 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo generate --config {input.config:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.config:q} --round {wildcards.round}"
         " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
 
 
@@ -39,10 +37,8 @@ rule evaluate_measure:
     resources:
         gpu=RUN.num_gpus(RUN.scorers + RUN.judges),
         cpus_per_task=4,  # clips are decoded ahead
-        mem_mb=lambda wildcards, attempt: 32000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo measure --config {input.configs:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo measure --config {input.configs:q} --round {wildcards.round}"
         " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
 
 
@@ -71,11 +67,8 @@ rule evaluate_score:
         f"{ROUND}/benchmarks/evaluate_score/{{arm}}/{{dimension}}.tsv"
     conda:
         "../envs/videodpo.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "videodpo score --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} > {log:q} 2>&1"
+        "exec videodpo score --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -105,8 +98,5 @@ rule evaluate:
         f"{ROUND}/benchmarks/evaluate.tsv"
     conda:
         "../envs/videodpo.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "videodpo evaluate --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo evaluate --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -13,4 +13,4 @@ rule freeze:
     params:
         text=lambda wildcards: RUN.frozen[wildcards.frozen],
     shell:
-        "videodpo freeze {output:q} --text {params.text:q} > {log:q} 2>&1"
+        "exec videodpo freeze {output:q} --text {params.text:q} > {log:q} 2>&1"

@@ -17,8 +17,6 @@ rule generate:
         "../envs/videodpo.yaml"
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 48000 * attempt,
-        runtime=lambda wildcards, attempt: 480 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo generate --config {input.config:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.config:q} --round {wildcards.round}"
         " --shard {wildcards.shard} > {log:q} 2>&1"

@@ -18,8 +18,5 @@ rule omniscore:
         f"{ROUND}/benchmarks/omniscore.tsv"
     conda:
         "../envs/videodpo.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "videodpo omniscore --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo omniscore --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -13,8 +13,5 @@ rule pairs:
         f"{ROUND}/benchmarks/pairs.tsv"
     conda:
         "../envs/videodpo.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "videodpo pairs --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo pairs --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -11,8 +11,5 @@ rule prompts:
         f"{FOLDER}/benchmarks/prompts.tsv"
     conda:
         "../envs/videodpo.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
-        "videodpo prompts --config {input.config:q} > {log:q} 2>&1"
+        "exec videodpo prompts --config {input.config:q} > {log:q} 2>&1"

@@ -18,8 +18,6 @@ rule reference:
         "../envs/videodpo.yaml"
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 48000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo reference --config {input.config:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo reference --config {input.config:q} --round {wildcards.round}"
         " --shard {wildcards.part} > {log:q} 2>&1"

@@ -17,8 +17,5 @@ rule report:
         f"{ROUND}/benchmarks/report.tsv"
     conda:
         "../envs/videodpo.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "videodpo report --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo report --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -17,10 +17,8 @@ rule measure:
     resources:
         gpu=RUN.num_gpus(RUN.scorers),
         cpus_per_task=4,  # clips are decoded ahead
-        mem_mb=lambda wildcards, attempt: 32000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo measure --config {input.configs:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo measure --config {input.configs:q} --round {wildcards.round}"
         " --shard {wildcards.shard} > {log:q} 2>&1"
 
 
@@ -40,8 +38,5 @@ rule score:
         f"{ROUND}/benchmarks/score/{{dimension}}.tsv"
     conda:
         "../envs/videodpo.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
-        "videodpo score --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo score --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -21,9 +21,6 @@ rule train:
         "../envs/videodpo.yaml"
     threads: RUN.config.trainer.processes
     resources:
-        gpu=RUN.config.trainer.processes * RUN.config.trainer.nodes,
-        nodes=RUN.config.trainer.nodes,
-        mem_mb=lambda wildcards, attempt: 64000 * RUN.config.trainer.processes * attempt,
-        runtime=lambda wildcards, attempt: 1440 * attempt,
+        **RUN.train_resources,
     shell:
-        "OMP_NUM_THREADS={threads} videodpo train --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "OMP_NUM_THREADS={threads} exec videodpo train --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"

@@ -215,7 +215,7 @@ def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "score", dies)
-        patch.setattr(measure, "Autosave", lambda save: save)
+        patch.setattr(measure, "Autosave", lambda save: lambda at_once: save())
         with pytest.raises(KeyboardInterrupt):
             score_all(run)
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
+from functools import cache
 
+log = logging.getLogger(__name__)
+
+
+@cache
 def choose_device(name: str) -> str:
-    """`auto` is CUDA where there is a GPU, else the CPU.
+    """`auto` is CUDA where there is a GPU, else the CPU; said once in the log.
 
     Raises:
         ValueError: CUDA is asked for and there is none.
     """
     import torch
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device: {name!r}, but this machine has no CUDA GPU; use auto or cpu")
-    return name
+    device = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    log.info("device %s on %s; CUDA_VISIBLE_DEVICES %s", device, socket.gethostname(), seen)
+    return device

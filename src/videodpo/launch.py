@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,16 @@ _FIRST_PORT, _NUM_PORTS = 20000, 20000
 
 def launch_environment(trainer: Trainer, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of that command: its processes share the threads that this one was given."""
+    if _is_to_be_spread(trainer, environment):
+        return dict(environment)
     threads = max(1, int(environment.get("OMP_NUM_THREADS", "1")) // trainer.processes)
     return {**environment, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": _PATIENCE, "OMP_NUM_THREADS": str(threads)}
 
 
 def launch_command(trainer: Trainer, arguments: Sequence[str], environment: Mapping[str, str]) -> list[str] | None:
-    """The command that starts every process of `videodpo <arguments>`; None where this process is one of them.
+    """The command that this process becomes to start every process of `videodpo <arguments>`; None where it is one.
+
+    On several nodes, srun starts this command again on each; there it becomes torch's launcher.
 
     Raises:
         ValueError: several nodes are asked for outside of a SLURM job.
@@ -30,19 +35,53 @@ def launch_command(trainer: Trainer, arguments: Sequence[str], environment: Mapp
     is_alone = trainer.processes * trainer.nodes == 1 and trainer.strategy == "ddp"
     if is_alone or "TORCHELASTIC_RUN_ID" in environment:
         return None
+    program = ["-m", "videodpo", *arguments]
+    if _is_to_be_spread(trainer, environment):
+        return [*_one_task_a_node(trainer), sys.executable, *program]
     launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={trainer.processes}"]
     launcher.append(f"--signals-to-handle={_SIGNALS}")
-    program = ["-m", "videodpo", *arguments]
+    meeting = ["--standalone"] if trainer.nodes == 1 else _meeting(trainer, environment)
+    return [*launcher, *meeting, *program]
+
+
+def _is_to_be_spread(trainer: Trainer, environment: Mapping[str, str]) -> bool:
     if trainer.nodes == 1:
-        return [*launcher, "--standalone", *program]
-    job, nodes = environment.get("SLURM_JOB_ID"), environment.get("SLURM_JOB_NODELIST")
-    if not job or not nodes:
+        return False
+    if "SLURM_JOB_ID" not in environment:
         raise ValueError(
             f"trainer.nodes: {trainer.nodes}, but this is no SLURM job; run it by snakemake --profile slurm"
         )
-    names = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    return environment.get("SLURM_STEP_NUM_NODES") != str(trainer.nodes)  # else srun has done it
+
+
+def _one_task_a_node(trainer: Trainer) -> list[str]:
+    # All that the job has on a node is its task's: unbound, because one that names no cores would be bound to one.
+    # Where one node fails, the others would wait for it.
+    shape = [f"--nodes={trainer.nodes}", f"--ntasks={trainer.nodes}", "--ntasks-per-node=1"]
+    return ["srun", *shape, "--cpu-bind=none", "--kill-on-bad-exit=1"]
+
+
+def _meeting(trainer: Trainer, environment: Mapping[str, str]) -> list[str]:
+    """Where the launchers of one step find each other: at its first node, under a port of the job's own."""
+    job, number = environment["SLURM_JOB_ID"], environment["SLURM_NODEID"]
+    names = _scontrol("show", "hostnames", environment["SLURM_STEP_NODELIST"]).split()
+    first, own = (_address(name) for name in (names[0], names[int(number)]))
     port = _FIRST_PORT + int(job) % _NUM_PORTS
-    meeting = [f"--rdzv-endpoint={names.stdout.split()[0]}:{port}", "--rdzv-backend=c10d", f"--rdzv-id={job}"]
-    # The job's own step, which this runs in, holds the nodes: --overlap shares them.
-    step = ["srun", "--overlap", f"--nodes={trainer.nodes}", f"--ntasks={trainer.nodes}", "--ntasks-per-node=1"]
-    return [*step, *launcher, f"--nnodes={trainer.nodes}", *meeting, *program]
+    return [
+        f"--nnodes={trainer.nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-id={job}",
+        f"--rdzv-endpoint={first}:{port}",
+        f"--rdzv-conf=is_host={int(number == '0')},read_timeout={_PATIENCE}",
+        f"--local-addr={own}",
+    ]
+
+
+def _address(node: str) -> str:
+    """What SLURM itself reaches the node by; its name need not be known to anybody else."""
+    found = re.search(r"\bNodeAddr=(\S+)", _scontrol("--oneliner", "show", "node", node))
+    return found[1] if found else node
+
+
+def _scontrol(*arguments: str) -> str:
+    return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True).stdout

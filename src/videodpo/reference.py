@@ -12,6 +12,7 @@ import pandas as pd
 from videodpo.autosave import Autosave
 from videodpo.dpo.visits import read_plan
 from videodpo.frozen import Frozen, ReferenceSettings
+from videodpo.interrupts import Interrupts
 from videodpo.locks import exclusive
 from videodpo.models import load_model
 from videodpo.plan import shard_batches
@@ -26,6 +27,9 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     The reference is the base model. Its forward passes hold the same visits as the training's, so the
     errors equal the policy's at step 0 to the bit. A killed job goes on from its work file, which stays: the errors
     do not depend on scores and weights, so new ones (another alpha) find the same pairs done.
+
+    Raises:
+        Interrupted: a signal asked to stop; what was computed is saved.
     """
     import torch
 
@@ -45,7 +49,7 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     def save(path: Path, rows: list[dict[str, Any]]) -> None:
         write_table(path, rows, REFERENCE, stage="reference", digest=frozen.digest, seed=frozen.seed, extra=extra)
 
-    with exclusive(frozen.folder, out):
+    with exclusive(frozen.folder, out), Interrupts() as interrupts:
         rows: list[dict[str, Any]] = []
         if work.exists():
             made = read_metadata(work)
@@ -72,7 +76,8 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
                         "ref_error_loser": error_loser,
                     }
                 )
-            autosave()
+            autosave(at_once=interrupts.asked is not None)
+            interrupts.stop_here(f"{len(rows)} visits")
         save(work, rows)
         save(out, rows)
         log.info("reference shard %d: %d visits", shard, len(rows))

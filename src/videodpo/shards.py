@@ -14,6 +14,7 @@ from videodpo.digests import digest_path, fault, link_product
 from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.files import sha256_of
 from videodpo.frozen import Frozen
+from videodpo.interrupts import Interrupts
 from videodpo.locks import exclusive
 from videodpo.plan import block_size, shard_batches
 from videodpo.tables import VIDEOS, read_metadata, read_rows, shard_path, write_table
@@ -123,6 +124,9 @@ def run_batches(
         make: does of one batch what the next has to wait for. What it gives back does the rest in the background, one
             batch at a time and in their order, while the next is made.
         common: columns that are the same in every row.
+
+    Raises:
+        Interrupted: a signal asked to stop; the batches that were begun are saved.
     """
     with exclusive(place.frozen.folder, place.table):
         block = block_size(batch_size)
@@ -133,10 +137,12 @@ def run_batches(
         ]
         _unpack(place, batches)
         behind: Future[None] | None = None
-        with ThreadPoolExecutor(1) as background:  # on an error or an interrupt, what was made is still saved
-            for path, batch in batches:
+        # On an error or an interrupt, what was made is still saved.
+        with Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
+            for done, (path, batch) in enumerate(batches):
                 if _is_done(path, place, batch):
                     continue
+                interrupts.stop_here(f"{done} batches")
                 finish = make(batch)
                 if behind:
                     behind.result()

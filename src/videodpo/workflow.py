@@ -59,6 +59,19 @@ class Workflow:
         return int(any(registry.load("videodpo.scorers", dimension).uses_gpu for dimension in dimensions))
 
     @cached_property
+    def train_resources(self) -> dict[str, int | str]:
+        """What the fine-tune asks SLURM for.
+
+        On several nodes one task each, in which torch's launcher starts the processes: as an MPI job, because any other
+        is put into one task of srun by Snakemake's plugin, and without `gpu`, which would count over all nodes.
+        """
+        trainer = self.config.trainer
+        if trainer.nodes == 1:
+            return {"gpu": trainer.processes, "nodes": 1}
+        extra = f"--gpus-per-node={trainer.processes} --signal=TERM@300"  # the signal as in profiles/slurm
+        return {"mpi": "srun", "nodes": trainer.nodes, "tasks": trainer.nodes, "slurm_extra": extra}
+
+    @cached_property
     def frozen(self) -> dict[str, str]:
         """Frozen text of every stage and `score/<dimension>`."""
         return {name: frozen_text(self.config, name) for name in stage_names(self.config)}

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tests.models.families import FAMILIES, write
 from tests.train.conftest import Trainings, by_command, command, log_of
 from videodpo.config import Trainer
-from videodpo.launch import launch_command
+from videodpo.launch import launch_command, launch_environment
 
 
 class OfFamily(Trainings):
@@ -80,15 +80,27 @@ def test_one_process_needs_no_launcher_and_a_started_one_starts_no_other():
     assert {"--nproc-per-node=8", "--standalone"} <= set(command)
 
 
-def test_several_nodes_meet_at_the_first_of_the_slurm_job(tmp_path, monkeypatch):
+def test_several_nodes_are_reached_by_srun_and_meet_at_the_first_of_its_step(tmp_path, monkeypatch):
     scontrol = tmp_path / "scontrol"
-    scontrol.write_text("#!/bin/sh\necho node07\necho node08\n")
+    scontrol.write_text(
+        "#!/bin/sh\n"
+        'if [ "$2" = hostnames ]; then printf "node07\\nnode08\\n"; else echo "NodeAddr=10.0.0.${4#node}"; fi\n'
+    )
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     trainer = Trainer(processes=4, nodes=2)
-    command = launch_command(trainer, ["train"], {"SLURM_JOB_ID": "12345", "SLURM_JOB_NODELIST": "node[07-08]"})
+    outside = {"SLURM_JOB_ID": "12345", "OMP_NUM_THREADS": "8"}
+    command = launch_command(trainer, ["train"], outside)
     assert command[0] == "srun"
-    assert {"--nodes=2", "--ntasks=2", "--nnodes=2", "--nproc-per-node=4"} <= set(command)
-    assert "--rdzv-endpoint=node07:32345" in command
+    assert {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1"} <= set(command)
+    assert command[-3:] == ["-m", "videodpo", "train"]
+    assert launch_environment(trainer, outside) == outside
+    inside = outside | {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "node[07-08]", "SLURM_NODEID": "1"}
+    command = launch_command(trainer, ["train"], inside)
+    assert command[1:3] == ["-m", "torch.distributed.run"]
+    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=10.0.0.07:32345", "--local-addr=10.0.0.08"} <= set(
+        command
+    )
+    assert launch_environment(trainer, inside)["OMP_NUM_THREADS"] == "2"
     with pytest.raises(ValueError, match=r"trainer\.nodes: 2, but this is no SLURM job"):
         launch_command(trainer, ["train"], {})

@@ -18,7 +18,6 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from videodpo.dpo.batches import timesteps
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.dpo.guards import gives_up, refusal
-from videodpo.dpo.interrupts import Interrupts
 from videodpo.dpo.log_rows import finite, log_row, peak_memory_mb
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, start_moments
 from videodpo.dpo.passes import Passes
@@ -28,6 +27,7 @@ from videodpo.dpo.samples import draw_samples
 from videodpo.exits import Interrupted
 from videodpo.files import sha256_of, sha256_of_folder
 from videodpo.frozen import Frozen, TrainSettings
+from videodpo.interrupts import Interrupts
 from videodpo.tables import TRAIN_LOG, write_table
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from videodpo.config import validate
 from videodpo.digests import read_json, record_json
 from videodpo.failures import refuse_too_many
 from videodpo.frozen import Frozen, ScoreSettings
+from videodpo.interrupts import Interrupts
 from videodpo.locks import exclusive
 from videodpo.score.read_ahead import Wanted, read_ahead
 from videodpo.score.store import Column, Measured, Store, store_path
@@ -41,6 +42,7 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
         RuntimeError: more than `max_failed_fraction` of all clips failed in a dimension that is no judge's; what was
             measured is kept for the next try. Or another process is at this shard.
         ValueError: the options are wrong, or the prompts table lacks a video's prompt.
+        Interrupted: a signal asked to stop; what was measured is saved.
     """
     metadata = read_metadata(videos)
     shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
@@ -107,17 +109,30 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
     clips = read_ahead(_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     autosave = Autosave(store.save)
-    for number, block, lacking in todo:
-        for videos, read in _in_memory(block, clips):
-            found = [clip for clip in read if isinstance(clip, Clip)]
-            results = score_clips([scorers[column.dimension] for column in lacking], found)
-            for column, values in zip(lacking, results, strict=True):
-                rest = iter(values)
-                for video, clip in zip(videos, read, strict=True):
-                    store.put(column.key(video), _measured(next(rest) if isinstance(clip, Clip) else clip))
-        if autosave():
-            log.info("%s: blocks to %d of %d saved", store.path.name, number, len(blocks))
+    with Interrupts() as interrupts:
+        for number, block, lacking in todo:
+            _measure_block(block, lacking, scorers, clips, store)
+            if autosave(at_once=interrupts.asked is not None):
+                log.info("%s: blocks to %d of %d saved", store.path.name, number, len(blocks))
+            interrupts.stop_here(f"block {number} of {len(blocks)}")
     store.save()
+
+
+def _measure_block(
+    block: Sequence[Video],
+    lacking: Sequence[Column],
+    scorers: Mapping[str, Scorer],
+    clips: Iterator[Clip | ValueError],
+    store: Store,
+) -> None:
+    """Into the store. clips: go on with this block's."""
+    for videos, read in _in_memory(block, clips):
+        found = [clip for clip in read if isinstance(clip, Clip)]
+        results = score_clips([scorers[column.dimension] for column in lacking], found)
+        for column, values in zip(lacking, results, strict=True):
+            rest = iter(values)
+            for video, clip in zip(videos, read, strict=True):
+                store.put(column.key(video), _measured(next(rest) if isinstance(clip, Clip) else clip))
 
 
 def _measured(result: Result) -> Measured:

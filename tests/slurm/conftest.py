@@ -1,0 +1,98 @@
+"""One cluster for all tests of this folder; `make test-slurm` calls them, the ordinary test run leaves them out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import small_run
+from tests.slurm.cluster import Cluster, install
+from tests.slurm.runs import PLUGIN, Round, Run
+
+FIGURES = "VIDEODPO_SLURM_FIGURES"  # a file that the tests' figures are written to
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Started, with SLURM's commands of this process and its children pointed at it; taken down in any case."""
+    install()
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    before = dict(os.environ)
+    made = Cluster(folder)
+    try:
+        made.start()
+        os.environ.update(made.environment)
+        yield made
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        made.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slow_plugin() -> Iterator[None]:
+    """The slow model and scorer, known to this process too."""
+    sys.path.insert(0, str(PLUGIN))
+    yield
+    sys.path.remove(str(PLUGIN))
+
+
+@pytest.fixture(scope="module")
+def running(cluster: Cluster) -> Iterator[Callable[[Any], Any]]:
+    """Registers runs whose driver and jobs are ended after the module's tests."""
+    runs: list[Run] = []
+
+    def add(run: Any) -> Any:
+        runs.append(run)
+        return run
+
+    yield add
+    for run in runs:
+        run.stop()
+
+
+@pytest.fixture
+def figures() -> Callable[[str, dict[str, Any]], None]:
+    """Writes a test's figures to the file that the environment names, if it does."""
+
+    def write(name: str, values: dict[str, Any]) -> None:
+        print(name, json.dumps(values))
+        if path := os.environ.get(FIGURES):
+            known = json.loads(Path(path).read_text()) if Path(path).exists() else {}
+            Path(path).write_text(json.dumps(known | {name: values}, indent=2, sort_keys=True) + "\n")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def prepared(random_model: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Round:
+    """A round that is ready for its training of 60 steps, of two micro-batches each; for `copies`."""
+    schedule = {"num_steps": 60, "pairs_per_step": 4, "micro_batch": 2, "validation": {"num_prompts": 0}}
+    trainer = {"gradient_checkpointing": "off", "trackers": ["tensorboard"]}
+    raw = small_run(random_model, Path("results"), schedule=schedule, trainer=trainer, model={"family": "slow_wan"})
+    made = Round(tmp_path_factory.mktemp("prepared") / "run", raw)
+    made.prepare()
+    return made
+
+
+@pytest.fixture(scope="session")
+def alone(prepared: Round) -> Round:
+    """The same, trained in one process without the cluster and without a break."""
+    made = prepared.copy("alone")
+    made.command("train")
+    return made
+
+
+@pytest.fixture
+def copies(prepared: Round, running: Any, request: pytest.FixtureRequest) -> Callable[..., Round]:
+    """Makes a copy of the prepared round; the driver gets the environment."""
+    return lambda **environment: running(prepared.copy(request.node.name.replace(" ", "_"), **environment))

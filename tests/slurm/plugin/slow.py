@@ -1,0 +1,53 @@
+"""A model and a scorer that take a known time, whatever else the machine does, and write down what they were asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from videodpo.models.wan import WanModel
+from videodpo.scorers.base import Scorer
+
+SECONDS = "SLOW_SECONDS"
+RECORD = "SLOW_RECORD"
+
+
+def take_time(what: object) -> None:
+    """Sleep, then note the piece of work: stage, SLURM job, and what tells it from all others."""
+    if RECORD not in os.environ:
+        return
+    time.sleep(float(os.environ[SECONDS]))
+    piece = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+    row = {"stage": sys.argv[1], "job": int(os.environ["SLURM_JOB_ID"]), "piece": piece, "time": time.time()}
+    with Path(os.environ[RECORD]).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+class SlowWan(WanModel):
+    """Sampling takes its time a batch, a forward pass of the fine-tune its time a micro-batch."""
+
+    def sample(self, text, seeds, sampling, negative=None):
+        take_time(list(seeds))
+        return super().sample(text, seeds, sampling, negative)
+
+    def predict(self, noisy_BCFHW, level_B, text):
+        if sys.argv[1] == "train":
+            take_time(level_B.tolist())
+        return super().predict(noisy_BCFHW, level_B, text)
+
+
+class Slow(Scorer):
+    """The mean of all pixels, slowly."""
+
+    version = "1"
+
+    def __init__(self, options, device):
+        pass
+
+    def score(self, clip):
+        take_time(clip.frames_THWC.tobytes())
+        return float(clip.frames_THWC.mean()) / 255

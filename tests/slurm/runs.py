@@ -1,0 +1,169 @@
+"""A workflow's folder whose jobs go to the cluster, and what SLURM's accounting says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.conftest import Stages
+from tests.workspace import make_workspace, without_default_scorers, write_overlay
+from videodpo.yaml_files import read_config
+
+PLUGIN = Path(__file__).with_name("plugin")
+PATIENCE = 600.0  # seconds; far more than a quiet machine needs
+FIELDS = ("JobIDRaw", "Comment", "State", "NodeList", "AllocTRES", "NNodes", "WorkDir")
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
+
+
+class Job(NamedTuple):
+    """A row of the accounting; a job that was queued again has one for each start."""
+
+    number: int
+    rule: str
+    wildcards: str
+    state: str
+    nodes: str
+    gpus: int
+    num_nodes: int
+
+
+class Run:
+    """A folder with the workflow, and the driver that works in it."""
+
+    def __init__(self, folder: Path, overlays: tuple[str, ...] = ("overlay.yaml",), **environment: str) -> None:
+        """overlays: files in the folder that lie over config.yaml."""
+        self.folder = folder.resolve()
+        self.overlays = overlays
+        self.environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        self.driver: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> None:
+        """Start the driver; what it says goes to driver.log."""
+        command = ["snakemake", "--profile", "slurm", "--configfile", "config.yaml", *self.overlays, *QUICK, *arguments]
+        with open(self.folder / "driver.log", "ab") as log:
+            self.driver = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
+
+    def finish(self) -> str:
+        """Wait for the driver; all that it has said. Raises AssertionError where it failed."""
+        assert self.driver is not None
+        code = self.driver.wait(timeout=PATIENCE)
+        told = (self.folder / "driver.log").read_text(encoding="utf-8")
+        assert code == 0, told[-6000:] + self._logs()
+        return told
+
+    def run(self, *arguments: str) -> str:
+        """The driver from start to end; what it said."""
+        self.start(*arguments)
+        return self.finish()
+
+    def stop(self) -> None:
+        """Kill the driver and cancel its jobs."""
+        if self.driver and self.driver.poll() is None:
+            self.driver.kill()
+            self.driver.wait()
+        if numbers := [str(job.number) for job in self.jobs() if job.state in ("RUNNING", "PENDING", "REQUEUED")]:
+            subprocess.run(["scancel", *numbers], check=True)
+
+    def jobs(self) -> list[Job]:
+        """Every start of every job that was submitted in this folder, by number."""
+        what = ["--allocations", "--duplicates", "--parsable2", "--noheader", f"--format={','.join(FIELDS)}"]
+        answer = subprocess.run(["sacct", *what, "--starttime=now-1days"], capture_output=True, text=True, check=True)
+        return [
+            _job(row) for row in (line.split("|") for line in answer.stdout.splitlines()) if row[-1] == str(self.folder)
+        ]
+
+    def job(self, rule: str) -> Job:
+        """The rule's last job."""
+        return [job for job in self.jobs() if job.rule == rule][-1]
+
+    def until(self, holds: Callable[[], Any], what: str) -> Any:
+        """What `holds` gives once it is true; fails when the driver ends or time is up before."""
+        end = time.monotonic() + PATIENCE
+        while not (found := holds()):
+            assert time.monotonic() < end, f"no {what} after {PATIENCE:g} s"
+            assert self.driver is None or self.driver.poll() is None, f"the driver ended before {what}" + self._logs()
+            time.sleep(0.1)
+        return found
+
+    def _logs(self) -> str:
+        paths = [*self.folder.glob("results/*/**/logs/**/*.log"), self.folder / "driver.log"]
+        return "".join(f"\n== {path}\n{path.read_text(errors='replace')[-1500:]}" for path in paths if path.is_file())
+
+
+class Round(Run):
+    """A small run whose first stages can be made in this process, without the cluster."""
+
+    def __init__(self, folder: Path, raw: dict[str, Any], **environment: str) -> None:
+        """raw: as `small_run` gives it."""
+        self.raw = without_default_scorers(raw)
+        self.raw["results"] = "results"
+        self.raw["prompts"]["source"].setdefault("path", None)  # else config.yaml's
+        make_workspace(folder, self.raw)
+        super().__init__(folder, PYTHONPATH=str(PLUGIN), **environment)
+
+    def copy(self, name: str, **environment: str) -> Round:
+        """The same round in a folder beside this one."""
+        made = Round(self.folder.with_name(name), copy.deepcopy(self.raw), **environment)
+        shutil.copytree(self.folder / "results", made.folder / "results")
+        return made
+
+    def change(self, section: str, **values: Any) -> None:
+        """Lay other values over a section of the configuration."""
+        self.raw[section] = self.raw[section] | values
+        write_overlay(self.folder, self.raw)
+
+    @property
+    def round_folder(self) -> Path:
+        return self.folder / "results" / str(self.raw["run"]) / "round1"
+
+    @contextlib.contextmanager
+    def stages(self) -> Iterator[Stages]:
+        """The stages in this process, on the run's own folder."""
+        with contextlib.chdir(self.folder):
+            yield Stages(read_config(Path("config.yaml"), [Path("overlay.yaml")]))
+
+    def prepare(self) -> None:
+        """Everything that comes before the fine-tune."""
+        with self.stages() as stages:
+            stages.until_pairs()
+            stages.reference()
+            stages.frozen("train")
+        self.command("doctor", "--out", str(self.round_folder / "doctor.json"))
+
+    def command(self, stage: str, *arguments: str) -> None:
+        """A stage by the command line, on this machine."""
+        config = self.round_folder.parent / "config" / "train.json"
+        command = [sys.executable, "-m", "videodpo", stage, "--config", str(config), *arguments]
+        answer = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stderr[-4000:]
+
+    def last_step(self) -> int:
+        """Steps that the newest state of the training has; 0 where there is none."""
+        found = [
+            json.loads(path.read_text())["step"] for path in self.round_folder.glob("state/*/step-*/progress.json")
+        ]
+        return max(found, default=0)
+
+
+def _job(row: list[str]) -> Job:
+    number, comment, state, nodes, resources, num_nodes, _ = row
+    rule, _, wildcards = comment.removeprefix("rule_").partition("_wildcards_")
+    counts = dict(item.split("=") for item in resources.split(",") if item)
+    return Job(int(number), rule, wildcards, state.split()[0], nodes, int(counts.get("gres/gpu", 0)), int(num_nodes))
+
+
+def send(job: Job, number: signal.Signals) -> None:
+    """A signal to every process of a job's steps, as SLURM sends it ahead of a time limit."""
+    subprocess.run(["scancel", f"--signal={number.name.removeprefix('SIG')}", str(job.number)], check=True)

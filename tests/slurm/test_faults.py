@@ -1,0 +1,148 @@
+"""What a cluster does to jobs, and what it costs: lost nodes, time limits, preemption, a driver that died."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import small_run
+from tests.slurm.runs import Round
+from videodpo.tables import read_shards, read_table
+
+TRAINED = "results/small/round1/adapter"
+STEPS = 60
+SLOW = {"SLOW_SECONDS": "0.15"}  # a micro-batch; a step has two
+
+
+def adapter(run):
+    return load_file(run.round_folder / "adapter" / "pytorch_lora_weights.safetensors")
+
+
+def same_training(run, alone):
+    log, expected = (read_table(one.round_folder / "train_log.parquet") for one in (run, alone))
+    np.testing.assert_array_equal(log["loss"], expected["loss"])
+    for name, value in adapter(alone).items():
+        assert torch.equal(adapter(run)[name], value), name
+
+
+def scontrol(*arguments):
+    subprocess.run(["scontrol", *arguments], check=True)
+
+
+def pieces(run):
+    """The work that the slow plug-in wrote down, [time, job, piece], in the order of its doing."""
+    rows = [json.loads(line) for line in (run.folder / "record.jsonl").read_text().splitlines()]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def slow(copies, tmp_path):
+    """A prepared round whose training takes 18 s at least, and writes down its micro-batches."""
+    return copies(SLOW_RECORD="record.jsonl", **SLOW)
+
+
+def test_requeue_and_preemption_of_a_training_end_in_the_same_weights(slow, alone, figures):
+    """Both send SIGTERM, wait, and kill; the state is saved in between, whatever checkpoint_minutes is."""
+    slow.start("--set-resources", "train:slurm_partition=preemptible", "--", TRAINED)
+    reached = [0]
+
+    def interrupted(cause):
+        slow.until(lambda: trained_steps(slow) > reached[-1] + 5, f"more than {reached[-1]} steps")
+        cause()
+        before = reached[-1]
+        slow.until(lambda: slow.last_step() > before, "state")
+        reached.append(slow.last_step())
+
+    interrupted(lambda: scontrol("requeue", str(slow.job("train").number)))
+    rival = ["sbatch", "--parsable", "--partition=gpu", "--nodes=2", "--gpus-per-node=1", "--wrap=sleep 3"]
+    interrupted(lambda: subprocess.run(rival, check=True, stdout=subprocess.DEVNULL))
+    slow.finish()
+    same_training(slow, alone)
+    starts = [job for job in slow.jobs() if job.rule == "train"]
+    redone = len(pieces(slow)) // 2 - STEPS
+    figures("requeue and preemption", {"starts": len(starts), "states_at_steps": reached[1:], "steps_redone": redone})
+    assert len(starts) == 3
+    assert redone == 0
+
+
+def trained_steps(run):
+    """Steps that the training has begun, by the record."""
+    return len(pieces(run)) // 2 if (run.folder / "record.jsonl").exists() else 0
+
+
+def test_a_killed_node_costs_a_training_less_than_checkpoint_minutes(cluster, slow, alone, figures):
+    minutes = 0.05
+    slow.change("trainer", checkpoint_minutes=minutes)
+    slow.start(TRAINED)
+    slow.until(lambda: slow.last_step() >= 10, "state")
+    node = slow.job("train").nodes
+    done = trained_steps(slow)
+    cluster.kill_node(node)
+    kept = slow.last_step()
+    try:
+        slow.finish()
+    finally:
+        cluster.start_node(node)
+    same_training(slow, alone)
+    assert slow.job("train").nodes != node
+    record = pieces(slow)
+    first = record[record["job"] == record["job"].iloc[0]]
+    killed_at = record["time"].diff().idxmax()  # the longest break is that of the lost node
+    lost = len(record) // 2 - STEPS
+    seconds = record["time"][killed_at - 1] - record["time"][2 * kept] if lost else 0.0
+    figures(
+        "lost node in training", {"steps_done": done, "state_at": kept, "steps_redone": lost, "seconds_lost": seconds}
+    )
+    assert len(first)
+    assert seconds <= 60 * minutes + 1.0  # and the step at its end
+
+
+@pytest.fixture
+def tables(cluster, running, random_model, tmp_path):
+    """A run from the prompts to the pairs, two shards of slow sampling; not started."""
+    raw = small_run(random_model, tmp_path / "results", model={"family": "slow_wan"}, generate={"shards": 2})
+    raw["generate"]["sampling"]["batch_size"] = 1
+    raw["generate"]["videos_per_prompt"] = 4
+    return running(Round(tmp_path / "run", raw, SLOW_RECORD="record.jsonl", SLOW_SECONDS="1.5"))
+
+
+@pytest.mark.parametrize("fault", ["kill", "down"])
+def test_a_run_ends_on_the_other_node_with_the_same_tables(cluster, tables, fault, figures):
+    tables.start("--until", "pairs")
+    tables.until(
+        lambda: (tables.folder / "record.jsonl").exists() and len(pieces(tables)["job"].unique()) == 2, "shards"
+    )
+    node = next(job for job in tables.jobs() if job.rule == "generate").nodes
+    if fault == "kill":
+        cluster.kill_node(node)
+    else:
+        scontrol("update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        tables.finish()
+    finally:
+        if fault == "kill":
+            cluster.start_node(node)
+        else:
+            scontrol("update", f"nodename={node}", "state=resume")
+    expected = Round(tables.folder.with_name("expected"), tables.raw)
+    torch.set_num_threads(1)
+    with expected.stages() as stages:
+        stages.until_pairs()
+    for name in ("omniscore", "pairs"):
+        found, whole = (read_table(one.round_folder / f"{name}.parquet") for one in (tables, expected))
+        pd.testing.assert_frame_equal(found, whole, check_exact=True)
+    clips = [read_shards(one.round_folder / "videos")["sha256"].tolist() for one in (tables, expected)]
+    assert clips[0] == clips[1]
+    starts = Counter(job.rule for job in tables.jobs())
+    redone = len(pieces(tables)) - len(clips[0])
+    figures(f"node {fault}", {"starts": dict(starts), "batches_redone": redone, "of": len(clips[0])})
+    assert starts["generate"] == 3
+    assert redone <= 1
+    assert {job.nodes for job in tables.jobs() if job.rule == "pairs"} != {node}

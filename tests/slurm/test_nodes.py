@@ -1,0 +1,57 @@
+"""The fine-tune on two nodes: the same training as in one process, in one log."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.slurm.runs import send
+from videodpo.tables import read_table
+
+TRAINED = "results/small/round1/adapter"
+STEPS = 60
+
+
+def losses(run):
+    return read_table(run.round_folder / "train_log.parquet")["loss"]
+
+
+def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
+    run = copies()
+    run.change("trainer", nodes=2)
+    run.run(TRAINED)
+    job = run.job("train")
+    assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", 2, 2)
+    difference = float(np.abs(losses(run) - losses(alone)).max())
+    figures("two nodes", {"steps": STEPS, "largest_difference_of_loss": difference})
+    assert difference <= 1e-5
+    log = (run.round_folder / "logs" / "train.log").read_text()
+    assert log.count("training from step 0 of 60") == log.count(f"step {STEPS} of {STEPS}") == 1
+    (curves,) = (run.round_folder / "tracking").rglob("*tfevents*.0")
+    events = EventAccumulator(str(curves))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(STEPS))
+    assert not list(run.round_folder.rglob("*partial*"))
+
+
+@pytest.mark.parametrize("nodes", [(2, 1), (1, 2)], ids=["two to one", "one to two"])
+def test_a_checkpoint_goes_on_with_another_number_of_nodes(copies, alone, nodes, figures):
+    run = copies()
+    run.change("trainer", nodes=nodes[0], checkpoint_steps=10)
+    run.start("--retries", "0", TRAINED)
+    run.until(lambda: run.last_step() >= 10, "state")
+    send(run.job("train"), signal.SIGTERM)
+    assert run.driver.wait() != 0
+    stopped = run.last_step()
+    assert 10 <= stopped < STEPS
+    run.change("trainer", nodes=nodes[1])
+    run.run(TRAINED)
+    assert run.job("train").num_nodes == nodes[1]
+    log = read_table(run.round_folder / "train_log.parquet")
+    assert log["step"].tolist() == list(range(STEPS))
+    difference = float(np.abs(log["loss"] - losses(alone)).max())
+    figures(f"{nodes[0]} to {nodes[1]} nodes", {"at_step": stopped, "largest_difference_of_loss": difference})
+    assert difference <= 1e-5

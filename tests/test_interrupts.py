@@ -1,0 +1,51 @@
+"""A stage that is told to stop saves what it has, and goes on from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from videodpo.exits import Interrupted
+from videodpo.interrupts import Interrupts
+from videodpo.tables import read_table
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_where_everything_is_saved(number):
+    with Interrupts() as interrupts:
+        interrupts.stop_here("nothing")
+        os.kill(os.getpid(), number)
+        with pytest.raises(Interrupted, match=f"{number.name} after 3 batches: the state is saved"):
+            interrupts.stop_here("3 batches")
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_sampling_that_is_stopped_keeps_its_batches_and_ends_as_if_it_was_not(stages, small_config):
+    sampling = {"num_frames": 5, "height": 32, "width": 32, "fps": 8.0, "num_steps": 2, "batch_size": 1}
+    run = stages(small_config(generate={"videos_per_prompt": 3, "shards": 1, "sampling": sampling}))
+    run.prompts()
+    work = run.round_folder / "videos" / "work" / "shard-00000"
+
+    def stop_after_two() -> None:
+        while len(list(work.glob("batch-*.parquet"))) < 2:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop_after_two)
+    thread.start()
+    with pytest.raises(Interrupted, match="SIGTERM after"):
+        run.generate()
+    thread.join()
+    begun = {path.name: path.stat().st_mtime_ns for path in work.glob("batch-*.parquet")}
+    assert 2 <= len(begun) < 18
+    clips = {path.name: path.stat().st_mtime_ns for path in (run.round_folder / "videos" / "clips").rglob("*.mp4")}
+    assert len(clips) == len(begun)
+    run.generate()
+    table = read_table(run.round_folder / "videos" / "shard-00000.parquet")
+    assert len(table) == 18
+    after = {path.name: path.stat().st_mtime_ns for path in (run.round_folder / "videos" / "clips").rglob("*.mp4")}
+    assert {name: after[name] for name in clips} == clips
