@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from videodpo.locks import Held, driver, exclusive, take_run
+from videodpo.locks import Held, driver, exclusive, take_run, writes
 
 HOLDER = """
 import sys, time
@@ -81,3 +82,15 @@ def test_a_driver_is_refused_while_a_job_of_an_earlier_one_runs(tmp_path, hold):
 def take(folder: Path, output: str) -> None:
     with exclusive(folder, folder / output):
         pass
+
+
+def test_a_stage_that_writes_a_table_runs_once_at_a_time(tmp_path, hold):
+    @writes("omniscore.parquet")
+    def stage(frozen, round_folder):
+        return round_folder.name
+
+    frozen = SimpleNamespace(folder=tmp_path)
+    assert stage(frozen, tmp_path / "round1") == "round1"
+    holder = hold("round1/omniscore.parquet")
+    with pytest.raises(Held, match=f"pid {holder.pid} on "):
+        stage(frozen, tmp_path / "round1")

@@ -9,13 +9,24 @@ from __future__ import annotations
 import datetime
 import errno
 import fcntl
+import functools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 _DRIVER = "driver.lock"
+
+
+class _InRun(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+
+F = TypeVar("F", bound=_InRun)
+T = TypeVar("T")
 
 
 class Held(RuntimeError):
@@ -38,6 +49,24 @@ def exclusive(folder: Path, output: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def writes(name: str) -> Callable[[Callable[[F, Path], T]], Callable[[F, Path], T]]:
+    """Marks a stage that writes `name` in a round's folder: while it runs, it holds that lock.
+
+    Raises:
+        Held: another process writes it.
+    """
+
+    def marked(stage: Callable[[F, Path], T]) -> Callable[[F, Path], T]:
+        @functools.wraps(stage)
+        def alone(frozen: F, round_folder: Path) -> T:
+            with exclusive(frozen.folder, round_folder / name):
+                return stage(frozen, round_folder)
+
+        return alone
+
+    return marked
 
 
 def take_run(folder: Path) -> None:

@@ -12,6 +12,7 @@ from videodpo.digests import record_json
 from videodpo.evaluate.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
 from videodpo.failures import refuse_too_many
 from videodpo.frozen import EvaluateSettings, Frozen
+from videodpo.locks import writes
 from videodpo.omniscore import in_prompt_order, omniscore, read_scores, wide_table
 from videodpo.seeds import derive_seed
 from videodpo.tables import EVALUATION, read_shards, write_table
@@ -23,6 +24,7 @@ _TOTALS = {"omniscore": "total", "quality": "pillar", "semantic": "pillar"}
 _KINDS = ("total", "pillar", "dimension", "reported", "judge")
 
 
+@writes("evaluation/prompts.parquet")
 def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
     """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
 

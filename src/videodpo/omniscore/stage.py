@@ -11,6 +11,7 @@ import pyarrow as pa
 from videodpo.failures import refuse_too_many
 from videodpo.frozen import Frozen, OmniScoreSettings
 from videodpo.in_order import OutOfOrder, one_ahead
+from videodpo.locks import writes
 from videodpo.omniscore.formula import scale
 from videodpo.omniscore.frames import scored_videos
 from videodpo.omniscore.shards import LeftOut, scored_parts
@@ -19,6 +20,7 @@ from videodpo.tables import omniscore_schema, table_writer
 log = logging.getLogger(__name__)
 
 
+@writes("omniscore.parquet")
 def aggregate(frozen: Frozen[OmniScoreSettings], round_folder: Path) -> None:
     """Read one round's videos and scores, and write its `omniscore.parquet`.
 

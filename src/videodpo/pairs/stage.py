@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from videodpo.config import Pairs
 from videodpo.frozen import Frozen, PairsSettings
 from videodpo.in_order import Follower, OutOfOrder, one_ahead, prompts_in_order
+from videodpo.locks import writes
 from videodpo.pairs.candidates import Videos, videos_by_prompt
 from videodpo.pairs.choice import choose, prepare
 from videodpo.pairs.filters import columns_for
@@ -26,6 +27,7 @@ from videodpo.tables import PAIRS, PAIRS_REJECTED, ClipSize, table_writer
 log = logging.getLogger(__name__)
 
 
+@writes("pairs.parquet")
 def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
     """Pair the videos of every prompt and weigh the pairs; each training prompt is in one of the two tables, or both.
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from videodpo.files import write_text
 from videodpo.frozen import Frozen, ReportSettings
+from videodpo.locks import writes
 from videodpo.report.curves import training_figures
 from videodpo.report.figures import data_figures, forest
 from videodpo.report.galleries import ClipFolder, comparison_cards, pair_cards
@@ -21,6 +22,7 @@ from videodpo.report.style import FigureFolder
 log = logging.getLogger(__name__)
 
 
+@writes("report")
 def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
     """Write `report/index.html` with `report/figures` and copies of the shown clips in `report/clips`.
 
