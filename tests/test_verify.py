@@ -10,7 +10,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+from tests.workspace import dry_run, snakemake
+from videodpo.cli import main
+from videodpo.digests import digest_path
+from videodpo.files import sha256_of
+from videodpo.tables import read_shards, read_table
 from videodpo.verify import verify
 
 DAMAGES = int(os.environ.get("VIDEODPO_DAMAGES", "50"))
