@@ -214,3 +214,19 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(settings))
     return folder
+
+
+@pytest.fixture(scope="session")
+def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Four prompts through every rule, two shards of videos."""
+    from tests.workspace import BRIGHTNESS, FLICKER, Finished, without_default_scorers
+
+    overlay = small_run(random_model, Path("results"))
+    overlay["prompts"] |= {"source": {"kind": "world", "path": None}, "num_train": 4, "num_heldout": 2}
+    overlay["generate"]["shards"] = 2
+    overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
+    overlay["evaluate"]["shards"] = 1
+    dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
+    overlay["scores"] = {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
+    overlay["omniscore"]["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
+    return Finished(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))

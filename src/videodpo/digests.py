@@ -59,6 +59,11 @@ def product_path(final: Path, parts: Callable[[Path], dict[str, str]] = _no_part
     _settle(final, digests)
 
 
+def record(path: Path) -> None:
+    """The digests of a file or folder beside it, for what is not written in one piece."""
+    _write_digests(path, [Digests(_digests_of(path, path.name), {})])
+
+
 def link_product(path: Path, link: Path) -> None:
     """A second name for a product, of the same last part, that takes no room; whatever had it before is replaced.
 

@@ -80,11 +80,14 @@ def _locked(partial: Path) -> Iterator[None]:
 
 
 @contextmanager
-def refuse_full_disk(final: Path) -> Iterator[None]:
+def refuse_full_disk(final: Path | None = None) -> Iterator[None]:
     """Turn whatever a library says of a full disk into one error.
 
+    Args:
+        final: the file that is being written, where it is known.
+
     Raises:
-        NoSpace: names the file that was being written.
+        NoSpace: one line, whatever was being written.
     """
     try:
         yield
@@ -93,12 +96,12 @@ def refuse_full_disk(final: Path) -> Iterator[None]:
     except Exception as error:
         if not _is_full(error, final):
             raise
-        message = f"{final}: no space left on its disk; free some, then start again: what is done already stays"
-        raise NoSpace(message) from error
+        what = f"{final}: no space left on its disk" if final else f"no space left on a disk ({error})"
+        raise NoSpace(f"{what}; free some, then start again: what is done already stays") from error
 
 
-def _is_full(error: BaseException | None, final: Path) -> bool:
-    if isinstance(error, RuntimeError):  # torch's
+def _is_full(error: BaseException | None, final: Path | None) -> bool:
+    if final and isinstance(error, RuntimeError):  # torch's
         folder = next(folder for folder in final.absolute().parents if folder.exists())
         disk = os.statvfs(folder)
         if disk.f_bavail * disk.f_frsize < _NEARLY_FULL:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videodpo.digests import Damaged, damaged, product_path, read_digests
+from videodpo.digests import Damaged, damaged, digest_path, product_path, read_digests
 from videodpo.files import scratch_folder
 
 if TYPE_CHECKING:
@@ -87,6 +87,14 @@ def intact_tensors(path: Path) -> dict[str, torch.Tensor]:
         with suppress(Damaged):
             found[name] = file.get(name)
     return found
+
+
+def fault_of_parts(path: Path) -> str | None:
+    """What is wrong with the digests of a file's tensors, where the file itself is what was written."""
+    known = [version.parts for version in read_digests(path)]
+    if not any(known) or _digests_of_parts(path) in known:
+        return None
+    return f"{digest_path(path).name} beside it has other digests of its tensors"
 
 
 def _opened(path: Path) -> Any:
