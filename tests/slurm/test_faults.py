@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections import Counter
 
 import numpy as np
@@ -13,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import small_run
-from tests.slurm.runs import Round
+from tests.slurm.runs import Round, slow_run
 from videodpo.tables import read_shards, read_table
 
 TRAINED = "results/small/round1/adapter"
@@ -46,8 +44,7 @@ def pieces(run):
 @pytest.fixture
 def slow(copies, tmp_path):
     """A prepared round whose training takes 18 s at least, and writes down its micro-batches."""
-    run = copies(SLOW_RECORD="record.jsonl", **SLOW)
-    return run
+    return copies(SLOW_RECORD="record.jsonl", **SLOW)
 
 
 def test_requeue_and_preemption_of_a_training_end_in_the_same_weights(slow, alone, figures):
@@ -109,7 +106,7 @@ def test_a_killed_node_costs_a_training_less_than_checkpoint_minutes(cluster, sl
 @pytest.fixture
 def tables(cluster, running, random_model, tmp_path):
     """A run from the prompts to the pairs, two shards of slow sampling; not started."""
-    raw = small_run(random_model, tmp_path / "results", model={"family": "slow_wan"}, generate={"shards": 2})
+    raw = slow_run(random_model, generate={"shards": 2})
     raw["generate"]["sampling"]["batch_size"] = 1
     raw["generate"]["videos_per_prompt"] = 4
     return running(Round(tmp_path / "run", raw, SLOW_RECORD="record.jsonl", SLOW_SECONDS="1.5"))
@@ -121,7 +118,7 @@ def test_a_run_ends_on_the_other_node_with_the_same_tables(cluster, tables, faul
     tables.until(
         lambda: (tables.folder / "record.jsonl").exists() and len(pieces(tables)["job"].unique()) == 2, "shards"
     )
-    node = [job for job in tables.jobs() if job.rule == "generate"][0].nodes
+    node = next(job for job in tables.jobs() if job.rule == "generate").nodes
     if fault == "kill":
         cluster.kill_node(node)
     else:
