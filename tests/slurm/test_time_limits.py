@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import shutil
 
 import pandas as pd
 import pytest
@@ -22,26 +22,20 @@ TARGETS = {
 }
 
 
-def _round(folder: Path, model: Path, stage: str) -> Round:
-    raw = slow_run(model, prompts={"num_train": COUNT // 4}, generate={"videos_per_prompt": 4})
+@pytest.fixture(scope="module")
+def limited(cluster, running, random_model, tmp_path_factory):
+    """A run of each stage, all at once: their work is to wait, so they do not disturb each other."""
+    raw = slow_run(random_model, prompts={"num_train": COUNT // 4}, generate={"videos_per_prompt": 4})
     raw["generate"]["sampling"]["batch_size"] = 1
     raw["schedule"] = {"num_steps": COUNT, "pairs_per_step": 4, "micro_batch": 4, "validation": {"num_prompts": 0}}
     raw["scores"]["slow"] = {}
     raw["omniscore"]["dimensions"]["slow"] = {"pillar": "quality", "min": 0.0, "max": 1.0}
-    return Round(folder, raw, SLOW_RECORD="record.jsonl", SLOW_SECONDS=str(WORK / COUNT))
-
-
-@pytest.fixture(scope="module")
-def limited(cluster, running, random_model, tmp_path_factory):
-    """A run of each stage, all at once: their work is to wait, so they do not disturb each other."""
-    folder = tmp_path_factory.mktemp("limited")
-    runs = {stage: running(_round(folder / stage, random_model, stage)) for stage in TARGETS}
-    with runs["generate"].stages() as stages:
-        stages.prompts()
-    with runs["measure"].stages() as stages:
-        stages.prompts()
-        stages.generate()
-    runs["train"].prepare()
+    pace = {"SLOW_RECORD": "record.jsonl", "SLOW_SECONDS": str(WORK / COUNT)}
+    prepared = Round(tmp_path_factory.mktemp("limited") / "prepared", raw)
+    prepared.prepare()
+    runs = {stage: running(prepared.copy(stage, **pace)) for stage in TARGETS}
+    shutil.rmtree(runs["generate"].round_folder)
+    shutil.rmtree(runs["measure"].round_folder / "scores")
     for stage, run in runs.items():
         run.start("--retries", "8", "--set-resources", f"{stage}:runtime={MINUTES}", "--", TARGETS[stage])
     return runs
