@@ -10,6 +10,7 @@ from videodpo.workflow import Workflow
 
 min_version("9.8")
 
+
 # For `--sdm apptainer`; envs/videodpo.def makes it.
 container: "videodpo.sif"
 
