@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 
-.PHONY: setup demo test lint format docs demo-weights lock clean
+.PHONY: setup demo test test-slurm lint format docs demo-weights lock clean
 
 setup: .venv/.ready
 
@@ -33,6 +33,11 @@ demo: setup
 
 test: setup lint
 	pytest
+
+# A real SLURM of two nodes, from Debian's packages, in a folder of its own; needs root where they are not installed.
+test-slurm: setup
+	python tests/slurm/cluster.py install
+	pytest tests/slurm
 
 lint: setup
 	ruff format --check .

@@ -11,6 +11,11 @@ from videodpo.workflow import Workflow
 
 min_version("9.8")
 
+
+# For `--sdm apptainer`; envs/videodpo.def makes it.
+container: "videodpo.sif"
+
+
 # A cluster that warns a job by SIGUSR1 sends it to Snakemake too, which it would end, and the stage with it.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 

@@ -94,6 +94,71 @@ def test_conda_environment_takes_its_packages_from_the_lock_alone() -> None:
     ]
 
 
+def test_apptainer_image_takes_its_packages_from_the_lock_alone() -> None:
+    definition = (ROOT / "envs" / "videodpo.def").read_text(encoding="utf-8")
+    assert re.findall(r"^From: python:(\d+\.\d+)", definition, flags=re.MULTILINE) == [PYTHON]
+    installs = [line.split("pip install ")[1] for line in definition.splitlines() if "pip install" in line]
+    assert installs == [
+        "--no-cache-dir --no-deps --require-hashes -r requirements.lock",
+        "--no-cache-dir --no-deps --no-build-isolation .",
+    ]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    for requirement in map(Requirement, build):  # without isolation, the build takes what the lock has installed
+        assert requirement.specifier.contains(_locked()[_canonical(requirement.name)][0])
+    copied = re.findall(r"^    (\S+) /opt/videodpo/(\S+)$", definition, flags=re.MULTILINE)
+    assert {"requirements.lock", "pyproject.toml", "src"} <= {source for source, _ in copied}
+    assert [source for source, target in copied if source != target or not (ROOT / source).exists()] == []
+    assert not re.search(r"https?://|index-url|find-links|trusted-host", definition)
+    snakefile = (ROOT / "Snakefile").read_text(encoding="utf-8")
+    (image,) = re.findall(r'^container: "(\S+)"', snakefile, flags=re.MULTILINE)
+    assert f"apptainer build {image} envs/videodpo.def" in definition
+
+
+def _profile() -> dict[str, Any]:
+    text = (ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8")
+    profile: dict[str, Any] = yaml.safe_load(text)
+    return profile
+
+
+def _rules() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk")))
+
+
+def _submitted() -> set[str]:
+    """Rules that run as jobs of a cluster."""
+    return set(re.findall(r"^rule (\w+):", _rules(), flags=re.MULTILINE)) - {"freeze"}
+
+
+def _asked_for(rule: str, attempt: int) -> tuple[int, int]:
+    """Megabytes and minutes that a rule asks SLURM for, for one process."""
+    values = _profile()["default-resources"] | _profile()["set-resources"].get(rule, {})
+    memory, minutes = (eval(values[name], {"attempt": attempt, "threads": 1}) for name in ("mem_mb", "runtime"))
+    return memory, minutes
+
+
+def test_slurm_page_has_what_the_profile_asks_for_by_rule() -> None:
+    page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z_, ]+) \|[^|]*\| (\d+) GB[^|]*\| (\d+) (h|min) \|$", page, flags=re.MULTILINE)
+    minutes = {"h": 60, "min": 1}
+    told = {
+        rule: (1000 * int(memory), int(time) * minutes[unit])
+        for names, memory, time, unit in rows
+        for rule in names.split(", ")
+    }
+    assert told == {rule: _asked_for(rule, 1) for rule in _submitted()}
+
+
+def test_a_second_try_gets_twice_the_memory_and_time() -> None:
+    for rule in _submitted():
+        memory, minutes = _asked_for(rule, 1)
+        assert _asked_for(rule, 2) == (2 * memory, 2 * minutes), rule
+
+
+def test_memory_and_time_of_jobs_stand_in_the_slurm_profile_alone() -> None:
+    assert set(_profile()["set-resources"]) <= _submitted()
+    assert not re.search(r"\b(mem_mb|runtime)=", _rules())
+
+
 def test_every_rule_names_the_conda_environment() -> None:
     for rules in sorted((ROOT / "rules").glob("*.smk")):
         text = rules.read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import small_run
 from tests.slurm.cluster import Cluster, install
-from tests.slurm.runs import PLUGIN, Round, Run
+from tests.slurm.runs import PLUGIN, Round, Run, slow_run
 
 FIGURES = "VIDEODPO_SLURM_FIGURES"  # a file that the tests' figures are written to
 
@@ -27,6 +27,7 @@ def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     before = dict(os.environ)
     made = Cluster(folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end as after Ctrl-C, which takes it down too
     try:
         made.start()
         os.environ.update(made.environment)
@@ -78,7 +79,7 @@ def prepared(random_model: Path, tmp_path_factory: pytest.TempPathFactory, clust
     """A round that is ready for its training of 60 steps, of two micro-batches each; for `copies`."""
     schedule = {"num_steps": 60, "pairs_per_step": 4, "micro_batch": 2, "validation": {"num_prompts": 0}}
     trainer = {"gradient_checkpointing": "off", "trackers": ["tensorboard"]}
-    raw = small_run(random_model, Path("results"), schedule=schedule, trainer=trainer, model={"family": "slow_wan"})
+    raw = slow_run(random_model, schedule=schedule, trainer=trainer)
     made = Round(tmp_path_factory.mktemp("prepared") / "run", raw)
     made.prepare()
     return made

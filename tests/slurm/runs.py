@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,13 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.conftest import Stages
+from tests.conftest import Stages, small_run
 from tests.workspace import make_workspace, without_default_scorers, write_overlay
 from videodpo.yaml_files import read_config
 
 PLUGIN = Path(__file__).with_name("plugin")
 PATIENCE = 600.0  # seconds; far more than a quiet machine needs
-FIELDS = ("JobIDRaw", "Comment", "State", "NodeList", "AllocTRES", "NNodes", "WorkDir")
+FIELDS = ("JobIDRaw", "Comment", "State", "NodeList", "AllocTRES", "NNodes")
+SUBMITTED = re.compile(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/rule_(\S+)/\1\.log\)")
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
 
 
@@ -31,6 +33,7 @@ class Job(NamedTuple):
     number: int
     rule: str
     wildcards: str
+    comment: str
     state: str
     nodes: str
     gpus: int
@@ -75,16 +78,18 @@ class Run:
             subprocess.run(["scancel", *numbers], check=True)
 
     def jobs(self) -> list[Job]:
-        """Every start of every job that was submitted in this folder, by number."""
+        """Every start of every job that the drivers of this folder have submitted, by number."""
+        log = self.folder / "driver.log"
+        submitted = dict(SUBMITTED.findall(log.read_text(encoding="utf-8")) if log.exists() else [])
         what = ["--allocations", "--duplicates", "--parsable2", "--noheader", f"--format={','.join(FIELDS)}"]
         answer = subprocess.run(["sacct", *what, "--starttime=now-1days"], capture_output=True, text=True, check=True)
-        return [
-            _job(row) for row in (line.split("|") for line in answer.stdout.splitlines()) if row[-1] == str(self.folder)
-        ]
+        rows = [line.split("|") for line in answer.stdout.splitlines()]
+        return [_job(row, submitted[row[0]]) for row in rows if row[0] in submitted]
 
     def job(self, rule: str) -> Job:
-        """The rule's last job."""
-        return [job for job in self.jobs() if job.rule == rule][-1]
+        """The rule's last job, once SLURM knows of it."""
+        found: list[Job] = self.until(lambda: [job for job in self.jobs() if job.rule == rule], f"job of {rule}")
+        return found[-1]
 
     def until(self, holds: Callable[[], Any], what: str) -> Any:
         """What `holds` gives once it is true; fails when the driver ends or time is up before."""
@@ -157,11 +162,19 @@ class Round(Run):
         return max(found, default=0)
 
 
-def _job(row: list[str]) -> Job:
-    number, comment, state, nodes, resources, num_nodes, _ = row
-    rule, _, wildcards = comment.removeprefix("rule_").partition("_wildcards_")
+def slow_run(model: Path, **changes: Any) -> dict[str, Any]:
+    """`small_run` with the slow model, which takes its time where the environment has SLOW_RECORD."""
+    raw = small_run(model, Path("results"), **changes)
+    raw["model"]["family"] = "slow_wan"
+    return raw
+
+
+def _job(row: list[str], logged: str) -> Job:
+    number, comment, state, nodes, resources, num_nodes = row
+    rule, _, wildcards = logged.partition("/")
     counts = dict(item.split("=") for item in resources.split(",") if item)
-    return Job(int(number), rule, wildcards, state.split()[0], nodes, int(counts.get("gres/gpu", 0)), int(num_nodes))
+    gpus = int(counts.get("gres/gpu", 0))
+    return Job(int(number), rule, wildcards, comment, state.split()[0], nodes, gpus, int(num_nodes))
 
 
 def send(job: Job, number: signal.Signals) -> None:

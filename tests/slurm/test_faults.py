@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import small_run
-from tests.slurm.runs import Round
+from tests.slurm.runs import Round, slow_run
 from videodpo.tables import read_shards, read_table
 
 TRAINED = "results/small/round1/adapter"
@@ -107,7 +106,7 @@ def test_a_killed_node_costs_a_training_less_than_checkpoint_minutes(cluster, sl
 @pytest.fixture
 def tables(cluster, running, random_model, tmp_path):
     """A run from the prompts to the pairs, two shards of slow sampling; not started."""
-    raw = small_run(random_model, tmp_path / "results", model={"family": "slow_wan"}, generate={"shards": 2})
+    raw = slow_run(random_model, generate={"shards": 2})
     raw["generate"]["sampling"]["batch_size"] = 1
     raw["generate"]["videos_per_prompt"] = 4
     return running(Round(tmp_path / "run", raw, SLOW_RECORD="record.jsonl", SLOW_SECONDS="1.5"))

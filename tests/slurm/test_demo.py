@@ -1,0 +1,108 @@
+"""The demo on the cluster, from a fresh clone, by the profile as it stands; smaller, so that it takes minutes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.slurm.runs import Run
+from tests.workspace import dry_run
+
+ON_A_GPU = {"generate", "measure", "reference", "doctor", "train"}
+ON_A_GPU |= {"evaluate_generate", "evaluate_measure"}
+# Of the demo's 200 prompts, 96 held-out ones and 150 steps.
+FEWER = {
+    "prompts": {"num_train": 32, "num_heldout": 8},
+    "schedule": {"num_steps": 20},
+    "evaluate": {"videos_per_prompt": 1, "bootstrap": 100},
+    # Fewer dimensions are fewer jobs; each has to start Snakemake twice.
+    "scores": dict.fromkeys(("subject_consistency_clip", "background_consistency_clip", "motion_smoothness_dis")),
+    "omniscore": {
+        "dimensions": dict.fromkeys(
+            ("subject_consistency_clip", "background_consistency_clip", "motion_smoothness_dis")
+        )
+    },
+}
+OVERLAYS = ("presets/demo.yaml", "fewer.yaml")
+CHANGED = "overall_consistency_clip"
+
+
+class Demo(Run):
+    """The finished run and the accounting's rows of it."""
+
+    def __init__(self, folder):
+        clone = ["git", "clone", "--quiet", str(ROOT), str(folder)]
+        subprocess.run(clone, check=True)
+        super().__init__(folder, OVERLAYS)
+        (folder / "fewer.yaml").write_text(yaml.safe_dump(FEWER), encoding="utf-8")
+        self.told = self.run()
+        self.done = self.jobs()
+        self.results = self.folder / "results" / "demo"
+
+    def planned(self, *arguments):
+        configuration = ("--configfile", "config.yaml", *self.overlays)
+        return [
+            job for job in dry_run(self.folder, "--profile", "slurm", *configuration, *arguments) if job.rule != "all"
+        ]
+
+
+@pytest.fixture(scope="module")
+def demo(cluster, running, tmp_path_factory):
+    return running(Demo(tmp_path_factory.mktemp("demo") / "clone"))
+
+
+def test_every_job_ends_at_its_first_try_and_both_nodes_have_their_share(demo, figures):
+    assert (demo.results / "round1" / "report" / "index.html").is_file()
+    assert {job.state for job in demo.done} == {"COMPLETED"}
+    shares = Counter(job.nodes for job in demo.done)
+    figures("demo", {"jobs": len(demo.done), "by_node": dict(shares)})
+    assert set(shares) == {"n0", "n1"}
+    assert min(shares.values()) >= len(demo.done) / 4
+
+
+def test_a_gpu_job_asks_for_one_gpu_and_sees_one_and_no_other_job_has_any(demo):
+    asked = {job.rule: job.gpus for job in demo.done}
+    assert asked == {rule: int(rule in ON_A_GPU) for rule in asked}
+    assert set(asked) >= ON_A_GPU
+    for rule in ("generate", "reference", "evaluate_generate"):
+        for log in (demo.results / "round1" / "logs" / rule).rglob("*.log"):
+            assert log.read_text().count("CUDA_VISIBLE_DEVICES 0\n") == 1, log
+    for log in (demo.results / "round1" / "logs").rglob("score/*.log"):
+        assert "CUDA_VISIBLE_DEVICES" not in log.read_text()
+
+
+def test_logs_benchmarks_and_accounting_are_where_the_page_says(demo):
+    for job in demo.done:
+        assert job.comment == f"rule_{job.rule}" + f"_wildcards_{job.wildcards}" * bool(job.wildcards)
+        slurm = demo.folder / ".snakemake" / "slurm_logs" / f"rule_{job.rule}" / job.wildcards / f"{job.number}.log"
+        assert slurm.is_file()
+    logs = {path.relative_to(demo.results) for path in demo.results.glob("**/logs/**/*.log")}
+    logs = {path for path in logs if "freeze" not in path.parts}
+    assert len(logs) == len(demo.done)
+    for path in logs:
+        assert (demo.results / path).stat().st_size
+        benchmark = str(path).replace("logs/", "benchmarks/").removesuffix("log") + "tsv"
+        assert (demo.results / benchmark).read_text().startswith("s\th:m:s"), benchmark
+
+
+def test_a_second_call_does_nothing_and_a_changed_scorer_runs_its_dimension_and_what_follows(demo):
+    demo.run()
+    assert demo.jobs() == demo.done
+    other = {"weights": str(ROOT / "demo" / "clip")}
+    changed = FEWER | {"scores": FEWER["scores"] | {CHANGED: other}}
+    (demo.folder / "fewer.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    planned = demo.planned()
+    rules = {job.rule for job in planned}
+    following = {"omniscore", "pairs", "reference", "doctor", "train", "evaluate_generate", "evaluate_measure"}
+    assert rules == {"freeze", "measure", "score", "evaluate_score", "evaluate", "report"} | following
+    assert {job.wildcards["dimension"] for job in planned if job.rule == "score"} == {CHANGED}
+    assert {job.wildcards["arm"] for job in planned if job.rule == "evaluate_generate"} == {"aligned"}
+    demo.run("--until", "omniscore")
+    new = [job for job in demo.jobs() if job not in demo.done]
+    assert Counter((job.rule, job.wildcards) for job in new) == Counter(
+        [("measure", "1_00000"), ("measure", "1_00001"), ("score", f"1_{CHANGED}"), ("omniscore", "1")]
+    )
