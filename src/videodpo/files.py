@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -46,6 +47,24 @@ def write_text(final: Path, text: str) -> None:
 def write_json(final: Path, value: object) -> None:
     """Write sorted, indented JSON atomically."""
     write_text(final, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        ValueError: missing, or no JSON; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, fit for a message of one line."""
+    line = str(error).strip().partition("\n")[0]
+    return "".join(char if char.isprintable() else "?" for char in line) or type(error).__name__
 
 
 def sha256_of(path: Path) -> str:

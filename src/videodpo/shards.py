@@ -16,7 +16,7 @@ from videodpo.files import atomic_path, exclusive, sha256_of
 from videodpo.frozen import Frozen
 from videodpo.plan import block_size, shard_batches
 from videodpo.tables import VIDEOS, read_metadata, read_rows, read_table, shard_path, write_table
-from videodpo.texts import EMPTY, NEGATIVE, ShortText, read_texts, texts_path, write_texts
+from videodpo.texts import EMPTY, NEGATIVE, ShortText, Tensors, read_texts, texts_path, write_texts
 
 if TYPE_CHECKING:
     import torch
@@ -167,7 +167,7 @@ def _finish_part(path: Path, finish: Callable[[], Part], common: dict[str, Any],
 
 
 def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     rows: list[dict[str, Any]] = []
     tensors: dict[str, torch.Tensor] = {}
@@ -175,11 +175,11 @@ def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) ->
     for part in parts:
         if place.with_texts:
             texts |= read_texts(_part_texts(part))
-        latents = load_file(part.with_suffix(".safetensors"))
+        latents = Tensors(part.with_suffix(".safetensors"))
         for row in read_rows(part):
-            if row["video_id"] in latents:
+            if row["video_id"] in latents.names:
                 name = str(len(rows))
-                tensors[name] = latents[row["video_id"]]
+                tensors[name] = latents.tensor(row["video_id"])
                 row["latents"] = f"{place.relative(place.latents)}#{name}"
             rows.append(row)
     frozen = place.frozen

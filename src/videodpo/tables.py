@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo import __version__
-from videodpo.files import atomic_path
+from videodpo.files import atomic_path, first_line
 
 SCHEMA_VERSION = "1"
 
@@ -210,7 +210,7 @@ def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=list(columns) if columns else None)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable table ({error})") from error
+        raise ValueError(f"{path}: not a readable table ({first_line(error)})") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -218,7 +218,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         raw = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable table ({error})") from error
+        raise ValueError(f"{path}: not a readable table ({first_line(error)})") from error
     return {key.decode(): value.decode() for key, value in raw.items()}
 
 

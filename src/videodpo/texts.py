@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from videodpo.files import atomic_path
+from videodpo.files import atomic_path, first_line
 from videodpo.tables import count_shards, read_table
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ ShortText: TypeAlias = "Mapping[str, tuple[torch.Tensor, int]]"
 
 # One entry: the library writes several in an order that changes from process to process.
 _LENGTHS = "lengths"
+MAX_TOKENS = 2**16  # of one encoded prompt with its padding
 
 
 def without_padding(full: torch.Tensor) -> torch.Tensor:
@@ -131,25 +132,55 @@ def texts_path(videos: Path, shard: int) -> Path:
     return videos / "texts" / f"shard-{shard:05d}.safetensors"
 
 
+class Tensors:
+    """What the stage generate stored beside its clips: a memory-mapped file of tensors, read when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ValueError where the file is not readable; the message names it and the stage to run again."""
+        from safetensors import SafetensorError, safe_open
+
+        self._path = path
+        try:
+            file: Any = safe_open(path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise self.error(first_line(error)) from error
+        self._file = file
+        self.names: set[str] = set(file.keys())
+        self.metadata: dict[str, str] = file.metadata() or {}
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Raises ValueError where there is none of this name."""
+        if name not in self.names:
+            raise self.error(f"no tensor {name!r}")
+        tensor: torch.Tensor = self._file.get_tensor(name)
+        return tensor
+
+    def error(self, reason: str) -> ValueError:
+        return ValueError(f"{self._path}: not readable ({reason}); run the stage generate again")
+
+
 class _File:
     def __init__(self, path: Path) -> None:
-        self._file = _opened(path)
-        self._lengths: dict[str, int] = json.loads((self._file.metadata() or {}).get(_LENGTHS, "{}"))
+        self._file = Tensors(path)
+        self._lengths = self._read_lengths()
         self.ids: dict[str, list[str]] = {}
         """Prompt to its tensors' names."""
-        for entry in self._file.keys():  # noqa: SIM118 - no mapping
+        for entry in sorted(self._file.names):
             key, _, name = entry.partition("/")
             self.ids.setdefault(key, []).append(name)
 
     def text(self, key: str) -> ShortText:
         entries = {name: f"{key}/{name}" for name in self.ids[key]}
-        return {name: (self._file.get_tensor(entry), self._lengths[entry]) for name, entry in entries.items()}
+        return {name: (self._file.tensor(entry), self._lengths[entry]) for name, entry in entries.items()}
 
-
-def _opened(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: no readable texts ({error}); run the stage generate again") from error
+    def _read_lengths(self) -> dict[str, int]:
+        try:
+            lengths = json.loads(self._file.metadata.get(_LENGTHS, "{}"))
+        except (ValueError, RecursionError) as error:
+            raise self._file.error(f"{_LENGTHS}: {error}") from error
+        for name in sorted(self._file.names):
+            shape = self._file.tensor(name).shape
+            length = lengths.get(name) if isinstance(lengths, dict) else None
+            if not isinstance(length, int) or not shape or not shape[0] <= length <= MAX_TOKENS:
+                raise self._file.error(f"{_LENGTHS}: {name!r} has {length!r}, its tensor is {list(shape)}")
+        return dict(lengths)

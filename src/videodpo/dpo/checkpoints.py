@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from videodpo.files import sync_folder
+from videodpo.dpo.state_files import read_state, unreadable
+from videodpo.files import read_json, sync_folder
 
 KEEP = 2
 _TRAINABLE = StateDictOptions(ignore_frozen_params=True, strict=False)
@@ -48,7 +48,7 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         _wait()
-        self._quietly(save, partial)
+        self._quietly(_write_state, partial)
         if _is_main():
             (partial / "progress.json").write_text(json.dumps({"step": step, "rows": rows}), encoding="utf-8")
             for file in partial.iterdir():
@@ -68,13 +68,18 @@ class Checkpoints:
 
         Returns:
             Steps done and the log's rows; (0, []) where there is no state of these settings and data.
+
+        Raises:
+            ValueError: the newest state is damaged; the message names its folder.
         """
         folders = sorted(self._folder.glob("step-*"))
         _wait()
         if not folders:
             return 0, []
-        progress = json.loads((folders[-1] / "progress.json").read_text(encoding="utf-8"))
-        state = self._quietly(load, folders[-1])
+        progress = read_json(folders[-1] / "progress.json")
+        if not _is_progress(progress):
+            raise unreadable(folders[-1], "progress.json")
+        state = self._quietly(read_state, folders[-1])
         set_state_dict(
             self._network,
             self._optimizer,
@@ -82,7 +87,7 @@ class Checkpoints:
             optim_state_dict=state["optimizer"],
             options=_TRAINABLE,
         )
-        return int(progress["step"]), list(progress["rows"])
+        return progress["step"], progress["rows"]
 
     def _quietly(self, action: Any, folder: Path) -> dict[str, Any]:
         weights, moments = get_state_dict(self._network, self._optimizer, options=_TRAINABLE)
@@ -90,8 +95,21 @@ class Checkpoints:
         with warnings.catch_warnings():
             # That there is one process, and what its own files are called.
             warnings.filterwarnings("ignore", module="torch.distributed")
-            action(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+            action(state, folder, no_dist=not dist.is_initialized())
         return state
+
+
+def _write_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
+    save(state, checkpoint_id=folder, no_dist=no_dist)
+
+
+def _is_progress(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("step"), int)
+        and isinstance(value.get("rows"), list)
+        and all(isinstance(row, dict) for row in value["rows"])
+    )
 
 
 def _is_main() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import HUB_PREFIX, ConfigError
+from videodpo.files import first_line
 
 Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
 
@@ -92,7 +93,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                     yield number, row
                     number += 1
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({error})") from error
+        raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({first_line(error)})") from error
 
 
 def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:

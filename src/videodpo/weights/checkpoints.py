@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -14,10 +15,13 @@ from typing import Any
 
 import torch
 
+from videodpo.files import first_line
+
 # What a damaged or hostile file makes of the readers, on top of saying so.
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError),
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError, AssertionError, ArithmeticError),
+    struct.error,
 )
 _WRAPPERS = ("state_dict", "model", "params")  # keys under which published files keep the tensors
 MAX_MODULES = 100_000
@@ -197,4 +201,6 @@ def _safetensors_error() -> type[Exception]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    if str(error).startswith("Weights only load failed"):  # torch goes on with how to run what is in the file
+        return "damaged, or it holds Python objects that are no tensors"
+    return first_line(error)
