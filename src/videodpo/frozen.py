@@ -28,7 +28,7 @@ from videodpo.config import (
     Trainer,
     validate,
 )
-from videodpo.files import sha256_of, write_text
+from videodpo.files import read_json, sha256_of, write_text
 from videodpo.weights.places import PUBLIC_PREFIX, digests, is_published, location, read_manifest
 
 
@@ -222,9 +222,9 @@ def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
 
 def _document(path: Path, stage: str) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a frozen configuration ({error})") from error
+        document = read_json(path)
+    except ValueError as error:
+        raise ConfigError(f"{error}: not a frozen configuration") from error
     keys = {"stage", "run", "folder", "seed", "code_version", "weights", "settings"}
     if not isinstance(document, dict) or document.keys() != keys:
         raise ConfigError(f"{path}: not a frozen configuration (its keys must be {', '.join(sorted(keys))})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,10 @@ from videodpo import __version__
 from videodpo.files import atomic_path, first_line
 
 SCHEMA_VERSION = "1"
+# What is read of a Parquet file, whoever wrote it.
+MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups
+MAX_ROWS = 20_000_000
+MAX_TEXT_BYTES = 2 * 2**30  # of all columns, every row's text counted
 
 _STR, _F64, _F32, _I64, _I32 = pa.string(), pa.float64(), pa.float32(), pa.int64(), pa.int32()
 
@@ -205,21 +210,61 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
-        raise ValueError(f"{path}: a folder; name one table in it")
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None)
-    except (OSError, pa.ArrowInvalid) as error:
+        with open_parquet(path) as file:
+            if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
+                raise ValueError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
+            return _plain(file.read(columns=list(columns) if columns else None), path)
+    except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: not a readable table ({first_line(error)})") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The provenance that `write_table` stored; errors as `read_table`."""
     try:
-        raw = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowInvalid) as error:
+        with open_parquet(path) as file:
+            raw = file.schema_arrow.metadata or {}
+    except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: not a readable table ({first_line(error)})") from error
     return {key.decode(): value.decode() for key, value in raw.items()}
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file whose columns of text stay entries of a dictionary: a page can repeat one 10^9 times.
+
+    Raises:
+        OSError, pyarrow.ArrowException: not readable.
+        ValueError: a folder, or larger than a table can be; the message has the limit.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; name one table in it")
+    with open(path, "rb") as handle:
+        handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
+        length = int.from_bytes(handle.read(4), "little")
+    if path.stat().st_size > length > MAX_FOOTER:  # before it is read: 10^6 columns take gigabytes
+        raise ValueError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows > MAX_ROWS:
+            raise ValueError(f"{path}: {file.metadata.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
+        texts = [field.name for field in file.schema_arrow if field.type in (pa.string(), pa.large_string())]
+    return pq.ParquetFile(path, read_dictionary=texts)
+
+
+def _plain(table: pa.Table, path: Path) -> pa.Table:
+    """The table with its texts written out, if they are not too much for the memory."""
+    num_bytes = 0
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:
+                lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
+                num_bytes += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
+    if num_bytes > MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
 def shard_path(folder: Path, shard: int) -> Path:

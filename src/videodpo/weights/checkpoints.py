@@ -74,6 +74,7 @@ def _read(path: Path) -> Any:
             return load_file(path)
         if _is_torchscript(path):
             return _read_torchscript(path)
+        _refuse_compressed(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (*_UNREADABLE, _safetensors_error()) as error:
         raise ValueError(f"weights: {path}: not readable as a checkpoint ({_first_line(error)})") from error
@@ -106,6 +107,14 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores tensors as they are: anything else could inflate to any size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise pickle.UnpicklingError("a compressed archive; torch.save writes none")
 
 
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
