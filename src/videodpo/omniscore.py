@@ -13,7 +13,7 @@ import pandas as pd
 from videodpo.config import OmniScore, validate
 from videodpo.failures import refuse_too_many
 from videodpo.frozen import Frozen, OmniScoreSettings
-from videodpo.tables import omniscore_schema, read_shards, read_table, write_table
+from videodpo.tables import omniscore_schema, read_metadata, read_shards, read_table, shard_path, write_table
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,9 @@ def scored_videos(
         RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
     """
     videos = read_shards(round_folder / "videos")
+    asked = read_metadata(shard_path(round_folder / "videos", 0)).get("num_videos")
+    if asked and int(asked) != len(videos):
+        raise RuntimeError(f"{round_folder / 'videos'}: {len(videos)} rows of {asked} videos; make the videos again")
     wide = wide_table(videos, read_scores(round_folder / "scores", videos, dimensions))
     left_out = wide[wide.reason.notna()]
     failed = dict(zip(left_out.video_id, left_out.reason, strict=True))
@@ -123,6 +126,8 @@ def read_scores(folder: Path, videos: pd.DataFrame, dimensions: Iterable[str]) -
     Raises:
         RuntimeError: a video has no score or two, or a score has no video.
     """
+    if len(twice := videos.video_id[videos.video_id.duplicated()]):
+        raise RuntimeError(f"the videos table has {_few(twice)} twice; make the videos again")
     tables = {}
     for name in dimensions:
         scores = read_shards(folder / name)

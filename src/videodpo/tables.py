@@ -166,7 +166,7 @@ def write_table(
         extra: further metadata, for example the shard.
 
     Raises:
-        ValueError: columns differ from the schema, or a required column has a null or NaN.
+        ValueError: columns differ from the schema, a number is not finite, or a required column has a null.
     """
     if isinstance(rows, pd.DataFrame):
         if set(rows.columns) != set(schema.names):
@@ -179,6 +179,8 @@ def write_table(
     for field in schema:
         if not field.nullable and pc.any(pc.is_null(table[field.name], nan_is_null=True)).as_py():
             raise ValueError(f"{path.name}: column {field.name!r} must have no nulls or NaN")
+        if pa.types.is_floating(field.type) and pc.any(pc.invert(pc.is_finite(table[field.name]))).as_py():
+            raise ValueError(f"{path.name}: column {field.name!r} must have no NaN or infinite values")
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "stage": stage,

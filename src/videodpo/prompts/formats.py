@@ -166,8 +166,11 @@ def _decoded(path: Path) -> Iterator[str]:
             f"prompts.source.path: {path.name}, line {number + 1}: not UTF-8 ({error.reason}); "
             "convert the file, for example with iconv -t UTF-8"
         ) from error
-    except OSError as error:
-        raise ConfigError(f"prompts.source.path: {path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # the latter for a name with NUL in it
+        if isinstance(error, ConfigError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({reason})") from error
 
 
 def _need(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
