@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -17,6 +18,8 @@ from videodpo.exits import Interrupted, is_ours
 from videodpo.files import refuse_full_disk
 
 S = TypeVar("S", bound=Section)
+# What the file system says to a user: rights, a read-only or a full disk, a name too long or of something else.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR)
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
@@ -42,6 +45,11 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.traceback or not is_ours(error):
             raise
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if arguments.traceback or error.errno not in _REFUSALS:
+            raise
+        print(f"videodpo {arguments.name}: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return code or 0
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FULL_TEXTS = tuple(os.strerror(number) for number in _FULL)  # Rust's libraries raise without a number
@@ -142,6 +143,24 @@ def write_json(final: Path, value: object) -> None:
 def json_text(value: object) -> str:
     """Sorted, indented JSON, which has no NaN; equal values give the same text."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        ValueError: missing, or no JSON; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, fit for a message of one line."""
+    line = str(error).strip().partition("\n")[0]
+    return "".join(char if char.isprintable() else "?" for char in line) or type(error).__name__
 
 
 def sha256_of(path: Path) -> str:

@@ -28,7 +28,7 @@ from videodpo.config import (
     Trainer,
     validate,
 )
-from videodpo.digests import Damaged, record_text, require_intact
+from videodpo.digests import Damaged, read_json, record_text
 from videodpo.files import sha256_of
 from videodpo.weights.places import PUBLIC_PREFIX, digests, is_published, location, read_manifest
 
@@ -223,13 +223,11 @@ def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
 
 def _document(path: Path, stage: str) -> dict[str, Any]:
     try:
-        require_intact(path)
+        document = read_json(path)
     except Damaged as error:
         raise ConfigError(str(error)) from error
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a frozen configuration ({error})") from error
+    except ValueError as error:
+        raise ConfigError(f"{error}: not a frozen configuration") from error
     keys = {"stage", "run", "folder", "seed", "code_version", "weights", "settings"}
     if not isinstance(document, dict) or document.keys() != keys:
         raise ConfigError(f"{path}: not a frozen configuration (its keys must be {', '.join(sorted(keys))})")

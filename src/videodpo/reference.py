@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
                 winner, loser = model_errors(model, data.batch(run))
             columns = zip(run, timesteps(model, run), winner.tolist(), loser.tolist(), strict=True)
             for visit, timestep, error_winner, error_loser in columns:
+                if not (math.isfinite(error_winner) and math.isfinite(error_loser)):
+                    raise ValueError(
+                        f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {timestep:g}: the base "
+                        f"model's errors are {error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
+                    )
                 rows.append(
                     {
                         "pair_id": visit.pair_id,

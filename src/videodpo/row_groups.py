@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo.digests import product_path, require_intact
+from videodpo.files import first_line
 
 ROW_GROUP = 65536  # rows
+MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups, whoever wrote them
 
 
 @contextmanager
@@ -64,8 +67,11 @@ class RowGroupWriter:
 
     def _encode(self, rows: pa.Table) -> None:
         for field in self._schema:
-            if not field.nullable and _has_gaps(rows[field.name]):
+            column = rows[field.name]
+            if not field.nullable and _has_gaps(column):
                 raise ValueError(f"{self._name}: column {field.name!r} must have no nulls or NaN")
+            if pa.types.is_floating(field.type) and pc.any(pc.invert(pc.is_finite(column))).as_py():
+                raise ValueError(f"{self._name}: column {field.name!r} must have no NaN or infinite values")
         # In one piece: where pages end follows from how a column lies in memory.
         self._file.write_table(rows.combine_chunks(), row_group_size=ROW_GROUP)
 
@@ -83,6 +89,7 @@ class RowGroups:
         self.path = path
         require_intact(path)
         with readable(path):
+            refuse_large_footer(path)
             self._file = pq.ParquetFile(path)
         self._columns = {name: place for place, name in enumerate(self._file.schema_arrow.names)}
 
@@ -133,12 +140,26 @@ def readable(path: Path) -> Iterator[None]:
     Raises:
         ValueError: the file is missing, cut or no Parquet, or it lacks a column.
     """
-    if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
-        raise ValueError(f"{path}: a folder; name one table in it")
     try:
         yield
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable table ({error})") from error
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: not a readable table ({first_line(error)})") from error
+
+
+def refuse_large_footer(path: Path) -> None:
+    """Before it is read: 10^6 columns take gigabytes.
+
+    Raises:
+        OSError: the file is missing.
+        ValueError: a folder, or more columns and row groups than a table has; the message has the limit.
+    """
+    if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
+        raise ValueError(f"{path}: a folder; name one table in it")
+    with open(path, "rb") as handle:
+        handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
+        length = int.from_bytes(handle.read(4), "little")
+    if path.stat().st_size > length > MAX_FOOTER:
+        raise ValueError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
 
 
 def _has_gaps(column: pa.ChunkedArray) -> bool:

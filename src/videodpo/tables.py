@@ -12,13 +12,17 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo import __version__
 from videodpo.digests import require_intact
-from videodpo.row_groups import RowGroupWriter, readable, row_group_writer
+from videodpo.row_groups import RowGroupWriter, readable, refuse_large_footer, row_group_writer
 
 SCHEMA_VERSION = "1"
+# What is read of a Parquet file, whoever wrote it.
+MAX_ROWS = 20_000_000
+MAX_TEXT_BYTES = 2 * 2**30  # of all columns, every row's text counted
 
 _STR, _F64, _F32, _I64, _I32 = pa.string(), pa.float64(), pa.float32(), pa.int64(), pa.int32()
 
@@ -162,7 +166,7 @@ def write_table(
         extra: further metadata, for example the shard.
 
     Raises:
-        ValueError: columns differ from the schema, or a required column has a null or NaN.
+        ValueError: columns differ from the schema, a number is not finite, or a required column has a null.
     """
     if isinstance(rows, pd.DataFrame):
         if set(rows.columns) != set(schema.names):
@@ -222,16 +226,51 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     require_intact(path)
-    with readable(path):
-        return pq.read_table(path, columns=list(columns) if columns else None)
+    with readable(path), open_parquet(path) as file:
+        if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
+            raise ValueError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
+        return _plain(file.read(columns=list(columns) if columns else None), path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The provenance that `write_table` stored; errors as `read_table`."""
     require_intact(path)
     with readable(path):
+        refuse_large_footer(path)
         raw = pq.read_schema(path).metadata or {}
     return {key.decode(): value.decode() for key, value in raw.items()}
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file whose columns of text stay entries of a dictionary: a page can repeat one 10^9 times.
+
+    Raises:
+        OSError, pyarrow.ArrowException: not readable.
+        ValueError: a folder, or larger than a table can be; the message has the limit.
+    """
+    refuse_large_footer(path)
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows > MAX_ROWS:
+            raise ValueError(f"{path}: {file.metadata.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
+        texts = [field.name for field in file.schema_arrow if field.type in (pa.string(), pa.large_string())]
+    return pq.ParquetFile(path, read_dictionary=texts)
+
+
+def _plain(table: pa.Table, path: Path) -> pa.Table:
+    """The table with its texts written out, if they are not too much for the memory."""
+    num_bytes = 0
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:
+                lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
+                num_bytes += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
+    if num_bytes > MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
 def shard_path(folder: Path, shard: int) -> Path:

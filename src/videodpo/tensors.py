@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.digests import Damaged, damaged, digest_path, product_path, read_digests
-from videodpo.files import scratch_folder
+from videodpo.files import first_line, scratch_folder
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +61,19 @@ class TensorFile:
     def metadata(self) -> dict[str, str]:
         return dict(self._file.metadata() or {})
 
+    def shape(self, name: str) -> list[int]:
+        """A tensor's, without reading it."""
+        return list(self._file.get_slice(name).get_shape())
+
     def get(self, name: str) -> torch.Tensor:
         """One tensor, on the CPU.
 
         Raises:
+            ValueError: there is none of this name.
             Damaged: it is not what was written.
         """
+        if name not in self._file.keys():  # noqa: SIM118 - no mapping
+            raise ValueError(f"{self._path}: no tensor {name!r}; run the stage generate again")
         tensor: torch.Tensor = self._file.get_tensor(name)
         if self._known and name not in self._checked:
             digest = _digest(tensor)
@@ -103,7 +110,7 @@ def _opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: not readable as safetensors ({error})") from error
+        raise ValueError(f"{path}: not readable as safetensors ({first_line(error)})") from error
 
 
 def _digests_of_parts(path: Path) -> dict[str, str]:

@@ -29,6 +29,7 @@ ShortText: TypeAlias = "Mapping[str, tuple[torch.Tensor, int]]"
 
 # One entry: the library writes several in an order that changes from process to process.
 _LENGTHS = "lengths"
+MAX_TOKENS = 2**16  # of one encoded prompt with its padding
 
 
 def without_padding(full: torch.Tensor) -> torch.Tensor:
@@ -146,10 +147,10 @@ def texts_path(videos: Path, shard: int) -> Path:
 class _File:
     def __init__(self, path: Path) -> None:
         self._file = _opened(path)
-        self._lengths: dict[str, int] = json.loads(self._file.metadata.get(_LENGTHS, "{}"))
+        self._lengths = _read_lengths(self._file, path)
         self.ids: dict[str, list[str]] = {}
         """Prompt to its tensors' names."""
-        for entry in self._file.names:
+        for entry in sorted(self._file.names):
             key, _, name = entry.partition("/")
             self.ids.setdefault(key, []).append(name)
 
@@ -165,3 +166,17 @@ def _opened(path: Path) -> TensorFile:
         raise
     except ValueError as error:
         raise ValueError(f"{error}; run the stage generate again") from error
+
+
+def _read_lengths(file: TensorFile, path: Path) -> dict[str, int]:
+    try:
+        lengths = json.loads(file.metadata.get(_LENGTHS, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {_LENGTHS}: {error}; run the stage generate again") from error
+    for name in sorted(file.names):
+        shape = file.shape(name)
+        length = lengths.get(name) if isinstance(lengths, dict) else None
+        if not isinstance(length, int) or not shape or not shape[0] <= length <= MAX_TOKENS:
+            reason = f"{name!r} has {length!r}, its tensor is {shape}"
+            raise ValueError(f"{path}: {_LENGTHS}: {reason}; run the stage generate again")
+    return dict(lengths)

@@ -16,6 +16,7 @@ import numpy as np
 
 from videodpo.files import atomic_path
 
+MAX_PIXELS = 8192 * 8192  # of one frame
 MAX_BYTES = 4 * 2**30  # of decoded frames; a longer clip is refused, not read into memory
 
 
@@ -70,9 +71,12 @@ def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarra
             if not box.streams.video:
                 raise UnreadableVideo(f"{path.name}: no video stream")
             stream = box.streams.video[0]
+            if stream.codec_context:  # None where the codec is not known
+                _refuse_size(stream.codec_context.width, stream.codec_context.height, path)
             fps = float(stream.average_rate or 0.0)
             most = None if max_seconds is None or not fps else math.ceil(max_seconds * fps)
             for frame in itertools.islice(box.decode(stream), most):
+                _refuse_size(frame.width, frame.height, path)
                 frames.append(_upright(frame))
                 if len(frames) * frames[0].nbytes > MAX_BYTES:
                     raise UnreadableVideo(f"{path.name}: too long: more than {MAX_BYTES:,} bytes of frames")
@@ -83,6 +87,11 @@ def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarra
     if any(frame.shape != frames[0].shape for frame in frames):
         raise UnreadableVideo(f"{path.name}: frames of several sizes")
     return np.stack(frames), fps
+
+
+def _refuse_size(width: int, height: int, path: Path) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableVideo(f"{path.name}: {width} x {height} pixels a frame, {MAX_PIXELS:,} are allowed")
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

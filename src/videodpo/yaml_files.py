@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ from typing import Any
 import yaml
 
 from videodpo.config import ConfigError
+
+MAX_BYTES = 2**20  # of one file
+MAX_VALUES = 100_000  # of one file, its aliases written out
+# What PyYAML makes of bad text, or of a value that is not what its tag says (!!int x).
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def with_settings(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, 
             raise ConfigError(f"--set {setting!r}: write key.key=value")
         try:
             layer: Any = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except _NO_YAML:
             raise ConfigError(f"--set {setting!r}: the value is no YAML; put quotes around text") from None
         for part in reversed(key.split(".")):
             layer = {part: layer}
@@ -46,12 +52,31 @@ def with_settings(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
+        if file.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{file}: larger than {MAX_BYTES:,} bytes; no configuration is")
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError as error:
+        raise ConfigError(f"{file}: not readable as YAML (nested too deeply)") from error
+    except (OSError, *_NO_YAML) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{file}: not readable as YAML ({error})") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: a mapping of keys is needed, this is {type(raw).__name__}")
+    if _num_values(raw, {}) > MAX_VALUES:
+        raise ConfigError(f"{file}: its aliases (*name) stand for more than {MAX_VALUES:,} values")
     return raw
+
+
+def _num_values(value: Any, known: dict[int, float]) -> float:
+    """Values that the YAML stands for with its aliases written out; each is looked at once."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # for one that holds itself
+        children = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_num_values(child, known) for child in children)
+    return known[id(value)]
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

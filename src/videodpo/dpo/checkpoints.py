@@ -15,11 +15,11 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from videodpo.digests import remove_folder, remove_leftover_folders, replace_folder, require_intact
-from videodpo.files import refuse_full_disk
+from videodpo.dpo.state_files import read_state, unreadable
+from videodpo.files import read_json, refuse_full_disk
 
 KEEP = 2
 _TRAINABLE = StateDictOptions(ignore_frozen_params=True, strict=False)
@@ -52,7 +52,7 @@ class Checkpoints:
         _wait()
         try:
             with refuse_full_disk(final):
-                self._quietly(save, partial)
+                self._quietly(_write_state, partial)
                 if _is_main():
                     (partial / "progress.json").write_text(json.dumps({"step": step, "rows": rows}), encoding="utf-8")
                     replace_folder(partial, final)
@@ -72,7 +72,7 @@ class Checkpoints:
             Steps done and the log's rows; (0, []) where there is no state of these settings and data.
 
         Raises:
-            Damaged: the state is not what was written.
+            ValueError: the newest state is damaged; the message names its folder.
         """
         folders = sorted(self._folder.glob("step-*"))
         if folders and _is_main():
@@ -80,8 +80,10 @@ class Checkpoints:
         _wait()
         if not folders:
             return 0, []
-        progress = json.loads((folders[-1] / "progress.json").read_text(encoding="utf-8"))
-        state = self._quietly(load, folders[-1])
+        progress = read_json(folders[-1] / "progress.json")
+        if not _is_progress(progress):
+            raise unreadable(folders[-1], "progress.json")
+        state = self._quietly(read_state, folders[-1])
         set_state_dict(
             self._network,
             self._optimizer,
@@ -89,7 +91,7 @@ class Checkpoints:
             optim_state_dict=state["optimizer"],
             options=_TRAINABLE,
         )
-        return int(progress["step"]), list(progress["rows"])
+        return progress["step"], progress["rows"]
 
     def _quietly(self, action: Any, folder: Path) -> dict[str, Any]:
         weights, moments = get_state_dict(self._network, self._optimizer, options=_TRAINABLE)
@@ -97,11 +99,24 @@ class Checkpoints:
         with warnings.catch_warnings():
             # That there is one process, and what its own files are called.
             warnings.filterwarnings("ignore", module="torch.distributed")
-            try:
-                action(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
-            except CheckpointException as error:  # it is no Exception
-                raise RuntimeError(f"{folder}: {next(iter(error.failures.values()))[0]}") from error
+            action(state, folder, no_dist=not dist.is_initialized())
         return state
+
+
+def _write_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
+    try:
+        save(state, checkpoint_id=folder, no_dist=no_dist)
+    except CheckpointException as error:  # it is no Exception
+        raise RuntimeError(f"{folder}: {next(iter(error.failures.values()))[0]}") from error
+
+
+def _is_progress(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("step"), int)
+        and isinstance(value.get("rows"), list)
+        and all(isinstance(row, dict) for row in value["rows"])
+    )
 
 
 def _is_main() -> bool:

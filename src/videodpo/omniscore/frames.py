@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from videodpo.failures import refuse_too_many
-from videodpo.tables import read_shards, read_table
+from videodpo.tables import read_metadata, read_shards, read_table, shard_path
 
 
 def scored_videos(
@@ -24,11 +24,19 @@ def scored_videos(
         RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
     """
     videos = read_shards(round_folder / "videos")
+    refuse_missing_videos(round_folder / "videos", len(videos))
     wide = wide_table(videos, read_scores(round_folder / "scores", videos, dimensions))
     left_out = wide[wide.reason.notna()]
     failed = dict(zip(left_out.video_id, left_out.reason, strict=True))
     refuse_too_many("omniscore", failed, len(wide), max_failed_fraction)
     return in_prompt_order(wide[wide.reason.isna()], prompts_path), len(left_out)
+
+
+def refuse_missing_videos(folder: Path, num_rows: int) -> None:
+    """Raises RuntimeError where a videos table of so many rows is not all that was asked for."""
+    asked = read_metadata(shard_path(folder, 0)).get("num_videos")
+    if asked and int(asked) != num_rows:
+        raise RuntimeError(f"{folder}: {num_rows} rows of {asked} videos; make the videos again")
 
 
 def read_scores(folder: Path, videos: pd.DataFrame, dimensions: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -43,6 +51,8 @@ def read_scores(folder: Path, videos: pd.DataFrame, dimensions: Iterable[str]) -
     Raises:
         RuntimeError: a video has no score or two, or a score has no video.
     """
+    if len(twice := videos.video_id[videos.video_id.duplicated()]):
+        raise RuntimeError(f"the videos table has {_few(twice)} twice; make the videos again")
     tables = {}
     for name in dimensions:
         scores = read_shards(folder / name)

@@ -13,7 +13,7 @@ from videodpo.frozen import Frozen, OmniScoreSettings
 from videodpo.in_order import OutOfOrder, one_ahead
 from videodpo.locks import writes
 from videodpo.omniscore.formula import scale
-from videodpo.omniscore.frames import scored_videos
+from videodpo.omniscore.frames import refuse_missing_videos, scored_videos
 from videodpo.omniscore.shards import LeftOut, scored_parts
 from videodpo.tables import omniscore_schema, table_writer
 
@@ -37,6 +37,7 @@ def aggregate(frozen: Frozen[OmniScoreSettings], round_folder: Path) -> None:
 
     def streamed() -> Iterator[pa.Table]:
         yield from one_ahead(scored_parts(round_folder, names, prompts, left_out))
+        refuse_missing_videos(round_folder / "videos", left_out.num_videos)
         refuse_too_many("omniscore", left_out.first, left_out.num_videos, allowed, num_failed=left_out.count)
 
     try:

@@ -6,12 +6,15 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from videodpo.config import HUB_PREFIX, ConfigError
+from videodpo.files import first_line
 
 Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
 
+MAX_LINE = 2**20  # bytes of one line of a file
+MAX_TEXT = 2**18  # bytes of one text in a Parquet file
 _BATCH = 4096  # rows in memory at once, of the formats that are read in batches
 
 
@@ -77,22 +80,23 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     """Rows of a Parquet file, in batches, so that memory does not grow with the file.
 
     Raises:
-        ConfigError: not readable as Parquet, or a column is missing.
+        ConfigError: not readable as Parquet, or a column is missing or holds no text.
+        ValueError: larger than `tables.open_parquet` reads.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from videodpo.tables import open_parquet
 
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             _need(path.name, columns, file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)):
-                values = [batch.column(name).to_pylist() for name in columns]
-                for row in zip(*values, strict=True):
+                for row in zip(*(_texts(batch.column(name), name, path) for name in columns), strict=True):
                     yield number, row
                     number += 1
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({error})") from error
+        raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({first_line(error)})") from error
 
 
 def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
@@ -128,19 +132,45 @@ def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str
             number += 1
 
 
+def _texts(column: Any, name: str, path: Path) -> list[str | None]:
+    """One batch of a column that `tables.open_parquet` gives; rows with one text share it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_null(column.type):
+        return [None] * len(column)
+    if not (pa.types.is_dictionary(column.type) and column.type.value_type in (pa.string(), pa.large_string())):
+        raise ConfigError(f"prompts.source.column: {name!r} of {path.name} is {column.type}; text is needed")
+    if (pc.max(pc.binary_length(column.dictionary)).as_py() or 0) > MAX_TEXT:
+        raise ConfigError(f"prompts.source.path: {path.name}: a text has more than {MAX_TEXT:,} bytes")
+    texts = column.dictionary.to_pylist()
+    return [None if index is None else texts[index] for index in column.indices.to_pylist()]
+
+
+def _lines(handle: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Lines of a file; one without end is not read into memory."""
+    while line := handle.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ConfigError(f"prompts.source.path: {path.name}: a line is longer than {MAX_LINE:,} bytes")
+        yield line
+
+
 def _decoded(path: Path) -> Iterator[str]:
     """Lines with their ends; decoded one by one, so that the message can name the line."""
     try:
         with open(path, "rb") as handle:
-            for number, line in enumerate(handle):
+            for number, line in enumerate(_lines(handle, path)):
                 yield line.decode("utf-8-sig" if number == 0 else "utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"prompts.source.path: {path.name}, line {number + 1}: not UTF-8 ({error.reason}); "
             "convert the file, for example with iconv -t UTF-8"
         ) from error
-    except OSError as error:
-        raise ConfigError(f"prompts.source.path: {path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # the latter for a name with NUL in it
+        if isinstance(error, ConfigError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({reason})") from error
 
 
 def _need(where: str, columns: Sequence[str], there: Sequence[str]) -> None:

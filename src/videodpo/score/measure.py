@@ -53,11 +53,11 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
         store = Store(store_path(scores, shard), made)
         _measure(columns, _blocks(table, int(metadata["block"])), store)
         done = {column.dimension: _done(column, made, store) for column in columns}
-        others = [_read_done(scores, other) for other in range(num_shards) if other != shard]
+        others = [read_done(scores, other) for other in range(num_shards) if other != shard]
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
         if found := [problem for problem in problems if problem]:
             raise RuntimeError("\n".join(found))
-        record_json(_done_path(scores, shard), _read_done(scores, shard) | done)
+        record_json(_done_path(scores, shard), read_done(scores, shard) | done)
 
 
 def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, Any]:
@@ -85,10 +85,26 @@ def _done_path(scores: Path, shard: int) -> Path:
     return scores / f"shard-{shard:05d}.json"
 
 
-def _read_done(scores: Path, shard: int) -> dict[str, Any]:
+def read_done(scores: Path, shard: int) -> dict[str, Any]:
+    """What is known of a shard's failures, by dimension; nothing where none of it was measured.
+
+    Raises:
+        ValueError: not what `measure_shard` wrote; the message names the file.
+    """
     path = _done_path(scores, shard)
-    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    known = read_json(path) if path.exists() else {}
+    if not isinstance(known, dict) or not all(_is_done(done) for done in known.values()):
+        raise ValueError(f"{path}: not a shard's list of failures; remove it and measure again")
     return known
+
+
+def _is_done(done: Any) -> bool:
+    return (
+        isinstance(done, dict)
+        and done.keys() == {"scorer_digest", "num_clips", "failed"}
+        and isinstance(done["failed"], dict)
+        and isinstance(done["scorer_digest"], str)
+    )
 
 
 def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -14,10 +15,13 @@ from typing import Any
 
 import torch
 
+from videodpo.files import first_line
+
 # What a damaged or hostile file makes of the readers, on top of saying so.
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError),
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError, AssertionError, ArithmeticError),
+    struct.error,
 )
 _WRAPPERS = ("state_dict", "model", "params")  # keys under which published files keep the tensors
 MAX_MODULES = 100_000
@@ -70,6 +74,7 @@ def _read(path: Path) -> Any:
             return load_file(path)
         if _is_torchscript(path):
             return _read_torchscript(path)
+        _refuse_compressed(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (*_UNREADABLE, _safetensors_error()) as error:
         raise ValueError(f"weights: {path}: not readable as a checkpoint ({_first_line(error)})") from error
@@ -102,6 +107,14 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores tensors as they are: anything else could inflate to any size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise pickle.UnpicklingError("a compressed archive; torch.save writes none")
 
 
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
@@ -197,4 +210,6 @@ def _safetensors_error() -> type[Exception]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    if str(error).startswith("Weights only load failed"):  # torch goes on with how to run what is in the file
+        return "damaged, or it holds Python objects that are no tensors"
+    return first_line(error)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videodpo.config import Lora
+from videodpo.files import first_line
 from videodpo.models.base import VideoModel
 from videodpo.models.shared.context_parallel import split_tokens
 
@@ -65,9 +66,10 @@ class AdaptedModel(VideoModel):
         from safetensors.torch import load_file
 
         for name, network in self._trained().items():
-            state = load_file(folder / lora_file(name))
-            own = {key.removeprefix(f"{self.networks[0]}."): value for key, value in state.items()}
-            set_peft_model_state_dict(network, own)
+            with _refused(folder / lora_file(name)):
+                state = load_file(folder / lora_file(name))
+                own = {key.removeprefix(f"{self.networks[0]}."): value for key, value in state.items()}
+                set_peft_model_state_dict(network, own)
 
     @contextmanager
     def reference_weights(self) -> Iterator[None]:
@@ -133,14 +135,27 @@ class AdaptedModel(VideoModel):
         if any(file.is_file() for file in files):
             if lacking := [file.name for file in files if not file.is_file()]:
                 raise ValueError(f"{folder}: no {lacking[0]} in it, the model has {len(files)} networks")
-            for name in self._trained():
-                self.load_lora(name, folder)
+            for file, name in zip(files, self._trained(), strict=True):
+                with _refused(file):
+                    self.load_lora(name, folder)
         elif all((folder / name).is_dir() for name in self._trained()):
             for name, network in self._trained().items():
-                network.load_state_dict(type(network).from_pretrained(folder / name).state_dict())
+                with _refused(folder / name):
+                    network.load_state_dict(type(network).from_pretrained(folder / name).state_dict())
         else:
             raise ValueError(f"{folder}: neither {LORA_FILE} nor a {self.networks[0]} folder in it")
         self.denoiser.eval().requires_grad_(False)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """What libraries make of a file that is damaged, or another model's, as one error that names it."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"{path}: not an adapter of this model ({first_line(error)})") from error
 
 
 def lora_file(network: str) -> str:

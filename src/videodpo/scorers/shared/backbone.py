@@ -241,7 +241,11 @@ def _refusal(judge: Backbone | NetworkScorer, clip: Clip) -> ValueError | None:
 
 def _result(score: Callable[..., float], *arguments: Any) -> Result:
     try:
-        value = float(score(*arguments))
+        value = score(*arguments)
     except ValueError as error:
         return error
-    return value if math.isfinite(value) else ValueError(f"the scorer gave {value}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):  # what a plug-in gives, a tensor of several values too
+        return ValueError(f"the scorer gave {type(value).__name__}, not one number")
+    return number if math.isfinite(number) else ValueError(f"the scorer gave {number}")

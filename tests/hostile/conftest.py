@@ -1,0 +1,30 @@
+"""One reading process for all hostile files, and the count of what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hostile.worker import Worker
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture(scope="session")
+def tally() -> Iterator[dict[str, Counter[str]]]:
+    """Reader to outcomes; written as JSON where VIDEODPO_FUZZ_RESULTS names a file."""
+    counts: dict[str, Any] = {}
+    yield counts
+    if place := os.environ.get("VIDEODPO_FUZZ_RESULTS"):
+        Path(place).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

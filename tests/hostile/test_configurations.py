@@ -1,0 +1,57 @@
+"""Configurations from strangers, through `videodpo check` and through Snakemake: refused, and nothing in them runs."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tests.conftest import small_run
+from tests.workspace import make_workspace, snakemake, without_default_scorers
+from videodpo.cli import main
+
+TAGS = {
+    "a call": "run: !!python/object/apply:os.system ['touch {0}']",
+    "a new object": "run: !!python/object/new:os.system ['touch {0}']",
+    "a module": "run: !!python/module:antigravity",
+    "a name": "run: !!python/name:os.system",
+    "a template": "__use_yte__: true\nrun: ?open('{0}', 'w') and 'x'",
+}
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_check_refuses_what_would_run_code(tag, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text(TAGS[tag].format(tmp_path / "touched"))
+    assert main(["check", "--config", str(file)]) == 1
+    assert capsys.readouterr().err.startswith("videodpo check: ")
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("text", ["!!int x", "!!timestamp x", "2001-99-99", "!!bool x", "&a [*a]", "0b", "1" * 5000])
+def test_check_refuses_odd_values_in_one_message(text, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"run: {text}")
+    assert main(["check", "--config", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("videodpo check: ")
+    assert len(said) < 2000
+
+
+@pytest.mark.parametrize("tag", ["a call", "a new object"])
+def test_snakemake_runs_no_tag_of_a_configuration(tag, tmp_path):
+    folder = make_workspace(tmp_path / "work", {})
+    (folder / "overlay.yaml").write_text(TAGS[tag].format(tmp_path / "touched"))
+    answer = snakemake(folder, "--dry-run", "--configfile", "overlay.yaml")
+    assert answer.returncode != 0
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_run_in_a_folder_with_blanks_quotes_and_signs(random_model, tmp_path):
+    """The first stage through Snakemake, its shell and the command line, in a folder with every sign of the shell."""
+    folder = tmp_path / 'it\'s a "new" $HOME & ünïcode; folder'
+    raw = without_default_scorers(small_run(random_model, folder / "my results"))
+    make_workspace(folder, raw)
+    answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--until", "prompts")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert (folder / "my results/small/prompts.parquet").is_file()
+    assert yaml.safe_load((folder / "overlay.yaml").read_text())["results"] == str(folder / "my results")
