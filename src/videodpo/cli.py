@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import logging
 import os
@@ -14,12 +13,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from videodpo import __version__
 from videodpo.config import ConfigError, Section
-from videodpo.exits import Interrupted, is_ours
+from videodpo.exits import Interrupted, is_ours, is_refusal
 from videodpo.files import refuse_full_disk
 
 S = TypeVar("S", bound=Section)
-# What the file system says to a user: rights, a read-only or a full disk, a name too long or of something else.
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR)
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
@@ -41,15 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as error:
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
         return error.exit_code
-    except (ValueError, RuntimeError) as error:
-        if arguments.traceback or not is_ours(error):
+    except (ValueError, RuntimeError, OSError) as error:
+        if arguments.traceback or not (is_ours(error) or is_refusal(error)):
             raise
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if arguments.traceback or error.errno not in _REFUSALS:
-            raise
-        print(f"videodpo {arguments.name}: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return code or 0
 

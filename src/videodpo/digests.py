@@ -7,7 +7,6 @@ with an empty line between: so whenever the writer is killed, one of the two des
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ from videodpo.files import (
     sync_folder,
     write_text,
 )
+from videodpo.files import read_json as read_plain_json
 
 _LINE = re.compile(r"(# )?([0-9a-f]{64})  (.+)")
 
@@ -130,10 +130,7 @@ def read_json(path: Path) -> Any:
         ValueError: the file is missing, damaged or no JSON; the message names it.
     """
     require_intact(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+    return read_plain_json(path)
 
 
 def digest_path(path: Path) -> Path:

@@ -1,11 +1,15 @@
-"""How a command ends that does not succeed."""
+"""How a command ends that does not succeed: exit codes, and which errors are for users to read."""
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import Path
 
 from videodpo.config import ConfigError
+
+# Rights, a read-only or a full disk, a name too long or of something else.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 class Interrupted(RuntimeError):
@@ -22,3 +26,8 @@ def is_ours(error: Exception) -> bool:
     origin = traceback.extract_tb(error.__traceback__)[-1]
     ours = Path(origin.filename).is_relative_to(Path(__file__).parent)
     return isinstance(error, ConfigError) or (ours and (origin.line or "").startswith("raise"))
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the file system said no: its words are for users to read."""
+    return isinstance(error, OSError) and error.errno in _REFUSALS

@@ -36,10 +36,10 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return make_workspace(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
 
 
-def start(workspace: Path, run: str, *arguments: str) -> subprocess.Popen[str]:
+def start(workspace: Path, results: str, *arguments: str) -> subprocess.Popen[str]:
     command = ["snakemake", "--cores", "2", "--nolock", "--rerun-incomplete", "--configfile", "overlay.yaml"]
     return subprocess.Popen(
-        [*command, "--config", f"run={run}", *arguments],
+        [*command, "--config", f"results={results}", *arguments],
         cwd=workspace,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         start_new_session=True,
@@ -108,10 +108,10 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
     whole = start(workspace, "whole")
     output, _ = whole.communicate(timeout=900)
     assert whole.returncode == 0, output
-    expected = result(workspace / "results" / "whole")
-    to_do = Counter(work_done(workspace / "results" / "whole"))
+    expected = result(workspace / "whole" / "small")
+    to_do = Counter(work_done(workspace / "whole" / "small"))
 
-    folder, rng, kills, ended = workspace / "results" / "killed", random.Random(11), Counter(), 0
+    folder, rng, kills, ended = workspace / "killed" / "small", random.Random(11), Counter(), 0
     done: Counter[str] = Counter()
     while True:
         driver = start(workspace, "killed")
@@ -142,7 +142,7 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
 
 
 def test_of_two_drivers_one_works_and_the_other_says_who_does(workspace):
-    folder = workspace / "results" / "two"
+    folder = workspace / "two" / "small"
     first = start(workspace, "two", "--", "tables")
     while driver(folder) is None:
         assert first.poll() is None

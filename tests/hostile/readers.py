@@ -165,10 +165,10 @@ def _make_latents(path: Path) -> None:
 
 
 def _read_latents(path: Path) -> object:
-    from videodpo.texts import Tensors
+    from videodpo.tensors import TensorFile
 
-    file = Tensors(path)
-    return [file.tensor(name) for name in ("0", "1")]
+    file = TensorFile(path)
+    return [file.get(name) for name in ("0", "1")]
 
 
 def _make_texts(path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.hostile import bombs
 from tests.hostile.readers import READERS
+from videodpo.digests import digest_path
 
 MEGABYTES = 700  # peak of one reading, on top of what the process has
 SECONDS = 30
@@ -43,6 +44,7 @@ def test_a_bomb_is_refused(bomb, reader, says, tmp_path, worker):
     READERS[reader].make(path)
     assert worker.ask(reader, path, seconds=120)["outcome"] == "read"  # what it imports is loaded
     path.unlink()
+    digest_path(path).unlink(missing_ok=True)
     bomb(path)
     answer = worker.ask(reader, path, seconds=SECONDS)
     path.unlink()

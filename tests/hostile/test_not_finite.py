@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import score_clips
+from videodpo.tensors import write_tensors
 
 GIVEN = [math.nan, math.inf, -math.inf, None, "high", [], [0.5, 0.5], torch.ones(2), {"score": 1.0}]
 
@@ -40,7 +41,7 @@ def test_reference_errors_that_are_not_finite_name_pair_and_timestep(stages, sma
     (file,) = (run.round_folder / "videos" / "latents").glob("*.safetensors")
     latents = load_file(file)
     latents["0"].view(-1)[0] = bad
-    save_file({name: latents["0"].clone() for name in latents}, file)
+    write_tensors(file, {name: latents["0"].clone() for name in latents})
     with pytest.raises(
         ValueError, match=r"reference: pair \d+, visit \d+, timestep [\d.]+: the base model's errors are"
     ):

@@ -69,7 +69,7 @@ class Worker:
 def attempt(name: str, path: Path) -> dict[str, Any]:
     """Read one file under a limit of memory, and say what came of it."""
     from tests.hostile.readers import READERS
-    from videodpo.cli import _is_ours
+    from videodpo.exits import is_ours
 
     reader = READERS[name]
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
@@ -85,7 +85,7 @@ def attempt(name: str, path: Path) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         message = str(error)
         named = (reader.named or path.name) in message or message.startswith("configuration: ")
-        plain = isinstance(error, (ValueError, RuntimeError)) and _is_ours(error)
+        plain = isinstance(error, (ValueError, RuntimeError)) and is_ours(error)
         outcome = "refused" if plain and named and message.isprintable() | ("\n  " in message) else "escaped"
         if outcome == "escaped":
             message = "".join(traceback.format_exception(error)[-4:])
