@@ -4,6 +4,8 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DIFFUSERS_DISABLE_REMOTE_CODE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
+# A site with certificates of its own has them in the system.
+export UV_SYSTEM_CERTS := 1
 # Idle threads sleep instead of spinning: on shared cores that is a factor, in the tests' own processes too.
 export OMP_WAIT_POLICY := PASSIVE
 # Without bytecode on disk, importing torch and diffusers takes three times as long in every job.

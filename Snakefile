@@ -3,6 +3,7 @@
 import signal
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from videodpo.config import ConfigError
@@ -43,10 +44,15 @@ wildcard_constraints:
     frozen=r"[a-z_]+|score/[A-Za-z0-9_]+",
 
 
+# Snakemake's own lock does not say who has it.
+if workflow.is_main_process and RUN.driver:
+    logger.warning(f"{FOLDER} is being made by {RUN.driver}")
+
+
 # Not at a dry run: a plan needs no weights.
 onstart:
     try:
-        RUN.require_weights({job.rule.name for job in workflow.dag.needrun_jobs()})
+        RUN.start({job.rule.name for job in workflow.dag.needrun_jobs()})
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 

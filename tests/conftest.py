@@ -13,6 +13,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-tries", type=int, default=6, help="how often each fault is tried")
+
+
+@pytest.fixture(scope="session")
+def fault_tries(request: pytest.FixtureRequest) -> int:
+    """How often a fault that needs seconds a try is tried."""
+    tries: int = request.config.getoption("--fault-tries")
+    return tries
+
+
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random-initialised Wan pipeline of the real classes, in diffusers' format; clips of 5 x 32 x 32."""
@@ -74,11 +85,11 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
 
 def write_execution(folder: Path, *, max_failed_fraction: float = 0.5, device: str = "cpu") -> None:
     """The run's `config/execution.json`, for tests that make frozen settings by hand."""
-    from videodpo.files import write_json
+    from videodpo.digests import record_json
 
     settings = {"device": device, "max_failed_fraction": max_failed_fraction, "trainer": {}}
     document = {"stage": "execution", "run": "r", "folder": str(folder), "seed": 0, "code_version": "1"}
-    write_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
+    record_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
 
 
 class Stages:
@@ -203,3 +214,19 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(settings))
     return folder
+
+
+@pytest.fixture(scope="session")
+def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Four prompts through every rule, two shards of videos."""
+    from tests.workspace import BRIGHTNESS, FLICKER, Finished, without_default_scorers
+
+    overlay = small_run(random_model, Path("results"))
+    overlay["prompts"] |= {"source": {"kind": "world", "path": None}, "num_train": 4, "num_heldout": 2}
+    overlay["generate"]["shards"] = 2
+    overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
+    overlay["evaluate"]["shards"] = 1
+    dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
+    overlay["scores"] = {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
+    overlay["omniscore"]["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
+    return Finished(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))

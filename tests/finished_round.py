@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.conftest import write_execution
 from videodpo.config import Evaluate, OmniScore, Report, validate
+from videodpo.files import sha256_of
 from videodpo.frozen import EvaluateSettings, Frozen, OmniScoreSettings, ReportSettings
 from videodpo.tables import (
     PAIRS,
@@ -119,14 +120,14 @@ class FinishedRound:
         self.save("prompts.parquet", self.prompts, PROMPTS, "prompts")
         self.save("prompts_dropped.parquet", self.dropped, PROMPTS_DROPPED, "prompts")
         for arm, videos in self.videos.items():
+            for video in videos if self.clips else ():
+                if video["status"] == "ok":
+                    self._clip(video, arm)
             above = Path("round1") if arm == "train" else Path("round1/evaluation")
             tail = "" if arm == "train" else arm
             self._shards(above / "videos" / tail, videos, VIDEOS, "generate")
             for name, rows in self.scores[arm].items():
                 self._shards(above / "scores" / tail / name, rows, SCORES, "score")
-            for video in videos if self.clips else ():
-                if video["status"] == "ok":
-                    self._clip(video, arm)
         return self
 
     def _shards(self, place: Path, rows: list[dict[str, Any]], schema: Any, stage: str) -> None:
@@ -135,7 +136,9 @@ class FinishedRound:
 
     def _clip(self, video: dict[str, Any], arm: str) -> None:
         defect = self.world.choice(DEFECTS) if arm != "aligned" else None
-        write_mp4(self.folder / video["path"], render(random_scene(self.world), self.world, defect=defect), FPS, crf=10)
+        path = self.folder / video["path"]
+        write_mp4(path, render(random_scene(self.world), self.world, defect=defect), FPS, crf=10)
+        video["sha256"] = sha256_of(path)
 
     def write_training(self, omniscores: Any) -> None:
         """Pairs (best and worst of each prompt), a rejected one, and a training log."""

@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever happens to the writer; two writers are kept apart."""
+"""Files are whole or absent, whatever happens to the writer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from videodpo.files import atomic_path, exclusive, sha256_of, write_json, write_text
+from videodpo.files import atomic_path, sha256_of, write_json, write_text
 
 WRITER = """
 import sys, time
@@ -25,14 +25,6 @@ while True:
             for _ in range(100):
                 handle.write(letter.encode() * 10_000)
                 time.sleep(0.001)  # most of the time the file is half written, however slow the disk syncs
-"""
-HOLDER = """
-import sys, time
-from pathlib import Path
-from videodpo.files import exclusive
-with exclusive(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
 """
 
 
@@ -104,27 +96,3 @@ def test_json_refuses_nan_that_other_readers_cannot_read(tmp_path):
 def test_sha256_is_of_the_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b"abc" * 100_000)
     assert sha256_of(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()
-
-
-def test_a_second_writer_is_refused_and_told_who_holds_the_lock(tmp_path):
-    holder = start(HOLDER, tmp_path / "lock")
-    try:
-        with pytest.raises(RuntimeError, match=f"held by pid {holder.pid} on "), exclusive(tmp_path / "lock"):
-            pass
-    finally:
-        holder.kill()
-        holder.communicate()
-
-
-def test_a_killed_holder_blocks_nobody(tmp_path):
-    holder = start(HOLDER, tmp_path / "lock")
-    holder.kill()
-    holder.communicate()
-    with exclusive(tmp_path / "lock"):
-        pass
-
-
-def test_a_lock_can_be_taken_again_after_it_was_given_back(tmp_path):
-    for _ in range(2):
-        with exclusive(tmp_path / "lock"):
-            pass

@@ -89,7 +89,7 @@ def test_an_error_in_the_background_stops_the_job_and_leaves_only_whole_parts(on
     monkeypatch.setattr(videodpo.generate, "write_mp4", full_disk)
     with pytest.raises(OSError, match="No space left"):
         one.generate()
-    parts = sorted(path.name for path in (one.round_folder / "videos" / "work" / "shard-00000").iterdir())
+    parts = sorted(path.name for path in (one.round_folder / "videos" / "work" / "shard-00000").glob("[!.]*"))
     assert parts == [
         f"batch-00000{n}.{kind}" for n in (0, 1) for kind in ("parquet", "safetensors", "texts.safetensors")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from tests.conftest import write_execution
 from videodpo.config import ConfigError, OmniScore, validate
 from videodpo.frozen import Frozen, OmniScoreSettings
+from videodpo.in_order import OutOfOrder
 from videodpo.omniscore import aggregate, omniscore
+from videodpo.omniscore.shards import LeftOut, scored_parts
 from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_metadata, read_table, shard_path, write_table
 
 VBENCH = {
@@ -110,10 +113,13 @@ def test_a_mapping_is_validated_like_the_configuration():
 
 
 class Round:
-    """A small round on disk: five prompts (positions reversed), two samples, two dimensions, two shards."""
+    """A small round on disk: five prompts, two samples, two dimensions, two shards.
 
-    def __init__(self, folder, *, max_failed_fraction=0.5):
-        self.folder, self.round = folder, folder / "round1"
+    Shards lie as the stages write them, or, `shuffled`, hold every other row of prompts in reversed positions.
+    """
+
+    def __init__(self, folder, *, shuffled, max_failed_fraction=0.5):
+        self.folder, self.round, self.shuffled = folder, folder / "round1", shuffled
         write_execution(folder, max_failed_fraction=max_failed_fraction)
         settings = OmniScoreSettings(omniscore=validate(OmniScore, TWO))
         self.frozen = Frozen("omniscore", "test", folder, 0, settings, "d" * 64, weights={})
@@ -121,7 +127,13 @@ class Round:
         self.write(
             folder / "prompts.parquet",
             [
-                {"prompt_id": name, "prompt": name, "source": "t", "split": "train", "position": 4 - k}
+                {
+                    "prompt_id": name,
+                    "prompt": name,
+                    "source": "t",
+                    "split": "train",
+                    "position": 4 - k if shuffled else k,
+                }
                 for k, name in enumerate(self.prompts)
             ],
             PROMPTS,
@@ -158,21 +170,30 @@ class Round:
 
     def run(self):
         for shard in range(2):
-            self.write(shard_path(self.round / "videos", shard), self.videos[shard::2], VIDEOS, num_shards="2")
+            part = slice(shard, None, 2) if self.shuffled else slice(3 * shard, None if shard else 3)
+            self.write(shard_path(self.round / "videos", shard), self.videos[part], VIDEOS, num_shards="2")
             for name, rows in self.scores.items():
-                self.write(shard_path(self.round / "scores" / name, shard), rows[shard::2], SCORES, num_shards="2")
+                self.write(shard_path(self.round / "scores" / name, shard), rows[part], SCORES, num_shards="2")
         aggregate(self.frozen, self.round)
         return read_table(self.round / "omniscore.parquet")
 
 
-def test_rows_follow_the_prompts_positions_and_samples(tmp_path):
-    table = Round(tmp_path).run()
-    assert table.prompt_id.tolist() == [f"{k:016x}" for k in (4, 4, 3, 3, 2, 2, 1, 1, 0, 0)]
+@pytest.fixture(params=["as written", "shuffled"])
+def make_round(request, tmp_path):
+    """The stage reads the one side by side, and sorts the other in memory."""
+    return functools.partial(Round, tmp_path, shuffled=request.param == "shuffled")
+
+
+def test_rows_follow_the_prompts_positions_and_samples(make_round):
+    run = make_round()
+    table = run.run()
+    prompts = reversed(run.prompts) if run.shuffled else run.prompts
+    assert table.prompt_id.tolist() == [name for name in prompts for _ in range(2)]
     assert table["sample"].tolist() == [0, 1] * 5
 
 
-def test_failed_clips_and_scores_are_left_out_counted_and_logged(tmp_path, caplog):
-    run = Round(tmp_path)
+def test_failed_clips_and_scores_are_left_out_counted_and_logged(make_round, caplog):
+    run = make_round()
     run.videos[0] |= {"status": "failed", "error": "out of memory"}
     run.scores["match"][0] |= {"status": "failed", "value": None, "error": "no clip"}
     run.scores["sharp"][3] |= {"status": "failed", "value": None, "error": "black frames"}
@@ -180,12 +201,12 @@ def test_failed_clips_and_scores_are_left_out_counted_and_logged(tmp_path, caplo
         table = run.run()
     assert len(table) == 8
     assert not {run.videos[0]["video_id"], run.videos[3]["video_id"]} & set(table.video_id)
-    assert read_metadata(tmp_path / "round1" / "omniscore.parquet")["num_left_out"] == "2"
+    assert read_metadata(run.round / "omniscore.parquet")["num_left_out"] == "2"
     assert "8 videos, 2 left out" in caplog.text
 
 
-def test_too_many_failures_stop_the_run_with_their_reasons(tmp_path):
-    run = Round(tmp_path, max_failed_fraction=0.05)
+def test_too_many_failures_stop_the_run_with_their_reasons(make_round):
+    run = make_round(max_failed_fraction=0.05)
     run.scores["sharp"][3] |= {"status": "failed", "value": None, "error": "black frames"}
     with pytest.raises(RuntimeError, match=r"1 of 10 clips failed(.|\n)*-1: sharp: black frames"):
         run.run()
@@ -199,16 +220,47 @@ def test_too_many_failures_stop_the_run_with_their_reasons(tmp_path):
         (lambda rows: rows.append({**rows[0], "video_id": "stranger-0"}), "stranger-0 not in the videos table"),
     ],
 )
-def test_scores_that_do_not_match_the_videos_are_refused(tmp_path, damage, message):
-    run = Round(tmp_path)
+def test_scores_that_do_not_match_the_videos_are_refused(make_round, damage, message):
+    run = make_round()
     damage(run.scores["sharp"])
     with pytest.raises(RuntimeError, match=message):
         run.run()
 
 
-def test_a_second_run_writes_the_same_bytes(tmp_path):
-    run = Round(tmp_path)
+def test_a_second_run_writes_the_same_bytes(make_round):
+    run = make_round()
     run.run()
-    first = (tmp_path / "round1" / "omniscore.parquet").read_bytes()
+    first = (run.round / "omniscore.parquet").read_bytes()
     run.run()
-    assert (tmp_path / "round1" / "omniscore.parquet").read_bytes() == first
+    assert (run.round / "omniscore.parquet").read_bytes() == first
+
+
+def test_shards_as_the_stages_write_them_are_never_sorted(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        Round(tmp_path, shuffled=False).run()
+        assert "sorting in memory" not in caplog.text
+        Round(tmp_path, shuffled=True).run()
+        assert "sorting in memory" in caplog.text
+
+
+def test_scores_in_another_order_than_their_videos_give_the_same_table(tmp_path):
+    run = Round(tmp_path, shuffled=False)
+    expected = run.run()
+    run.scores["sharp"].reverse()
+    assert run.run().equals(expected)
+
+
+@pytest.mark.parametrize("column", ["prompt_id", "sample"])
+def test_a_prompt_that_straddles_two_shards_is_checked_across_them(tmp_path, column):
+    """The first shard ends within the second prompt."""
+    run = Round(tmp_path, shuffled=False)
+    run.run()
+    video = run.videos[3]
+    video[column] = {"prompt_id": run.prompts[0], "sample": 0}[column]
+    with pytest.raises(OutOfOrder):
+        list(scored_parts(_written(run), ["match", "sharp"], tmp_path / "prompts.parquet", LeftOut()))
+
+
+def _written(run):
+    run.run()
+    return run.round

@@ -128,7 +128,7 @@ def test_a_refused_table_leaves_the_old_one_alone(path):
     with pytest.raises(ValueError, match="prompt"):
         save(path, [ROW | {"prompt": None}])
     assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert sorted(file.name for file in path.parent.iterdir()) == [f".{path.name}.sha256", path.name]
 
 
 def test_only_asked_columns_are_read(path):

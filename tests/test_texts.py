@@ -58,7 +58,7 @@ def test_the_empty_and_the_negative_prompt_are_stored_too(one, model):
 
 def test_padding_is_not_stored(one):
     """Tokens of one caption, where 32 are allowed."""
-    (file,) = (one.round_folder / "videos" / "texts").iterdir()
+    (file,) = (one.round_folder / "videos" / "texts").glob("*.safetensors")
     for text in read_texts(file).values():
         short, length = text["prompt_embeds"]
         assert len(short) < length == 32
@@ -92,12 +92,10 @@ def test_a_prompt_without_a_text_names_the_prompt_and_the_stage_to_run(one, mode
         FreshTexts(one.folder, model).of("0123")
 
 
-def test_a_missing_or_damaged_file_names_the_stage_to_run(one):
+def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_that_mends(one):
     file = one.round_folder / "videos" / "texts" / "shard-00000.safetensors"
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(
-        ValueError, match=r"shard-00000\.safetensors: no readable texts .* run the stage generate again"
-    ):
+    with pytest.raises(ValueError, match=r"shard-00000\.safetensors: not readable .* `videodpo verify .* --mend`"):
         CachedTexts(one.round_folder)
     file.unlink()
     with pytest.raises(ValueError, match="run the stage generate again"):

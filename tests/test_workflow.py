@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
-import copy
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT, small_run
-from tests.workspace import Job, dry_run, make_workspace, snakemake, without_default_scorers, write_overlay
+from tests.conftest import ROOT
+from tests.workspace import (
+    BRIGHTNESS,
+    FLICKER,
+    Finished,
+    Job,
+    dry_run,
+    make_workspace,
+    snakemake,
+    write_overlay,
+)
 
-FLICKER, BRIGHTNESS = "temporal_flickering", "brightness"
 AFTER_PAIRS = {
     "reference",
     "doctor",
@@ -27,73 +33,6 @@ AFTER_PAIRS = {
     "evaluate",
     "report",
 }
-PLUGIN = '''
-from videodpo.scorers.base import Scorer
-from videodpo.sections import Real
-
-
-class Brightness(Scorer):
-    """Mean of all pixels, times an option: the bundled scorers without weights have no options to change."""
-
-    version = "1"
-
-    class Options(Scorer.Options):
-        gain: Real = 1.0
-
-    def __init__(self, options, device):
-        self._gain = options.gain
-
-    def score(self, clip):
-        return self._gain * float(clip.frames_THWC.mean()) / 255
-'''
-
-
-class Finished:
-    """A finished run in its own folder; its overlay can be changed and dry-run, which leaves it finished."""
-
-    def __init__(self, folder: Path, overlay: dict[str, Any]) -> None:
-        self.folder = make_workspace(folder, overlay)
-        self.overlay = overlay
-        self.environment = {"PYTHONPATH": str(_install_plugin(folder / "plugins"))}
-        answer = snakemake(self.folder, "--cores", "2", "--configfile", "overlay.yaml", **self.environment)
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-
-    def jobs_after(self, key: str, value: Any) -> list[Job]:
-        """Jobs that a call would run with one dotted key of the overlay changed."""
-        overlay = copy.deepcopy(self.overlay)
-        *above, name = key.split(".")
-        section = overlay
-        for part in above:
-            section = section.setdefault(part, {})
-        section[name] = value
-        write_overlay(self.folder, overlay)
-        return self.jobs()
-
-    def jobs(self) -> list[Job]:
-        return dry_run(self.folder, "--configfile", "overlay.yaml", **self.environment)
-
-
-def _install_plugin(folder: Path) -> Path:
-    info = folder / "brightness-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "brightness.py").write_text(PLUGIN, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[videodpo.scorers]\nbrightness = brightness:Brightness\n", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Four prompts through every rule, two shards of videos."""
-    overlay = small_run(random_model, Path("results"))
-    overlay["prompts"] |= {"source": {"kind": "world", "path": None}, "num_train": 4, "num_heldout": 2}
-    overlay["generate"]["shards"] = 2
-    overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
-    overlay["evaluate"]["shards"] = 1
-    dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
-    overlay["scores"] = {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
-    overlay["omniscore"]["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
-    return Finished(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
 
 
 @pytest.fixture

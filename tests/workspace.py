@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -13,7 +14,28 @@ import yaml
 
 from tests.conftest import ROOT
 
+FLICKER, BRIGHTNESS = "temporal_flickering", "brightness"
 LINKED = ("Snakefile", "rules", "envs", "profiles", "slurm")
+
+PLUGIN = '''
+from videodpo.scorers.base import Scorer
+from videodpo.sections import Real
+
+
+class Brightness(Scorer):
+    """Mean of all pixels, times an option: the bundled scorers without weights have no options to change."""
+
+    version = "1"
+
+    class Options(Scorer.Options):
+        gain: Real = 1.0
+
+    def __init__(self, options, device):
+        self._gain = options.gain
+
+    def score(self, clip):
+        return self._gain * float(clip.frames_THWC.mean()) / 255
+'''
 
 
 class Job(NamedTuple):
@@ -67,3 +89,37 @@ def dry_run(folder: Path, *arguments: str, **environment: str) -> list[Job]:
         wildcards = dict(pair.split("=", 1) for pair in pairs[1].split(", ")) if pairs else {}
         jobs.append(Job(block.partition(":")[0], wildcards))
     return jobs
+
+
+class Finished:
+    """A finished run in its own folder; its overlay can be changed and dry-run, which leaves it finished."""
+
+    def __init__(self, folder: Path, overlay: dict[str, Any]) -> None:
+        self.folder = make_workspace(folder, overlay)
+        self.overlay = overlay
+        self.environment = {"PYTHONPATH": str(_install_plugin(folder / "plugins"))}
+        answer = snakemake(self.folder, "--cores", "2", "--configfile", "overlay.yaml", **self.environment)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+    def jobs_after(self, key: str, value: Any) -> list[Job]:
+        """Jobs that a call would run with one dotted key of the overlay changed."""
+        overlay = copy.deepcopy(self.overlay)
+        *above, name = key.split(".")
+        section = overlay
+        for part in above:
+            section = section.setdefault(part, {})
+        section[name] = value
+        write_overlay(self.folder, overlay)
+        return self.jobs()
+
+    def jobs(self) -> list[Job]:
+        return dry_run(self.folder, "--configfile", "overlay.yaml", **self.environment)
+
+
+def _install_plugin(folder: Path) -> Path:
+    info = folder / "brightness-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "brightness.py").write_text(PLUGIN, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[videodpo.scorers]\nbrightness = brightness:Brightness\n", encoding="utf-8")
+    return folder

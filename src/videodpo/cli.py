@@ -13,7 +13,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from videodpo import __version__
 from videodpo.config import ConfigError, Section
-from videodpo.exits import Interrupted
+from videodpo.exits import Interrupted, is_ours
+from videodpo.files import refuse_full_disk
 
 S = TypeVar("S", bound=Section)
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
@@ -23,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage, 3 where the doctor has an alarm, 75
-        after a signal to stop.
+        0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage, 3 where the doctor has an alarm or a
+        file is not what was written, 75 after a signal to stop.
     """
     arguments = _parser().parse_args(argv)
     # Read when torch is imported. Idle threads that spin bring a training of two threads to a standstill where two
@@ -32,28 +33,17 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
     try:
-        code: int | None = arguments.command(arguments)
+        with refuse_full_disk():
+            code: int | None = arguments.command(arguments)
     except Interrupted as error:
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
         return error.exit_code
     except (ValueError, RuntimeError) as error:
-        if arguments.traceback or not _is_ours(error):
+        if arguments.traceback or not is_ours(error):
             raise
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
         return 1
     return code or 0
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether a `raise` of this package made it, for users to read; a library's error keeps its traceback.
-
-    A library's compiled code has no line of its own here: its error comes out of a line of ours that raises nothing.
-    """
-    import traceback
-
-    origin = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(origin.filename).is_relative_to(Path(__file__).parent)
-    return isinstance(error, ConfigError) or (ours and (origin.line or "").startswith("raise"))
 
 
 def _prompts(arguments: argparse.Namespace) -> None:
@@ -271,13 +261,22 @@ def _what_if(arguments: argparse.Namespace) -> None:
     print(format_comparison(what_if(arguments.run, arguments.round, arguments.set)))
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from videodpo.verify import verify
+
+    report = verify(arguments.run_folder, mend=arguments.mend)
+    print("\n".join(report.lines()))
+    return report.exit_code
+
+
 def _summary(arguments: argparse.Namespace) -> None:
+    from videodpo.digests import read_json
     from videodpo.evaluate import format_table
 
     rounds = sorted(arguments.run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
     if not rounds:
         raise ValueError(f"{arguments.run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
-    print(format_table(json.loads(rounds[-1].read_text(encoding="utf-8"))))
+    print(format_table(read_json(rounds[-1])))
     print(f"\nreport: {(rounds[-1].parents[1] / 'report' / 'index.html').resolve()}")
 
 
@@ -383,6 +382,9 @@ def _parser() -> argparse.ArgumentParser:
     what_if.add_argument(
         "--set", action="append", required=True, metavar="KEY=VALUE", help="a key of omniscore. or pairs. (repeatable)"
     )
+    verify = add("verify", _verify, "check every file of a run by its digest; 3 where one is not what was written")
+    verify.add_argument("run_folder", type=Path)
+    verify.add_argument("--mend", action="store_true", help="take away what is damaged, so that it is made again")
     summary = add("summary", _summary, "base against aligned, and where the report is")
     summary.add_argument("run_folder", type=Path)
     return parser

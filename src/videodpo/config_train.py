@@ -213,6 +213,8 @@ class Trainer(Section):
     """Nodes."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """Every process holds all weights, or its share of them (FSDP2)."""
+    context_parallel: int = Field(1, ge=1)
+    """Neighbouring processes that share each clip's tokens (Ulysses); divides processes."""
     gradient_checkpointing: Annotated[Literal["off", "selective", "full"], BeforeValidator(_off)] = "full"
     """Recompute activations to save memory: none, all but the attention's outputs, all."""
     compile: bool = False
@@ -240,6 +242,9 @@ class Trainer(Section):
             kind = self.gradient_checkpointing
             reason = f"true with gradient_checkpointing: {kind}, which keeps nothing that could be moved; use off"
             raise WrongKeys(("offload_activations", reason))
+        if self.processes % self.context_parallel:
+            reason = f"{self.context_parallel} does not divide processes: {self.processes}"
+            raise WrongKeys(("context_parallel", reason))
         if self.offload_optimizer and self.strategy != "fsdp":
             raise WrongKeys(("offload_optimizer", "true needs strategy: fsdp; one process is enough"))
         return self

@@ -1,9 +1,24 @@
-"""Ends of a command that are neither success nor a user's error, each with its exit code."""
+"""How a command ends that does not succeed."""
 
 from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from videodpo.config import ConfigError
 
 
 class Interrupted(RuntimeError):
     """A signal asked a job to stop: what it has is saved, and starting it again goes on from there."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether a `raise` of this package made it, for users to read; a library's error keeps its traceback.
+
+    A library's compiled code has no line of its own here: its error comes out of a line of ours that raises nothing.
+    """
+    origin = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(origin.filename).is_relative_to(Path(__file__).parent)
+    return isinstance(error, ConfigError) or (ours and (origin.line or "").startswith("raise"))

@@ -26,23 +26,26 @@ def failed_so_far(rows: Sequence[Mapping[str, Any]], path: Path, digest: str) ->
     return failed
 
 
-def refuse_too_many(what: str, failed: Mapping[str, str], total: int, allowed: float) -> None:
+def refuse_too_many(
+    what: str, failed: Mapping[str, str], total: int, allowed: float, *, num_failed: int | None = None
+) -> None:
     """Raise when the share of failures is too large, or nothing is left.
 
     Args:
         what: the stage or dimension. failed: key (a video, for example) to reason. total: how many there are with
             them, over all shards: what is allowed must not depend on how the work was cut.
-        allowed: the configuration's `max_failed_fraction`.
+        allowed: the configuration's `max_failed_fraction`. num_failed: where `failed` has only the first of them.
 
     Raises:
         RuntimeError: more than `allowed` of `total`, or all of them; the first ten are listed.
     """
-    if not failed or (len(failed) <= allowed * total and len(failed) < total):
+    count = len(failed) if num_failed is None else num_failed
+    if not count or (count <= allowed * total and count < total):
         return
     lines = [f"\n  {key}: {reason}" for key, reason in list(failed.items())[:NUM_LISTED]]
-    more = f"\n  and {len(failed) - NUM_LISTED} more" if len(failed) > NUM_LISTED else ""
+    more = f"\n  and {count - NUM_LISTED} more" if count > NUM_LISTED else ""
     raise RuntimeError(
-        f"{what}: {len(failed)} of {total} clips failed, max_failed_fraction is {allowed:g} (mend them, or raise it):"
+        f"{what}: {count} of {total} clips failed, max_failed_fraction is {allowed:g} (mend them, or raise it):"
         + "".join(lines)
         + more
     )

@@ -1,31 +1,122 @@
-"""Writes files that are whole or absent, names them by content, and keeps two writers apart."""
+"""Writes files that are whole or absent, and names them by content."""
 
 from __future__ import annotations
 
-import datetime
+import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
-import socket
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_TEXTS = tuple(os.strerror(number) for number in _FULL)  # Rust's libraries raise without a number
+_NEARLY_FULL = 2**16  # bytes that are left where torch failed, which gives no reason
+_OF_THE_ENGINE = ".snakemake_timestamp"  # which Snakemake leaves in a folder
+
+
+class NoSpace(RuntimeError):
+    """The disk is full."""
+
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """A temporary name beside `final` to write to; synced and renamed on success, removed on error."""
-    final.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary name beside `final` to write to; synced and renamed on success, removed on error.
+
+    What killed writers of this file left is removed first: the kernel has dropped their locks.
+
+    Raises:
+        NoSpace: the disk is full.
+        RuntimeError: another process is writing this file.
+    """
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    with refuse_full_disk(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for left in final.parent.glob(f".{glob.escape(final.name)}.*.partial"):
+            remove_leftover(left)
+        with _locked(partial):
+            try:
+                with refuse_full_disk(final):  # before the partial file is gone and its space is free again
+                    yield partial
+                    sync_file(partial)
+                    os.replace(partial, final)
+                    sync_folder(final.parent)
+            finally:
+                partial.unlink(missing_ok=True)
+                shutil.rmtree(scratch_folder(partial), ignore_errors=True)
+
+
+def scratch_folder(partial: Path) -> Path:
+    """A folder, not there yet, for a library that writes files of its own beside `partial`; removed with it."""
+    return partial.with_suffix(".scratch")
+
+
+def remove_leftover(partial: Path) -> bool:
+    """Remove what a writer left, unless it still writes."""
     try:
-        yield partial
-        with open(partial, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial, final)
-        sync_folder(final.parent)
+        with _locked(partial):
+            shutil.rmtree(scratch_folder(partial), ignore_errors=True)
+            partial.unlink(missing_ok=True)
+    except RuntimeError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(partial: Path) -> Iterator[None]:
+    handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"{partial}: another process is writing it; wait for it or stop it first") from None
+        yield
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def refuse_full_disk(final: Path | None = None) -> Iterator[None]:
+    """Turn whatever a library says of a full disk into one error.
+
+    Args:
+        final: the file that is being written, where it is known.
+
+    Raises:
+        NoSpace: one line, whatever was being written.
+    """
+    try:
+        yield
+    except NoSpace:
+        raise
+    except Exception as error:
+        if not _is_full(error, final):
+            raise
+        what = f"{final}: no space left on its disk" if final else f"no space left on a disk ({error})"
+        raise NoSpace(f"{what}; free some, then start again: what is done already stays") from error
+
+
+def _is_full(error: BaseException | None, final: Path | None) -> bool:
+    if final and isinstance(error, RuntimeError):  # torch's
+        folder = next(folder for folder in final.absolute().parents if folder.exists())
+        disk = os.statvfs(folder)
+        if disk.f_bavail * disk.f_frsize < _NEARLY_FULL:
+            return True
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in _FULL) or any(text in str(error) for text in _FULL_TEXTS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def sync_file(file: Path) -> None:
+    """Make a file's bytes survive a power cut."""
+    with open(file, "rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -45,7 +136,12 @@ def write_text(final: Path, text: str) -> None:
 
 def write_json(final: Path, value: object) -> None:
     """Write sorted, indented JSON atomically."""
-    write_text(final, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(final, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Sorted, indented JSON, which has no NaN; equal values give the same text."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def sha256_of(path: Path) -> str:
@@ -56,31 +152,10 @@ def sha256_of(path: Path) -> str:
 
 def sha256_of_folder(folder: Path) -> str:
     """Hex SHA-256 of all files in a folder: their names and bytes."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listing = "\n".join(f"{path.relative_to(folder)} {sha256_of(path)}" for path in files)
+    listing = "\n".join(f"{path.relative_to(folder)} {sha256_of(path)}" for path in files_of(folder))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, or say who does.
-
-    The kernel drops the lock when its holder dies, so a killed job never blocks the next.
-
-    Raises:
-        RuntimeError: another process holds it; the message has host, pid and since when.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = path.read_text(encoding="utf-8").strip() or "an unnamed process"
-            raise RuntimeError(f"{path} is held by {holder}; wait for it or stop it first") from None
-        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
+def files_of(folder: Path) -> list[Path]:
+    """All files in a folder and below, sorted, but for the workflow engine's."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _OF_THE_ENGINE)

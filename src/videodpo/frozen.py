@@ -28,7 +28,8 @@ from videodpo.config import (
     Trainer,
     validate,
 )
-from videodpo.files import sha256_of, write_text
+from videodpo.digests import Damaged, record_text, require_intact
+from videodpo.files import sha256_of
 from videodpo.weights.places import PUBLIC_PREFIX, digests, is_published, location, read_manifest
 
 
@@ -197,7 +198,7 @@ def freeze(text: str, out: Path) -> None:
         document["weights"][name] = known if is_published(name) else sha256_of(Path(name))
         if name.startswith(PUBLIC_PREFIX) and (file := location(name)).is_file() and sha256_of(file) != known:
             raise ConfigError(f"{file}: sha256 is not that of {name!r} as published; remove it and fetch it again")
-    write_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
+    record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 
 
 def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
@@ -221,6 +222,10 @@ def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
 
 
 def _document(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        require_intact(path)
+    except Damaged as error:
+        raise ConfigError(str(error)) from error
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from videodpo.autosave import Autosave
 from videodpo.dpo.visits import read_plan
-from videodpo.files import exclusive
 from videodpo.frozen import Frozen, ReferenceSettings
 from videodpo.interrupts import Interrupts
+from videodpo.locks import exclusive
 from videodpo.models import load_model
 from videodpo.plan import shard_batches
 from videodpo.tables import REFERENCE, read_metadata, read_rows, read_shards, read_table, shard_path, write_table
 
 log = logging.getLogger(__name__)
-SAVE_SECONDS = 30.0
 
 
 def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard: int) -> None:
@@ -50,7 +49,7 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     def save(path: Path, rows: list[dict[str, Any]]) -> None:
         write_table(path, rows, REFERENCE, stage="reference", digest=frozen.digest, seed=frozen.seed, extra=extra)
 
-    with exclusive(work.with_suffix(".lock")), Interrupts() as interrupts:
+    with exclusive(frozen.folder, out), Interrupts() as interrupts:
         rows: list[dict[str, Any]] = []
         if work.exists():
             made = read_metadata(work)
@@ -60,7 +59,7 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
         if todo:
             model = load_model(settings.model, frozen.execution.device, denoiser_only=True)
             data = PairData(round_folder, CachedTexts(round_folder), model.device)
-        saved = time.monotonic()
+        autosave = Autosave(lambda: save(work, rows))
         for places in todo:
             run = visits[places.start : places.stop]
             with torch.no_grad():
@@ -77,10 +76,8 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
                         "ref_error_loser": error_loser,
                     }
                 )
-            if interrupts.asked or time.monotonic() - saved > SAVE_SECONDS:
-                save(work, rows)
-                saved = time.monotonic()
-                interrupts.stop_here(f"{len(rows)} visits")
+            autosave(at_once=interrupts.asked is not None)
+            interrupts.stop_here(f"{len(rows)} visits")
         save(work, rows)
         save(out, rows)
         log.info("reference shard %d: %d visits", shard, len(rows))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videodpo.config import Sampling
+from videodpo.digests import digest_path, fault, link_product
 from videodpo.failures import failed_so_far, refuse_too_many
-from videodpo.files import atomic_path, exclusive, sha256_of
+from videodpo.files import sha256_of
 from videodpo.frozen import Frozen
 from videodpo.interrupts import Interrupts
+from videodpo.locks import exclusive
 from videodpo.plan import block_size, shard_batches
-from videodpo.tables import VIDEOS, read_metadata, read_rows, read_table, shard_path, write_table
-from videodpo.texts import EMPTY, NEGATIVE, ShortText, read_texts, texts_path, write_texts
+from videodpo.tables import VIDEOS, read_metadata, read_rows, shard_path, write_table
+from videodpo.tensors import TensorFile, intact_tensors, write_tensors
+from videodpo.texts import EMPTY, NEGATIVE, ShortText, intact_texts, read_texts, texts_path, write_texts
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +41,14 @@ class Request:
         return f"{self.prompt_id}-{self.sample}"
 
 
+class Kept(NamedTuple):
+    """Files of a finished shard."""
+
+    table: Path
+    latents: Path
+    texts: Path
+
+
 @dataclass(frozen=True)
 class Shard:
     """Where one shard lies, and what a finished batch of it must have been made with."""
@@ -50,6 +60,10 @@ class Shard:
     made_with: str
     with_texts: bool
     """Whether the encoded prompts are stored, as a fine-tune needs them."""
+
+    @property
+    def table(self) -> Path:
+        return shard_path(self.videos, self.shard)
 
     @property
     def clips(self) -> Path:
@@ -66,6 +80,15 @@ class Shard:
     @property
     def work(self) -> Path:
         return self.videos / "work" / f"shard-{self.shard:05d}"
+
+    @property
+    def kept(self) -> Kept:
+        """The finished shard in the work folder."""
+        return Kept(
+            self.work / f"{self.work.name}.parquet",
+            self.work / "latents" / self.latents.name,
+            self.work / "texts" / self.texts.name,
+        )
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.frozen.folder).as_posix()
@@ -94,7 +117,8 @@ def run_batches(
 ) -> None:
     """Make what a shard lacks, batch by batch, then write its table, latents and texts.
 
-    A batch is done once its part table is in the work folder; a killed job goes on after the last one.
+    A batch is done once its part table is in the work folder; a killed job goes on after the last one. A finished shard
+    stays there too: a job that is run again makes the batches of which something is damaged or gone.
 
     Args:
         make: does of one batch what the next has to wait for. What it gives back does the rest in the background, one
@@ -104,27 +128,28 @@ def run_batches(
     Raises:
         Interrupted: a signal asked to stop; the batches that were begun are saved.
     """
-    with exclusive(place.videos / "work" / f"shard-{place.shard:05d}.lock"):
-        paths = []
+    with exclusive(place.frozen.folder, place.table):
         block = block_size(batch_size)
+        plan = shard_batches(len(requests), batch_size, place.shard, place.num_shards, block=block)
+        batches = [
+            (place.work / f"batch-{number:06d}.parquet", [requests[position] for position in positions])
+            for number, positions in plan
+        ]
+        _unpack(place, batches)
         behind: Future[None] | None = None
         # On an error or an interrupt, what was made is still saved.
         with Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
-            for number, positions in shard_batches(
-                len(requests), batch_size, place.shard, place.num_shards, block=block
-            ):
-                path = place.work / f"batch-{number:06d}.parquet"
-                paths.append(path)
-                if _is_done(path, place):
+            for done, (path, batch) in enumerate(batches):
+                if _is_done(path, place, batch):
                     continue
-                interrupts.stop_here(f"{len(paths) - 1} batches")
-                finish = make([requests[position] for position in positions])
+                interrupts.stop_here(f"{done} batches")
+                finish = make(batch)
                 if behind:
                     behind.result()
                 behind = background.submit(_finish_part, path, finish, common, place)
             if behind:
                 behind.result()
-        _finish(place, paths, len(requests), block)
+        _finish(place, [path for path, _ in batches], len(requests), block)
 
 
 def wanted_prompts(batch: Sequence[Request], sampling: Sampling) -> dict[str, str]:
@@ -139,18 +164,27 @@ def empty_row(request: Request) -> dict[str, Any]:
     return row | {"seed": request.seed, "status": "ok"}
 
 
-def _is_done(part: Path, place: Shard) -> bool:
-    """A part counts if it was made with the same settings, nothing in it failed, and its clips are what they were."""
-    if not part.exists() or read_metadata(part).get("made_with") != place.made_with:
+def _is_done(part: Path, place: Shard, requests: Sequence[Request]) -> bool:
+    """A part counts if it was made of the same requests with the same settings, nothing failed, and all is intact."""
+    files = _part_files(part, place)
+    if not all(file.exists() and fault(file) is None for file in files):
         return False
-    rows = read_table(part)
-    if (rows["status"] != "ok").any():
+    return read_metadata(part).get("made_with") == place.made_with and _are_made(read_rows(part), place, requests)
+
+
+def _are_made(rows: Sequence[Mapping[str, Any]], place: Shard, requests: Sequence[Request]) -> bool:
+    """Whether these are the requested videos, and their clips are what they were."""
+    if [(row["video_id"], row["seed"]) for row in rows] != [(one.video_id, one.seed) for one in requests]:
         return False
-    for path, digest in rows[["path", "sha256"]].itertuples(index=False):
-        clip = place.frozen.folder / path
-        if not clip.exists() or sha256_of(clip) != digest:
+    for row in rows:
+        clip = place.frozen.folder / str(row["path"])
+        if row["status"] != "ok" or not clip.exists() or sha256_of(clip) != row["sha256"]:
             return False
-    return part.with_suffix(".safetensors").exists() and (not place.with_texts or _part_texts(part).exists())
+    return True
+
+
+def _part_files(part: Path, place: Shard) -> list[Path]:
+    return [part, part.with_suffix(".safetensors"), *[_part_texts(part)] * place.with_texts]
 
 
 def _part_texts(part: Path) -> Path:
@@ -158,61 +192,96 @@ def _part_texts(part: Path) -> Path:
 
 
 def _finish_part(path: Path, finish: Callable[[], Part], common: dict[str, Any], place: Shard) -> None:
-    from safetensors.torch import save_file
-
     part = finish()
-    with atomic_path(path.with_suffix(".safetensors")) as partial:
-        save_file(dict(part.latents), partial)
-    if place.with_texts:
-        write_texts(_part_texts(path), part.texts)
-    frozen = place.frozen
-    rows = [row | common for row in part.rows]
-    extra = {"made_with": place.made_with}
-    write_table(path, rows, VIDEOS, stage=frozen.stage, digest=frozen.digest, seed=frozen.seed, extra=extra)
+    _write_part(path, [row | common for row in part.rows], part.latents, part.texts, place)
     log.info("%s: %s done", place.work.name, path.stem)
 
 
-def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) -> None:
-    from safetensors.torch import load_file, save_file
+def _write_part(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    latents: Mapping[str, torch.Tensor],
+    texts: Mapping[str, ShortText],
+    place: Shard,
+) -> None:
+    """The table last: a part without it is not done."""
+    write_tensors(path.with_suffix(".safetensors"), latents)
+    if place.with_texts:
+        write_texts(_part_texts(path), texts)
+    _write_table(path, rows, place, {"made_with": place.made_with})
 
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], place: Shard, extra: Mapping[str, str]) -> None:
+    frozen = place.frozen
+    write_table(path, rows, VIDEOS, stage=frozen.stage, digest=frozen.digest, seed=frozen.seed, extra=extra)
+
+
+def _unpack(place: Shard, batches: Sequence[tuple[Path, Sequence[Request]]]) -> None:
+    """Parts of the batches that the finished shard in the work folder has whole: so only the others are made again.
+
+    Whoever takes away a shard's published files, a workflow engine before it runs the job again or a user because they
+    are damaged, need not have its clips sampled a second time.
+    """
+    kept = place.kept
+    if not kept.table.exists() or fault(kept.table) or read_metadata(kept.table).get("made_with") != place.made_with:
+        return
+    rows = {row["video_id"]: row for row in read_rows(kept.table)}
+    latents = intact_tensors(kept.latents)
+    texts = intact_texts(kept.texts) if place.with_texts else {}
+    for path, requests in batches:
+        own = [rows[request.video_id] for request in requests if request.video_id in rows]
+        names = {row["video_id"]: str(row["latents"]).partition("#")[2] for row in own}
+        words = {EMPTY, NEGATIVE, *(request.prompt_id for request in requests)} if place.with_texts else set()
+        if not _are_made(own, place, requests) or set(names.values()) - latents.keys() or words - texts.keys():
+            continue
+        if not _is_done(path, place, requests):
+            own = [row | {"latents": None} for row in own]
+            tensors = {video_id: latents[name] for video_id, name in names.items()}
+            _write_part(path, own, tensors, {key: texts[key] for key in words}, place)
+            log.info("%s: %s was made before", place.work.name, path.stem)
+
+
+def _keep(place: Shard, rows: Sequence[Mapping[str, Any]], parts: Sequence[Path]) -> None:
+    """The finished shard into the work folder, its large files as hard links, instead of its parts."""
+    kept = place.kept
+    try:
+        link_product(place.latents, kept.latents)
+        if place.with_texts:
+            link_product(place.texts, kept.texts)
+    except OSError as error:
+        log.warning("%s: not kept for another run, this file system has no hard links (%s)", place.work, error)
+    else:
+        _write_table(kept.table, rows, place, {"made_with": place.made_with})
+    for file in (file for part in parts for file in _part_files(part, place)):
+        digest_path(file).unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+
+
+def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) -> None:
     rows: list[dict[str, Any]] = []
     tensors: dict[str, torch.Tensor] = {}
     texts: dict[str, ShortText] = {}
     for part in parts:
         if place.with_texts:
             texts |= read_texts(_part_texts(part))
-        latents = load_file(part.with_suffix(".safetensors"))
+        latents = TensorFile(part.with_suffix(".safetensors"))
         for row in read_rows(part):
-            if row["video_id"] in latents:
+            if row["video_id"] in latents.names:
                 name = str(len(rows))
-                tensors[name] = latents[row["video_id"]]
+                tensors[name] = latents.get(row["video_id"])
                 row["latents"] = f"{place.relative(place.latents)}#{name}"
             rows.append(row)
     frozen = place.frozen
-    table = shard_path(place.videos, place.shard)
-    failed = failed_so_far(rows, table, frozen.digest)
+    failed = failed_so_far(rows, place.table, frozen.digest)
     refuse_too_many(frozen.stage, failed, num_videos, frozen.execution.max_failed_fraction)
-    with atomic_path(place.latents) as partial:
-        save_file(tensors, partial)
+    write_tensors(place.latents, tensors)
     if place.with_texts:
         write_texts(place.texts, texts)
     kept = {f"{row['video_id']}.mp4" for row in rows if row["status"] == "ok"}
     for stale in place.clips.glob("*.mp4"):  # of an earlier plan
         if stale.name not in kept:
             stale.unlink()
-    write_table(
-        table,
-        rows,
-        VIDEOS,
-        stage=frozen.stage,
-        digest=frozen.digest,
-        seed=frozen.seed,
-        extra={
-            "shard": str(place.shard),
-            "num_shards": str(place.num_shards),
-            "num_videos": str(num_videos),
-            "block": str(block),  # rows that are scored together, from the first on
-        },
-    )
-    if place.work.exists():
-        shutil.rmtree(place.work)
+    extra = {"shard": str(place.shard), "num_shards": str(place.num_shards), "num_videos": str(num_videos)}
+    extra["block"] = str(block)  # rows that are scored together, from the first on
+    _write_table(place.table, rows, place, extra)
+    _keep(place, rows, parts)

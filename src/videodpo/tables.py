@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo import __version__
-from videodpo.files import atomic_path
+from videodpo.digests import require_intact
+from videodpo.row_groups import RowGroupWriter, readable, row_group_writer
 
 SCHEMA_VERSION = "1"
 
@@ -157,7 +158,7 @@ def write_table(
 
     Args:
         path: final name. rows: a frame or a list of row dicts, already in their final order.
-        schema: one of this module's. stage, digest, seed: provenance, kept in the schema's metadata.
+        schema: one of this module's. stage, digest, seed: provenance, kept in the file's metadata.
         extra: further metadata, for example the shard.
 
     Raises:
@@ -171,9 +172,24 @@ def write_table(
         if unknown := sorted({name for row in rows for name in row} - set(schema.names)):
             raise ValueError(f"{path.name}: columns {unknown} are not among {sorted(schema.names)}")
         table = pa.Table.from_pylist(list(rows), schema=schema)
-    for field in schema:
-        if not field.nullable and pc.any(pc.is_null(table[field.name], nan_is_null=True)).as_py():
-            raise ValueError(f"{path.name}: column {field.name!r} must have no nulls or NaN")
+    with table_writer(path, schema, stage=stage, digest=digest, seed=seed, extra=extra) as writer:
+        writer.write(table)
+
+
+@contextmanager
+def table_writer(
+    path: Path,
+    schema: pa.Schema,
+    *,
+    stage: str,
+    digest: str,
+    seed: int,
+    extra: Mapping[str, str] | None = None,
+) -> Iterator[RowGroupWriter]:
+    """Write one table atomically, part by part: nothing is left of it where the block raises.
+
+    The block may add metadata that is known only at its end. Args and errors: as `write_table`.
+    """
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "stage": stage,
@@ -183,16 +199,16 @@ def write_table(
         "seed": str(seed),
         **(extra or {}),
     }
-    table = table.replace_schema_metadata(metadata)
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial, compression="zstd", row_group_size=65536)
+    with row_group_writer(path, schema) as writer:
+        writer.metadata |= metadata
+        yield writer
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read one table.
 
     Raises:
-        ValueError: the file is missing, cut or no Parquet; the message names it.
+        ValueError: the file is missing, damaged or no Parquet; the message names it.
     """
     frame: pd.DataFrame = _arrow_table(path, columns).to_pandas()
     return frame
@@ -205,20 +221,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
-        raise ValueError(f"{path}: a folder; name one table in it")
-    try:
+    require_intact(path)
+    with readable(path):
         return pq.read_table(path, columns=list(columns) if columns else None)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable table ({error})") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The provenance that `write_table` stored; errors as `read_table`."""
-    try:
+    require_intact(path)
+    with readable(path):
         raw = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: not a readable table ({error})") from error
     return {key.decode(): value.decode() for key, value in raw.items()}
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from videodpo.files import atomic_path
+from videodpo.digests import Damaged
 from videodpo.tables import count_shards, read_table
+from videodpo.tensors import TensorFile, write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -63,18 +65,28 @@ def encode_prompts(model: VideoModel, prompts: Mapping[str, str], known: Mapping
 
 def write_texts(path: Path, texts: Mapping[str, ShortText]) -> None:
     """Write encodings by id; the same texts give the same bytes."""
-    from safetensors.torch import save_file
-
     tensors = {f"{key}/{name}": short.contiguous() for key, text in texts.items() for name, (short, _) in text.items()}
     lengths = {f"{key}/{name}": length for key, text in texts.items() for name, (_, length) in text.items()}
-    with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata={_LENGTHS: json.dumps(lengths, sort_keys=True)})
+    write_tensors(path, tensors, {_LENGTHS: json.dumps(lengths, sort_keys=True)})
 
 
 def read_texts(path: Path) -> dict[str, ShortText]:
     """What `write_texts` wrote."""
     file = _File(path)
     return {key: file.text(key) for key in file.ids}
+
+
+def intact_texts(path: Path) -> dict[str, ShortText]:
+    """Those of `read_texts` that are what was written; none where the file itself cannot be read."""
+    found = {}
+    try:
+        file = _File(path)
+    except ValueError:
+        return {}
+    for key in file.ids:
+        with suppress(Damaged):
+            found[key] = file.text(key)
+    return found
 
 
 class CachedTexts:
@@ -134,22 +146,22 @@ def texts_path(videos: Path, shard: int) -> Path:
 class _File:
     def __init__(self, path: Path) -> None:
         self._file = _opened(path)
-        self._lengths: dict[str, int] = json.loads((self._file.metadata() or {}).get(_LENGTHS, "{}"))
+        self._lengths: dict[str, int] = json.loads(self._file.metadata.get(_LENGTHS, "{}"))
         self.ids: dict[str, list[str]] = {}
         """Prompt to its tensors' names."""
-        for entry in self._file.keys():  # noqa: SIM118 - no mapping
+        for entry in self._file.names:
             key, _, name = entry.partition("/")
             self.ids.setdefault(key, []).append(name)
 
     def text(self, key: str) -> ShortText:
         entries = {name: f"{key}/{name}" for name in self.ids[key]}
-        return {name: (self._file.get_tensor(entry), self._lengths[entry]) for name, entry in entries.items()}
+        return {name: (self._file.get(entry), self._lengths[entry]) for name, entry in entries.items()}
 
 
-def _opened(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
+def _opened(path: Path) -> TensorFile:
     try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: no readable texts ({error}); run the stage generate again") from error
+        return TensorFile(path)
+    except Damaged:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{error}; run the stage generate again") from error

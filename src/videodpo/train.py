@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from videodpo.config import Trainer
 from videodpo.device import choose_device
-from videodpo.files import exclusive, sync_folder
+from videodpo.digests import remove_leftover_folders, replace_folder
+from videodpo.files import refuse_full_disk
 from videodpo.frozen import Frozen, TrainSettings
+from videodpo.locks import exclusive
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,7 +37,8 @@ def train(frozen: Frozen[TrainSettings], round_folder: Path, previous_adapter: P
         logging.getLogger("videodpo").setLevel(logging.WARNING)  # every process does the same
     from videodpo.dpo.trainer import Training
 
-    with exclusive(round_folder / "state" / "lock") if accelerator.is_main_process else nullcontext():
+    adapter = round_folder / "adapter"
+    with exclusive(frozen.folder, adapter) if accelerator.is_main_process else nullcontext():
         training = Training(frozen, round_folder, previous_adapter, accelerator)
         try:
             rows = training.run()
@@ -74,9 +77,10 @@ def _save_adapter(training: Training) -> None:
     if training.accelerator.is_main_process:
         adapter = training.round_folder / "adapter"
         partial = adapter.with_name(".adapter.partial")
-        for folder in (partial, adapter):
-            if folder.exists():
-                shutil.rmtree(folder)
-        model.save_adapter(partial)
-        partial.rename(adapter)
-        sync_folder(adapter.parent)
+        remove_leftover_folders(adapter.parent)
+        try:
+            with refuse_full_disk(adapter):
+                model.save_adapter(partial)
+                replace_folder(partial, adapter)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -10,6 +10,7 @@ from typing import Any
 from videodpo import registry
 from videodpo.config import Config, ConfigError, parse_config, validate
 from videodpo.frozen import frozen_text, stage_names
+from videodpo.locks import driver, take_run
 from videodpo.prompts.check import check_source
 from videodpo.weights.needed import Needed, merge
 from videodpo.weights.places import NotFetched, check_name, is_published, resolve, root
@@ -85,6 +86,26 @@ class Workflow:
             places = scorer.weights(validate(scorer.Options, block, key))
             needed += [Needed(place, (key,), scorer.hub_files) for place in places]
         return merge(needed)
+
+    def start(self, rules: Set[str]) -> None:
+        """Before the first job: nobody else is at this run, and its weights are here.
+
+        Args:
+            rules: those that are going to run.
+
+        Raises:
+            ConfigError: one line says what is in the way.
+        """
+        try:
+            take_run(Path(self.folder))
+        except RuntimeError as error:
+            raise ConfigError(str(error)) from error
+        self.require_weights(rules)
+
+    @property
+    def driver(self) -> str | None:
+        """Who drives this run at this moment: process, host, and since when."""
+        return driver(Path(self.folder))
 
     def require_weights(self, rules: Set[str] | None = None) -> None:
         """Raises ConfigError where published weights are not on this disk: one message for all of them.

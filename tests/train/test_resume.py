@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.train.conftest import NUM_STEPS, adapter_of, command, last_step, log_of
-from videodpo.files import exclusive
+from videodpo.locks import exclusive
 
 DROPOUT = {"rank": 4, "dropout": 0.1}
 
@@ -108,13 +108,13 @@ def _kill_all_after(run, step):
     assert process.poll() is None
     path = str(run.folder / "config" / "train.json").encode()
     killed = [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/cmdline") if path in _text(entry)]
-    assert len(killed) == 3
+    assert len(killed) == 1 + run.config.trainer.processes
     for number in killed:
         os.kill(number, signal.SIGKILL)
     process.wait()
     while True:  # the killed ones close their files in their own time
         try:
-            with exclusive(run.round_folder / "state" / "lock"):
+            with exclusive(run.folder, run.round_folder / "adapter"):
                 return
         except RuntimeError:
             time.sleep(0.02)
@@ -154,3 +154,24 @@ def test_a_training_goes_on_with_another_number_of_processes(trainings, strategy
     log = log_of(rest)
     assert log["step"].tolist() == list(range(NUM_STEPS))
     np.testing.assert_allclose(log["loss"], expected_log["loss"], rtol=0, atol=1e-5)
+
+
+def test_1_2_and_4_processes_in_turn_end_like_one(trainings):
+    settings = {"lora": DROPOUT, "schedule": {"pairs_per_step": 4, "micro_batch": 1}}
+    trainings.variant(**settings).reference()
+    one = trainings.fresh(**settings, trainer={"checkpoint_steps": 5})
+    subprocess.run(command(one), check=True, capture_output=True)
+    expected, expected_log = adapter_of(one), log_of(one)
+    run = trainings.fresh(**settings)
+    for processes, step in ((2, 10), (4, 25)):
+        run = trainings.variant(**settings, trainer={"processes": processes, "checkpoint_steps": 5})
+        _kill_all_after(run, step)
+        assert step <= last_step(run) < NUM_STEPS
+    subprocess.run(command(trainings.variant(**settings)), check=True, capture_output=True)
+    # The same pairs, draws and noise at every step.
+    log = log_of(run)
+    np.testing.assert_allclose(log["ref_error_winner"], expected_log["ref_error_winner"], rtol=1e-6)
+    np.testing.assert_allclose(log["loss"], expected_log["loss"], rtol=0, atol=1e-5)
+    apart = [float((value - expected[name]).norm() / value.norm()) for name, value in adapter_of(run).items()]
+    print(f"weights are apart by {max(apart):.2g} of their norm at most")
+    assert max(apart) < 1e-5

@@ -20,6 +20,12 @@ VARIANTS = {
     "fresh texts": {"texts": "fresh"},
     "data parallel": {"trainer": {"processes": 2}},
     "fully sharded": {"trainer": {"processes": 2, "strategy": "fsdp"}},
+    "tokens shared": {"trainer": {"processes": 2, "context_parallel": 2}},
+    "tokens and weights shared": {"trainer": {"processes": 2, "context_parallel": 2, "strategy": "fsdp"}},
+    "tokens shared, live reference, recomputed": {
+        "reference": "live",
+        "trainer": {"processes": 2, "context_parallel": 2, "gradient_checkpointing": "full"},
+    },
     "offloaded optimiser": {"trainer": {"strategy": "fsdp", "offload_optimizer": True}},
 }
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videodpo.config import ConfigError
+from videodpo.digests import record_text
 from videodpo.dpo.log_checks import check_log
-from videodpo.files import write_text
 from videodpo.findings import Finding, worst
 from videodpo.frozen import Frozen, TrainSettings, load_frozen
 from videodpo.tables import read_metadata, read_shards, read_table
@@ -81,6 +81,6 @@ def report(findings: Sequence[Finding], *, as_json: bool, out: Path | None) -> i
     """Print one line a finding, write them as JSON lines to `out`; the exit code."""
     lines = [finding.json for finding in findings]
     if out:
-        write_text(out, "".join(f"{line}\n" for line in lines))
+        record_text(out, "".join(f"{line}\n" for line in lines))
     print("\n".join(lines if as_json else [finding.line for finding in findings]))
     return ALARM_EXIT_CODE if worst(findings) == "alarm" else 0

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from videodpo.config import Sampling
+from videodpo.digests import require_sha256
 from videodpo.doctor.latents import Clip
 from videodpo.dpo.batches import Batch, PairData, model_errors, timesteps
 from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
@@ -97,13 +98,14 @@ class Start:
         """Winner and loser of the first pair.
 
         Raises:
-            UnreadableVideo: a clip's file is missing or damaged.
+            Damaged: a clip is not what was made.
         """
         pair: Any = self._data.pairs.loc[self._visits[0].pair_id]
         winners = len(self._batches[0].latents) // 2
         found = []
         for video_id, place in ((pair["winner_id"], 0), (pair["loser_id"], winners)):
             row: Any = self._videos.loc[video_id]
+            require_sha256(self._folder / row["path"], row["sha256"])
             frames, _ = read_mp4(self._folder / row["path"])
             latents = self._batches[0].latents[place : place + 1]
             found.append(Clip(video_id, latents, frames, row["model"] == "import"))

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from videodpo.dpo.objectives import denoising_errors
 from videodpo.dpo.visits import Visit
 from videodpo.models.base import Text, VideoModel, stack_texts
 from videodpo.tables import read_shards, read_table
+from videodpo.tensors import TensorFile
 from videodpo.texts import EMPTY, CachedTexts, FreshTexts
 
 
@@ -55,7 +55,7 @@ class PairData:
         for video_id in (*self.pairs["winner_id"], *self.pairs["loser_id"]):
             if not isinstance(self._latents.get(video_id), str):
                 raise ValueError(f"pairs.parquet: video {video_id} has no latents in {round_folder / 'videos'}")
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, TensorFile] = {}
 
     def batch(
         self,
@@ -98,9 +98,8 @@ class PairData:
     def _load(self, video_id: str) -> torch.Tensor:
         name, _, row = self._latents[video_id].partition("#")
         if name not in self._files:
-            self._files[name] = safe_open(self._folder / name, framework="pt")  # memory-mapped
-        tensor: torch.Tensor = self._files[name].get_tensor(row)
-        return tensor.float()
+            self._files[name] = TensorFile(self._folder / name)
+        return self._files[name].get(row).float()
 
 
 def _noise(seed: int, like: torch.Tensor) -> torch.Tensor:

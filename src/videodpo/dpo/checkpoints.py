@@ -6,7 +6,6 @@ They are torch's distributed checkpoints: every process writes its share, and an
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from videodpo.files import sync_folder
+from videodpo.digests import remove_folder, remove_leftover_folders, replace_folder, require_intact
+from videodpo.files import refuse_full_disk
 
 KEEP = 2
 _TRAINABLE = StateDictOptions(ignore_frozen_params=True, strict=False)
@@ -45,22 +46,23 @@ class Checkpoints:
         final = self._folder / f"step-{step:08d}"
         partial = self._folder / f".{final.name}.partial"
         if _is_main():
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            remove_leftover_folders(self._folder)
+            with refuse_full_disk(final):
+                partial.mkdir(parents=True)
         _wait()
-        self._quietly(save, partial)
+        try:
+            with refuse_full_disk(final):
+                self._quietly(save, partial)
+                if _is_main():
+                    (partial / "progress.json").write_text(json.dumps({"step": step, "rows": rows}), encoding="utf-8")
+                    replace_folder(partial, final)
+        finally:
+            if _is_main():
+                shutil.rmtree(partial, ignore_errors=True)
         if _is_main():
-            (partial / "progress.json").write_text(json.dumps({"step": step, "rows": rows}), encoding="utf-8")
-            for file in partial.iterdir():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(partial, final)
-            sync_folder(self._folder)
             others = [folder for folder in self._state.iterdir() if folder.is_dir() and folder != self._folder]
             for old in [*sorted(self._folder.glob("step-*"))[:-KEEP], *others]:
-                shutil.rmtree(old)
+                remove_folder(old)
         _wait()
 
     def load(self) -> tuple[int, list[dict[str, Any]]]:
@@ -68,8 +70,13 @@ class Checkpoints:
 
         Returns:
             Steps done and the log's rows; (0, []) where there is no state of these settings and data.
+
+        Raises:
+            Damaged: the state is not what was written.
         """
         folders = sorted(self._folder.glob("step-*"))
+        if folders and _is_main():
+            require_intact(folders[-1])
         _wait()
         if not folders:
             return 0, []
@@ -90,7 +97,10 @@ class Checkpoints:
         with warnings.catch_warnings():
             # That there is one process, and what its own files are called.
             warnings.filterwarnings("ignore", module="torch.distributed")
-            action(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+            try:
+                action(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
+            except CheckpointException as error:  # it is no Exception
+                raise RuntimeError(f"{folder}: {next(iter(error.failures.values()))[0]}") from error
         return state
 
 

@@ -53,6 +53,11 @@ class Training:
         self.model = make_policy(frozen, previous_adapter, accelerator.device.type)
         self.passes = Passes(frozen, round_folder, self.model)
         save_memory(self.model, self.trainer)
+        if self.trainer.context_parallel > 1:
+            self.model.split_tokens(self.trainer.context_parallel)
+        # Neighbours that share tokens hold the same pairs.
+        self.group = accelerator.process_index // self.trainer.context_parallel
+        self.num_groups = accelerator.num_processes // self.trainer.context_parallel
         optimizer = make_optimizer(list(trainable(self.model).values()), self.train)
         if self.model.parts_by_level and self.trainer.strategy == "fsdp":
             raise ValueError("trainer.strategy: fsdp, but processes would wait for each other's experts; use ddp")
@@ -76,10 +81,11 @@ class Training:
         return hashlib.sha256(" ".join(names).encode()).hexdigest()
 
     def _runs_a_step(self) -> None:
-        count, world = self.schedule.pairs_per_step // self.schedule.micro_batch, self.accelerator.num_processes
-        if count % world:
+        count = self.schedule.pairs_per_step // self.schedule.micro_batch
+        if count % self.num_groups:
+            what = "processes" if self.trainer.context_parallel == 1 else "groups of processes"
             raise ValueError(
-                f"schedule: {count} micro-batches a step do not divide over {world} processes; "
+                f"schedule: {count} micro-batches a step do not divide over {self.num_groups} {what}; "
                 "change pairs_per_step, micro_batch or trainer.processes"
             )
 
@@ -139,19 +145,23 @@ class Training:
         rate = self.train.learning_rate * min(1.0, (step + 1) / max(1, self.train.warmup_steps))
         set_rate(self.optimizer, rate)
         pairs, world = self.schedule.pairs_per_step, self.accelerator.num_processes
+        groups, neighbours = self.num_groups, self.trainer.context_parallel
         count = pairs // self.schedule.micro_batch
         runs = self.passes.plan.runs[step * count : (step + 1) * count]
-        mine = runs[self.accelerator.process_index :: world]
+        mine = runs[self.group :: groups]
         statistics = []
         for run in mine:
             with self._synchronised(run is mine[-1]), self._offloaded():
                 result, columns = self.passes.learn(run)
-                # The step's loss is the mean over all its pairs; data parallelism averages over processes.
+                # The step's loss is the mean over all its pairs; data parallelism averages over processes, of which
+                # neighbours have each a part of one gradient.
                 self.accelerator.backward(result.per_pair.sum() * world / pairs)
             statistics.append(columns)
         norm = clip_gradients(self.weights, self.train.max_grad_norm)
-        table = self.accelerator.gather(torch.cat(statistics)).cpu().double().numpy()
-        places = [place for rank in range(world) for run in runs[rank::world] for place in run]
+        gathered = self.accelerator.gather(torch.cat(statistics)).cpu().double().numpy()
+        # Neighbours have seen the same.
+        table = gathered.reshape(groups, neighbours, pairs // groups, -1)[:, 0].reshape(pairs, -1)
+        places = [place for group in range(groups) for run in runs[group::groups] for place in run]
         reason = refusal(norm, table[:, 0], rows, self.train)
         if reason is None:
             self.optimizer.step()
@@ -205,10 +215,10 @@ class Training:
 
     def _validate(self) -> np.ndarray:
         """Margin and loss of every validation visit, [visits, 2], the same in every process."""
-        runs, world = self.passes.plan.validation_runs, self.accelerator.num_processes
+        runs = self.passes.plan.validation_runs
         # Sharded weights travel in every pass, so every process makes as many.
-        padding = -len(runs) % world
-        mine = [*runs, *runs[:1] * padding][self.accelerator.process_index :: world]
+        padding = -len(runs) % self.num_groups
+        mine = [*runs, *runs[:1] * padding][self.group :: self.num_groups]
         found = gather_object([(run.start, self.passes.measure(run).numpy()) for run in mine])
         measured = dict(found)
         return np.concatenate([measured[run.start] for run in runs])

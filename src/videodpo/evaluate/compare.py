@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from videodpo.digests import record_json
 from videodpo.evaluate.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
 from videodpo.failures import refuse_too_many
-from videodpo.files import write_json
 from videodpo.frozen import EvaluateSettings, Frozen
+from videodpo.locks import writes
 from videodpo.omniscore import in_prompt_order, omniscore, read_scores, wide_table
 from videodpo.seeds import derive_seed
 from videodpo.tables import EVALUATION, read_shards, write_table
@@ -23,6 +24,7 @@ _TOTALS = {"omniscore": "total", "quality": "pillar", "semantic": "pillar"}
 _KINDS = ("total", "pillar", "dimension", "reported", "judge")
 
 
+@writes("evaluation/prompts.parquet")
 def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
     """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
 
@@ -82,7 +84,7 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
         assert motion is not None
         there = deltas[motion].notna()
         summary["motion"] = motion_panel(motion, base[motion][there], aligned[motion][there])
-    write_json(folder / "summary.json", summary)
+    record_json(folder / "summary.json", summary)
     log.info("evaluation: %d clip pairs, %d left out", len(base), num_left_out)
 
 

@@ -119,6 +119,14 @@ class VideoModel(ABC):
         """Keep a frozen copy of the denoiser as the reference: needed where every weight is trained."""
 
     @abstractmethod
+    def split_tokens(self, degree: int) -> None:
+        """Share every clip's tokens between `degree` neighbouring processes; all of them call this.
+
+        Raises:
+            ValueError: the family's networks cannot.
+        """
+
+    @abstractmethod
     def reference_weights(self) -> AbstractContextManager[None]:
         """Inside, `predict` uses the base model's weights: adapters off, or a frozen copy swapped in."""
 

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from videodpo.config import Filters
+from videodpo.pairs.candidates import Candidates, Videos
+
+KEPT = -1
 
 
-def rejection_reasons(candidates: pd.DataFrame, filters: Filters) -> pd.Series:
-    """The first reason against each candidate, None for those that stay.
+def gaps(videos: Videos, candidates: Candidates) -> NDArray[np.float64]:
+    """Winner's minus loser's OmniScore, [candidates]."""
+    scores = videos.column("omniscore")
+    return scores[candidates.winners] - scores[candidates.losers]
 
-    Equal scores come first, then no_regression, min_motion, min_gap, and last drop_percentile, which
-    counts among what the others left.
+
+def rejections(
+    videos: Videos, candidates: Candidates, filters: Filters, lowest: float | None = None
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The first reason against each candidate: its place in the list of reasons, `KEPT` for those that stay.
+
+    Equal scores come first, then no_regression, min_motion, min_gap, and last drop_percentile, which counts among what
+    the others left.
 
     Args:
-        candidates: columns gap, and `winner_<column>` / `loser_<column>` of the omniscore table's columns.
+        lowest: the smallest gap that drop_percentile keeps; None passes that filter over.
     """
-    reasons = pd.Series([None] * len(candidates), index=candidates.index, dtype=object)
+    gap, winners, losers = gaps(videos, candidates), candidates.winners, candidates.losers
+    found = np.full(len(gap), KEPT)
+    reasons: list[str] = []
 
-    def reject(which: pd.Series, reason: str) -> None:
-        reasons[which & reasons.isna()] = reason
+    def reject(which: NDArray[np.bool_], reason: str) -> None:
+        found[which & (found == KEPT)] = len(reasons)
+        reasons.append(reason)
 
-    reject(candidates["gap"] <= 0, "equal scores: no preference")
+    reject(gap <= 0, "equal scores: no preference")
     for dimension, tolerance in sorted(filters.no_regression.items()):
-        worse = candidates[f"winner_norm_{dimension}"] < candidates[f"loser_norm_{dimension}"] - tolerance
-        reject(worse, f"no_regression: winner is lower in {dimension} by more than {tolerance:g}")
+        scaled = videos.column(f"norm_{dimension}")
+        reason = f"no_regression: winner is lower in {dimension} by more than {tolerance:g}"
+        reject(scaled[winners] < scaled[losers] - tolerance, reason)
     if filters.min_motion is not None:
-        still = candidates[f"winner_raw_{filters.motion_dimension}"] < filters.min_motion
+        still = videos.column(f"raw_{filters.motion_dimension}")[winners] < filters.min_motion
         reject(still, f"min_motion: winner's {filters.motion_dimension} is below {filters.min_motion:g}")
-    reject(candidates["gap"] < filters.min_gap, f"min_gap: below {filters.min_gap:g}")
-    left = candidates.loc[reasons.isna(), "gap"].to_numpy()
-    if filters.drop_percentile and len(left):
-        threshold = float(np.percentile(left, filters.drop_percentile))
-        reject(candidates["gap"] < threshold, f"drop_percentile: gap among the lowest {filters.drop_percentile:g} %")
-    return reasons
+    reject(gap < filters.min_gap, f"min_gap: below {filters.min_gap:g}")
+    if lowest is not None:
+        reject(gap < lowest, f"drop_percentile: gap among the lowest {filters.drop_percentile:g} %")
+    return found, reasons
+
+
+def columns_for(filters: Filters) -> list[str]:
+    """Columns of the omniscore table that the filters look at, beside the OmniScore."""
+    motion = [] if filters.motion_dimension is None else [f"raw_{filters.motion_dimension}"]
+    return [*(f"norm_{dimension}" for dimension in sorted(filters.no_regression)), *motion]

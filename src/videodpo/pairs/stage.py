@@ -4,38 +4,65 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from videodpo.config import Pairs
 from videodpo.frozen import Frozen, PairsSettings
-from videodpo.pairs.filters import rejection_reasons
-from videodpo.pairs.policies import ranks_of
-from videodpo.pairs.weights import pair_probabilities, pair_weights
-from videodpo.tables import PAIRS, PAIRS_REJECTED, ClipSize, read_sizes, read_table, write_table
+from videodpo.in_order import Follower, OutOfOrder, one_ahead, prompts_in_order
+from videodpo.locks import writes
+from videodpo.pairs.candidates import Videos, videos_by_prompt
+from videodpo.pairs.choice import choose, prepare
+from videodpo.pairs.filters import columns_for
+from videodpo.pairs.sizes import read_round_sizes, sizes_of
+from videodpo.row_groups import RowGroups, read_parts
+from videodpo.tables import PAIRS, PAIRS_REJECTED, ClipSize, table_writer
 
 log = logging.getLogger(__name__)
 
 
+@writes("pairs.parquet")
 def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
     """Pair the videos of every prompt and weigh the pairs; each training prompt is in one of the two tables, or both.
 
+    The omniscore table is read a row group at a time, and once more for every setting that follows from all videos.
+
     Raises:
         ValueError: no pair is left; the message counts the reasons.
+        RuntimeError: the omniscore table is not in the order of the prompts.
     """
-    scores = read_table(round_folder / "omniscore.parquet")
-    sizes = read_sizes(round_folder / "videos")
-    pairs, rejected = choose_pairs(scores, sizes, frozen.settings.pairs, frozen.seed)
-    prompts = read_table(frozen.folder / "prompts.parquet", ["prompt_id", "split"])
-    unscored = prompts.prompt_id[(prompts.split == "train") & ~prompts.prompt_id.isin(scores["prompt_id"])]
-    lost = [_rejection(prompt_id, "no video of it has an OmniScore") for prompt_id in unscored]
-    rejected = pd.DataFrame([*rejected.to_dict("records"), *lost], columns=rejected.columns)
-    for name, rows, schema in (("pairs_rejected", rejected, PAIRS_REJECTED), ("pairs", pairs, PAIRS)):
-        path = round_folder / f"{name}.parquet"
-        write_table(path, rows, schema, stage="pairs", digest=frozen.digest, seed=frozen.seed)
-    log.info("%d pairs of %d videos, %d rejected", len(pairs), len(scores), len(rejected))
+    settings, path = frozen.settings.pairs, round_folder / "omniscore.parquet"
+    sizes = read_round_sizes(round_folder / "videos", path)
+    columns = ["video_id", "prompt_id", "omniscore", *columns_for(settings.filters)]
+
+    def videos() -> Iterator[Videos]:
+        return one_ahead(videos_by_prompt(read_parts(path, columns), sizes))
+
+    scores = (part["omniscore"].to_numpy() for part in read_parts(path, ["omniscore"]))
+    choice = prepare(scores, videos, settings, frozen.seed)
+    prompts, tally = _Prompts(frozen.folder / "prompts.parquet"), _Tally()
+    write = partial(table_writer, stage="pairs", digest=frozen.digest, seed=frozen.seed)
+    with (
+        write(round_folder / "pairs.parquet", PAIRS) as pairs_file,
+        write(round_folder / "pairs_rejected.parquet", PAIRS_REJECTED) as rejected_file,
+    ):
+        for part in videos():
+            prompts.mark(part, path)
+            pairs, rejected = choose(part, choice, tally.num_pairs)
+            tally.count(part, pairs, rejected)
+            pairs_file.write(pairs)
+            rejected_file.write(rejected)
+        tally.refuse_none()
+        for lost in prompts.others():
+            rejected_file.write(lost)
+            tally.num_rejected += lost.num_rows
+    log.info("%d pairs of %d videos, %d rejected", tally.num_pairs, tally.num_videos, tally.num_rejected)
 
 
 def choose_pairs(
@@ -47,7 +74,7 @@ def choose_pairs(
     a prompt has no candidate, or one of its sizes has none, is a rejected row without videos.
 
     Args:
-        scores: the omniscore table. sizes: of every video in it.
+        scores: the omniscore table, by prompt, then by sample. sizes: of every video in it.
         settings: policy, filters and re-weighting. seed: of the run.
 
     Returns:
@@ -56,75 +83,60 @@ def choose_pairs(
     Raises:
         ValueError: no pair is left; the message counts the reasons.
     """
-    candidates, rejected = _candidates(scores, sizes, settings.policy, seed)
-    reasons = rejection_reasons(candidates, settings.filters)
-    against = candidates[reasons.notna()].to_dict("records")
-    for row, reason in zip(against, reasons[reasons.notna()], strict=True):
-        rejected.append(_rejection(row["prompt_id"], reason, row["winner_video_id"], row["loser_video_id"]))
-    kept = candidates[reasons.isna()]
-    if kept.empty:
-        counts = pd.Series([row["reason"] for row in rejected], dtype=object).value_counts()
-        listing = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
-        raise ValueError(f"pairs: none left of {len(candidates)} candidates ({listing}); loosen pairs.filters")
-    place = {prompt_id: number for number, prompt_id in enumerate(dict.fromkeys(scores["prompt_id"]))}
-    rejected.sort(key=lambda row: place[row["prompt_id"]])
-
-    scored = scores["omniscore"].to_numpy()
-    winner, loser = kept["winner_omniscore"].to_numpy(), kept["loser_omniscore"].to_numpy()
-    probability, _ = pair_probabilities(scored, winner, loser, bin_width=settings.bin_width)
-    weight = pair_weights(scored, winner, loser, bin_width=settings.bin_width, alpha=settings.alpha, beta=settings.beta)
-    if settings.normalize:
-        weight = weight / weight.mean()
-    pairs = pd.DataFrame(
-        {
-            "pair_id": range(len(kept)),
-            "prompt_id": kept["prompt_id"].to_numpy(),
-            "winner_id": kept["winner_video_id"].to_numpy(),
-            "loser_id": kept["loser_video_id"].to_numpy(),
-            "score_winner": winner,
-            "score_loser": loser,
-            "gap": kept["gap"].to_numpy(),
-            "probability": probability,
-            "weight": weight,
-            "policy": settings.policy,
-            "label_source": "omniscore",
-        }
-    )
-    return pairs, pd.DataFrame(rejected, columns=PAIRS_REJECTED.names)
+    table, tally = pa.Table.from_pandas(scores, preserve_index=False), _Tally()
+    videos = Videos(table, sizes_of(scores["video_id"].tolist(), sizes), 0)
+    choice = prepare([videos.column("omniscore")], lambda: [videos], settings, seed)
+    pairs, rejected = choose(videos, choice, 0)
+    tally.count(videos, pairs, rejected)
+    tally.refuse_none()
+    return pairs.to_pandas(), rejected.to_pandas()
 
 
-def _candidates(
-    scores: pd.DataFrame, sizes: Mapping[str, ClipSize], policy: str, seed: int
-) -> tuple[pd.DataFrame, list[dict[str, str | None]]]:
-    """Pairs before the filters, in the order of the prompts, and rejections of prompts with too few videos."""
-    winners, losers, rejected = [], [], []
-    videos = zip(scores["prompt_id"], scores["video_id"], strict=True)
-    groups = [(prompt_id, sizes[video_id]) for prompt_id, video_id in videos]
-    num_sizes = Counter(prompt_id for prompt_id, _ in set(groups))
-    group_of = dict(zip(scores.index, groups, strict=True))
-    rows_of: dict[tuple[str, ClipSize], list[int]] = {group: [] for group in groups}
-    ranked = scores.sort_values(["omniscore", "sample"], ascending=[False, True], kind="stable")
-    for row in ranked.index:
-        rows_of[group_of[row]].append(row)
-    for position, ((prompt_id, size), rows) in enumerate(rows_of.items()):
-        chosen = ranks_of(policy, len(rows), position, prompt_id, seed)
-        if not chosen:
-            which = " of {} x {} x {}".format(*size) if num_sizes[prompt_id] > 1 else ""
-            reason = f"too few scored videos{which} ({len(rows)}) for policy {policy}"
-            rejected.append(_rejection(prompt_id, reason))
-        winners += [rows[better] for better, _ in chosen]
-        losers += [rows[worse] for _, worse in chosen]
-    sides = [
-        scores.loc[rows].reset_index(drop=True).add_prefix(f"{side}_")
-        for side, rows in (("winner", winners), ("loser", losers))
-    ]
-    table = pd.concat(sides, axis=1)
-    table["prompt_id"] = table["winner_prompt_id"]
-    table["gap"] = table["winner_omniscore"] - table["loser_omniscore"]
-    return table, rejected
+class _Tally:
+    """What became of the candidates."""
+
+    def __init__(self) -> None:
+        self.num_videos = self.num_pairs = self.num_rejected = self._num_candidates = 0
+        self._reasons: Counter[str] = Counter()
+
+    def count(self, videos: Videos, pairs: pa.Table, rejected: pa.Table) -> None:
+        self.num_videos += videos.table.num_rows
+        self.num_pairs += pairs.num_rows
+        self.num_rejected += rejected.num_rows
+        self._num_candidates += pairs.num_rows + rejected.num_rows - rejected["winner_id"].null_count
+        for found in pc.value_counts(rejected["reason"]).to_pylist():
+            self._reasons[found["values"]] += found["counts"]
+
+    def refuse_none(self) -> None:
+        if not self.num_pairs:
+            listing = "; ".join(f"{count} x {reason}" for reason, count in self._reasons.most_common())
+            raise ValueError(f"pairs: none left of {self._num_candidates} candidates ({listing}); loosen pairs.filters")
 
 
-def _rejection(
-    prompt_id: str, reason: str, winner_id: str | None = None, loser_id: str | None = None
-) -> dict[str, str | None]:
-    return {"prompt_id": prompt_id, "winner_id": winner_id, "loser_id": loser_id, "reason": reason}
+class _Prompts:
+    """Which of the training prompts have scored videos."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._follower = Follower(part["prompt_id"] for part in prompts_in_order(path))
+        table = RowGroups(path)
+        self._seen = np.zeros(sum(map(table.num_rows, range(len(table)))), dtype=bool)
+
+    def mark(self, videos: Videos, source: Path) -> None:
+        """Raises RuntimeError where the prompts of these videos do not come next."""
+        try:
+            places = self._follower.places(videos.table["prompt_id"].take(pa.array(videos.starts)))
+        except OutOfOrder as error:
+            raise RuntimeError(f"{source}: prompt {error}; make it again from the scores and {self._path}") from error
+        self._seen[places] = True
+
+    def others(self) -> Iterator[pa.Table]:
+        """Rejections of those that have none."""
+        first = 0
+        for part in prompts_in_order(self._path):
+            seen = self._seen[first : first + part.num_rows]
+            first += part.num_rows
+            lost = part.filter(pc.and_(pc.equal(part["split"], "train"), pa.array(~seen)))["prompt_id"]
+            nobody = pa.nulls(len(lost), pa.string())
+            reason = pa.repeat("no video of it has an OmniScore", len(lost))
+            yield pa.table([lost, nobody, nobody, reason], schema=PAIRS_REJECTED)

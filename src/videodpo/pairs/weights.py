@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 EDGE_TOLERANCE = 1e-9  # in bins: 0.29 / 0.01 is 28.999999999999996 in binary, and belongs to bin 29
 
 
-def pair_probabilities(
-    all_scores: ArrayLike, winner_scores: ArrayLike, loser_scores: ArrayLike, *, bin_width: float = 0.01
-) -> tuple[NDArray[np.float64], float]:
-    """Probability of each pair, sqrt(p(winner) * p(loser)), and the largest bin's share.
+@dataclass(frozen=True)
+class Histogram:
+    """How often scores fall into bins [k * width, (k + 1) * width), k integer."""
 
-    p(s) is the share of `all_scores` in the bin of s; bins are [k * width, (k + 1) * width), k integer.
+    bin_width: float
+    bins: NDArray[np.int64]
+    """The numbers k of those that are not empty, ascending."""
+    shares: NDArray[np.float64]
 
-    Raises:
-        ValueError: no scores, a score that is not finite, a width that is not positive, winners and losers
-            in different numbers, or a pair's score whose bin is empty.
-    """
-    everything = np.asarray(all_scores, dtype=np.float64)
-    winners, losers = (np.asarray(scores, dtype=np.float64) for scores in (winner_scores, loser_scores))
-    if not bin_width > 0:
-        raise ValueError(f"bin_width: {bin_width}, must be above 0")
-    if not everything.size:
-        raise ValueError("all_scores: empty, there is no histogram to weigh with")
-    if winners.shape != losers.shape:
-        raise ValueError(f"winner_scores {winners.shape} and loser_scores {losers.shape}: one of each a pair is needed")
-    for name, scores in (("all_scores", everything), ("winner_scores", winners), ("loser_scores", losers)):
-        if not np.isfinite(scores).all():
-            raise ValueError(f"{name}: holds NaN or infinity")
-    bins, counts = np.unique(_bin_of(everything, bin_width), return_counts=True)
-    shares = counts / everything.size
+    @classmethod
+    def of(cls, scores: Iterable[NDArray[np.float64]], bin_width: float) -> Histogram:
+        """Of finite scores, which may come in parts; at least one."""
+        counted = [pc.value_counts(pa.array(_bin_of(part, bin_width))) for part in scores]
+        parts = [pa.table({"bin": part.field("values"), "count": part.field("counts")}) for part in counted]
+        total = pa.concat_tables(parts).group_by("bin").aggregate([("count", "sum")]).sort_by("bin")
+        counts = total["count_sum"].to_numpy()
+        return cls(bin_width, total["bin"].to_numpy(), counts / counts.sum())
 
-    def share(scores: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        wanted = _bin_of(scores, bin_width)
-        place = np.minimum(np.searchsorted(bins, wanted), len(bins) - 1)
-        if (bins[place] != wanted).any():
+    def share(self, scores: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+        """p(s), the share of all scores in the bin of s; ValueError where that bin is empty."""
+        wanted = _bin_of(scores, self.bin_width)
+        place = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
+        if (self.bins[place] != wanted).any():
             raise ValueError(
                 f"{name}: a score lies in a bin without any of all_scores; all_scores must include every pair's"
             )
-        return np.asarray(shares[place], dtype=np.float64)
+        return np.asarray(self.shares[place], dtype=np.float64)
 
-    return np.sqrt(share(winners, "winner_scores") * share(losers, "loser_scores")), float(shares.max())
+    def probabilities(self, winners: NDArray[np.float64], losers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of each pair, sqrt(p(winner) * p(loser)); errors as `share`."""
+        return np.sqrt(self.share(winners, "winner_scores") * self.share(losers, "loser_scores"))
+
+    def weights(self, probabilities: NDArray[np.float64], *, alpha: float, beta: float | None) -> NDArray[np.float64]:
+        """(beta / probability) ** alpha, beta being the largest bin's share where it is None."""
+        weights: NDArray[np.float64] = ((self.shares.max() if beta is None else beta) / probabilities) ** alpha
+        return weights
 
 
 def pair_weights(
@@ -65,15 +71,26 @@ def pair_weights(
         float64 [P].
 
     Raises:
-        ValueError: as `pair_probabilities`; alpha negative or beta not positive.
+        ValueError: no scores, a score that is not finite, a width that is not positive, winners and losers in different
+            numbers, or a pair's score whose bin is empty; alpha negative or beta not positive.
     """
     if not alpha >= 0:
         raise ValueError(f"alpha: {alpha}, must be 0 or more")
     if beta is not None and not beta > 0:
         raise ValueError(f"beta: {beta}, must be above 0, or None for the largest bin's share")
-    probability, largest = pair_probabilities(all_scores, winner_scores, loser_scores, bin_width=bin_width)
-    weights: NDArray[np.float64] = ((largest if beta is None else beta) / probability) ** alpha
-    return weights
+    everything = np.asarray(all_scores, dtype=np.float64)
+    winners, losers = (np.asarray(scores, dtype=np.float64) for scores in (winner_scores, loser_scores))
+    if not bin_width > 0:
+        raise ValueError(f"bin_width: {bin_width}, must be above 0")
+    if not everything.size:
+        raise ValueError("all_scores: empty, there is no histogram to weigh with")
+    if winners.shape != losers.shape:
+        raise ValueError(f"winner_scores {winners.shape} and loser_scores {losers.shape}: one of each a pair is needed")
+    for name, scores in (("all_scores", everything), ("winner_scores", winners), ("loser_scores", losers)):
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{name}: holds NaN or infinity")
+    histogram = Histogram.of([everything.ravel()], bin_width)
+    return histogram.weights(histogram.probabilities(winners, losers), alpha=alpha, beta=beta)
 
 
 def _bin_of(scores: NDArray[np.float64], bin_width: float) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from videodpo.config import ConfigError, Prompts
 from videodpo.frozen import Frozen, PromptsSettings
+from videodpo.locks import exclusive
 from videodpo.prompts.cleaning import clean, prompt_id, scrub
 from videodpo.prompts.clips import clip_rows
 from videodpo.prompts.duplicates import NearDuplicates, exact_key
@@ -59,11 +60,13 @@ def make_prompts(frozen: Frozen[PromptsSettings]) -> None:
     )
     provenance: dict[str, Any] = {"stage": "prompts", "digest": frozen.digest, "seed": frozen.seed}
     provenance["extra"] = {"counts": json.dumps(tally.counts(len(train), len(heldout)))}
-    write_table(frozen.folder / "prompts_dropped.parquet", tally.dropped_rows(), PROMPTS_DROPPED, **provenance)
-    write_table(frozen.folder / "prompts.parquet", table, PROMPTS, **provenance)
-    if settings.source.kind == "clips":
-        clips = clip_rows(settings.source, set(ids[: len(train)]))
-        write_table(frozen.folder / "clips.parquet", clips, CLIPS, **provenance)
+    path = frozen.folder / "prompts.parquet"
+    with exclusive(frozen.folder, path):
+        write_table(path.with_name("prompts_dropped.parquet"), tally.dropped_rows(), PROMPTS_DROPPED, **provenance)
+        write_table(path, table, PROMPTS, **provenance)
+        if settings.source.kind == "clips":
+            clips = clip_rows(settings.source, set(ids[: len(train)]))
+            write_table(path.with_name("clips.parquet"), clips, CLIPS, **provenance)
     for name, count in tally.counts(len(train), len(heldout)).items():
         _log.info("%-16s %9d", name, count)
 

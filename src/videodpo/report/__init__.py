@@ -9,8 +9,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from videodpo.digests import digest_path, record
 from videodpo.files import write_text
 from videodpo.frozen import Frozen, ReportSettings
+from videodpo.locks import writes
 from videodpo.report.curves import training_figures
 from videodpo.report.figures import data_figures, forest
 from videodpo.report.galleries import ClipFolder, comparison_cards, pair_cards
@@ -21,6 +23,7 @@ from videodpo.report.style import FigureFolder
 log = logging.getLogger(__name__)
 
 
+@writes("report")
 def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
     """Write `report/index.html` with `report/figures` and copies of the shown clips in `report/clips`.
 
@@ -31,6 +34,7 @@ def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
     """
     finished = read_round(frozen, round_folder)
     folder = round_folder / "report"
+    digest_path(folder).unlink(missing_ok=True)  # not before all of it is there again
     clips, figures = ClipFolder(folder / "clips", frozen.folder), FigureFolder(folder / "figures")
     shown = frozen.settings.report
     page = (
@@ -54,6 +58,7 @@ def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
     write_text(folder / "index.html", page)
     clips.remove_others()
     figures.remove_others()
+    record(folder)
     log.info("report: %s", folder / "index.html")
 
 

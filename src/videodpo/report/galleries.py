@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from videodpo.digests import require_sha256
 from videodpo.files import atomic_path
 from videodpo.report.inputs import Finished
 
@@ -61,7 +62,7 @@ class ClipFolder:
             arm: where it comes from, for its name. videos: a videos table indexed by video_id. label, score: below it.
 
         Raises:
-            ValueError: the video's id is not fit for a file name.
+            ValueError: the video's id is not fit for a file name, or the clip is damaged.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+", video_id):
             raise ValueError(f"video_id {video_id!r}: letters, digits, - and _ only; the videos table is not ours")
@@ -69,6 +70,7 @@ class ClipFolder:
         source, width, height = self._run_folder / str(video["path"]), int(video["width"]), int(video["height"])
         if not source.is_file():
             return Shown(label, score, None, width, height)
+        require_sha256(source, str(video["sha256"]))
         name = f"{arm}-{video_id}.mp4"
         with atomic_path(self._folder / name) as partial:
             shutil.copyfile(source, partial)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from videodpo.digests import read_json
 from videodpo.frozen import Frozen, ReportSettings
 from videodpo.tables import read_metadata, read_shards, read_table, shard_path
 
@@ -55,10 +55,6 @@ def read_round(frozen: Frozen[ReportSettings], round_folder: Path) -> Finished:
     run_folder, evaluation = frozen.folder, round_folder / "evaluation"
     prompts = read_table(run_folder / "prompts.parquet")
     scores = read_table(round_folder / "omniscore.parquet")
-    try:
-        summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{evaluation / 'summary.json'}: not a readable summary ({error})") from error
     finished = Finished(
         run=frozen.run,
         round_name=round_folder.name,
@@ -73,7 +69,7 @@ def read_round(frozen: Frozen[ReportSettings], round_folder: Path) -> Finished:
         pairs_rejected=read_table(round_folder / "pairs_rejected.parquet"),
         train_log=read_table(round_folder / "train_log.parquet"),
         comparison=read_table(evaluation / "prompts.parquet"),
-        summary=summary,
+        summary=read_json(evaluation / "summary.json"),
         provenance=[],
     )
     finished.provenance.extend(_provenance(finished, frozen, round_folder))

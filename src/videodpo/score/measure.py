@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from videodpo import registry
+from videodpo.autosave import Autosave
 from videodpo.config import validate
+from videodpo.digests import read_json, record_json
 from videodpo.failures import refuse_too_many
-from videodpo.files import exclusive, write_json
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.interrupts import Interrupts
+from videodpo.locks import exclusive
 from videodpo.score.read_ahead import Wanted, read_ahead
 from videodpo.score.store import Column, Measured, Store, store_path
 from videodpo.scorers.base import Clip, Scorer
@@ -23,7 +23,6 @@ from videodpo.tables import read_metadata, read_rows, read_table
 
 log = logging.getLogger(__name__)
 
-SAVE_SECONDS = 30.0  # what a killed job loses at most, beside the block that it is at
 MAX_BYTES = 2**30  # of decoded frames that are scored together
 Video = dict[str, Any]
 Frozens = Sequence[Frozen[ScoreSettings]]
@@ -48,7 +47,7 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
     metadata = read_metadata(videos)
     shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
     columns = [Column(frozen) for frozen in frozens]
-    with exclusive(store_path(scores, shard).with_suffix(".lock")):
+    with exclusive(frozens[0].folder, store_path(scores, shard)):
         table = read_rows(videos)
         made = [video for video in table if video["status"] == "ok"]
         store = Store(store_path(scores, shard), made)
@@ -58,7 +57,7 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
         if found := [problem for problem in problems if problem]:
             raise RuntimeError("\n".join(found))
-        write_json(_done_path(scores, shard), _read_done(scores, shard) | done)
+        record_json(_done_path(scores, shard), _read_done(scores, shard) | done)
 
 
 def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, Any]:
@@ -88,14 +87,14 @@ def _done_path(scores: Path, shard: int) -> Path:
 
 def _read_done(scores: Path, shard: int) -> dict[str, Any]:
     path = _done_path(scores, shard)
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
     return known
 
 
 def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store: Store) -> None:
     todo = [
-        (block, lacking)
-        for block in blocks
+        (number, block, lacking)
+        for number, block in enumerate(blocks, start=1)
         if (lacking := [column for column in columns if any(store.lacks(column.key(video)) for video in block)])
     ]
     if not todo:
@@ -104,20 +103,18 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     folder = columns[0].frozen.folder
     table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
     prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
-    for video in (video for block, _ in todo for video in block if video["prompt_id"] not in prompts):
+    for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
-    needed = {column.dimension: column for _, lacking in todo for column in lacking}
+    needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
-    clips = read_ahead(_wanted(video, folder, prompts) for block, _ in todo for video in block)
-    saved = time.monotonic()
+    clips = read_ahead(_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
+    autosave = Autosave(store.save)
     with Interrupts() as interrupts:
-        for number, (block, lacking) in enumerate(todo, start=1):
+        for number, block, lacking in todo:
             _measure_block(block, lacking, scorers, clips, store)
-            if interrupts.asked or time.monotonic() - saved > SAVE_SECONDS:
-                store.save()
-                log.info("%s: block %d of %d", store.path.name, number, len(todo))
-                saved = time.monotonic()
-                interrupts.stop_here(f"block {number} of {len(todo)}")
+            if autosave(at_once=interrupts.asked is not None):
+                log.info("%s: blocks to %d of %d saved", store.path.name, number, len(blocks))
+            interrupts.stop_here(f"block {number} of {len(blocks)}")
     store.save()
 
 

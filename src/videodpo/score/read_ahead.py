@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from videodpo.files import sha256_of
+from videodpo.digests import Damaged, require_sha256
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Unavailable
 from videodpo.video import read_mp4
@@ -31,17 +31,23 @@ class Wanted:
 
 
 def read_clip(wanted: Wanted) -> Clip | ValueError:
-    """The decoded clip, or why there is none."""
+    """The decoded clip, or why there is none.
+
+    Raises:
+        Damaged: it is not what the videos table says: so it has to be made again, and is no failed clip.
+    """
     path = wanted.path
     try:
-        if not path.is_file():
-            return Unavailable(f"{path.name}: no such file")
         # Four of five damaged files decode without a complaint, to other pixels: only the digest tells.
-        if wanted.sha256 and path.stat().st_size and sha256_of(path) != wanted.sha256:
-            return Unavailable(f"{path.name}: sha256 differs from the videos table")
+        if wanted.sha256:
+            require_sha256(path, wanted.sha256)
+        elif not path.is_file():
+            return Unavailable(f"{path.name}: no such file")
         frames_THWC, fps = read_mp4(path)
     except OSError as error:
         return Unavailable(f"{path.name}: {error.strerror or error}")
+    except Damaged:
+        raise
     except ValueError as error:
         return error
     return Clip(frames_THWC, fps, wanted.prompt)

@@ -10,6 +10,7 @@ from typing import Any
 from videodpo import registry
 from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.frozen import Frozen, ScoreSettings
+from videodpo.locks import exclusive
 from videodpo.score.measure import Frozens, measure_shard
 from videodpo.score.store import Column, Measured, Store, store_path
 from videodpo.tables import SCORES, read_metadata, read_rows, shard_path, write_table
@@ -33,7 +34,9 @@ def score_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
         measure_shard(frozens, videos, scores)
         store = Store(path, made)
     for column in columns:
-        _write(column, table, store, shard_path(scores / column.dimension, int(metadata["shard"])), metadata)
+        out = shard_path(scores / column.dimension, int(metadata["shard"]))
+        with exclusive(column.frozen.folder, out):
+            _write(column, table, store, out, metadata)
 
 
 def _write(

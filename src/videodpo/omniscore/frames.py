@@ -1,95 +1,15 @@
-"""Raw scores of every dimension to one omni preference score a video."""
+"""Videos and their scores as frames in memory: for the evaluation, for trials, and for tables in any order."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from videodpo.config import OmniScore, validate
 from videodpo.failures import refuse_too_many
-from videodpo.frozen import Frozen, OmniScoreSettings
-from videodpo.tables import omniscore_schema, read_shards, read_table, write_table
-
-log = logging.getLogger(__name__)
-
-
-def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.DataFrame:
-    """Scale raw scores and weigh them into pillars and the OmniScore.
-
-    normalised = (raw - min) / (max - min); a pillar is the weighted mean of its dimensions; the OmniScore is
-    the weighted mean of the two pillars (VBench's Total; arXiv 2412.14167, section 3.1).
-
-    Args:
-        raw: one row a video: `video_id`, `prompt_id`, `sample`, and `raw_<dimension>` for every dimension of
-            `config`; further columns are passed over.
-        config: the section `omniscore`, or a mapping like it.
-
-    Returns:
-        The columns of `tables.omniscore_schema` for the sorted dimensions, rows in the order of `raw`. A pillar
-        without a weighted dimension (its own weight is then 0) is 0.0.
-
-    Raises:
-        ValueError: a column is missing, or a raw score is missing or not finite.
-    """
-    if not isinstance(config, OmniScore):
-        config = validate(OmniScore, config, "omniscore")
-    names = sorted(config.dimensions)
-    needed = ["video_id", "prompt_id", "sample", *(f"raw_{name}" for name in names)]
-    if absent := [column for column in needed if column not in raw.columns]:
-        raise ValueError(
-            f"raw scores: columns {absent} are missing; score these dimensions or take them out of omniscore"
-        )
-    table = raw[needed].reset_index(drop=True).astype({f"raw_{name}": np.float64 for name in names})
-    table["sample"] = table["sample"].astype(np.int32)
-    for name in names:
-        scale, values = config.dimensions[name], table[f"raw_{name}"]
-        unusable = ~np.isfinite(values)
-        if unusable.any():
-            raise ValueError(
-                f"raw_{name}: video {table.video_id[unusable].iloc[0]!r} has no finite score; leave it out"
-            )
-        norm = (values - scale.min) / (scale.max - scale.min)
-        table[f"norm_{name}"] = norm.clip(0.0, 1.0) if config.clip else norm
-    for pillar in ("quality", "semantic"):
-        # Column by column in the order of the names: the same bytes for every number of rows and threads.
-        total, weights = np.zeros(len(table)), 0.0
-        for name in (name for name in names if config.dimensions[name].pillar == pillar):
-            total = total + config.dimensions[name].weight * table[f"norm_{name}"].to_numpy()
-            weights += config.dimensions[name].weight
-        table[pillar] = total / weights if weights else 0.0
-    quality, semantic = config.pillars.quality, config.pillars.semantic
-    table["omniscore"] = (quality * table["quality"] + semantic * table["semantic"]) / (quality + semantic)
-    scored: pd.DataFrame = table[omniscore_schema(names).names]
-    return scored
-
-
-def aggregate(frozen: Frozen[OmniScoreSettings], round_folder: Path) -> None:
-    """Read one round's videos and scores, and write its `omniscore.parquet`.
-
-    Videos that failed, or failed in a dimension, are left out; the metadata's `num_left_out` counts them.
-
-    Raises:
-        RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
-    """
-    config = frozen.settings.omniscore
-    names = sorted(config.dimensions)
-    prompts_path = frozen.folder / "prompts.parquet"
-    kept, num_left_out = scored_videos(round_folder, names, prompts_path, frozen.execution.max_failed_fraction)
-    log.info("omniscore: %d videos, %d left out", len(kept), num_left_out)
-    write_table(
-        round_folder / "omniscore.parquet",
-        omniscore(kept, config),
-        omniscore_schema(names),
-        stage="omniscore",
-        digest=frozen.digest,
-        seed=frozen.seed,
-        extra={"num_left_out": str(num_left_out)},
-    )
+from videodpo.tables import read_shards, read_table
 
 
 def scored_videos(

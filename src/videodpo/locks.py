@@ -1,0 +1,133 @@
+"""Keeps two writers apart: one lock file for each thing that is written, and one for the driver of a run.
+
+The kernel drops a lock when its holder dies, so a killed job never blocks the next. Between nodes that holds where the
+file system carries `flock` (NFS does; Lustre when mounted with `flock`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import fcntl
+import functools
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+_DRIVER = "driver.lock"
+
+
+class _InRun(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+
+F = TypeVar("F", bound=_InRun)
+T = TypeVar("T")
+
+
+class Held(RuntimeError):
+    """Another process has the lock; the message says which one: process, host, and since when."""
+
+
+@contextmanager
+def exclusive(folder: Path, output: Path) -> Iterator[None]:
+    """Hold the lock of whoever writes `output`.
+
+    Args:
+        folder: of the run. output: a file or folder in it.
+
+    Raises:
+        Held: another process writes it.
+    """
+    name = "-".join(output.relative_to(folder).parts)
+    handle = _take(_locks(folder) / f"{name}.lock")
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def writes(name: str) -> Callable[[Callable[[F, Path], T]], Callable[[F, Path], T]]:
+    """Marks a stage that writes `name` in a round's folder: while it runs, it holds that lock.
+
+    Raises:
+        Held: another process writes it.
+    """
+
+    def marked(stage: Callable[[F, Path], T]) -> Callable[[F, Path], T]:
+        @functools.wraps(stage)
+        def alone(frozen: F, round_folder: Path) -> T:
+            with exclusive(frozen.folder, round_folder / name):
+                return stage(frozen, round_folder)
+
+        return alone
+
+    return marked
+
+
+def take_run(folder: Path) -> None:
+    """Be the driver of the run until this process ends.
+
+    Raises:
+        Held: another driver is at work, or a job that one has left behind.
+    """
+    handle = _take(_locks(folder) / _DRIVER)  # given back by the kernel alone
+    busy = [path for path in sorted(_locks(folder).glob("*.lock")) if path.name != _DRIVER and _is_held(path)]
+    if busy:
+        os.close(handle)
+        lines = [f"\n  {path.name.removesuffix('.lock')}: {_holder(path)}" for path in busy]
+        raise Held(f"{folder}: jobs of an earlier start still run; wait for them or stop them first:{''.join(lines)}")
+
+
+def driver(folder: Path) -> str | None:
+    """Who drives the run at this moment: process, host, and since when."""
+    path = _locks(folder) / _DRIVER
+    return _holder(path) if path.exists() and _is_held(path) else None
+
+
+def _locks(folder: Path) -> Path:
+    return folder / "locks"
+
+
+def _take(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _locked(handle, path, fcntl.LOCK_EX):
+            raise Held(f"{path} is held by {_holder(path)}; wait for it or stop it first")
+        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _is_held(path: Path) -> bool:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return not _locked(handle, path, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, path: Path, kind: int) -> bool:
+    """Raises RuntimeError where the file system knows no locks."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        raise RuntimeError(f"{path}: no locks on this file system ({error.strerror}); mount it with flock") from None
+    return True
+
+
+def _holder(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() or "an unnamed process"

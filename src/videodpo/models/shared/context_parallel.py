@@ -1,0 +1,51 @@
+"""One clip's tokens over several processes (Ulysses, arXiv 2309.14509), by the plans that diffusers' networks bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+
+def split_tokens(networks: Mapping[str, Any], degree: int, device: str) -> None:
+    """Give each of `degree` neighbouring processes its share of the tokens, and around the attention of the heads.
+
+    Every process calls it, and has the whole prediction. What a process's backward pass leaves is its tokens' part of
+    the gradient: the gradient is the sum over the neighbours.
+
+    Args:
+        networks: name to network. device: "cuda" or "cpu".
+
+    Raises:
+        ValueError: a network has no plan, or a number of heads that `degree` does not divide.
+    """
+    import torch.distributed
+    from diffusers import ContextParallelConfig
+    from torch.distributed.device_mesh import init_device_mesh
+
+    for name, network in networks.items():
+        if getattr(network, "_cp_plan", None) is None:
+            raise ValueError(f"trainer.context_parallel: {degree}, but diffusers has no plan for {name}; use 1")
+        if (heads := network.config.num_attention_heads) % degree:
+            raise ValueError(f"trainer.context_parallel: {degree} does not divide the {heads} heads of {name}")
+    groups = torch.distributed.get_world_size() // degree
+    mesh = init_device_mesh(device, (groups, 1, degree), mesh_dim_names=("data", "ring", "ulysses"))
+    with _counted(device):
+        for network in networks.values():
+            network.enable_parallelism(
+                config=ContextParallelConfig(ulysses_degree=degree, mesh=mesh["ring", "ulysses"])
+            )
+
+
+@contextmanager
+def _counted(device: str) -> Iterator[None]:
+    """Inside, a machine without a GPU has one accelerator: diffusers divides by their number."""
+    import torch
+
+    count = torch.accelerator.device_count
+    if device == "cpu":
+        torch.accelerator.device_count = lambda: 1
+    try:
+        yield
+    finally:
+        torch.accelerator.device_count = count

@@ -1,0 +1,96 @@
+"""Two writers are kept apart, and so are two drivers of a run; who holds a lock has a name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from videodpo.locks import Held, driver, exclusive, take_run, writes
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from videodpo.locks import exclusive, take_run
+folder, output = Path(sys.argv[1]), sys.argv[2]
+if output == "the run":
+    take_run(folder)
+    print("held", flush=True)
+    time.sleep(600)
+with exclusive(folder, folder / output):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Starts a process that holds a lock of the run in `tmp_path`; the processes are killed at the end."""
+    holders = []
+
+    def start(output):
+        program = [sys.executable, "-c", HOLDER, str(tmp_path), output]
+        holders.append(subprocess.Popen(program, stdout=subprocess.PIPE, text=True))
+        assert holders[-1].stdout.readline() == "held\n"
+        return holders[-1]
+
+    yield start
+    for holder in holders:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_the_lock(tmp_path, hold):
+    holder = hold("round1/pairs.parquet")
+    with pytest.raises(Held, match=f"held by pid {holder.pid} on .* since 20"):
+        take(tmp_path, "round1/pairs.parquet")
+    take(tmp_path, "round2/pairs.parquet")
+
+
+def test_a_killed_holder_blocks_nobody(tmp_path, hold):
+    holder = hold("pairs.parquet")
+    holder.kill()
+    holder.wait()
+    take(tmp_path, "pairs.parquet")
+
+
+def test_a_lock_can_be_taken_again_after_it_was_given_back(tmp_path):
+    for _ in range(2):
+        take(tmp_path, "pairs.parquet")
+
+
+def test_a_second_driver_is_refused_and_told_who_is_the_first(tmp_path, hold):
+    assert driver(tmp_path) is None
+    first = hold("the run")
+    assert driver(tmp_path).startswith(f"pid {first.pid} on ")
+    with pytest.raises(Held, match=f"pid {first.pid} on .* since 20"):
+        take_run(tmp_path)
+
+
+def test_a_driver_is_refused_while_a_job_of_an_earlier_one_runs(tmp_path, hold):
+    job = hold("round1/adapter")
+    with pytest.raises(Held, match=rf"still run.*\n  round1-adapter: pid {job.pid} on "):
+        take_run(tmp_path)
+    job.kill()
+    job.wait()
+    hold("the run")
+
+
+def take(folder: Path, output: str) -> None:
+    with exclusive(folder, folder / output):
+        pass
+
+
+def test_a_stage_that_writes_a_table_runs_once_at_a_time(tmp_path, hold):
+    @writes("omniscore.parquet")
+    def stage(frozen, round_folder):
+        return round_folder.name
+
+    frozen = SimpleNamespace(folder=tmp_path)
+    assert stage(frozen, tmp_path / "round1") == "round1"
+    holder = hold("round1/omniscore.parquet")
+    with pytest.raises(Held, match=f"pid {holder.pid} on "):
+        stage(frozen, tmp_path / "round1")
