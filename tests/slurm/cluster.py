@@ -95,10 +95,20 @@ class Cluster:
         """Start every daemon and wait until both nodes are idle.
 
         Raises:
-            RuntimeError: the folder holds a cluster already, or a daemon does not answer; its log's end is told.
+            RuntimeError: this is not root; something lies in the folder already; or a daemon does not answer (its
+                log's end is told).
         """
-        if self._pids.exists():
-            raise RuntimeError(f"{self.folder} holds a cluster; stop it first")
+        if os.geteuid():
+            raise RuntimeError("only root can start SLURM's daemons")
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise RuntimeError(f"{self.folder} is not empty; stop the cluster in it, if there is one, and take another")
+        try:
+            self._start_all()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start_all(self) -> None:
         for name in ("log", "munge", "slurmctld", *NODES):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
@@ -138,9 +148,10 @@ class Cluster:
 
     def stop(self) -> None:
         """End all jobs and daemons, whatever state they are in."""
-        daemons = self._daemons()
-        for name in reversed(daemons):
-            _end(daemons[name])
+        mark = f"SLURM_CONF={self.environment['SLURM_CONF']}"
+        for pid in reversed(self._daemons().values()):
+            if mark in _read(Path(f"/proc/{pid}/environ")):  # else a number that another process has by now
+                _end(pid)
         for pid in [pid for node in NODES for pid in self._processes(node)]:
             _kill(pid, signal.SIGKILL)
         self._pids.unlink(missing_ok=True)
@@ -299,6 +310,9 @@ def main() -> int:
             Cluster(arguments.folder).stop()
     except RuntimeError as error:
         print(error, file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"{error}\n{error.stderr or ''}", file=sys.stderr)
         return 1
     return 0
 

@@ -21,7 +21,7 @@ from tests.workspace import make_workspace, without_default_scorers, write_overl
 from videodpo.yaml_files import read_config
 
 PLUGIN = Path(__file__).with_name("plugin")
-PATIENCE = 600.0  # seconds; far more than a quiet machine needs
+PATIENCE = 1500.0  # seconds; several times what a quiet machine needs
 FIELDS = ("JobIDRaw", "Comment", "State", "NodeList", "AllocTRES", "NNodes")
 SUBMITTED = re.compile(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/rule_(\S+)/\1\.log\)")
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections import Counter
 
@@ -112,12 +113,14 @@ def tables(cluster, running, random_model, tmp_path):
     return running(Round(tmp_path / "run", raw, SLOW_RECORD="record.jsonl", SLOW_SECONDS="1.5"))
 
 
+def shards_at_work(run):
+    return pieces(run)["job"].nunique() if (run.folder / "record.jsonl").exists() else 0
+
+
 @pytest.mark.parametrize("fault", ["kill", "down"])
 def test_a_run_ends_on_the_other_node_with_the_same_tables(cluster, tables, fault, figures):
     tables.start("--until", "pairs")
-    tables.until(
-        lambda: (tables.folder / "record.jsonl").exists() and len(pieces(tables)["job"].unique()) == 2, "shards"
-    )
+    tables.until(lambda: shards_at_work(tables) == 2, "two shards at work")
     node = next(job for job in tables.jobs() if job.rule == "generate").nodes
     if fault == "kill":
         cluster.kill_node(node)
@@ -145,3 +148,29 @@ def test_a_run_ends_on_the_other_node_with_the_same_tables(cluster, tables, faul
     assert starts["generate"] == 3
     assert redone <= 1
     assert {job.nodes for job in tables.jobs() if job.rule == "pairs"} != {node}
+
+
+def test_a_second_driver_names_the_jobs_that_a_killed_one_left_and_leaves(tables, figures):
+    tables.start("--until", "generate")
+    tables.until(lambda: shards_at_work(tables) == 2, "two shards at work")
+    tables.driver.kill()
+    tables.driver.wait()
+    subprocess.run(
+        ["snakemake", "--unlock", "--configfile", "config.yaml", "overlay.yaml"], cwd=tables.folder, check=True
+    )
+    submitted = len(tables.jobs())
+    tables.start("--until", "generate")
+    assert tables.driver.wait() != 0
+    told = (tables.folder / "driver.log").read_text()
+    assert "jobs of an earlier start still run" in told
+    assert re.search(r"shard-0000\d.*: pid \d+ on \S+ since", told), told
+    tables.driver = None
+    tables.until(lambda: {job.state for job in tables.jobs()} == {"COMPLETED"}, "end of the jobs")
+    assert len(tables.jobs()) == submitted
+    tables.run("--until", "generate")
+    record = pieces(tables)
+    figures(
+        "second driver",
+        {"batches": record["piece"].nunique(), "batches_redone": len(record) - record["piece"].nunique()},
+    )
+    assert record["piece"].is_unique
