@@ -187,7 +187,8 @@ def refused(command: list[str], run: Path, capsys) -> str:
 def test_the_stage_that_reads_a_damaged_file_refuses_it(run, keep, name, monkeypatch, capsys):
     monkeypatch.chdir(run.parents[1])
     keep(run / name)
-    flip(run / name, random.Random(name))
+    # Of texts, a training that has nothing left to do opens the file and reads no tensor.
+    (cut if "texts" in name else flip)(run / name, random.Random(name))
     assert name in refused(READERS[name], run, capsys) or "adapter" in name
 
 
@@ -227,21 +228,18 @@ def test_a_damaged_latent_is_refused_by_the_training_that_reads_it_alone(run, ke
         shutil.move(run / "work", run / "round1/reference/work")
 
 
-def test_a_damaged_training_state_is_refused_and_the_one_before_it_goes_on(run, keep, monkeypatch, capsys):
+def test_a_damaged_training_state_is_refused_and_the_one_before_it_goes_on(run, monkeypatch, capsys, caplog):
     monkeypatch.chdir(run.parents[1])
+    caplog.set_level("INFO", "videodpo")
     older, newest = sorted((run / "round1/state").glob("*/step-*"))
-    victim = newest / "progress.json"
-    keep(victim)
-    flip(victim, random.Random(0))
+    flip(newest / "progress.json", random.Random(0))
     assert newest.name in refused(["train", "--config", "config/train.json"], run, capsys)
-    aside = run.parents[1] / "state"
-    shutil.copytree(newest.parent, aside, copy_function=shutil.copy2)
     assert main(["verify", str(run), "--mend"]) == 3
     assert not newest.exists()
     assert older.exists()
     adapter = (run / "round1/adapter/pytorch_lora_weights.safetensors").read_bytes()
     assert main(["train", "--config", str(run.relative_to(Path.cwd()) / "config/train.json")]) == 0
-    assert "training from step 2 of 3" in capsys.readouterr().err
+    assert "training from step 2 of 3" in caplog.text
     assert (run / "round1/adapter/pytorch_lora_weights.safetensors").read_bytes() == adapter
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from videodpo.digests import digest_path, record
+from videodpo.digests import record
 from videodpo.files import write_text
 from videodpo.frozen import Frozen, ReportSettings
 from videodpo.locks import writes
@@ -34,7 +34,6 @@ def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
     """
     finished = read_round(frozen, round_folder)
     folder = round_folder / "report"
-    digest_path(folder).unlink(missing_ok=True)  # not before all of it is there again
     clips, figures = ClipFolder(folder / "clips", frozen.folder), FigureFolder(folder / "figures")
     shown = frozen.settings.report
     page = (
