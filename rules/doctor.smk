@@ -5,8 +5,7 @@ rule doctor:
         execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
-        latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
-        texts=expand(f"{ROUND}/videos/texts/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
+        videos=f"{ROUND}/videos/shards.json",
         reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
     output:
         f"{ROUND}/doctor.json",

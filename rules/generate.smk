@@ -20,3 +20,24 @@ rule generate:
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.config:q} --round {wildcards.round}"
         " --shard {wildcards.shard} > {log:q} 2>&1"
+
+
+# Jobs that read all shards look at one small file: a thousand paths in each of them would take minutes to plan.
+rule list_videos:
+    input:
+        tables=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
+        texts=expand(f"{ROUND}/videos/texts/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
+    output:
+        f"{ROUND}/videos/shards.json",
+    log:
+        f"{ROUND}/logs/list_videos.log",
+    benchmark:
+        f"{ROUND}/benchmarks/list_videos.tsv"
+    localrule: True
+    conda:
+        "../envs/videodpo.yaml"
+    params:
+        folder=f"{ROUND}/videos",
+    shell:
+        "videodpo list-shards {params.folder:q} > {log:q} 2>&1"

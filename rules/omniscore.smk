@@ -3,11 +3,10 @@ rule omniscore:
         config=f"{FOLDER}/config/omniscore.json",
         execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
-        videos=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        videos=f"{ROUND}/videos/shards.json",
         scores=expand(
-            f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet",
+            f"{ROUND}/scores/{{dimension}}/shards.json",
             dimension=sorted(RUN.config.omniscore.dimensions),
-            shard=RUN.shards,
             allow_missing=True,
         ),
     output:

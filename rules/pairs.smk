@@ -3,7 +3,7 @@ rule pairs:
         config=f"{FOLDER}/config/pairs.json",
         prompts=f"{FOLDER}/prompts.parquet",
         omniscore=f"{ROUND}/omniscore.parquet",
-        videos=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        videos=f"{ROUND}/videos/shards.json",
     output:
         pairs=f"{ROUND}/pairs.parquet",
         rejected=f"{ROUND}/pairs_rejected.parquet",

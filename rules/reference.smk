@@ -4,8 +4,7 @@ rule reference:
         execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
-        latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
-        texts=expand(f"{ROUND}/videos/texts/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
+        videos=f"{ROUND}/videos/shards.json",
     output:
         f"{ROUND}/reference/shard-{{part}}.parquet",
     log:

@@ -28,10 +28,10 @@ rule score:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
         execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
-        videos=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        videos=f"{ROUND}/videos/shards.json",
         measured=ancient(expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUN.shards, allow_missing=True)),
     output:
-        expand(f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        f"{ROUND}/scores/{{dimension}}/shards.json",
     log:
         f"{ROUND}/logs/score/{{dimension}}.log",
     benchmark:

@@ -85,14 +85,14 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from videodpo.score import score_shard
-    from videodpo.tables import read_metadata, shard_path
+    from videodpo.score import score_all_shards, score_shard
+    from videodpo.tables import shard_path
 
     frozens = _scorers(arguments)
     videos, scores = _videos_and_scores(frozens[0].folder, arguments)
-    count = int(read_metadata(shard_path(videos, 0))["num_shards"])
-    for shard in range(count) if arguments.shard is None else [arguments.shard]:
-        score_shard(frozens, shard_path(videos, shard), scores)
+    if arguments.shard is None:
+        return score_all_shards(frozens, videos, scores)
+    return score_shard(frozens, shard_path(videos, arguments.shard), scores)
 
 
 def _scorers(arguments: argparse.Namespace) -> list[Any]:
@@ -196,6 +196,12 @@ def _freeze(arguments: argparse.Namespace) -> None:
     freeze(arguments.text, arguments.out)
 
 
+def _list_shards(arguments: argparse.Namespace) -> None:
+    from videodpo.shard_list import write_shard_list
+
+    write_shard_list(arguments.folder)
+
+
 def _check(arguments: argparse.Namespace) -> None:
     from videodpo.workflow import Workflow
     from videodpo.yaml_files import read_config
@@ -209,27 +215,20 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _weights(arguments: argparse.Namespace) -> None:
+    from videodpo.weights.fetch import fetch_all, verify_all
     from videodpo.weights.needed import describe
     from videodpo.weights.places import is_published
     from videodpo.workflow import Workflow
     from videodpo.yaml_files import read_config
 
     needed = Workflow(read_config(arguments.config, arguments.preset, arguments.set)).weights
-    if arguments.what == "list":
-        print(describe(needed))
-        return
-    from videodpo.weights.fetch import damaged, fetch
-
     published = [one for one in needed if is_published(one.place)]
-    if arguments.what == "fetch":
-        for number, one in enumerate(published, start=1):
-            print(f"[{number}/{len(published)}] {one.place}", flush=True)
-            fetch(one.place, one.patterns)
-        print(describe(needed))
+    if arguments.what == "verify":
+        verify_all(published)
         return
-    if problems := [problem for one in published for problem in damaged(one.place)]:
-        raise ValueError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
-    print(f"{len(published)} published weights: every byte is as published")
+    if arguments.what == "fetch":
+        fetch_all(published)
+    print(describe(needed))
 
 
 def _score_files(arguments: argparse.Namespace) -> None:
@@ -360,6 +359,7 @@ def _parser() -> argparse.ArgumentParser:
     freeze = add("freeze", _freeze, "write one stage's settings, weights digested, for the workflow")
     freeze.add_argument("out", type=Path)
     freeze.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
+    add("list-shards", _list_shards, "digests of a folder's shards, for the workflow").add_argument("folder", type=Path)
     _add_config(add("check", _check, "check a configuration and all that it names"))
     weights = add("weights", _weights, "the weights that a configuration needs: where they are, fetch, verify")
     weights.add_argument("what", choices=("list", "fetch", "verify"))

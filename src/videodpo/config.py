@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from videodpo.config_train import Lora, Objective, OfficialCode, ReferenceJobs, Schedule, Timesteps, Train, Trainer
-from videodpo.sections import ConfigError, PositiveReal, Real, Section, WrongKeys, validate, without_nulls
+from videodpo.sections import ConfigError, PositiveReal, Real, Section, Shards, WrongKeys, validate, without_nulls
+from videodpo.shard_rule import AUTO, heldout_shards, reference_shards, sampling_shards
 
 __all__ = [
     "HUB_PREFIX",
@@ -135,8 +136,9 @@ def _size_of(size: Size) -> dict[str, int]:
 class Generate(Section):
     videos_per_prompt: int = Field(4, ge=2)
     """N of the paper; a pair needs at least 2."""
-    shards: int = Field(..., ge=1)
-    """Jobs that the sampling, scoring and encoding are split into."""
+    shards: Shards = AUTO  # type: ignore[assignment]
+    """Jobs a round for the sampling (or the intake of clips), and for the scoring; `auto` is 200 clips each, and 1,000
+    jobs at most, or 200 where num_train is null (over all rounds)."""
     sampling: Sampling
     """How one clip is made; the evaluation samples in the same way."""
     fit_clips: bool = False
@@ -239,8 +241,8 @@ class Pairs(Section):
 class Evaluate(Section):
     videos_per_prompt: int = Field(1, ge=1)
     """Clips for each held-out prompt and model, with the same seeds for both."""
-    shards: int = Field(1, ge=1)
-    """Sampling and scoring jobs for each model."""
+    shards: Shards = AUTO  # type: ignore[assignment]
+    """Sampling jobs, and scoring jobs, for each model; `auto` is 50 clips each, 100 jobs at most."""
     judges: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     """Scorers that only the evaluation uses: independent of what was trained on."""
     bootstrap: int = Field(10_000, ge=100)
@@ -310,7 +312,19 @@ class Config(Section):
     def _sections_agree(self) -> Config:
         if problems := list(self._disagreements()):
             raise WrongKeys(*problems)
-        return self
+        return self._with_numbers_of_shards()
+
+    def _with_numbers_of_shards(self) -> Config:
+        schedule, videos = self.schedule, self.generate.videos_per_prompt
+        numbers = {
+            "generate": sampling_shards(self.prompts.num_train, videos, self.rounds),
+            "reference": reference_shards(schedule.num_steps * schedule.pairs_per_step, self.rounds),
+            "evaluate": heldout_shards(self.prompts.num_heldout, self.evaluate.videos_per_prompt),
+        }
+        sections = {name: getattr(self, name) for name in numbers if getattr(self, name).shards == AUTO}
+        return self.model_copy(
+            update={name: part.model_copy(update={"shards": numbers[name]}) for name, part in sections.items()}
+        )
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         """Keys that do not go with a key of another section, and why."""

@@ -9,25 +9,18 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
-    ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
     model_validator,
 )
 
-from videodpo.sections import PositiveReal, Real, Section, WrongKeys
-
-AUTO = "auto"
-
-
-def _number_or_auto(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
-    return value if value == AUTO else number(value)
-
+from videodpo.sections import PositiveReal, Real, Section, Shards, WrongKeys, number_or_auto
+from videodpo.shard_rule import AUTO
 
 # One type to pydantic: of a union, its message names the branches.
 Beta = Annotated[
     PositiveReal,
-    WrapValidator(_number_or_auto),
+    WrapValidator(number_or_auto),
     PlainSerializer(lambda value: value),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "enum": [AUTO]}]}),
 ]
@@ -81,8 +74,8 @@ class Schedule(Section):
 
 
 class ReferenceJobs(Section):
-    shards: int = Field(1, ge=1)
-    """Jobs that the reference errors are split into."""
+    shards: Shards = AUTO  # type: ignore[assignment]
+    """Jobs a round that the reference errors are split into; `auto` is 750 visits each, 200 jobs at most."""
 
 
 class Lora(Section):

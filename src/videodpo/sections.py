@@ -8,7 +8,19 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
+
+from videodpo.shard_rule import AUTO
 
 
 class ConfigError(ValueError):
@@ -33,6 +45,20 @@ def _scientific(value: Any) -> Any:
 Real = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
 # For numbers that may also be null: pydantic puts a bound given at such a key into the JSON schema under no known name.
 PositiveReal = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_scientific)]
+
+
+def number_or_auto(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
+    return value if value == AUTO else number(value)
+
+
+# `auto` becomes a number when the whole configuration is known.
+Shards = Annotated[
+    int,
+    Field(ge=1),
+    WrapValidator(number_or_auto),
+    PlainSerializer(lambda value: value),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "enum": [AUTO]}]}),
+]
 
 
 class Section(BaseModel):

@@ -60,9 +60,12 @@ def scored_parts(round_folder: Path, dimensions: Sequence[str], prompts: Path, l
         for number in range(len(clips)):
             rows = clips.read(number, ["video_id", "prompt_id", "sample"])
             order.check(rows, clips.path)
-            reasons = _not_made(clips, number)
+            reasons, stored = _not_made(clips, number), clips.stored(number, "video_id")
             for name, table in scores.items():
-                if len(table) != len(clips) or not _same_videos(clips, table, number):
+                if len(table) != len(clips) or not (
+                    table.stored(number, "video_id") == stored
+                    or table.read(number, ["video_id"])["video_id"].equals(rows["video_id"])
+                ):
                     raise OutOfOrder(f"{table.path}: not the videos of {clips.path}")
                 values, errors = _values(table, number)
                 rows = rows.append_column(f"raw_{name}", pa.array(values))
@@ -73,13 +76,6 @@ def scored_parts(round_folder: Path, dimensions: Sequence[str], prompts: Path, l
                 usable[list(reasons)] = False
                 rows = rows.filter(pa.array(usable))
             yield rows
-
-
-def _same_videos(clips: RowGroups, scores: RowGroups, number: int) -> bool:
-    if clips.stored(number, "video_id") == scores.stored(number, "video_id"):
-        return True
-    first, second = (table.read(number, ["video_id"])["video_id"] for table in (clips, scores))
-    return bool(first.equals(second))
 
 
 def _not_made(clips: RowGroups, number: int) -> dict[int, str]:

@@ -2,6 +2,6 @@
 
 from videodpo.score.measure import measure_shard
 from videodpo.score.single_files import score_files
-from videodpo.score.write import score_shard
+from videodpo.score.write import score_all_shards, score_shard
 
-__all__ = ["measure_shard", "score_files", "score_shard"]
+__all__ = ["measure_shard", "score_all_shards", "score_files", "score_shard"]

@@ -13,6 +13,7 @@ from typing import Any
 from videodpo.config import HUB_PREFIX
 from videodpo.files import atomic_path, sha256_of, write_json
 from videodpo.weights.catalogue import PublishedFile, catalogue
+from videodpo.weights.needed import Needed
 from videodpo.weights.places import (
     PUBLIC_PREFIX,
     NotFetched,
@@ -25,6 +26,20 @@ from videodpo.weights.places import (
     read_manifest,
     resolve,
 )
+
+
+def fetch_all(needed: Sequence[Needed]) -> None:
+    """`fetch` of every one, each with a line on the terminal."""
+    for number, one in enumerate(needed, start=1):
+        print(f"[{number}/{len(needed)}] {one.place}", flush=True)
+        fetch(one.place, one.patterns)
+
+
+def verify_all(needed: Sequence[Needed]) -> None:
+    """Says on the terminal that all is as published, or raises ValueError, which lists what is `damaged`."""
+    if problems := [problem for one in needed for problem in damaged(one.place)]:
+        raise ValueError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
+    print(f"{len(needed)} published weights: every byte is as published")
 
 
 def fetch(place: str, patterns: Sequence[str]) -> None:

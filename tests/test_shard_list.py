@@ -1,0 +1,68 @@
+"""The list of a folder's shards: it changes with any of them, and with nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from videodpo.cli import main
+from videodpo.shard_list import write_shard_list
+from videodpo.tables import PROMPTS, shard_path, write_table
+
+ROW = {"prompt_id": "0" * 16, "prompt": "a tram", "source": "text:p.txt", "split": "train"}
+
+
+def save(folder, shard, position=0, num_shards=2):
+    rows, extra = [ROW | {"position": position}], {"num_shards": str(num_shards)}
+    write_table(shard_path(folder, shard), rows, PROMPTS, stage="prompts", digest="d", seed=0, extra=extra)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for shard in range(2):
+        save(tmp_path, shard)
+    (tmp_path / "latents").mkdir()
+    (tmp_path / "latents" / "shard-00001.safetensors").write_bytes(b"latents")
+    return tmp_path
+
+
+def listed(folder):
+    assert main(["list-shards", str(folder)]) == 0
+    return json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+
+
+def test_it_names_tables_and_tensors(folder):
+    assert list(listed(folder)) == ["latents/shard-00001.safetensors", "shard-00000.parquet", "shard-00001.parquet"]
+
+
+def test_the_same_shards_give_the_same_list(folder):
+    before = listed(folder)
+    save(folder, 1)  # written again, the same bytes
+    save(folder, 7)  # left over from a larger count
+    assert listed(folder) == before
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_another_table_gives_another_list(folder, shard):
+    before = listed(folder)
+    save(folder, shard, position=5)
+    assert listed(folder) != before
+
+
+def test_tensors_that_were_made_again_give_another_list(folder):
+    before = listed(folder)
+    os.utime(folder / "latents" / "shard-00001.safetensors", ns=(0, 0))
+    assert listed(folder) != before
+
+
+def test_a_missing_shard_is_named(folder):
+    shard_path(folder, 1).unlink()
+    with pytest.raises(FileNotFoundError, match="shard-00001"):
+        write_shard_list(folder)
+
+
+def test_a_folder_without_shards_is_refused(tmp_path, capsys):
+    assert main(["list-shards", str(tmp_path)]) == 1
+    assert "no shard-00000.parquet" in capsys.readouterr().err
