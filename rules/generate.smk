@@ -38,6 +38,6 @@ rule list_videos:
     conda:
         "../envs/videodpo.yaml"
     params:
-        folder=f"{ROUND}/videos",
+        folder=subpath(output[0], parent=True),
     shell:
         "videodpo list-shards {params.folder:q} > {log:q} 2>&1"
