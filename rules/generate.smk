@@ -39,7 +39,5 @@ rule list_videos:
     localrule: True
     conda:
         "../envs/videodpo.yaml"
-    params:
-        folder=f"{ROUND}/videos",
     shell:
-        "videodpo list-shards {params.folder:q} > {log:q} 2>&1"
+        "videodpo list-shards {output:q} > {log:q} 2>&1"
