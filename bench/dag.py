@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    load, runs = round(os.getloadavg()[0], 1), [_plan(count) for count in arguments.prompts]
     answer = {
         "command": " ".join(["python", *sys.argv]),
         "commit": commit(),
         "machine": machine("cpu"),
-        "load_average": round(os.getloadavg()[0], 1),
-        "runs": [_plan(count) for count in arguments.prompts],
+        "load_average": load,
+        "runs": runs,
     }
     write_json(arguments.out, answer)
     print(json.dumps(answer, indent=2))

@@ -1,11 +1,11 @@
 """OmniScore, pairs and weights of a round of many videos: the stages against DuckDB and pandas on the same files.
 
-    python bench/scale.py [--videos 10000000] [--arms stages duckdb pandas] [--repeat 2] --folder FOLDER --out FILE
+    python bench/scale.py [--videos 10000000] [--against duckdb pandas] --folder FOLDER --out FILE
 
 Makes the tables of a scored round with the configuration's eight dimensions and four videos a prompt, in as many shards
 as `generate.shards: auto` says, unless FOLDER has them. Then each arm writes the OmniScores, the pairs and their
-weights to disk, in turns, in processes of its own on two cores: `stages` by `videodpo omniscore` and `videodpo pairs`,
-whose files must have the same bytes every time. All arms must agree on every pair.
+weights to disk in processes of its own on two cores: `stages` by `videodpo omniscore` and `videodpo pairs`, before and
+after the others, where the files must have the same bytes. All arms must agree on every pair.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ VIDEODPO = [sys.executable, "-m", "videodpo"]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=10_000_000)
-    parser.add_argument("--arms", nargs="+", default=["stages", "duckdb", "pandas"])
-    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--against", nargs="*", default=["duckdb", "pandas"])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -43,14 +42,13 @@ def main() -> None:
         make_round(arguments.folder, arguments.videos)
         (run / "complete").touch()
     load = os.getloadavg()[0]
-    found: dict[str, list[dict[str, float]]] = {arm: [] for arm in arguments.arms}
+    found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ("stages", *arguments.against)}
     digests = set()
-    for _ in range(arguments.repeat):
-        for arm in arguments.arms:
-            found[arm].append(_timed(_commands(arm, run)))
-            print(arm, found[arm][-1], flush=True)
-            if arm == "stages":
-                digests.add(tuple(sha256_of(run / "round1" / name) for name in TABLES))
+    for arm in ("stages", *arguments.against, "stages"):
+        found[arm].append(_timed(_commands(arm, run)))
+        print(arm, found[arm][-1], flush=True)
+        if arm == "stages":
+            digests.add(tuple(sha256_of(run / "round1" / name) for name in TABLES))
     best = {arm: min(runs, key=lambda one: one["seconds"]) for arm, runs in found.items()}
     answer = {
         "command": " ".join(["python", *sys.argv]),
@@ -66,7 +64,7 @@ def main() -> None:
         "ratio_of_cpu": {
             arm: round(one["cpu_seconds"] / best["stages"]["cpu_seconds"], 2) for arm, one in best.items()
         },
-        "disagreement": {arm: _disagreement(run, arm) for arm in arguments.arms if arm != "stages"},
+        "disagreement": {arm: _disagreement(run, arm) for arm in arguments.against},
     }
     write_json(arguments.out, answer)
     print(json.dumps(answer, indent=2))

@@ -37,7 +37,5 @@ rule list_videos:
     localrule: True
     conda:
         "../envs/videodpo.yaml"
-    params:
-        folder=subpath(output[0], parent=True),
     shell:
-        "videodpo list-shards {params.folder:q} > {log:q} 2>&1"
+        "videodpo list-shards {output:q} > {log:q} 2>&1"

@@ -14,6 +14,7 @@ from videodpo.config import Pairs, validate
 from videodpo.frozen import Frozen, PairsSettings
 from videodpo.pairs import pair_weights
 from videodpo.pairs.stage import choose_pairs, select_pairs
+from videodpo.row_groups import ROW_GROUP
 from videodpo.tables import (
     CLIP_SIZE,
     PAIRS,
@@ -356,14 +357,20 @@ def test_no_prompt_with_two_videos_is_refused():
 # --- the stage
 
 
-def _round(folder: Path, table: pd.DataFrame) -> Path:
+def _round(folder: Path, table: pd.DataFrame, sizes=None, *, shuffled: bool = False) -> Path:
+    """Videos of the table in two shards; `shuffled`, the first of them holds every other row."""
     full = table.assign(quality=table.omniscore, semantic=table.omniscore)
     full["sample"] = full["sample"].astype("int32")
-    write_table(folder / "omniscore.parquet", full, omniscore_schema([]), stage="omniscore", digest="d", seed=0)
+    dimensions = [name.removeprefix("raw_") for name in table.columns if name.startswith("raw_")]
+    schema = omniscore_schema(dimensions)
+    write_table(folder / "omniscore.parquet", full, schema, stage="omniscore", digest="d", seed=0)
     _prompts(folder, list(dict.fromkeys(table.prompt_id)))
-    size = dict(zip(CLIP_SIZE, WIDE, strict=True))
-    rows = full[["video_id", "prompt_id", "sample"]].assign(seed=0, status="ok", model="m", **size)
-    write_table(shard_path(folder / "videos", 0), rows.to_dict("records"), VIDEOS, stage="generate", digest="d", seed=0)
+    rows = full[["video_id", "prompt_id", "sample"]].assign(seed=0, status="ok", model="m")
+    rows[list(CLIP_SIZE)] = [(sizes or {}).get(video_id, WIDE) for video_id in rows.video_id]
+    half = len(rows) // 2
+    for shard, part in enumerate([rows[::2], rows[1::2]] if shuffled else [rows[:half], rows[half:]]):
+        path, extra = shard_path(folder / "videos", shard), {"num_shards": "2"}
+        write_table(path, part.to_dict("records"), VIDEOS, stage="generate", digest="d", seed=0, extra=extra)
     return folder
 
 
@@ -410,3 +417,36 @@ def test_a_training_prompt_without_a_scored_video_is_a_rejected_row(tmp_path):
     select_pairs(_frozen(tmp_path), folder)
     rejected = read_table(folder / "pairs_rejected.parquet")
     assert rejected[["prompt_id", "reason"]].values.tolist() == [["f" * 16, "no video of it has an OmniScore"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "order"),
+    [
+        ({}, "shuffled"),
+        (
+            {"policy": "all", "filters": {"min_gap": 0.05, "drop_percentile": 20.0}, "normalize": True},
+            "side by side",
+        ),
+        ({"policy": "mixed_ranks", "filters": {"no_regression": {"motion": 0.5}}}, "side by side"),
+    ],
+)
+def test_pairs_of_many_row_groups_are_those_of_the_whole_table(tmp_path, settings, order):
+    """Two row groups that end within a prompt, two sizes, videos in two shards."""
+    rng = np.random.default_rng(0)
+    table = scores(*rng.random((18_000, 4)).tolist(), motion=rng.random(72_000))
+    table = table[rng.random(len(table)) > 0.05].reset_index(drop=True)
+    assert len(table) > ROW_GROUP
+    is_tall = rng.random(len(table)) < 0.4
+    sizes = {video_id: TALL if tall else WIDE for video_id, tall in zip(table.video_id, is_tall, strict=True)}
+    folder = _round(tmp_path, table, sizes, shuffled=order == "shuffled")
+    select_pairs(_frozen(tmp_path, **settings), folder)
+    expected = choose(table, sizes, seed=5, **settings)
+    for name, frame in zip(("pairs", "pairs_rejected"), expected, strict=True):
+        pd.testing.assert_frame_equal(read_table(folder / f"{name}.parquet"), frame)
+
+
+def test_an_omniscore_table_in_another_order_than_the_prompts_is_refused(tmp_path):
+    folder = _round(tmp_path, scores(FOUR, FOUR))
+    _prompts(folder, ["p1", "p0"])
+    with pytest.raises(RuntimeError, match=r"omniscore\.parquet: prompt p1"):
+        select_pairs(_frozen(tmp_path), folder)

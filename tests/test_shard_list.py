@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 
 def listed(folder):
-    assert main(["list-shards", str(folder)]) == 0
+    assert main(["list-shards", str(folder / "shards.json")]) == 0
     return json.loads((folder / "shards.json").read_text(encoding="utf-8"))
 
 
@@ -60,9 +60,9 @@ def test_tensors_that_were_made_again_give_another_list(folder):
 def test_a_missing_shard_is_named(folder):
     shard_path(folder, 1).unlink()
     with pytest.raises(FileNotFoundError, match="shard-00001"):
-        write_shard_list(folder)
+        write_shard_list(folder / "shards.json")
 
 
 def test_a_folder_without_shards_is_refused(tmp_path, capsys):
-    assert main(["list-shards", str(tmp_path)]) == 1
+    assert main(["list-shards", str(tmp_path / "shards.json")]) == 1
     assert "no shard-00000.parquet" in capsys.readouterr().err

@@ -199,7 +199,7 @@ def _freeze(arguments: argparse.Namespace) -> None:
 def _list_shards(arguments: argparse.Namespace) -> None:
     from videodpo.shard_list import write_shard_list
 
-    write_shard_list(arguments.folder)
+    write_shard_list(arguments.out)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -359,7 +359,9 @@ def _parser() -> argparse.ArgumentParser:
     freeze = add("freeze", _freeze, "write one stage's settings, weights digested, for the workflow")
     freeze.add_argument("out", type=Path)
     freeze.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
-    add("list-shards", _list_shards, "digests of a folder's shards, for the workflow").add_argument("folder", type=Path)
+    add("list-shards", _list_shards, "digests of the shards beside a file, for the workflow").add_argument(
+        "out", type=Path
+    )
     _add_config(add("check", _check, "check a configuration and all that it names"))
     weights = add("weights", _weights, "the weights that a configuration needs: where they are, fetch, verify")
     weights.add_argument("what", choices=("list", "fetch", "verify"))

@@ -37,12 +37,8 @@ def generate_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: i
         RuntimeError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
     """
     settings = frozen.settings
-    prompts = _prompts(frozen.folder, "train")
-    requests = [
-        Request(prompt_id, prompt, sample, derive_seed(frozen.seed, "video", round_number, prompt_id, sample))
-        for prompt_id, prompt in prompts
-        for sample in range(settings.generate.videos_per_prompt)
-    ]
+    seed_of = partial(derive_seed, frozen.seed, "video", round_number)
+    requests = _Requests(_prompts(frozen.folder, "train"), settings.generate.videos_per_prompt, seed_of)
     videos = round_folder(frozen.folder, round_number) / "videos"
     place = _place(frozen, videos, shard, settings.generate.shards, adapter, with_texts=True)
     _sample_shard(place, requests, settings.generate.sampling, adapter)
@@ -56,14 +52,26 @@ def generate_heldout_shard(
     Args and errors: as `generate_shard`; `arm` is "base" or "aligned".
     """
     settings = frozen.settings
-    requests = [
-        Request(prompt_id, prompt, sample, derive_seed(frozen.seed, "heldout video", prompt_id, sample))
-        for prompt_id, prompt in _prompts(frozen.folder, "heldout")
-        for sample in range(settings.videos_per_prompt)
-    ]
+    seed_of = partial(derive_seed, frozen.seed, "heldout video")
+    requests = _Requests(_prompts(frozen.folder, "heldout"), settings.videos_per_prompt, seed_of)
     videos = round_folder(frozen.folder, round_number) / "evaluation" / "videos" / arm
     place = _place(frozen, videos, shard, settings.shards, adapter, with_texts=False)
     _sample_shard(place, requests, settings.sampling, adapter)
+
+
+class _Requests(Sequence[Request]):
+    """Every sample of every prompt, each made when it is asked for: a shard asks for few of millions."""
+
+    def __init__(self, prompts: Sequence[tuple[str, str]], samples: int, seed_of: Callable[[str, int], int]) -> None:
+        self._prompts, self._samples, self._seed_of = prompts, samples, seed_of
+
+    def __len__(self) -> int:
+        return len(self._prompts) * self._samples
+
+    def __getitem__(self, place: Any) -> Any:
+        number, sample = divmod(range(len(self))[place], self._samples)
+        prompt_id, prompt = self._prompts[number]
+        return Request(prompt_id, prompt, sample, self._seed_of(prompt_id, sample))
 
 
 def _prompts(folder: Path, split: str) -> list[tuple[str, str]]:

@@ -10,16 +10,20 @@ from videodpo.tables import count_shards, shard_path
 BESIDE = ("latents", "texts")
 
 
-def write_shard_list(folder: Path) -> None:
-    """Write `<folder>/shards.json`: it changes when a shard of the table, or a file of tensors beside it, does.
+NAME = "shards.json"
+
+
+def write_shard_list(out: Path) -> None:
+    """List the shards in the folder of `out`: it changes when one of the table, or a file of tensors beside it, does.
 
     Raises:
         ValueError: there are no shards.
     """
+    folder = out.parent
     tables = [shard_path(folder, shard) for shard in range(count_shards(folder))]
     tensors = [folder / kind / f"{table.stem}.safetensors" for kind in BESIDE for table in tables]
     listed = {table.name: sha256_of(table) for table in tables}
     for path in tensors:
         if path.exists():  # gigabytes: its size and time have to do
             listed[f"{path.parent.name}/{path.name}"] = f"{path.stat().st_size} bytes at {path.stat().st_mtime_ns}"
-    write_json(folder / "shards.json", listed)
+    write_json(out, listed)

@@ -110,18 +110,21 @@ def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
         np.concatenate(winners)[order],
         np.concatenate(losers)[order],
         groups.prompts[source[order]],
-        [_too_few(videos, group, policy) for group in np.sort(np.concatenate(lacking)).tolist()],
+        _too_few(videos, np.sort(np.concatenate(lacking)), policy),
     )
 
 
-def _too_few(videos: Videos, group: int, policy: str) -> tuple[int, str]:
-    groups = videos.groups
-    prompt, length = int(groups.prompts[group]), int(groups.lengths[group])
-    which = ""
-    if videos.sizes and (groups.prompts == prompt).sum() > 1:
-        size = videos.sizes.known[videos.sizes.of[groups.rows[groups.offsets[group]]]]
-        which = " of {} x {} x {}".format(*size)
-    return prompt, f"too few scored videos{which} ({length}) for policy {policy}"
+def _too_few(videos: Videos, lacking: NDArray[np.int64], policy: str) -> list[tuple[int, str]]:
+    """Of these groups the prompt's place, and what to say of it."""
+    groups, found = videos.groups, []
+    num_sizes = np.bincount(groups.prompts)
+    first_rows = groups.rows[groups.offsets[lacking]]
+    for group, row in zip(lacking.tolist(), first_rows.tolist(), strict=True):
+        prompt, which = int(groups.prompts[group]), ""
+        if videos.sizes and num_sizes[prompt] > 1:
+            which = " of {} x {} x {}".format(*videos.sizes.known[videos.sizes.of[row]])
+        found.append((prompt, f"too few scored videos{which} ({groups.lengths[group]}) for policy {policy}"))
+    return found
 
 
 def videos_by_prompt(parts: Iterable[pa.Table], sizes: Sizes | None) -> Iterator[Videos]:

@@ -13,7 +13,7 @@ from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.locks import exclusive
 from videodpo.score.measure import Frozens, measure_shard
 from videodpo.score.store import Column, Measured, Store, store_path
-from videodpo.shard_list import write_shard_list
+from videodpo.shard_list import NAME, write_shard_list
 from videodpo.tables import SCORES, count_shards, read_metadata, read_rows, shard_path, write_table
 
 
@@ -26,7 +26,7 @@ def score_all_shards(frozens: Frozens, videos: Path, scores: Path) -> None:
     for shard in range(count_shards(videos)):
         score_shard(frozens, shard_path(videos, shard), scores)
     for frozen in frozens:
-        write_shard_list(scores / frozen.settings.dimension)
+        write_shard_list(scores / frozen.settings.dimension / NAME)
 
 
 def score_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
