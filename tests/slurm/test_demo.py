@@ -87,7 +87,6 @@ def test_logs_benchmarks_and_accounting_are_where_the_page_says(demo):
     logs = {path for path in logs if "freeze" not in path.parts}
     assert len(logs) == len(demo.done)
     for path in logs:
-        assert (demo.results / path).stat().st_size
         benchmark = str(path).replace("logs/", "benchmarks/").removesuffix("log") + "tsv"
         assert (demo.results / benchmark).read_text().startswith("s\th:m:s"), benchmark
 
