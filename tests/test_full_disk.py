@@ -5,6 +5,7 @@ The disk is a small tmpfs that grows: the kernel refuses the writes, at another 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -152,7 +153,7 @@ def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(stage, wh
     results = disk.folder / "results"
     config(random_model, results)
     made_by(stage, whole, results)
-    needed = used_by(stage, whole)
+    needed, stopped = used_by(stage, whole), 0
     for number in range(SIZES):  # from no room at all to nearly enough
         disk.leave(4096 + needed * number // (SIZES + 1))
         capsys.readouterr()
@@ -161,6 +162,7 @@ def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(stage, wh
         if code == 0:
             assert number, "the stage needed no room"
             break
+        stopped += 1
         assert code == 1
         assert len(said) == 1
         assert "no space left on" in said[0]
@@ -178,6 +180,7 @@ def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(stage, wh
     own = {name for name in expected if maker(Path("small") / name) == stage}
     assert own <= found.keys()
     assert own or stage == "train"
+    print(json.dumps({"stage": stage, "sizes of the disk": number + 1, "stopped": stopped}))
 
 
 def used_by(stage: str, whole: Path) -> int:

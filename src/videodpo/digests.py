@@ -65,16 +65,15 @@ def record(path: Path) -> None:
 
 
 def link_product(path: Path, link: Path) -> None:
-    """A second name for a product, of the same last part, that takes no room; whatever had it before is replaced.
+    """A second name for a product, of the same last part, that takes no room.
 
     Raises:
         OSError: the file system has no hard links.
     """
     with refuse_full_disk(link):
         link.parent.mkdir(parents=True, exist_ok=True)
-        for old, new in ((digest_path(path), digest_path(link)), (path, link)):
-            new.unlink(missing_ok=True)
-            os.link(old, new)
+        os.link(digest_path(path), digest_path(link))
+        os.link(path, link)
 
 
 def replace_folder(partial: Path, final: Path) -> None:

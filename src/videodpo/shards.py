@@ -244,6 +244,9 @@ def _unpack(place: Shard, batches: Sequence[tuple[Path, Sequence[Request]]]) -> 
 def _keep(place: Shard, rows: Sequence[Mapping[str, Any]], parts: Sequence[Path]) -> None:
     """The finished shard into the work folder, its large files as hard links, instead of its parts."""
     kept = place.kept
+    for file in kept:  # the table first: without it the others are not believed
+        file.unlink(missing_ok=True)
+        digest_path(file).unlink(missing_ok=True)
     try:
         link_product(place.latents, kept.latents)
         if place.with_texts:

@@ -84,7 +84,7 @@ def verify(run: Path, *, mend: bool = False) -> Report:
 
 
 def _refuse_running(run: Path) -> None:
-    for path in sorted(run.rglob("*lock")):
+    for path in sorted({*run.rglob("*lock"), *run.glob("locks/**/*")}):
         if path.is_file():
             with open(path) as handle:
                 try:

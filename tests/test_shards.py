@@ -1,0 +1,104 @@
+"""A finished shard that is made again: only the batches of which something is damaged are sampled."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors.torch import load_file
+
+from videodpo.digests import digest_path
+from videodpo.tables import read_shards, shard_path
+
+TABLE, LATENTS, TEXTS = "shard-00000.parquet", "latents/shard-00000.safetensors", "texts/shard-00000.safetensors"
+
+
+@pytest.fixture(scope="module")
+def finished(stages, random_model, tmp_path_factory):
+    from tests.conftest import small_run
+
+    run = stages(small_run(random_model, tmp_path_factory.mktemp("shards") / "results"))
+    run.prompts()
+    run.generate()
+    return run
+
+
+@pytest.fixture
+def sampled(monkeypatch) -> list[int]:
+    """Grows by one with every batch that is sampled."""
+    from videodpo.models.wan import WanModel
+
+    batches: list[int] = []
+    sample = WanModel.sample
+    monkeypatch.setattr(WanModel, "sample", lambda self, *args: batches.append(1) or sample(self, *args))
+    return batches
+
+
+def take_away(run) -> dict[str, bytes]:
+    """What the workflow engine does before it runs a job again; gives what lay there."""
+    videos = run.round_folder / "videos"
+    before = {name: (videos / name).read_bytes() for name in (TABLE, LATENTS, TEXTS)}
+    for name in before:
+        (videos / name).unlink()
+    return before
+
+
+def make_again(run, before) -> None:
+    run.generate()
+    videos = run.round_folder / "videos"
+    assert {name: (videos / name).read_bytes() for name in before} == before
+
+
+def test_nothing_is_sampled_where_only_the_published_files_are_gone(finished, sampled):
+    make_again(finished, take_away(finished))
+    assert sampled == []
+
+
+def test_a_damaged_clip_costs_its_batch(finished, sampled):
+    clip = finished.folder / read_shards(finished.round_folder / "videos")["path"].iloc[5]
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[:-1])
+    make_again(finished, take_away(finished))
+    assert sampled == [1]
+    assert clip.read_bytes() == whole
+
+
+def test_a_damaged_latent_costs_its_batch(finished, sampled):
+    path = finished.round_folder / "videos" / LATENTS
+    content = path.read_bytes()
+    place = content.index(load_file(path)["17"].numpy().tobytes())
+    before = {name: (finished.round_folder / "videos" / name).read_bytes() for name in (TABLE, LATENTS, TEXTS)}
+    with open(path, "r+b") as handle:  # in place: the work folder's name is of the same file
+        handle.seek(place)
+        handle.write(bytes([content[place] ^ 1]))
+    take_away(finished)
+    make_again(finished, before)
+    assert sampled == [1]
+
+
+def test_a_damaged_shard_in_the_work_folder_is_not_believed(finished, sampled):
+    kept = finished.round_folder / "videos" / "work" / "shard-00000" / TABLE
+    kept.write_bytes(kept.read_bytes()[:-1])
+    make_again(finished, take_away(finished))
+    assert sampled == [1] * 5
+
+
+def test_other_prompts_find_nothing_of_the_earlier_ones(finished, stages, sampled):
+    other = stages(finished.config.model_dump() | {"seed": 4})
+    other.prompts()
+    take_away(finished)
+    other.generate()
+    assert sampled == [1] * 5
+    finished.prompts()
+    finished.generate()
+
+
+def test_a_file_system_without_hard_links_keeps_nothing_and_says_so(finished, monkeypatch, caplog):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("videodpo.digests.os.link", refuse)
+    before = take_away(finished)
+    make_again(finished, before)
+    assert "no hard links" in caplog.text
+    videos = finished.round_folder / "videos"
+    assert not (videos / "work" / "shard-00000" / "latents" / "shard-00000.safetensors").exists()
+    assert digest_path(shard_path(videos, 0)).exists()
