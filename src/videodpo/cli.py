@@ -62,17 +62,15 @@ def _generate(arguments: argparse.Namespace) -> None:
 
         heldout = _frozen(arguments, "evaluate_generate", EvaluateGenerateSettings)
         adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
-        generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
-        return
+        return generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
     frozen = _frozen(arguments, "generate", GenerateSettings)
     if frozen.settings.from_clips:
         from videodpo.intake import intake_shard
 
-        intake_shard(frozen, arguments.round, arguments.shard)
-        return
+        return intake_shard(frozen, arguments.round, arguments.shard)
     from videodpo.generate import generate_shard
 
-    generate_shard(frozen, arguments.round, arguments.shard, adapter_after(frozen.folder, arguments.round - 1))
+    return generate_shard(frozen, arguments.round, arguments.shard, adapter_after(frozen.folder, arguments.round - 1))
 
 
 def _measure(arguments: argparse.Namespace) -> None:
