@@ -14,7 +14,7 @@ from videodpo.locks import exclusive
 from videodpo.score.measure import Frozens, measure_shard
 from videodpo.score.store import Column, Measured, Store, store_path
 from videodpo.shard_list import NAME, write_shard_list
-from videodpo.tables import SCORES, count_shards, read_metadata, read_rows, shard_path, write_table
+from videodpo.tables import SCORES, read_metadata, read_rows, shard_path, write_table
 
 
 def score_all_shards(frozens: Frozens, videos: Path, scores: Path) -> None:
@@ -23,7 +23,7 @@ def score_all_shards(frozens: Frozens, videos: Path, scores: Path) -> None:
     Args:
         videos: folder of the videos table.
     """
-    for shard in range(count_shards(videos)):
+    for shard in range(int(read_metadata(shard_path(videos, 0))["num_shards"])):
         score_shard(frozens, shard_path(videos, shard), scores)
     for frozen in frozens:
         write_shard_list(scores / frozen.settings.dimension / NAME)
