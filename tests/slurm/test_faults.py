@@ -61,7 +61,8 @@ def test_requeue_and_preemption_of_a_training_end_in_the_same_weights(slow, alon
         reached.append(slow.last_step())
 
     interrupted(lambda: scontrol("requeue", str(slow.job("train").number)))
-    rival = ["sbatch", "--parsable", "--partition=gpu", "--nodes=2", "--gpus-per-node=1", "--wrap=sleep 3"]
+    rival = ["sbatch", "--parsable", "--partition=gpu", "--nodes=2", "--gpus-per-node=1", "--output=/dev/null"]
+    rival.append("--wrap=sleep 3")
     interrupted(lambda: subprocess.run(rival, check=True, stdout=subprocess.DEVNULL))
     slow.finish()
     same_training(slow, alone)
