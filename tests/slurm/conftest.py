@@ -78,7 +78,7 @@ def figures() -> Callable[[str, dict[str, Any]], None]:
 def prepared(random_model: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Round:
     """A round that is ready for its training of 60 steps, of two micro-batches each; for `copies`."""
     schedule = {"num_steps": 60, "pairs_per_step": 4, "micro_batch": 2, "validation": {"num_prompts": 0}}
-    trainer = {"gradient_checkpointing": "off", "trackers": ["tensorboard"]}
+    trainer = {"gradient_checkpointing": "off", "checkpoint_steps": None, "trackers": ["tensorboard"]}
     raw = slow_run(random_model, schedule=schedule, trainer=trainer)
     made = Round(tmp_path_factory.mktemp("prepared") / "run", raw)
     made.prepare()
