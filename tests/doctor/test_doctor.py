@@ -12,14 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.conftest import small_run
 from videodpo.cli import main
+from videodpo.digests import digest_path
 from videodpo.doctor import diagnose_log
 from videodpo.dpo import batches
 from videodpo.models.wan import WanModel
 from videodpo.tables import PAIRS, REFERENCE, TRAIN_LOG, VIDEOS, read_shards, read_table, shard_path, write_table
+from videodpo.tensors import write_tensors
 
 OWN = {"stage": "test", "digest": "d", "seed": 0}
 
@@ -72,7 +74,7 @@ def rewrite_reference(round_folder, change):
 
 def rescale_latents(round_folder, factor):
     file = round_folder / "videos" / "latents" / "shard-00000.safetensors"
-    save_file({name: value * factor for name, value in load_file(file).items()}, file)
+    write_tensors(file, {name: value * factor for name, value in load_file(file).items()})
 
 
 # --- all is well
@@ -119,6 +121,7 @@ def test_a_weight_that_is_no_weight(doctor, round_folder, weight):
     weights = pa.array(np.r_[weight, table["weight"].to_numpy()[1:]], from_pandas=False)
     column = table.schema.get_field_index("weight")
     pq.write_table(table.set_column(column, table.schema.field(column), weights), file)
+    digest_path(file).unlink()
     code, findings = doctor()
     assert (code, alarms(findings)) == (3, {"weights"})
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.train.conftest import NUM_STEPS, adapter_of, log_of
 from videodpo.config import Train
@@ -17,6 +17,7 @@ from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy
 from videodpo.dpo.progress import progress_line
 from videodpo.tables import read_table
+from videodpo.tensors import write_tensors
 from videodpo.video import read_mp4
 
 
@@ -164,12 +165,10 @@ def broken_pair(trainings):
     videos = read_table(run.round_folder / "videos" / "shard-00000.parquet").set_index("video_id")
     name, _, row = videos["latents"][loser].partition("#")
     path = run.folder / name
-    before = path.read_bytes()
     tensors = load_file(path)
-    tensors[row] = tensors[row] * torch.nan
-    save_file(tensors, path)
+    write_tensors(path, tensors | {row: tensors[row] * torch.nan})
     yield set(pairs.loc[(pairs["loser_id"] == loser) | (pairs["winner_id"] == loser), "pair_id"])
-    path.write_bytes(before)
+    write_tensors(path, tensors)
 
 
 def test_steps_whose_loss_is_no_number_are_skipped_and_counted(trainings, broken_pair):
