@@ -12,8 +12,9 @@ import torch
 
 from tests.conftest import write_execution
 from videodpo import __version__
-from videodpo.cli import _is_ours, main
+from videodpo.cli import main
 from videodpo.config import Model
+from videodpo.exits import is_ours
 from videodpo.models.wan import WanModel
 from videodpo.rounds import adapter_after
 from videodpo.tables import PROMPTS, write_table
@@ -173,13 +174,13 @@ def test_a_librarys_error_keeps_its_traceback(random_model):
     model = WanModel(Model(family="wan", weights=str(random_model), dtype="float32"), "cpu")
     with pytest.raises(RuntimeError) as caught:
         model.noise_schedule.add_noise(torch.zeros(1, 2, 3, 4, 5), torch.zeros(1, 2, 3, 4, 6), torch.zeros(1))
-    assert not _is_ours(caught.value)
+    assert not is_ours(caught.value)
 
 
 def test_an_error_for_the_user_is_known_as_such(tmp_path):
     with pytest.raises(ValueError, match="train round 1 first") as caught:
         adapter_after(tmp_path, 1)
-    assert _is_ours(caught.value)
+    assert is_ours(caught.value)
 
 
 def test_a_damaged_table_is_named_in_one_line(tmp_path, stages, small_config, capsys):
