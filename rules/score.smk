@@ -31,7 +31,8 @@ rule score:
         videos=f"{ROUND}/videos/shards.json",
         measured=ancient(expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUN.shards, allow_missing=True)),
     output:
-        f"{ROUND}/scores/{{dimension}}/shards.json",
+        tables=expand(f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        shards=f"{ROUND}/scores/{{dimension}}/shards.json",
     log:
         f"{ROUND}/logs/score/{{dimension}}.log",
     benchmark:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from videodpo.digests import (
     Damaged,
@@ -21,7 +23,7 @@ from videodpo.digests import (
     require_intact,
 )
 from videodpo.files import NoSpace, atomic_path, remove_leftover, scratch_folder, sha256_of
-from videodpo.tensors import TensorFile, intact_tensors, write_tensors
+from videodpo.tensors import TensorFile, intact_tensors, sort_metadata, write_tensors
 
 
 def test_sha256sum_reads_them(tmp_path):
@@ -145,3 +147,19 @@ def test_what_is_being_written_is_no_leftover(tmp_path):
 def test_a_library_that_says_nothing_of_errno_is_understood(tmp_path):
     with pytest.raises(NoSpace, match=r"a: no space left on its disk; free some"), atomic_path(tmp_path / "a"):
         raise Exception("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def test_metadata_of_another_library_gets_one_order(tmp_path):
+    """Written twice in as many orders as there are entries, at worst."""
+    metadata = {letter: letter * 3 for letter in "hgfedcba"} | {"text": 'a "word" \\ and \u00e4'}
+    path = tmp_path / "a.safetensors"
+    program = f"import torch, safetensors.torch as s; s.save_file({{'x': torch.ones(2)}}, {str(path)!r}, {metadata!r})"
+    found = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program], check=True)
+        sort_metadata(path)
+        found.append(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata() == metadata
+            assert torch.equal(file.get_tensor("x"), torch.ones(2))
+    assert found[0] == found[1]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
+import torch
 
 from videodpo.cli import main
 from videodpo.shard_list import write_shard_list
 from videodpo.tables import PROMPTS, shard_path, write_table
+from videodpo.tensors import write_tensors
 
 ROW = {"prompt_id": "0" * 16, "prompt": "a tram", "source": "text:p.txt", "split": "train"}
 
@@ -23,8 +24,7 @@ def save(folder, shard, position=0, num_shards=2):
 def folder(tmp_path):
     for shard in range(2):
         save(tmp_path, shard)
-    (tmp_path / "latents").mkdir()
-    (tmp_path / "latents" / "shard-00001.safetensors").write_bytes(b"latents")
+    write_tensors(tmp_path / "latents" / "shard-00001.safetensors", {"0": torch.zeros(2)})
     return tmp_path
 
 
@@ -51,9 +51,11 @@ def test_another_table_gives_another_list(folder, shard):
     assert listed(folder) != before
 
 
-def test_tensors_that_were_made_again_give_another_list(folder):
-    before = listed(folder)
-    os.utime(folder / "latents" / "shard-00001.safetensors", ns=(0, 0))
+def test_other_tensors_give_another_list_and_the_same_ones_the_same(folder):
+    before, path = listed(folder), folder / "latents" / "shard-00001.safetensors"
+    write_tensors(path, {"0": torch.zeros(2)})
+    assert listed(folder) == before
+    write_tensors(path, {"0": torch.ones(2)})
     assert listed(folder) != before
 
 

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.workspace import dry_run, snakemake
@@ -228,21 +229,6 @@ def test_a_damaged_latent_is_refused_by_the_training_that_reads_it_alone(run, ke
         shutil.move(run / "work", run / "round1/reference/work")
 
 
-def test_a_damaged_training_state_is_refused_and_the_one_before_it_goes_on(run, monkeypatch, capsys, caplog):
-    monkeypatch.chdir(run.parents[1])
-    caplog.set_level("INFO", "videodpo")
-    older, newest = sorted((run / "round1/state").glob("*/step-*"))
-    flip(newest / "progress.json", random.Random(0))
-    assert newest.name in refused(["train", "--config", "config/train.json"], run, capsys)
-    assert main(["verify", str(run), "--mend"]) == 3
-    assert not newest.exists()
-    assert older.exists()
-    adapter = (run / "round1/adapter/pytorch_lora_weights.safetensors").read_bytes()
-    assert main(["train", "--config", str(run.relative_to(Path.cwd()) / "config/train.json")]) == 0
-    assert "training from step 2 of 3" in caplog.text
-    assert (run / "round1/adapter/pytorch_lora_weights.safetensors").read_bytes() == adapter
-
-
 def digests(run: Path) -> dict[str, str]:
     """Every product of the run."""
     files = [path for path in run.rglob("*") if path.is_file() and not NOT_READ & set(path.relative_to(run).parts)]
@@ -293,3 +279,20 @@ def test_mending_makes_again_what_was_damaged_and_nothing_else(session_run, work
         assert "was made before" in log
         assert " done" not in log, "clips of the same adapter were sampled again"
     assert main(["verify", "results/small"]) == 0
+
+
+def test_a_damaged_training_state_is_refused_and_the_one_before_it_goes_on(run, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(run.parents[1])
+    caplog.set_level("INFO", "videodpo")
+    older, newest = sorted((run / "round1/state").glob("*/step-*"))
+    flip(newest / "progress.json", random.Random(0))
+    assert newest.name in refused(["train", "--config", "config/train.json"], run, capsys)
+    assert main(["verify", str(run), "--mend"]) == 3
+    assert not newest.exists()
+    assert older.exists()
+    adapter = load_file(run / "round1/adapter/pytorch_lora_weights.safetensors")
+    assert main(["train", "--config", str(run.relative_to(Path.cwd()) / "config/train.json")]) == 0
+    assert "training from step 2 of 3" in caplog.text
+    again = load_file(run / "round1/adapter/pytorch_lora_weights.safetensors")
+    for name, value in adapter.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6)  # threads differ

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videodpo.files import sha256_of, write_json
+from videodpo.digests import read_digests, record_json
+from videodpo.files import sha256_of
 from videodpo.tables import count_shards, shard_path
 
 BESIDE = ("latents", "texts")
@@ -21,9 +22,9 @@ def write_shard_list(out: Path) -> None:
     """
     folder = out.parent
     tables = [shard_path(folder, shard) for shard in range(count_shards(folder))]
-    tensors = [folder / kind / f"{table.stem}.safetensors" for kind in BESIDE for table in tables]
+    beside = [folder / kind / f"{table.stem}.safetensors" for kind in BESIDE for table in tables]
     listed = {table.name: sha256_of(table) for table in tables}
-    for path in tensors:
-        if path.exists():  # gigabytes: its size and time have to do
-            listed[f"{path.parent.name}/{path.name}"] = f"{path.stat().st_size} bytes at {path.stat().st_mtime_ns}"
-    write_json(out, listed)
+    for path in beside:
+        if path.exists():  # gigabytes: what was written is on record
+            listed[f"{path.parent.name}/{path.name}"] = read_digests(path)[0].files[path.name]
+    record_json(out, listed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,6 +28,22 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
         folder.mkdir()
         save_file(dict(tensors), folder / path.name, metadata=dict(metadata) if metadata else None)
         os.replace(folder / path.name, partial)
+
+
+def sort_metadata(path: Path) -> None:
+    """Give a file that another library wrote the bytes that follow from its content.
+
+    safetensors writes several entries of metadata in an order that changes from process to process.
+    """
+    with open(path, "r+b") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        metadata = header.pop("__metadata__", {})
+        sorted_header = {"__metadata__": dict(sorted(metadata.items())), **header}
+        text = json.dumps(sorted_header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length, "the header has other spaces than safetensors writes"
+        handle.seek(8)
+        handle.write(text.ljust(length))
 
 
 class TensorFile:

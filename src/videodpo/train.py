@@ -14,6 +14,7 @@ from videodpo.digests import remove_leftover_folders, replace_folder
 from videodpo.files import refuse_full_disk
 from videodpo.frozen import Frozen, TrainSettings
 from videodpo.locks import exclusive
+from videodpo.tensors import sort_metadata
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -81,6 +82,8 @@ def _save_adapter(training: Training) -> None:
         try:
             with refuse_full_disk(adapter):
                 model.save_adapter(partial)
+                for file in partial.rglob("*.safetensors"):
+                    sort_metadata(file)
                 replace_folder(partial, adapter)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

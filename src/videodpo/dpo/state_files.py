@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,17 @@ def unreadable(folder: Path, reason: str) -> ValueError:
     return ValueError(f"{folder}: not a readable training state ({reason}); remove it to go on from an earlier one")
 
 
+def _member(kind: Any, name: str) -> Any:
+    """How Python 3.11.2 pickles a member of an enumeration: as an attribute of it."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__):
+        raise pickle.UnpicklingError(f"{kind}.{name} is no part of an index")
+    return kind[name]
+
+
 class _Index(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         if name not in _KNOWN.get(module, ()):
             raise pickle.UnpicklingError(f"{module}.{name} is no part of an index")
         found: Any = importlib.import_module(module)
