@@ -125,8 +125,9 @@ def _rules() -> str:
 
 
 def _submitted() -> set[str]:
-    """Rules that run as jobs of a cluster."""
-    return set(re.findall(r"^rule (\w+):", _rules(), flags=re.MULTILINE)) - {"freeze"}
+    """Rules that run as jobs of a cluster: all but those that say that they are local."""
+    bodies = re.split(r"^rule (\w+):$", _rules(), flags=re.MULTILINE)[1:]
+    return {name for name, body in zip(bodies[::2], bodies[1::2], strict=True) if "localrule: True" not in body}
 
 
 def _asked_for(rule: str, attempt: int) -> tuple[int, int]:

@@ -209,7 +209,7 @@ def test_report_is_lines_of_one_width_or_headings(run):
 
 def test_command_names_a_folder_that_is_no_run(tmp_path, capsys):
     assert main(["what-if", "--run", str(tmp_path), "--set", "pairs.alpha=0"]) == 1
-    assert "omniscore.json: not a frozen configuration" in capsys.readouterr().err
+    assert f"not a frozen configuration: {tmp_path}/config/omniscore.json: not readable" in capsys.readouterr().err
 
 
 def test_command_names_a_round_that_there_is_not(run, capsys):

@@ -227,7 +227,7 @@ def _document(path: Path, stage: str) -> dict[str, Any]:
     except Damaged as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
-        raise ConfigError(f"{error}: not a frozen configuration") from error
+        raise ConfigError(f"not a frozen configuration: {error}") from error
     keys = {"stage", "run", "folder", "seed", "code_version", "weights", "settings"}
     if not isinstance(document, dict) or document.keys() != keys:
         raise ConfigError(f"{path}: not a frozen configuration (its keys must be {', '.join(sorted(keys))})")

@@ -88,7 +88,7 @@ class Workflow:
         return merge(needed)
 
     def start(self, rules: Set[str]) -> None:
-        """Before the first job: nobody else is at this run, and its weights are here.
+        """Before the first job: the run's weights are here, and nobody else is at it.
 
         Args:
             rules: those that are going to run.
@@ -96,11 +96,11 @@ class Workflow:
         Raises:
             ConfigError: one line says what is in the way.
         """
+        self.require_weights(rules)
         try:
             take_run(Path(self.folder))
         except RuntimeError as error:
             raise ConfigError(str(error)) from error
-        self.require_weights(rules)
 
     @property
     def driver(self) -> str | None:

@@ -212,7 +212,7 @@ def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):
 
     run = trainings.variant()
     training = Training.__new__(Training)
-    training.schedule = run.config.schedule
-    training.accelerator = type("Three", (), {"num_processes": 3})()
+    training.schedule, training.trainer = run.config.schedule, run.config.trainer
+    training.num_groups = 3
     with pytest.raises(ValueError, match="2 micro-batches a step do not divide over 3 processes"):
         training._runs_a_step()
