@@ -35,7 +35,7 @@ EXECUTION = {
     "seed": 0,
     "code_version": "",
     "weights": {},
-    "settings": {"device": "cpu", "max_failed_fraction": 0.0},
+    "settings": {"clip_storage": "files", "device": "cpu", "max_failed_fraction": 0.0, "trainer": {}},
 }
 
 

@@ -83,11 +83,11 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
     return lambda results=tmp_path / "results", **changes: small_run(random_model, Path(results), **changes)
 
 
-def write_execution(folder: Path, *, max_failed_fraction: float = 0.5, device: str = "cpu") -> None:
+def write_execution(folder: Path, *, max_failed_fraction: float = 0.5) -> None:
     """The run's `config/execution.json`, for tests that make frozen settings by hand."""
     from videodpo.digests import record_json
 
-    settings = {"device": device, "max_failed_fraction": max_failed_fraction, "trainer": {}}
+    settings = {"clip_storage": "files", "device": "cpu", "max_failed_fraction": max_failed_fraction, "trainer": {}}
     document = {"stage": "execution", "run": "r", "folder": str(folder), "seed": 0, "code_version": "1"}
     record_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
 

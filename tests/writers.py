@@ -1,7 +1,8 @@
-"""The pipeline's five kinds of writers, each with two versions of one file and what reads it back."""
+"""The pipeline's six kinds of writers, each with two versions of one file and what reads it back."""
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 import torch._dynamo  # which an optimiser imports at its first step
 
+from videodpo.clips import write_tar
 from videodpo.digests import read_json, record_json
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.tables import PROMPTS, read_table, write_table
@@ -38,6 +40,19 @@ def _read_clip(path: Path) -> int:
     frames, _ = read_mp4(path)
     assert frames.shape == (24, 64, 64, 3)
     return round(float(frames.mean()) / 100)
+
+
+def _write_tar(path: Path, version: int) -> None:
+    write_tar(path, [(f"{number}.mp4", bytes([version]) * 400_000) for number in range(8)])
+
+
+def _read_tar(path: Path) -> int:
+    with tarfile.open(path) as archive:
+        contents = [archive.extractfile(member).read() for member in archive]
+    assert {len(content) for content in contents} == {400_000}
+    assert len(contents) == 8
+    (version,) = set(b"".join(contents))
+    return version
 
 
 def _write_latents(path: Path, version: int) -> None:
@@ -103,6 +118,7 @@ def _read_checkpoint(state: Path) -> int:
 
 WRITERS = {
     "clip": Writer("clip.mp4", _write_clip, _read_clip),
+    "clips of a shard": Writer("shard-00000.tar", _write_tar, _read_tar),
     "latents": Writer("shard-00000.safetensors", _write_latents, _read_latents),
     "parquet": Writer("table.parquet", _write_parquet, _read_parquet),
     "json": Writer("summary.json", _write_json, _read_json),

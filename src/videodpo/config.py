@@ -276,6 +276,9 @@ class Config(Section):
     """Rounds of sampling and alignment; 1 is the paper."""
     max_failed_fraction: Real = Field(0.02, ge=0, le=1)
     """A stage with a larger share of failed clips stops the run."""
+    clip_storage: Literal["files", "tar"] = "files"
+    """A file for each clip, or one tar file for those of a shard: then a million clips are a thousand files. Holds for
+    shards that are finished from then on; an edit here makes nothing again."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks run; auto is a GPU if there is one. CUDA_VISIBLE_DEVICES chooses among several."""
     prompts: Prompts

@@ -239,14 +239,6 @@ def require_intact(path: Path) -> None:
         raise damaged(path, found)
 
 
-def require_sha256(path: Path, sha256: str) -> None:
-    """Raises Damaged where a clip is not what the videos table says of it."""
-    if not path.is_file():
-        raise damaged(path, "it is gone")
-    if sha256_of(path) != sha256:
-        raise damaged(path, "sha256 differs from the videos table")
-
-
 def damaged(path: Path, what: str) -> Damaged:
     """The error that names a file, what is wrong with it, and the command that mends it."""
     run = next((folder for folder in path.parents if (folder / "config").is_dir()), path.parent)

@@ -44,11 +44,13 @@ def atomic_path(final: Path) -> Iterator[Path]:
                 with refuse_full_disk(final):  # before the partial file is gone and its space is free again
                     yield partial
                     sync_file(partial)
+                    shutil.rmtree(scratch_folder(partial), ignore_errors=True)
                     os.replace(partial, final)
                     sync_folder(final.parent)
             finally:
-                partial.unlink(missing_ok=True)
+                # Last the partial file: by its name the next writer finds both.
                 shutil.rmtree(scratch_folder(partial), ignore_errors=True)
+                partial.unlink(missing_ok=True)
 
 
 def scratch_folder(partial: Path) -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from videodpo import registry
 from videodpo.config import (
@@ -112,6 +112,7 @@ class ReportSettings(Section):
 class Execution(Section):
     """How stages run, which changes nothing that they make: an edit here makes nothing again."""
 
+    clip_storage: Literal["files", "tar"]
     device: str
     max_failed_fraction: float
     trainer: Trainer

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from videodpo.clips import file_of, is_intact, read_clip, write_tar
 from videodpo.config import Sampling
 from videodpo.digests import digest_path, fault, link_product
 from videodpo.failures import failed_so_far, refuse_too_many
-from videodpo.files import sha256_of
+from videodpo.files import atomic_path
 from videodpo.frozen import Frozen
 from videodpo.interrupts import Interrupts
 from videodpo.locks import exclusive
@@ -67,7 +69,13 @@ class Shard:
 
     @property
     def clips(self) -> Path:
+        """Folder of the clips' files."""
         return self.videos / "clips" / f"shard-{self.shard:05d}"
+
+    @property
+    def tar(self) -> Path:
+        """The finished shard's clips, where the run keeps them in one file."""
+        return self.clips.with_suffix(".tar")
 
     @property
     def latents(self) -> Path:
@@ -177,8 +185,7 @@ def _are_made(rows: Sequence[Mapping[str, Any]], place: Shard, requests: Sequenc
     if [(row["video_id"], row["seed"]) for row in rows] != [(one.video_id, one.seed) for one in requests]:
         return False
     for row in rows:
-        clip = place.frozen.folder / str(row["path"])
-        if row["status"] != "ok" or not clip.exists() or sha256_of(clip) != row["sha256"]:
+        if row["status"] != "ok" or not is_intact(place.frozen.folder / row["path"], row["sha256"]):
             return False
     return True
 
@@ -235,10 +242,43 @@ def _unpack(place: Shard, batches: Sequence[tuple[Path, Sequence[Request]]]) -> 
         if not _are_made(own, place, requests) or set(names.values()) - latents.keys() or words - texts.keys():
             continue
         if not _is_done(path, place, requests):
-            own = [row | {"latents": None} for row in own]
+            own = [row | {"latents": None, "path": _as_file(row, place)} for row in own]
             tensors = {video_id: latents[name] for video_id, name in names.items()}
             _write_part(path, own, tensors, {key: texts[key] for key in words}, place)
             log.info("%s: %s was made before", place.work.name, path.stem)
+
+
+def _as_file(row: Mapping[str, Any], place: Shard) -> str:
+    """Path of a clip as a file of its own, which it becomes if it is none."""
+    stored = place.frozen.folder / row["path"]
+    if file_of(stored) != stored:
+        content = read_clip(stored, row["sha256"])
+        stored = place.clips / f"{row['video_id']}.mp4"
+        with atomic_path(stored) as partial:
+            partial.write_bytes(content)
+    return place.relative(stored)
+
+
+def _in_one_file(place: Shard, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a finished shard, after its clips were put into its tar file."""
+    folder = place.frozen.folder
+    made = [row for row in rows if row["status"] == "ok"]
+    clips = ((f"{row['video_id']}.mp4", read_clip(folder / row["path"], row["sha256"])) for row in made)
+    tar = place.relative(place.tar)
+    paths = {row["video_id"]: tar + member for row, member in zip(made, write_tar(place.tar, clips), strict=True)}
+    return [{**row, "path": paths.get(row["video_id"])} for row in rows]
+
+
+def _remove_other_clips(place: Shard, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Remove files that the shard's table does not name: of an earlier plan, or with a copy in the tar file."""
+    named = {file_of(place.frozen.folder / row["path"]) for row in rows if row["path"]}
+    if place.tar not in named:
+        place.tar.unlink(missing_ok=True)
+        digest_path(place.tar).unlink(missing_ok=True)
+    for file in set(place.clips.glob("*.mp4")) - named:
+        file.unlink()
+    if place.tar in named and place.clips.is_dir():
+        shutil.rmtree(place.clips)
 
 
 def _keep(place: Shard, rows: Sequence[Mapping[str, Any]], parts: Sequence[Path]) -> None:
@@ -280,11 +320,10 @@ def _finish(place: Shard, parts: Sequence[Path], num_videos: int, block: int) ->
     write_tensors(place.latents, tensors)
     if place.with_texts:
         write_texts(place.texts, texts)
-    kept = {f"{row['video_id']}.mp4" for row in rows if row["status"] == "ok"}
-    for stale in place.clips.glob("*.mp4"):  # of an earlier plan
-        if stale.name not in kept:
-            stale.unlink()
+    if frozen.execution.clip_storage == "tar":
+        rows = _in_one_file(place, rows)
     extra = {"shard": str(place.shard), "num_shards": str(place.num_shards), "num_videos": str(num_videos)}
     extra["block"] = str(block)  # rows that are scored together, from the first on
     _write_table(place.table, rows, place, extra)
     _keep(place, rows, parts)
+    _remove_other_clips(place, rows)

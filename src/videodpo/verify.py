@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from videodpo.clips import file_of, is_intact
 from videodpo.digests import digest_path, fault, remove_folder
-from videodpo.files import remove_leftover, sha256_of
+from videodpo.files import remove_leftover
 from videodpo.tables import read_rows, shard_path
 from videodpo.tensors import fault_of_parts
 
@@ -17,7 +18,7 @@ ALARM = 3
 Kind: TypeAlias = Literal["damaged", "missing", "no digest", "unknown"]
 _PRODUCTS = (".parquet", ".safetensors", ".json")
 _VIDEOS = re.compile(r"round\d+/(evaluation/)?videos(/base|/aligned)?/shard-\d{5}\.parquet")
-_CLIP = re.compile(r"(?P<videos>.*)/clips/shard-(?P<shard>\d{5})/[^/]+\.mp4")
+_CLIP = re.compile(r"(?P<videos>.*)/clips/shard-(?P<shard>\d{5})(\.tar|/[^/]+\.mp4)")
 # What a stage goes on from, and makes again by itself where it is not there; no output of a rule.
 _STATE = re.compile(r"round\d+/(state|reference/work|(evaluation/)?scores/(base/|aligned/)?by-clip)/.*|.*/work/.*")
 # Of the workflow engine, of trackers, and what is looked at but never read.
@@ -101,7 +102,8 @@ def _take_away(run: Path, finding: Finding) -> Iterator[Path]:
     if finding.kind not in ("damaged", "missing"):
         return
     if clip := _CLIP.fullmatch(name):
-        path.unlink(missing_ok=True)
+        if path.suffix != ".tar":  # whose other clips are good
+            path.unlink(missing_ok=True)
         path = shard_path(run / clip["videos"], int(clip["shard"]))
         path.unlink(missing_ok=True)
     elif _is_kept(finding.path):  # the stage takes from it what is good
@@ -148,16 +150,20 @@ class _Checked:
     def clips(self) -> None:
         """Clips by the digests in their tables; a damaged table's are unknown until it is made again."""
         for table in self._tables_of_clips():
+            told = {self.run / finding.path for finding in self.findings}
             for row in read_rows(table) if table in self.fine else ():
-                if row["path"] is None:
+                if row["path"] is None or (file := file_of(clip := self.run / row["path"])) in told:
+                    continue  # of the clips in one file, the first that is damaged is told
+                what = f"sha256 of {row['video_id']} is not that of {table.relative_to(self.run)}"
+                if is_intact(clip, row["sha256"]):
+                    self.fine.add(file)
                     continue
-                clip = self.run / row["path"]
-                if not clip.is_file():
-                    self._find(clip, "missing", f"{table.relative_to(self.run)} has it")
-                elif sha256_of(clip) != row["sha256"]:
-                    self._find(clip, "damaged", f"sha256 is not that of {table.relative_to(self.run)}")
+                if file.is_file():
+                    self._find(file, "damaged", what)
                 else:
-                    self.fine.add(clip)
+                    self._find(file, "missing", f"{table.relative_to(self.run)} has it")
+                self.fine.discard(file)
+                told.add(file)
 
     def others(self) -> None:
         """What nothing vouches for."""

@@ -5,6 +5,7 @@ Legend: T frames, H height, W width.
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from fractions import Fraction
@@ -65,33 +66,46 @@ def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarra
         raise UnreadableVideo(f"{path.name}: no such file")
     if path.stat().st_size == 0:
         raise UnreadableVideo(f"{path.name}: the file is empty")
+    return _decoded(str(path), path.name, max_seconds)
+
+
+def decode_mp4(content: bytes, name: str) -> tuple[np.ndarray, float]:
+    """As `read_mp4`, of bytes in memory.
+
+    Args:
+        name: for messages.
+    """
+    return _decoded(io.BytesIO(content), name, None)
+
+
+def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> tuple[np.ndarray, float]:
     frames: list[np.ndarray] = []
     try:
-        with av.open(str(path), metadata_errors="replace") as box:
+        with av.open(file, "r", metadata_errors="replace") as box:
             if not box.streams.video:
-                raise UnreadableVideo(f"{path.name}: no video stream")
+                raise UnreadableVideo(f"{name}: no video stream")
             stream = box.streams.video[0]
             if stream.codec_context:  # None where the codec is not known
-                _refuse_size(stream.codec_context.width, stream.codec_context.height, path)
+                _refuse_size(stream.codec_context.width, stream.codec_context.height, name)
             fps = float(stream.average_rate or 0.0)
             most = None if max_seconds is None or not fps else math.ceil(max_seconds * fps)
             for frame in itertools.islice(box.decode(stream), most):
-                _refuse_size(frame.width, frame.height, path)
+                _refuse_size(frame.width, frame.height, name)
                 frames.append(_upright(frame))
                 if len(frames) * frames[0].nbytes > MAX_BYTES:
-                    raise UnreadableVideo(f"{path.name}: too long: more than {MAX_BYTES:,} bytes of frames")
+                    raise UnreadableVideo(f"{name}: too long: more than {MAX_BYTES:,} bytes of frames")
     except (av.FFmpegError, OSError) as error:
-        raise UnreadableVideo(f"{path.name}: {error.strerror or error}") from error
+        raise UnreadableVideo(f"{name}: {error.strerror or error}") from error
     if not frames:
-        raise UnreadableVideo(f"{path.name}: no frames")
+        raise UnreadableVideo(f"{name}: no frames")
     if any(frame.shape != frames[0].shape for frame in frames):
-        raise UnreadableVideo(f"{path.name}: frames of several sizes")
+        raise UnreadableVideo(f"{name}: frames of several sizes")
     return np.stack(frames), fps
 
 
-def _refuse_size(width: int, height: int, path: Path) -> None:
+def _refuse_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
-        raise UnreadableVideo(f"{path.name}: {width} x {height} pixels a frame, {MAX_PIXELS:,} are allowed")
+        raise UnreadableVideo(f"{name}: {width} x {height} pixels a frame, {MAX_PIXELS:,} are allowed")
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

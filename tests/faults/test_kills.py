@@ -31,6 +31,7 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     overlay = small_run(random_model, Path("results"))
     overlay["prompts"]["source"]["path"] = None
     overlay["generate"]["shards"] = 2
+    overlay["clip_storage"] = "tar"  # whose clips are files first
     overlay["trainer"]["checkpoint_steps"] = 1
     overlay["evaluate"]["shards"] = 1
     return make_workspace(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
@@ -58,7 +59,7 @@ def result(folder: Path) -> dict[str, bytes | pd.DataFrame]:
             continue
         if path.name == "train_log.parquet":
             found[name] = read_table(path).drop(columns=CLOCKS)
-        elif path.suffix in (".parquet", ".safetensors", ".mp4") or path.name == "summary.json":
+        elif path.suffix in (".parquet", ".safetensors", ".tar", ".mp4") or path.name == "summary.json":
             found[name] = path.read_bytes()
     return found
 

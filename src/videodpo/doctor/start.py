@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from videodpo.clips import read_clip
 from videodpo.config import Sampling
-from videodpo.digests import require_sha256
 from videodpo.doctor.latents import Clip
 from videodpo.dpo.batches import Batch, PairData, model_errors, timesteps
 from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
@@ -28,7 +28,7 @@ from videodpo.models.base import Text
 from videodpo.seeds import derive_seed
 from videodpo.tables import ClipSize, read_shards, read_sizes
 from videodpo.texts import CachedTexts, FreshTexts
-from videodpo.video import read_mp4
+from videodpo.video import decode_mp4
 
 NUM_PAIRS = 4
 # Loss against ln 2, logits at the margins below: what one machine's float32 leaves.
@@ -105,8 +105,7 @@ class Start:
         found = []
         for video_id, place in ((pair["winner_id"], 0), (pair["loser_id"], winners)):
             row: Any = self._videos.loc[video_id]
-            require_sha256(self._folder / row["path"], row["sha256"])
-            frames, _ = read_mp4(self._folder / row["path"])
+            frames, _ = decode_mp4(read_clip(self._folder / row["path"], row["sha256"]), video_id)
             latents = self._batches[0].latents[place : place + 1]
             found.append(Clip(video_id, latents, frames, row["model"] == "import"))
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from videodpo.digests import require_sha256
+from videodpo.clips import file_of, read_clip
 from videodpo.files import atomic_path
 from videodpo.report.inputs import Finished
 
@@ -68,12 +67,11 @@ class ClipFolder:
             raise ValueError(f"video_id {video_id!r}: letters, digits, - and _ only; the videos table is not ours")
         video = videos.loc[[video_id]].to_dict("records")[0]
         source, width, height = self._run_folder / str(video["path"]), int(video["width"]), int(video["height"])
-        if not source.is_file():
+        if not file_of(source).is_file():
             return Shown(label, score, None, width, height)
-        require_sha256(source, str(video["sha256"]))
         name = f"{arm}-{video_id}.mp4"
         with atomic_path(self._folder / name) as partial:
-            shutil.copyfile(source, partial)
+            partial.write_bytes(read_clip(source, str(video["sha256"])))
         self._written.add(name)
         return Shown(label, score, f"{self._folder.name}/{name}", width, height)
 

@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from videodpo.digests import Damaged, require_sha256
+from videodpo.clips import read_clip as read_bytes
+from videodpo.digests import Damaged
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Unavailable
-from videodpo.video import read_mp4
+from videodpo.video import decode_mp4, read_mp4
 
 # Decoded frames that wait at most; one clip at least is read, however large.
 MAX_BYTES, MAX_CLIPS = 2**30, 32
@@ -27,7 +28,7 @@ class Wanted:
     num_bytes: int
     """Of its decoded frames."""
     sha256: str | None = None
-    """What the file must have."""
+    """What the clip must have; not known of files that are no run's."""
 
 
 def read_clip(wanted: Wanted) -> Clip | ValueError:
@@ -40,10 +41,11 @@ def read_clip(wanted: Wanted) -> Clip | ValueError:
     try:
         # Four of five damaged files decode without a complaint, to other pixels: only the digest tells.
         if wanted.sha256:
-            require_sha256(path, wanted.sha256)
-        elif not path.is_file():
+            frames_THWC, fps = decode_mp4(read_bytes(path, wanted.sha256), path.name)
+        elif path.is_file():
+            frames_THWC, fps = read_mp4(path)
+        else:
             return Unavailable(f"{path.name}: no such file")
-        frames_THWC, fps = read_mp4(path)
     except OSError as error:
         return Unavailable(f"{path.name}: {error.strerror or error}")
     except Damaged:

@@ -1,0 +1,144 @@
+"""Clips of a shard in one tar file: what is read from it, how a job goes on, and what a damage of it costs."""
+
+import io
+import tarfile
+
+import pytest
+
+from videodpo.clips import file_of, read_clip, write_tar
+from videodpo.digests import Damaged, digest_path
+from videodpo.tables import read_shards, read_table, shard_path
+from videodpo.verify import verify
+
+
+def made(stages, small_config, **changes):
+    run = stages(small_config(**changes))
+    run.prompts()
+    run.generate()
+    return run
+
+
+def videos(run):
+    return read_shards(run.round_folder / "videos")
+
+
+@pytest.fixture
+def files(stages, small_config, tmp_path):
+    return made(stages, small_config, results=str(tmp_path / "files"))
+
+
+@pytest.fixture
+def tar(stages, small_config, tmp_path):
+    return made(stages, small_config, results=str(tmp_path / "tar"), clip_storage="tar")
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """Seeds of the clips that are sampled from then on."""
+    from videodpo.models.wan import WanModel
+
+    seeds, sample = [], WanModel.sample
+
+    def counted(self, text, wanted, sampling):
+        seeds.extend(wanted)
+        return sample(self, text, wanted, sampling)
+
+    monkeypatch.setattr(WanModel, "sample", counted)
+    return seeds
+
+
+def test_a_shards_clips_are_in_one_file_which_any_tar_reads(files, tar):
+    table, expected = videos(tar), videos(files)
+    assert table.drop(columns="path").equals(expected.drop(columns="path"))
+    clips = tar.round_folder / "videos" / "clips"
+    assert {path.name for path in clips.iterdir()} == {"shard-00000.tar", ".shard-00000.tar.sha256"}
+    with tarfile.open(clips / "shard-00000.tar") as archive:
+        assert archive.getnames() == [f"{video_id}.mp4" for video_id in table["video_id"]]
+        for alone, packed in zip(expected.itertuples(), table.itertuples(), strict=True):
+            content = (files.folder / alone.path).read_bytes()
+            assert archive.extractfile(f"{packed.video_id}.mp4").read() == content
+            assert read_clip(tar.folder / packed.path, packed.sha256) == content
+
+
+def test_stages_make_the_same_of_both(files, tar):
+    for run in (files, tar):
+        run.score()
+        run.pairs()
+    for name in ("omniscore", "pairs"):
+        one, other = (read_table(run.round_folder / f"{name}.parquet") for run in (files, tar))
+        assert one.equals(other)
+
+
+def test_a_job_that_is_run_again_samples_nothing_and_writes_the_same(tar, sampled):
+    place = tar.round_folder / "videos"
+    kept = [shard_path(place, 0), place / "clips" / "shard-00000.tar"]
+    before = [path.read_bytes() for path in kept]
+    kept[0].unlink()
+    tar.generate()
+    assert [path.read_bytes() for path in kept] == before
+    assert sampled == []
+
+
+def test_a_damaged_clip_is_found_refused_and_costs_its_batch_alone(tar, sampled):
+    table = videos(tar)
+    victim = table.iloc[5]
+    file, expected = file_of(tar.folder / victim["path"]), (tar.folder / victim["path"])
+    good = file.read_bytes()
+    start = int(expected.name.partition("#")[2].partition("+")[0])
+    file.write_bytes(good[: start + 9] + bytes([good[start + 9] ^ 1]) + good[start + 10 :])
+    with pytest.raises(Damaged, match=r"shard-00000\.tar#\d+\+\d+: sha256 differs from the videos table; `videodpo"):
+        tar.score()
+    (finding,) = verify(tar.folder, mend=True).findings
+    assert (finding.path, finding.kind) == (file.relative_to(tar.folder), "damaged")
+    assert file.exists()
+    tar.generate()
+    assert sampled == table["seed"].iloc[4:8].tolist()
+    assert file.read_bytes() == good
+    assert verify(tar.folder).findings == []
+
+
+def test_a_tar_file_of_other_clips_is_found_by_the_table(tar):
+    """Swapped together with the digest beside it."""
+    file = tar.round_folder / "videos" / "clips" / "shard-00000.tar"
+    with tarfile.open(file) as archive:
+        contents = [(name, archive.extractfile(name).read()) for name in archive.getnames()]
+    write_tar(file, [(name, content[::-1]) for name, content in contents])
+    (finding,) = verify(tar.folder).findings
+    assert finding.path == file.relative_to(tar.folder)
+    assert finding.what.startswith(f"sha256 of {videos(tar)['video_id'][0]} is not that of")
+    file.unlink()
+    (finding,) = verify(tar.folder).findings
+    assert (finding.path, finding.kind) == (file.relative_to(tar.folder), "missing")
+
+
+@pytest.mark.parametrize("change", [("files", "tar"), ("tar", "files")])
+def test_another_storage_makes_no_clip_again(stages, small_config, sampled, change):
+    first, second = (stages(small_config(clip_storage=storage)) for storage in change)
+    first.prompts()
+    first.generate()
+    before, number = videos(first), len(sampled)
+    second.frozen("execution")
+    shard_path(first.round_folder / "videos", 0).unlink()
+    second.generate()
+    assert len(sampled) == number
+    after = videos(second)
+    assert after.drop(columns="path").equals(before.drop(columns="path"))
+    assert all(read_clip(second.folder / row.path, row.sha256) for row in after.itertuples())
+    clips = second.round_folder / "videos" / "clips"
+    kinds = {path.suffix for path in clips.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    assert kinds == ({".tar"} if change[1] == "tar" else {".mp4"})
+    assert verify(second.folder).findings == []
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1, 512, 513, 100_000]])
+def test_the_place_of_each_clip_is_given(tmp_path, sizes):
+    contents = [bytes([number]) * size for number, size in enumerate(sizes)]
+    names = [f"{'n' * 150 * number}.mp4" for number in range(len(sizes))]  # long ones take a header more
+    places = write_tar(tmp_path / "x.tar", zip(names, contents, strict=True))
+    stored = (tmp_path / "x.tar").read_bytes()
+    for place, content in zip(places, contents, strict=True):
+        start, size = map(int, place[1:].split("+"))
+        assert stored[start : start + size] == content
+    with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
+        assert archive.getnames() == names
+    assert digest_path(tmp_path / "x.tar").exists()
