@@ -65,7 +65,7 @@ def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarra
     if not path.is_file():
         raise UnreadableVideo(f"{path.name}: no such file")
     if path.stat().st_size == 0:
-        raise UnreadableVideo(f"{path.name}: the file is empty")
+        raise _is_empty(path.name)
     return _decoded(str(path), path.name, max_seconds)
 
 
@@ -75,7 +75,13 @@ def decode_mp4(content: bytes, name: str) -> tuple[np.ndarray, float]:
     Args:
         name: for messages.
     """
+    if not content:
+        raise _is_empty(name)
     return _decoded(io.BytesIO(content), name, None)
+
+
+def _is_empty(name: str) -> UnreadableVideo:
+    return UnreadableVideo(f"{name}: the file is empty")
 
 
 def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> tuple[np.ndarray, float]:
