@@ -79,6 +79,15 @@ def test_a_file_that_is_no_video_is_a_failed_row(stages, small_config, own_clips
     assert len(read_shards(run.round_folder / "videos").query("status == 'failed'")) == 3
 
 
+def test_a_clip_that_the_encoder_spoils_is_a_failed_row(stages, small_config, own_clips, monkeypatch):
+    from videodpo.models.wan import WanModel
+
+    encode = WanModel.encode
+    monkeypatch.setattr(WanModel, "encode", lambda self, frames: encode(self, frames) * float("nan"))
+    with pytest.raises(RuntimeError, match=r"6 of 6 clips failed(?s:.*)the VAE gave NaN or infinite latents"):
+        taken_in(stages, small_config, own_clips)
+
+
 def test_clips_of_other_sizes_and_lengths_are_cut_and_scaled_when_asked(stages, small_config, own_clips):
     rng = random.Random(1)
     for clip in own_clips.glob("*_1.mp4"):

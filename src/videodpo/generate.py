@@ -108,8 +108,8 @@ def _sample_shard(place: Shard, requests: Sequence[Request], sampling: Sampling,
             text = stack_texts([texts[request.prompt_id] for request in run])
             latents_BCFHW = model.sample(text, [request.seed for request in run], sized)
             # Without a GPU, decoding in the background would only fight the next batch for the same cores.
-            frames_BTYXC = model.decode(latents_BCFHW) if model.device.type == "cpu" else None
-            runs.append(_Run(run, latents_BCFHW, frames_BTYXC))
+            decoded = model.decode(latents_BCFHW) if model.device.type == "cpu" else None
+            runs.append(_Run(run, latents_BCFHW, decoded))
         return partial(_finish_batch, model, batch, runs, texts, sampling, place)
 
     common = {"model": f"{settings.family} {settings.weights}", "adapter": _adapter_name(adapter)}
@@ -117,11 +117,11 @@ def _sample_shard(place: Shard, requests: Sequence[Request], sampling: Sampling,
 
 
 class _Run(NamedTuple):
-    """Clips of one size: their requests, latents [B, C, F, H, W], and frames where they are decoded already."""
+    """Clips of one size: their requests, latents [B, C, F, H, W], and what `decode` gave, where that was called."""
 
     requests: Sequence[Request]
     latents_BCFHW: torch.Tensor
-    frames_BTYXC: np.ndarray | None
+    frames: Sequence[np.ndarray | None] | None
 
 
 def _by_size(batch: Sequence[Request], sampling: Sampling, seed: int) -> list[tuple[Sampling, list[Request]]]:
@@ -150,11 +150,11 @@ def _finish_batch(
 
     made = [
         entry
-        for requests, latents_BCFHW, frames_BTYXC in runs
+        for requests, latents_BCFHW, decoded in runs
         for entry in zip(
             requests,
             latents_BCFHW.cpu(),
-            model.decode(latents_BCFHW) if frames_BTYXC is None else frames_BTYXC,
+            model.decode(latents_BCFHW) if decoded is None else decoded,
             strict=True,
         )
     ]
@@ -162,15 +162,17 @@ def _finish_batch(
     latents: dict[str, torch.Tensor] = {}
     for request, latent, frames in made:
         row = rows[request.video_id] = empty_row(request)
-        if torch.isfinite(latent).all():
+        if not torch.isfinite(latent).all():
+            row |= {"status": "failed", "error": "the model gave NaN or infinite latents"}
+        elif frames is None:
+            row |= {"status": "failed", "error": "the VAE gave NaN or infinite pixels of finite latents"}
+        else:
             path = place.clips / f"{request.video_id}.mp4"
             write_mp4(path, frames, sampling.fps, crf=sampling.crf)
             num_frames, height, width, _ = frames.shape
             row |= {"path": place.relative(path), "sha256": sha256_of(path)}
             row |= {"num_frames": num_frames, "height": height, "width": width, "fps": sampling.fps}
             latents[request.video_id] = latent.to(getattr(torch, sampling.latents_dtype)).contiguous()
-        else:
-            row |= {"status": "failed", "error": "the model gave NaN or infinite latents"}
     return Part(
         [rows[request.video_id] for request in batch], latents, {key: shorten(text) for key, text in texts.items()}
     )

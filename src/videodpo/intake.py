@@ -75,10 +75,14 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
             except UnreadableVideo as error:
                 row |= {"status": "failed", "error": str(error)}
             else:
-                num_frames, height, width, _ = frames.shape
-                row |= {"path": place.relative(copy), "sha256": sha256_of(copy)}
-                row |= {"num_frames": num_frames, "height": height, "width": width, "fps": fps}
-                latents[request.video_id] = model.encode(frames).to("cpu", dtype).contiguous()
+                latent = model.encode(frames).to("cpu", dtype)
+                if torch.isfinite(latent).all():
+                    num_frames, height, width, _ = frames.shape
+                    row |= {"path": place.relative(copy), "sha256": sha256_of(copy)}
+                    row |= {"num_frames": num_frames, "height": height, "width": width, "fps": fps}
+                    latents[request.video_id] = latent.contiguous()
+                else:
+                    row |= {"status": "failed", "error": "the VAE gave NaN or infinite latents"}
             rows.append(row)
         part = Part(rows, latents, {key: shorten(text) for key, text in texts.items()})
         return lambda: part

@@ -13,6 +13,23 @@ from videodpo.config import ConfigError
 
 MAX_BYTES = 2**20  # of one file
 MAX_VALUES = 100_000  # of one file, its aliases written out
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes no key twice: PyYAML keeps the last one in silence, and a setting is lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True) if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 # What PyYAML makes of bad text, or of a value that is not what its tag says (!!int x).
 _NO_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -41,7 +58,7 @@ def with_settings(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, 
         if not equals or not key:
             raise ConfigError(f"--set {setting!r}: write key.key=value")
         try:
-            layer: Any = yaml.safe_load(value)
+            layer: Any = yaml.load(value, _Loader)
         except _NO_YAML:
             raise ConfigError(f"--set {setting!r}: the value is no YAML; put quotes around text") from None
         for part in reversed(key.split(".")):
@@ -54,7 +71,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{file}: larger than {MAX_BYTES:,} bytes; no configuration is")
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except RecursionError as error:
         raise ConfigError(f"{file}: not readable as YAML (nested too deeply)") from error
     except (OSError, *_NO_YAML) as error:

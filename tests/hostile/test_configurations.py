@@ -37,6 +37,13 @@ def test_check_refuses_odd_values_in_one_message(text, tmp_path, capsys):
     assert len(said) < 2000
 
 
+def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text("run: one\nseed: 1\nrun: two\n")
+    assert main(["check", "--config", str(file)]) == 1
+    assert "the key 'run' is there twice" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("tag", ["a call", "a new object"])
 def test_snakemake_runs_no_tag_of_a_configuration(tag, tmp_path):
     folder = make_workspace(tmp_path / "work", {})

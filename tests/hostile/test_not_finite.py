@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from videodpo.models.wan import WanModel
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import score_clips
+from videodpo.tables import read_shards, read_table
 from videodpo.tensors import write_tensors
 
 GIVEN = [math.nan, math.inf, -math.inf, None, "high", [], [0.5, 0.5], torch.ones(2), {"score": 1.0}]
@@ -32,6 +34,58 @@ def test_what_a_scorer_gives_that_is_no_number_is_a_reason(given):
     (((result,),),) = ([score_clips([Odd(given)], [clip])[0]],)
     assert isinstance(result, ValueError)
     assert "the scorer gave" in str(result)
+
+
+@pytest.fixture
+def lenient(stages, small_config):
+    """Prompts of a run that may lose half of its clips."""
+    run = stages(small_config(max_failed_fraction=0.5))
+    run.prompts()
+    return run
+
+
+def failed(run):
+    """Reasons by video; every other clip is there, and no table of scores has a number for these."""
+    table = read_shards(run.round_folder / "videos")
+    lost = table[table["status"] != "ok"]
+    assert lost[["path", "sha256", "latents"]].isna().all(axis=None)
+    assert all((run.folder / path).is_file() for path in table["path"].dropna())
+    run.score()
+    for dimension in run.config.scores:
+        scores = read_shards(run.round_folder / "scores" / dimension).set_index("video_id")["value"]
+        assert scores.index[scores.isna()].tolist() == lost["video_id"].tolist()
+    return dict(zip(lost["video_id"], lost["error"], strict=True))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_clip_that_the_decoder_spoils_is_a_failed_row(lenient, monkeypatch, bad):
+    decode = WanModel.decode_raw
+
+    def spoiled(self, raw_BCFHW):
+        pixels = decode(self, raw_BCFHW)
+        pixels[1, 0, 2, 5, 7] = bad
+        return pixels
+
+    monkeypatch.setattr(WanModel, "decode_raw", spoiled)
+    lenient.generate()
+    found = failed(lenient)
+    assert len(found) == 5  # of each batch the second clip
+    assert set(found.values()) == {"the VAE gave NaN or infinite pixels of finite latents"}
+
+
+def test_clips_of_a_prompt_whose_encoding_is_infinite_are_failed_rows(lenient, monkeypatch):
+    encode, victim = WanModel.encode_prompt, read_table(lenient.folder / "prompts.parquet").iloc[0]
+    assert victim["split"] == "train"
+
+    def spoiled(self, prompt):
+        text = encode(self, prompt)
+        return {name: tensor * math.inf for name, tensor in text.items()} if prompt == victim["prompt"] else text
+
+    monkeypatch.setattr(WanModel, "encode_prompt", spoiled)
+    lenient.generate()
+    assert failed(lenient) == {
+        f"{victim['prompt_id']}-{sample}": "the model gave NaN or infinite latents" for sample in range(3)
+    }
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

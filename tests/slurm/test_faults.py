@@ -133,7 +133,7 @@ def test_a_run_ends_on_the_other_node_with_the_same_tables(cluster, tables, faul
         if fault == "kill":
             cluster.start_node(node)
         else:
-            scontrol("update", f"nodename={node}", "state=resume")
+            cluster.resume(node)
     expected = Round(tables.folder.with_name("expected"), tables.raw)
     torch.set_num_threads(1)
     with expected.stages() as stages:
@@ -156,9 +156,6 @@ def test_a_second_driver_names_the_jobs_that_a_killed_one_left_and_leaves(tables
     tables.until(lambda: shards_at_work(tables) == 2, "two shards at work")
     tables.driver.kill()
     tables.driver.wait()
-    subprocess.run(
-        ["snakemake", "--unlock", "--configfile", "config.yaml", "overlay.yaml"], cwd=tables.folder, check=True
-    )
     submitted = len(tables.jobs())
     tables.start("--until", "generate")
     assert tables.driver.wait() != 0

@@ -39,11 +39,12 @@ def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
 
 @pytest.mark.parametrize("nodes", [(2, 1), (1, 2)], ids=["two to one", "one to two"])
 def test_a_checkpoint_goes_on_with_another_number_of_nodes(copies, alone, nodes, figures):
-    run = copies()
+    run = copies(SLOW_RECORD="record.jsonl", SLOW_SECONDS="0.25")  # else it ends before the signal
     run.change("trainer", nodes=nodes[0], checkpoint_steps=10)
     run.start("--retries", "0", TRAINED)
+    job = run.job("train")
     run.until(lambda: run.last_step() >= 10, "state")
-    send(run.job("train"), signal.SIGTERM)
+    send(job, signal.SIGTERM)
     assert run.driver.wait() != 0
     stopped = run.last_step()
     assert 10 <= stopped < STEPS

@@ -44,8 +44,18 @@ def check_latents(model: VideoModel, clips: Sequence[Clip]) -> list[Finding]:
     statistics = _statistics(clips)
     if statistics.status == "alarm":
         return [statistics]
-    decoded = [model.decode(clip.latents_1CFHW)[0] for clip in clips]
+    decoded: list[np.ndarray] = []
+    for clip in clips:
+        (frames,) = model.decode(clip.latents_1CFHW)
+        if frames is None:
+            return [statistics, _not_decoded(clip)]
+        decoded.append(frames)
     return [statistics, _fit(model, clips, decoded), _round_trip(model, clips, decoded)]
+
+
+def _not_decoded(clip: Clip) -> Finding:
+    measured = f"the VAE gives NaN or infinite pixels of {clip.video_id}"
+    return Finding("latents_fit_clips", "alarm", measured, "finite pixels", "See the weights of the VAE.")
 
 
 def _statistics(clips: Sequence[Clip]) -> Finding:
@@ -128,9 +138,9 @@ def _slopes(latents_CFHW: torch.Tensor, again_CFHW: torch.Tensor) -> list[float]
     return found
 
 
-def _psnr(frames_TYXC: np.ndarray, others_TYXC: np.ndarray) -> float:
-    """Peak signal to noise in dB, at most 99; of clips of other sizes, 0."""
-    if frames_TYXC.shape != others_TYXC.shape:
+def _psnr(frames_TYXC: np.ndarray | None, others_TYXC: np.ndarray) -> float:
+    """Peak signal to noise in dB, at most 99; of clips of other sizes or without finite pixels, 0."""
+    if frames_TYXC is None or frames_TYXC.shape != others_TYXC.shape:
         return 0.0
     error = float(np.square(frames_TYXC.astype(float) - others_TYXC).mean())
     return min(99.0, 10 * math.log10(255**2 / error)) if error else 99.0

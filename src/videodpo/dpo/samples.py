@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from videodpo.seeds import derive_seed
 from videodpo.tables import read_table
 from videodpo.texts import NEGATIVE, CachedTexts
 from videodpo.video import write_mp4
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,7 +46,11 @@ def draw_samples(
             latents_1CFHW = model.sample(text, [seed], sampling, negative=texts.of(NEGATIVE))
         if accelerator.is_main_process:
             with torch.no_grad(), model.with_vae():
-                frames.append(model.decode(latents_1CFHW)[0])
+                (decoded,) = model.decode(latents_1CFHW)
+            if decoded is None:
+                log.warning("step %d: the sample of prompt %s is not finite, and left out", step, prompt_id)
+            else:
+                frames.append(decoded)
     if frames:
         path = round_folder / "samples" / f"step-{step:06d}.mp4"
         path.parent.mkdir(exist_ok=True)

@@ -87,8 +87,8 @@ class VideoModel(ABC):
         """Inside, a model that was loaded without its VAE can decode."""
 
     @abstractmethod
-    def decode(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
-        """Frames, uint8 RGB [B, T, Y, X, 3]."""
+    def decode(self, latents_BCFHW: torch.Tensor) -> list[np.ndarray | None]:
+        """Frames of each clip, uint8 RGB [T, Y, X, 3]; None where the VAE gave NaN or infinite pixels."""
 
     @abstractmethod
     def encode(self, frames_TYXC: np.ndarray) -> torch.Tensor:

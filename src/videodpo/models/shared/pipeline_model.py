@@ -260,14 +260,15 @@ class PipelineModel(AdaptedModel):
         kind = getattr(diffusers, read_config(folder / "vae" / "config.json")["_class_name"])
         return kind.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
 
-    def decode(self, latents_BCFHW: torch.Tensor) -> np.ndarray:
+    def decode(self, latents_BCFHW: torch.Tensor) -> list[np.ndarray | None]:
         import torch
 
         with torch.no_grad():
             pixels = self.decode_raw(self.unscale(latents_BCFHW.to(self.pipe.vae.device, self.pipe.vae.dtype)))
         frames = (pixels.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)
         array: np.ndarray = frames.permute(0, 2, 3, 4, 1).cpu().numpy()
-        return array
+        finite = pixels.isfinite().flatten(1).all(dim=1).tolist()
+        return [frames_TYXC if is_finite else None for frames_TYXC, is_finite in zip(array, finite, strict=True)]
 
     def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
         """The VAE's latents to pixels [B, 3, T, Y, X] on the scale -1..1."""
