@@ -31,7 +31,6 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     overlay = small_run(random_model, Path("results"))
     overlay["prompts"]["source"]["path"] = None
     overlay["generate"]["shards"] = 2
-    overlay["clip_storage"] = "tar"  # whose clips are files first
     overlay["trainer"]["checkpoint_steps"] = 1
     overlay["evaluate"]["shards"] = 1
     return make_workspace(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
