@@ -158,6 +158,14 @@ class Stages:
         self.pairs()
 
 
+def made(stages: type[Stages], small_config: Callable[..., dict[str, Any]], **changes: Any) -> Stages:
+    """A run with its prompts and their clips."""
+    run = stages(small_config(**changes))
+    run.prompts()
+    run.generate()
+    return run
+
+
 @pytest.fixture(scope="session")
 def stages() -> type[Stages]:
     """The class, for tests that run stages in this process."""

@@ -5,17 +5,11 @@ import tarfile
 
 import pytest
 
+from tests.conftest import made
 from videodpo.clips import file_of, read_clip, write_tar
 from videodpo.digests import Damaged, digest_path
 from videodpo.tables import read_shards, read_table, shard_path
 from videodpo.verify import verify
-
-
-def made(stages, small_config, **changes):
-    run = stages(small_config(**changes))
-    run.prompts()
-    run.generate()
-    return run
 
 
 def videos(run):

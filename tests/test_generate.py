@@ -7,16 +7,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from tests.conftest import made
 from videodpo.files import sha256_of
 from videodpo.tables import read_shards, read_table, shard_path
 from videodpo.video import read_mp4
-
-
-def made(stages, small_config, **changes):
-    run = stages(small_config(**changes))
-    run.prompts()
-    run.generate()
-    return run
 
 
 def digests(run):

@@ -152,13 +152,17 @@ class _Checked:
         for table in self._tables_of_clips():
             told = {self.run / finding.path for finding in self.findings}
             for row in read_rows(table) if table in self.fine else ():
-                if row["path"] is None or (file := file_of(clip := self.run / row["path"])) in told:
-                    continue  # of the clips in one file, the first that is damaged is told
-                what = f"sha256 of {row['video_id']} is not that of {table.relative_to(self.run)}"
+                if row["path"] is None:
+                    continue
+                clip = self.run / row["path"]
+                file = file_of(clip)
+                if file in told:  # of the clips in one file, the first that is damaged is told
+                    continue
                 if is_intact(clip, row["sha256"]):
                     self.fine.add(file)
                     continue
                 if file.is_file():
+                    what = f"sha256 of {row['video_id']} is not that of {table.relative_to(self.run)}"
                     self._find(file, "damaged", what)
                 else:
                     self._find(file, "missing", f"{table.relative_to(self.run)} has it")

@@ -8,6 +8,7 @@ import yaml
 from tests.conftest import small_run
 from tests.workspace import make_workspace, snakemake, without_default_scorers
 from videodpo.cli import main
+from videodpo.yaml_files import read_config
 
 TAGS = {
     "a call": "run: !!python/object/apply:os.system ['touch {0}']",
@@ -42,6 +43,12 @@ def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
     file.write_text("run: one\nseed: 1\nrun: two\n")
     assert main(["check", "--config", str(file)]) == 1
     assert "the key 'run' is there twice" in capsys.readouterr().err
+
+
+def test_a_key_may_lie_over_that_of_a_merged_mapping(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("a: {b: &b {x: 0}, c: {d: &d {<<: *b, x: 1}}}\ne: {<<: *d, x: 2}\n")
+    assert read_config(file) == {"a": {"b": {"x": 0}, "c": {"d": {"x": 1}}}, "e": {"x": 2}}
 
 
 @pytest.mark.parametrize("tag", ["a call", "a new object"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.slurm import limits
 from tests.slurm.cluster import Cluster, install
 from tests.slurm.runs import PLUGIN, Round, Run, slow_run
 
@@ -58,6 +59,17 @@ def running(cluster: Cluster) -> Iterator[Callable[[Any], Any]]:
 
     yield add
     for run in runs:
+        run.stop()
+
+
+@pytest.fixture(scope="session")
+def limited(
+    cluster: Cluster, random_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Round]]:
+    """The runs of test_expired_jobs.py. The demo asks for them too: they end while it runs."""
+    runs = limits.started(tmp_path_factory.mktemp("limited"), random_model)
+    yield runs
+    for run in runs.values():
         run.stop()
 
 

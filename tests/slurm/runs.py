@@ -154,6 +154,11 @@ class Round(Run):
         )
         assert answer.returncode == 0, answer.stderr[-4000:]
 
+    def record(self) -> list[dict[str, Any]]:
+        """What the slow plug-in wrote down: stage, job, piece and time, in the order of the doing."""
+        path = self.folder / self.environment["SLOW_RECORD"]
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def last_step(self) -> int:
         """Steps that the newest state of the training has; 0 where there is none."""
         found = [

@@ -55,7 +55,7 @@ class Demo(Run):
 
 
 @pytest.fixture(scope="module")
-def demo(cluster, running, tmp_path_factory):
+def demo(cluster, limited, running, tmp_path_factory):
     return running(Demo(tmp_path_factory.mktemp("demo") / "clone"))
 
 
@@ -64,8 +64,8 @@ def test_every_job_ends_at_its_first_try_and_both_nodes_have_their_share(demo, f
     assert {job.state for job in demo.done} == {"COMPLETED"}
     shares = Counter(job.nodes for job in demo.done)
     figures("demo", {"jobs": len(demo.done), "by_node": dict(shares)})
-    assert set(shares) == {"n0", "n1"}
-    assert min(shares.values()) >= len(demo.done) / 8
+    shards = {job.nodes for job in demo.done if job.rule == "generate"}  # two at once, with one GPU a node
+    assert shards == {"n0", "n1"}
 
 
 def test_a_gpu_job_asks_for_one_gpu_and_sees_one_and_no_other_job_has_any(demo):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections import Counter
@@ -38,9 +37,9 @@ def scontrol(*arguments):
 
 def pieces(run, stage):
     """The stage's work that the slow plug-in wrote down, [time, job, piece], in the order of its doing."""
-    path = run.folder / "record.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return pd.DataFrame([row for row in rows if row["stage"] == stage], columns=["stage", "time", "job", "piece"])
+    return pd.DataFrame(
+        [row for row in run.record() if row["stage"] == stage], columns=["stage", "time", "job", "piece"]
+    )
 
 
 @pytest.fixture

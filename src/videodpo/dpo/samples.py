@@ -17,10 +17,10 @@ from videodpo.tables import read_table
 from videodpo.texts import NEGATIVE, CachedTexts
 from videodpo.video import write_mp4
 
-log = logging.getLogger(__name__)
-
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
 
 
 def draw_samples(
