@@ -1,6 +1,7 @@
 """From prompts to an aligned text-to-video model: the table of contents of the workflow."""
 
 import signal
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -8,6 +9,7 @@ from snakemake.utils import min_version
 
 from videodpo.config import ConfigError
 from videodpo.workflow import Workflow
+from videodpo.yaml_files import read_config
 
 min_version("9.8")
 
@@ -24,6 +26,10 @@ configfile: "config.yaml"
 
 
 try:
+    # Snakemake keeps the last of a key that a file has twice, in silence.
+    if workflow.is_main_process:
+        for file in filter(Path.is_file, map(Path, workflow.configfiles)):
+            read_config(file)
     RUN = Workflow(config)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None

@@ -226,15 +226,20 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Four prompts through every rule, two shards of videos."""
+    """Four hostile prompts and two held-out ones through every rule, two shards of videos."""
+    from tests.hostile.texts import WORST
     from tests.workspace import BRIGHTNESS, FLICKER, Finished, without_default_scorers
 
+    folder = tmp_path_factory.mktemp("workspace")
+    lines = [json.dumps({"prompt": text}) + "\n" for text in WORST]
+    (folder / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
     overlay = small_run(random_model, Path("results"))
-    overlay["prompts"] |= {"source": {"kind": "world", "path": None}, "num_train": 4, "num_heldout": 2}
+    overlay["prompts"] |= {"source": {"kind": "jsonl", "path": "prompts.jsonl"}, "num_train": 4, "num_heldout": 2}
+    overlay["prompts"]["max_chars"] = 12_000
     overlay["generate"]["shards"] = 2
     overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
     overlay["evaluate"]["shards"] = 1
     dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
     overlay["scores"] = {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
     overlay["omniscore"]["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
-    return Finished(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
+    return Finished(folder, without_default_scorers(overlay))

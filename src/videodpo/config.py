@@ -268,8 +268,8 @@ class Config(Section):
 
     run: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run, of letters, digits, `.`, `_` and `-`: results go to <results>/<run>."""
-    results: str = Field("results", min_length=1)
-    """Folder of all runs."""
+    results: str = Field("results", pattern=r"^[^\x00-\x1f~][^\x00-\x1f]*$")
+    """Folder of all runs; `~` is not written out, as no shell reads this."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Root of every random draw."""
     rounds: int = Field(1, ge=1)

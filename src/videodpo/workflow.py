@@ -99,7 +99,7 @@ class Workflow:
         self.require_weights(rules)
         try:
             take_run(Path(self.folder))
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise ConfigError(str(error)) from error
 
     @property

@@ -45,10 +45,26 @@ def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
     assert "the key 'run' is there twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("folder", ['"a\\0b"', '"a\\nb"', "~/runs"])
+def test_check_refuses_a_results_folder_that_no_shell_means(folder, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"results: {folder}\n")
+    assert main(["check", "--config", str(file)]) == 1
+    assert "results: " in capsys.readouterr().err
+
+
 def test_a_key_may_lie_over_that_of_a_merged_mapping(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a: {b: &b {x: 0}, c: {d: &d {<<: *b, x: 1}}}\ne: {<<: *d, x: 2}\n")
     assert read_config(file) == {"a": {"b": {"x": 0}, "c": {"d": {"x": 1}}}, "e": {"x": 2}}
+
+
+def test_snakemake_refuses_a_key_that_is_there_twice(tmp_path):
+    folder = make_workspace(tmp_path / "work", {})
+    (folder / "overlay.yaml").write_text("seed: 1\nrun: two\nseed: 2\n")
+    answer = snakemake(folder, "--dry-run", "--configfile", "overlay.yaml")
+    assert answer.returncode != 0
+    assert "the key 'seed' is there twice" in answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize("tag", ["a call", "a new object"])

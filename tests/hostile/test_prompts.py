@@ -10,29 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.finished_round import FinishedRound
+from tests.hostile.texts import HOSTILE
 from videodpo.omniscore import aggregate
 from videodpo.prompts.cleaning import clean, prompt_id
 from videodpo.report import make_report
-from videodpo.tables import read_table
+from videodpo.tables import read_shards, read_table
 
-HOSTILE = [
-    "a tram $(touch owned) in the rain",
-    "a boat `touch owned` on a lake",
-    "a dog; touch owned; rm -rf results & a cat | tee owned",
-    "a plane {wildcard} {output} {{ 7 * 7 }} %s %(x)s",
-    "../../etc/passwd on a wooden table",
-    "a sign that says <script>alert(1)</script> and <img src=x onerror=alert(2)>",
-    "=cmd|' /C calc'!A0 typed by a robot",
-    "a \"quoted\" 'wall' \\ with a backslash",
-    "a house\nin two lines\r\nand a NUL \x00 inside",
-    "\u202eright to left override\u202c of a market",
-    "سوق قديم في المساء مع أضواء",
-    "夜晚的东京街头下着雨",
-    "a family 👨‍👩‍👧‍👦 eats ice cream 🍦",
-    "zero\u200bwidth and combining e\u0301\u0323 marks",
-    "a lone \ud800 surrogate in the sky",
-    "long " + "слово 字 كلمة word " * 600 + "end",
-]
 CLEAN = [clean(text) for text in HOSTILE]
 
 
@@ -79,6 +62,19 @@ def test_nothing_of_a_prompt_ran_or_became_a_file_name(sampled):
     clips = list(sampled.round_folder.rglob("*.mp4"))
     assert len(clips) == 28
     assert all(path.stem.rpartition("-")[0] in {prompt_id(text) for text in CLEAN} for path in clips)
+
+
+def test_a_whole_run_of_them_runs_nothing_of_them(session_run):
+    """Every rule, through Snakemake and its shell."""
+    run = session_run.folder / "results" / "small"
+    asked = {row["prompt"] for row in map(json.loads, (session_run.folder / "prompts.jsonl").read_text().splitlines())}
+    assert set(read_table(run / "prompts.parquet").prompt) == {clean(text) for text in asked}
+    assert "owned" not in [path.name for path in session_run.folder.rglob("*")]
+    assert read_table(run / "round1" / "train_log.parquet").loss.notna().all()
+    assert set(read_shards(run / "round1" / "evaluation" / "videos" / "aligned").status) == {"ok"}
+    page = (run / "round1" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "touch owned" in page
 
 
 class Page(HTMLParser):

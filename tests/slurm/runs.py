@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tests.conftest import Stages, small_run
 from tests.workspace import make_workspace, without_default_scorers, write_overlay
+from videodpo.shard_list import NAME, write_shard_list
 from videodpo.yaml_files import read_config
 
 PLUGIN = Path(__file__).with_name("plugin")
@@ -140,7 +141,13 @@ class Round(Run):
     def prepare(self) -> None:
         """Everything that comes before the fine-tune."""
         with self.stages() as stages:
-            stages.until_pairs()
+            stages.prompts()
+            stages.generate()
+            write_shard_list(stages.round_folder / "videos" / NAME)
+            stages.score()
+            for dimension in stages.config.scores:
+                write_shard_list(stages.round_folder / "scores" / dimension / NAME)
+            stages.pairs()
             stages.reference()
             stages.frozen("train")
         self.command("doctor", "--out", str(self.round_folder / "doctor.json"))

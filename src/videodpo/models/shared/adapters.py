@@ -141,7 +141,8 @@ class AdaptedModel(VideoModel):
         elif all((folder / name).is_dir() for name in self._trained()):
             for name, network in self._trained().items():
                 with _refused(folder / name):
-                    network.load_state_dict(type(network).from_pretrained(folder / name).state_dict())
+                    trained = type(network).from_pretrained(folder / name, use_safetensors=True)
+                    network.load_state_dict(trained.state_dict())
         else:
             raise ValueError(f"{folder}: neither {LORA_FILE} nor a {self.networks[0]} folder in it")
         self.denoiser.eval().requires_grad_(False)

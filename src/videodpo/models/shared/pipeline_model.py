@@ -258,7 +258,9 @@ class PipelineModel(AdaptedModel):
         import torch
 
         kind = getattr(diffusers, read_config(folder / "vae" / "config.json")["_class_name"])
-        return kind.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
+        return kind.from_pretrained(
+            folder / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
 
     def decode(self, latents_BCFHW: torch.Tensor) -> list[np.ndarray | None]:
         import torch
