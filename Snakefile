@@ -38,9 +38,6 @@ FOLDER = RUN.folder
 ROUND = f"{FOLDER}/round{{round}}"
 LAST = f"{FOLDER}/round{RUN.config.rounds}"
 
-# Device and tolerance: nothing is made again because they changed.
-EXECUTION = ancient(f"{FOLDER}/config/execution.json")
-
 
 wildcard_constraints:
     round=r"[1-9]\d*",
@@ -50,17 +47,31 @@ wildcard_constraints:
     frozen=r"[a-z_]+|score/[A-Za-z0-9_]+",
 
 
-# Snakemake's own lock does not say who has it.
-if workflow.is_main_process and RUN.driver:
-    logger.warning(f"{FOLDER} is being made by {RUN.driver}")
+if workflow.is_main_process:
+    # Snakemake's own lock does not say who has it.
+    if RUN.driver:
+        logger.warning(f"{FOLDER} is being made by {RUN.driver}")
+    if RUN.edited:
+        logger.info(f"Settings that changed: {', '.join(RUN.edited)}")
 
 
 # Not at a dry run: a plan needs no weights.
 onstart:
     try:
-        RUN.start({job.rule.name for job in workflow.dag.needrun_jobs()})
+        freezes = [job for job in workflow.dag.jobs if job.rule.name == "freeze"]
+        RUN.start(
+            rules={job.rule.name for job in workflow.dag.needrun_jobs()},
+            kept={job.wildcards.frozen for job in freezes if not workflow.dag.needrun(job)},
+        )
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
+
+
+# Where an `ancient` input is made again, Snakemake may leave out what is missing after it, and call that a success.
+onsuccess:
+    wanted = [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
+    if missing := [str(file) for file in wanted if not Path(file).exists()]:
+        raise WorkflowError(f"not made yet: {', '.join(missing)}; start again")
 
 
 rule all:

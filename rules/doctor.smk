@@ -2,7 +2,6 @@
 rule doctor:
     input:
         config=f"{FOLDER}/config/train.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
         videos=f"{ROUND}/videos/shards.json",

@@ -1,7 +1,6 @@
 rule evaluate_generate:
     input:
         config=f"{FOLDER}/config/evaluate_generate.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         adapter=lambda wildcards: [f"{FOLDER}/round{wildcards.round}/adapter"] * (wildcards.arm == "aligned"),
     output:
@@ -23,7 +22,6 @@ rule evaluate_generate:
 rule evaluate_measure:
     input:
         configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers + RUN.judges),
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
     output:
@@ -45,7 +43,6 @@ rule evaluate_measure:
 rule evaluate_score:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=expand(
             f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet", shard=RUN.heldout_shards, allow_missing=True
@@ -74,7 +71,6 @@ rule evaluate_score:
 rule evaluate:
     input:
         config=f"{FOLDER}/config/evaluate.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=expand(
             f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",

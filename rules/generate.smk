@@ -1,7 +1,6 @@
 rule generate:
     input:
         config=f"{FOLDER}/config/generate.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         clips=[f"{FOLDER}/clips.parquet"] if RUN.from_clips else [],
         adapter=lambda wildcards: RUN.previous_adapter(wildcards.round),

@@ -1,7 +1,6 @@
 rule omniscore:
     input:
         config=f"{FOLDER}/config/omniscore.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/videos/shards.json",
         scores=expand(

@@ -1,7 +1,6 @@
 rule reference:
     input:
         config=f"{FOLDER}/config/reference.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
         videos=f"{ROUND}/videos/shards.json",

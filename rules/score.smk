@@ -3,7 +3,6 @@
 rule measure:
     input:
         configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers),
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/videos/shard-{{shard}}.parquet",
     output:
@@ -26,7 +25,6 @@ rule measure:
 rule score:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/videos/shards.json",
         measured=ancient(expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUN.shards, allow_missing=True)),

@@ -2,12 +2,11 @@
 rule train:
     input:
         config=f"{FOLDER}/config/train.json",
-        execution=EXECUTION,
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
         videos=f"{ROUND}/videos/shards.json",
         reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
-        doctor=ancient(f"{ROUND}/doctor.json"),  # a gate: what it says changes nothing that is trained
+        doctor=f"{ROUND}/doctor.json",  # a gate: what it says changes nothing that is trained
         adapter=lambda wildcards: RUN.previous_adapter(wildcards.round),
     output:
         adapter=directory(f"{ROUND}/adapter"),

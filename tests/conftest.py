@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+FIGURES = "VIDEODPO_FIGURES"  # a file that figures are written to
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +24,19 @@ def fault_tries(request: pytest.FixtureRequest) -> int:
     """How often a fault that needs seconds a try is tried."""
     tries: int = request.config.getoption("--fault-tries")
     return tries
+
+
+@pytest.fixture(scope="session")
+def figures() -> Callable[[str, dict[str, Any]], None]:
+    """Writes what a test measured, under a name, to the JSON file that the environment names, if it does."""
+
+    def write(name: str, values: dict[str, Any]) -> None:
+        print(name, json.dumps(values))
+        if path := os.environ.get(FIGURES):
+            known = json.loads(Path(path).read_text()) if Path(path).exists() else {}
+            Path(path).write_text(json.dumps(known | {name: values}, indent=2, sort_keys=True) + "\n")
+
+    return write
 
 
 @pytest.fixture(scope="session")

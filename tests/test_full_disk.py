@@ -5,7 +5,6 @@ The disk is a small tmpfs that grows: the kernel refuses the writes, at another 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -149,7 +148,9 @@ def comparable(run: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stage", COMMANDS)
-def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(stage, whole, random_model, disk, capsys):
+def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
+    stage, whole, random_model, disk, capsys, figures
+):
     results = disk.folder / "results"
     config(random_model, results)
     made_by(stage, whole, results)
@@ -180,7 +181,7 @@ def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(stage, wh
     own = {name for name in expected if maker(Path("small") / name) == stage}
     assert own <= found.keys()
     assert own or stage == "train"
-    print(json.dumps({"stage": stage, "sizes of the disk": number + 1, "stopped": stopped}))
+    figures(f"full disk, {stage}", {"sizes of the disk": number + 1, "stopped": stopped})
 
 
 def used_by(stage: str, whole: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import random
 import shutil
@@ -35,7 +34,7 @@ def hidden(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_killed_writer_leaves_its_file_whole_or_absent(tmp_path, server, kind, fault_tries):
+def test_a_killed_writer_leaves_its_file_whole_or_absent(tmp_path, server, kind, fault_tries, figures):
     writer, draws = WRITERS[kind], random.Random(kind)
     path = tmp_path / "place" / writer.name
     found = {"absent": 0, "whole": 0, "caught writing": 0}
@@ -71,4 +70,4 @@ def test_a_killed_writer_leaves_its_file_whole_or_absent(tmp_path, server, kind,
     assert writer.read(path) == 2
     left = [name for name in path.parent.rglob("*") if ".partial" in name.name or ".scratch" in name.name]
     assert left == [], "what killed writers left is there for ever"
-    print(json.dumps({"writer": kind, "tries": number, **found}))
+    figures(f"killed writer, {kind}", {"tries": number, **found})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -116,7 +115,7 @@ def test_an_undamaged_run_has_nothing_to_tell(run):
     assert report.num_fine > 50
 
 
-def test_every_damage_is_found_by_name(run):
+def test_every_damage_is_found_by_name(run, figures):
     draws, told = random.Random(0), {"flipped": 0, "cut": 0, "swapped": 0}
     kinds = files_by_kind(run)
     assert {"prompts.parquet", "round#/adapter/pytorch_lora_weights.safetensors"} <= kinds.keys()
@@ -147,7 +146,7 @@ def test_every_damage_is_found_by_name(run):
         for path, content, stat in before:
             overwrite(path, content, stat)
     assert verify(run).findings == []
-    print(json.dumps({"damages": DAMAGES, "found": DAMAGES, "kinds of files": len(kinds), **told}))
+    figures("damaged files", {"damages": DAMAGES, "found": DAMAGES, "kinds of files": len(kinds), **told})
 
 
 READERS = {

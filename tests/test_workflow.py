@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,9 +130,36 @@ def test_report_settings_rerun_the_report_alone(finished):
     ],
 )
 def test_how_a_run_is_executed_makes_nothing_again(finished, key, value):
-    jobs = finished.jobs_after(key, value)
-    assert rules(jobs) == {"freeze"}
-    assert wildcards(jobs, "freeze", "frozen") == {("execution",)}
+    assert finished.jobs_after(key, value) == []
+
+
+def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished, tmp_path):
+    folder = tmp_path / "unfinished"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    shutil.rmtree(folder / "results/small/round1/adapter")
+    write_overlay(folder, finished.overlay | {"max_failed_fraction": 0.3})
+    target = "results/small/round1/adapter"
+    answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--", target, **finished.environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert (folder / target).is_dir()
+    frozen = json.loads((folder / "results/small/config/execution.json").read_text(encoding="utf-8"))
+    assert frozen["settings"]["max_failed_fraction"] == 0.3
+
+
+def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
+    """Without .snakemake it does not know which settings a frozen file was made of, and would keep them."""
+    folder = make_workspace(tmp_path / "elsewhere", finished.overlay | {"pairs": {"alpha": 0.0}})
+    shutil.copytree(finished.folder / "results", folder / "results")
+    (folder / "prompts.jsonl").symlink_to(finished.folder / "prompts.jsonl")
+    pairs = Path("results/small/round1/pairs.parquet")
+    (folder / pairs).unlink()
+    answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--", str(pairs), **finished.environment)
+    told = answer.stdout + answer.stderr
+    assert answer.returncode != 0
+    assert "Settings that changed: pairs\n" in told
+    assert "would go on with" in told
+    assert "remove results/small/config/pairs.json" in told
+    assert not (folder / pairs).exists()
 
 
 def test_comments_and_the_order_of_keys_rerun_nothing(finished):

@@ -202,6 +202,18 @@ def freeze(text: str, out: Path) -> None:
     record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 
 
+def holds(path: Path, text: str) -> bool:
+    """Whether a frozen file is whole, has these settings and names these weights; their contents are not looked at."""
+    wanted = json.loads(text)
+    try:
+        found = _document(path, wanted["stage"])
+    except ConfigError:
+        return False
+    return all(
+        found[key].keys() == value.keys() if key == "weights" else found[key] == value for key, value in wanted.items()
+    )
+
+
 def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
     """Read what `freeze` wrote.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from videodpo import registry
 from videodpo.config import Config, ConfigError, parse_config, validate
-from videodpo.frozen import frozen_text, stage_names
+from videodpo.frozen import freeze, frozen_text, holds, stage_names
 from videodpo.locks import driver, take_run
 from videodpo.prompts.check import check_source
 from videodpo.weights.needed import Needed, merge
@@ -87,20 +87,46 @@ class Workflow:
             needed += [Needed(place, (key,), scorer.hub_files) for place in places]
         return merge(needed)
 
-    def start(self, rules: Set[str]) -> None:
-        """Before the first job: the run's weights are here, and nobody else is at it.
+    def start(self, rules: Set[str], kept: Set[str]) -> None:
+        """Before the first job: weights are here, settings are those of now, nobody else is at it.
+
+        `config/execution.json`, how jobs run, is written here and is no input of any rule: with `ancient` it would hide
+        from Snakemake that what depends on it is missing.
 
         Args:
             rules: those that are going to run.
+            kept: frozen settings that jobs are going to read as they are.
 
         Raises:
             ConfigError: one line says what is in the way.
         """
         self.require_weights(rules)
+        self._require_settings(kept)
         try:
             take_run(Path(self.folder))
+            if "execution" in self.edited or not self._frozen_file("execution").exists():
+                freeze(self.frozen["execution"], self._frozen_file("execution"))
         except (RuntimeError, OSError) as error:
             raise ConfigError(str(error)) from error
+
+    @property
+    def edited(self) -> list[str]:
+        """Frozen settings, on disk, that are not those of this configuration."""
+        return [
+            name
+            for name, text in self.frozen.items()
+            if (file := self._frozen_file(name)).exists() and not holds(file, text)
+        ]
+
+    def _require_settings(self, kept: Set[str]) -> None:
+        if other := [str(self._frozen_file(name)) for name in self.edited if name in kept]:
+            raise ConfigError(
+                f"settings of an earlier call, which Snakemake would go on with, as it has no record of them (is "
+                f".snakemake gone?): remove {', '.join(other)}"
+            )
+
+    def _frozen_file(self, name: str) -> Path:
+        return Path(self.folder) / "config" / f"{name}.json"
 
     @property
     def driver(self) -> str | None:

@@ -21,6 +21,7 @@ from videodpo.locks import driver
 from videodpo.tables import read_table
 
 CLOCKS = ["seconds", "samples_per_second", "max_memory_mb"]  # of the training's log
+YEAR = 365 * 24 * 3600.0
 LEAVES = re.compile(r"jobs of an earlier start still run|is held by pid \d+ on \S+ since 20")
 MADE = re.compile(r"(shard-\d+: batch-\d+ done|shard-\d+\.parquet: blocks to \d+)")
 
@@ -31,6 +32,7 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     overlay = small_run(random_model, Path("results"))
     overlay["prompts"]["source"]["path"] = None
     overlay["generate"]["shards"] = 2
+    overlay["clip_storage"] = os.environ.get("VIDEODPO_CLIP_STORAGE", "files")
     overlay["trainer"]["checkpoint_steps"] = 1
     overlay["evaluate"]["shards"] = 1
     return make_workspace(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
@@ -104,12 +106,18 @@ def work_done(folder: Path) -> list[str]:
     return lines
 
 
-def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(workspace, fault_tries):
-    whole = start(workspace, "whole")
-    output, _ = whole.communicate(timeout=900)
-    assert whole.returncode == 0, output
-    expected = result(workspace / "whole" / "small")
-    to_do = Counter(work_done(workspace / "whole" / "small"))
+@pytest.fixture(scope="module")
+def whole(workspace: Path) -> Path:
+    """The folder of a run that nothing disturbed."""
+    driver = start(workspace, "whole")
+    output, _ = driver.communicate(timeout=900)
+    assert driver.returncode == 0, output
+    return workspace / "whole" / "small"
+
+
+def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(workspace, whole, fault_tries, figures):
+    expected = result(whole)
+    to_do = Counter(work_done(whole))
 
     folder, rng, kills, ended = workspace / "killed" / "small", random.Random(11), Counter(), 0
     done: Counter[str] = Counter()
@@ -121,7 +129,7 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
         except subprocess.TimeoutExpired:
             kills[what] += 1
             kill(driver, what, rng)
-        output, _ = driver.communicate(timeout=900)
+        driver.communicate(timeout=900)
         while stages_of(driver.pid):  # what a killed driver leaves behind works on
             if rng.random() < 0.5:
                 second = start(workspace, "killed")
@@ -137,8 +145,34 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
             shutil.rmtree(folder)
     assert kills.total() == fault_tries
     again = sum((done - Counter({name: count * ended for name, count in to_do.items()})).values())
-    print(f"{dict(kills)}, {ended} runs ended, {again} of {to_do.total() * ended} batches and blocks made again")
+    made = {"batches and blocks": to_do.total() * ended, "made again": again}
+    figures("SIGKILL at random moments", {"tries": fault_tries, **kills, "runs that ended": ended, **made})
     assert again == 0, done
+
+
+def test_a_clock_that_jumps_by_a_year_makes_nothing_again(workspace, whole):
+    """Files of the future stop Snakemake, which says so; files of the past start jobs, which find their work done."""
+    expected, draws = result(whole), random.Random(5)
+    work_done(whole)
+    move(whole / "prompts.parquet", YEAR)
+    ahead = start(workspace, "whole", "--forcerun", "pairs")
+    output, _ = ahead.communicate(timeout=900)
+    assert ahead.returncode != 0
+    assert "clock skew" in output
+    move(whole / "prompts.parquet", -YEAR)
+    for path in whole.rglob("*"):
+        move(path, draws.choice([-YEAR, 0]))
+    back = start(workspace, "whole")
+    output, _ = back.communicate(timeout=900)
+    assert back.returncode == 0, output
+    assert_same(result(whole), expected)
+    assert work_done(whole) == []
+
+
+def move(path: Path, seconds: float) -> None:
+    """In time."""
+    moved = path.stat().st_mtime + seconds
+    os.utime(path, (moved, moved))
 
 
 def test_of_two_drivers_one_works_and_the_other_says_who_does(workspace):

@@ -96,6 +96,23 @@ def touching_archive(path: Path) -> None:
     torch.save({"state_dict": Touch(path.with_name("touched"))}, path)
 
 
+def raising_script(path: Path) -> None:
+    """TorchScript whose own code is run as it is loaded, and raises."""
+    import torch
+
+    class Script(torch.nn.Module):
+        @torch.jit.export
+        def __getstate__(self):
+            return torch.ones(3)
+
+        @torch.jit.export
+        def __setstate__(self, state):
+            self.training = False
+            raise ValueError("this ran")
+
+    torch.jit.script(Script()).save(str(path))
+
+
 def touching_index(path: Path) -> None:
     """A training state's index that makes a file when it is loaded."""
     READERS["state metadata"].make(path)

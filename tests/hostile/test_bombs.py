@@ -1,6 +1,7 @@
 """Small files that ask for far more than they are worth: refused with a message, in bounded memory and time."""
 
 import pytest
+import torch
 
 from tests.hostile import bombs
 from tests.hostile.readers import READERS
@@ -59,6 +60,16 @@ def test_a_film_that_declares_a_billion_frames_has_those_that_are_there(tmp_path
     answer = worker.ask("video", tmp_path / "clip.mp4")
     assert answer["outcome"] == "read", answer
     assert answer["megabytes"] < MEGABYTES
+
+
+def test_the_code_of_a_torchscript_is_not_run(tmp_path, worker):
+    path = tmp_path / "weights.ts"
+    bombs.raising_script(path)
+    answer = worker.ask("torchscript", path, seconds=120)
+    assert answer["outcome"] == "refused", answer
+    assert "no tensors" in answer["message"]
+    with pytest.raises(torch.jit.Error, match="this ran"):
+        torch.jit.load(path)
 
 
 @pytest.mark.parametrize(

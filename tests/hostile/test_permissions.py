@@ -44,6 +44,23 @@ def test_a_read_only_result_folder_is_one_line_and_loses_nothing(config, tmp_pat
     assert not list((tmp_path / "results").rglob("*.partial"))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_a_disk_that_turned_read_only_is_one_line_and_can_be_verified(config, tmp_path):
+    disk = tmp_path / "results"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], check=True)
+    try:
+        assert videodpo("prompts", "--config", config).returncode == 0
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        answer = videodpo("prompts", "--config", config)
+        assert videodpo("verify", disk / "small").returncode == 0
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert answer.returncode == 1
+    (line,) = answer.stderr.strip().splitlines()
+    assert line.startswith(f"videodpo prompts: [Errno 30] Read-only file system: '{disk}/small/")
+
+
 def test_a_configuration_that_may_not_be_read_is_one_line(config):
     config.chmod(0o000)
     answer = videodpo("check", "--config", config, prefix=PLAIN_USER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -17,8 +16,6 @@ import pytest
 from tests.slurm import limits
 from tests.slurm.cluster import Cluster, install
 from tests.slurm.runs import PLUGIN, Round, Run, slow_run
-
-FIGURES = "VIDEODPO_SLURM_FIGURES"  # a file that the tests' figures are written to
 
 
 @pytest.fixture(scope="session")
@@ -71,19 +68,6 @@ def limited(
     yield runs
     for run in runs.values():
         run.stop()
-
-
-@pytest.fixture
-def figures() -> Callable[[str, dict[str, Any]], None]:
-    """Writes a test's figures to the file that the environment names, if it does."""
-
-    def write(name: str, values: dict[str, Any]) -> None:
-        print(name, json.dumps(values))
-        if path := os.environ.get(FIGURES):
-            known = json.loads(Path(path).read_text()) if Path(path).exists() else {}
-            Path(path).write_text(json.dumps(known | {name: values}, indent=2, sort_keys=True) + "\n")
-
-    return write
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,7 @@ def test_a_training_goes_on_with_another_number_of_processes(trainings, strategy
     np.testing.assert_allclose(log["loss"], expected_log["loss"], rtol=0, atol=1e-5)
 
 
-def test_1_2_and_4_processes_in_turn_end_like_one(trainings):
+def test_1_2_and_4_processes_in_turn_end_like_one(trainings, figures):
     settings = {"lora": DROPOUT, "schedule": {"pairs_per_step": 4, "micro_batch": 1}}
     trainings.variant(**settings).reference()
     one = trainings.fresh(**settings, trainer={"checkpoint_steps": 5})
@@ -173,5 +173,5 @@ def test_1_2_and_4_processes_in_turn_end_like_one(trainings):
     np.testing.assert_allclose(log["ref_error_winner"], expected_log["ref_error_winner"], rtol=1e-6)
     np.testing.assert_allclose(log["loss"], expected_log["loss"], rtol=0, atol=1e-5)
     apart = [float((value - expected[name]).norm() / value.norm()) for name, value in adapter_of(run).items()]
-    print(f"weights are apart by {max(apart):.2g} of their norm at most")
+    figures("2, 4 and 1 processes in turn", {"weights apart, relative": max(apart)})
     assert max(apart) < 1e-5
