@@ -31,6 +31,10 @@ try:
         for file in filter(Path.is_file, map(Path, workflow.configfiles)):
             read_config(file)
     RUN = Workflow(config)
+    if workflow.is_main_process and (edited := RUN.edited()):
+        logger.info(f"Settings that changed: {', '.join(edited)}")
+        if not Path(".snakemake/metadata").exists():
+            RUN.refuse_edits()
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -47,12 +51,9 @@ wildcard_constraints:
     frozen=r"[a-z_]+|score/[A-Za-z0-9_]+",
 
 
-if workflow.is_main_process:
-    # Snakemake's own lock does not say who has it.
-    if RUN.driver:
-        logger.warning(f"{FOLDER} is being made by {RUN.driver}")
-    if RUN.edited:
-        logger.info(f"Settings that changed: {', '.join(RUN.edited)}")
+# Snakemake's own lock does not say who has it.
+if workflow.is_main_process and RUN.driver:
+    logger.warning(f"{FOLDER} is being made by {RUN.driver}")
 
 
 # Not at a dry run: a plan needs no weights.
@@ -70,8 +71,9 @@ onstart:
 # Where an `ancient` input is made again, Snakemake may leave out what is missing after it, and call that a success.
 onsuccess:
     wanted = [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
-    if missing := [str(file) for file in wanted if not Path(file).exists()]:
-        raise WorkflowError(f"not made yet: {', '.join(missing)}; start again")
+    missing = [str(file) for file in wanted if not Path(file).exists()]
+    if missing and not workflow.touch:
+        raise WorkflowError(f"Snakemake left these out of its plan: {', '.join(missing)}; start again")
 
 
 rule all:

@@ -6,7 +6,7 @@ rule train:
         pairs=f"{ROUND}/pairs.parquet",
         videos=f"{ROUND}/videos/shards.json",
         reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
-        doctor=f"{ROUND}/doctor.json",  # a gate: what it says changes nothing that is trained
+        doctor=f"{ROUND}/doctor.json",  # a gate; not `ancient`, which would hide that the adapter is missing
         adapter=lambda wildcards: RUN.previous_adapter(wildcards.round),
     output:
         adapter=directory(f"{ROUND}/adapter"),

@@ -134,9 +134,7 @@ def test_how_a_run_is_executed_makes_nothing_again(finished, key, value):
 
 
 def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished, tmp_path):
-    folder = tmp_path / "unfinished"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    shutil.rmtree(folder / "results/small/round1/adapter")
+    folder = unfinished(finished, tmp_path, "adapter", "doctor.json")
     write_overlay(folder, finished.overlay | {"max_failed_fraction": 0.3})
     target = "results/small/round1/adapter"
     answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--", target, **finished.environment)
@@ -147,19 +145,43 @@ def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished,
 
 
 def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
-    """Without .snakemake it does not know which settings a frozen file was made of, and would keep them."""
-    folder = make_workspace(tmp_path / "elsewhere", finished.overlay | {"pairs": {"alpha": 0.0}})
-    shutil.copytree(finished.folder / "results", folder / "results")
-    (folder / "prompts.jsonl").symlink_to(finished.folder / "prompts.jsonl")
-    pairs = Path("results/small/round1/pairs.parquet")
-    (folder / pairs).unlink()
-    answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--", str(pairs), **finished.environment)
-    told = answer.stdout + answer.stderr
+    """Without .snakemake it does not know which settings a frozen file was made of, and would keep it."""
+    folder = unfinished(finished, tmp_path, "pairs.parquet")
+    write_overlay(folder, finished.overlay | {"pairs": {"alpha": 0.0}})
+    shutil.move(folder / ".snakemake", tmp_path / "records")
+    call = ("--configfile", "overlay.yaml", "--", "results/small/round1/pairs.parquet")
+    for records in ("gone", "of other files"):
+        answer = snakemake(folder, "--cores", "1", *call, **finished.environment)
+        told = answer.stdout + answer.stderr
+        assert answer.returncode != 0, records
+        assert "Settings that changed: pairs\n" in told
+        assert "frozen settings differ from the configuration" in told
+        assert "start again: results/small/config/pairs.json" in told
+        (folder / ".snakemake" / "metadata").mkdir(parents=True, exist_ok=True)
+    assert not (folder / "results/small/round1/pairs.parquet").exists()
+
+
+def unfinished(finished: Finished, place: Path, *missing: str) -> Path:
+    """A copy of the run and of Snakemake's records, without some products of the round."""
+    folder = place / "unfinished"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    for name in missing:
+        path = folder / "results/small/round1" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def test_a_plan_that_leaves_out_what_is_missing_is_no_success(finished, tmp_path):
+    """Snakemake looks no further than an `ancient` input that is made again."""
+    folder = unfinished(finished, tmp_path, "omniscore.parquet")
+    call = ("--cores", "2", "--configfile", "overlay.yaml")
+    target = ("--", "results/small/round1/omniscore.parquet")
+    answer = snakemake(folder, *call, "--forcerun", "measure", *target, **finished.environment)
     assert answer.returncode != 0
-    assert "Settings that changed: pairs\n" in told
-    assert "would go on with" in told
-    assert "remove results/small/config/pairs.json" in told
-    assert not (folder / pairs).exists()
+    assert "left these out of its plan: results/small/round1/omniscore.parquet; start again" in answer.stderr
+    answer = snakemake(folder, *call, *target, **finished.environment)
+    assert answer.returncode == 0, answer.stderr
+    assert (folder / target[1]).exists()
 
 
 def test_comments_and_the_order_of_keys_rerun_nothing(finished):

@@ -202,15 +202,18 @@ def freeze(text: str, out: Path) -> None:
     record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 
 
-def holds(path: Path, text: str) -> bool:
-    """Whether a frozen file is whole, has these settings and names these weights; their contents are not looked at."""
+def differs(path: Path, text: str) -> bool:
+    """Whether a frozen file has other settings than `text`, or names other weights; what those hold is not looked at.
+
+    A file that is missing or damaged does not: whoever reads it says so.
+    """
     wanted = json.loads(text)
     try:
         found = _document(path, wanted["stage"])
-    except ConfigError:
+    except (ConfigError, FileNotFoundError):
         return False
-    return all(
-        found[key].keys() == value.keys() if key == "weights" else found[key] == value for key, value in wanted.items()
+    return any(
+        found[key].keys() != value.keys() if key == "weights" else found[key] != value for key, value in wanted.items()
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from videodpo import registry
 from videodpo.config import Config, ConfigError, parse_config, validate
-from videodpo.frozen import freeze, frozen_text, holds, stage_names
+from videodpo.frozen import differs, freeze, frozen_text, stage_names
 from videodpo.locks import driver, take_run
 from videodpo.prompts.check import check_source
 from videodpo.weights.needed import Needed, merge
@@ -88,10 +88,10 @@ class Workflow:
         return merge(needed)
 
     def start(self, rules: Set[str], kept: Set[str]) -> None:
-        """Before the first job: weights are here, settings are those of now, nobody else is at it.
+        """Before the first job: check weights and frozen settings, take the run's lock, write `config/execution.json`.
 
-        `config/execution.json`, how jobs run, is written here and is no input of any rule: with `ancient` it would hide
-        from Snakemake that what depends on it is missing.
+        That file, how jobs run, is an input of no rule: were it `ancient`, Snakemake would make it again after an edit,
+        and leave out of its plan what is missing.
 
         Args:
             rules: those that are going to run.
@@ -101,28 +101,31 @@ class Workflow:
             ConfigError: one line says what is in the way.
         """
         self.require_weights(rules)
-        self._require_settings(kept)
+        self.refuse_edits(kept)
         try:
             take_run(Path(self.folder))
-            if "execution" in self.edited or not self._frozen_file("execution").exists():
-                freeze(self.frozen["execution"], self._frozen_file("execution"))
+            freeze(self.frozen["execution"], self._frozen_file("execution"))
         except (RuntimeError, OSError) as error:
             raise ConfigError(str(error)) from error
 
-    @property
     def edited(self) -> list[str]:
-        """Frozen settings, on disk, that are not those of this configuration."""
-        return [
-            name
-            for name, text in self.frozen.items()
-            if (file := self._frozen_file(name)).exists() and not holds(file, text)
-        ]
+        """Frozen settings on disk that are not those of this configuration.
 
-    def _require_settings(self, kept: Set[str]) -> None:
-        if other := [str(self._frozen_file(name)) for name in self.edited if name in kept]:
+        Raises:
+            ConfigError: one cannot be read.
+        """
+        names = [name for name in self.frozen if name != "execution"]
+        try:
+            return [name for name in names if differs(self._frozen_file(name), self.frozen[name])]
+        except OSError as error:
+            raise ConfigError(str(error)) from error
+
+    def refuse_edits(self, kept: Set[str] | None = None) -> None:
+        """Raises ConfigError where frozen settings that are kept (all, if not given) are not those of now."""
+        if other := [str(self._frozen_file(name)) for name in self.edited() if kept is None or name in kept]:
             raise ConfigError(
-                f"settings of an earlier call, which Snakemake would go on with, as it has no record of them (is "
-                f".snakemake gone?): remove {', '.join(other)}"
+                "frozen settings differ from the configuration, and Snakemake would keep them, as it has no record of "
+                f"them or is told not to look: remove these files and start again: {', '.join(other)}"
             )
 
     def _frozen_file(self, name: str) -> Path:

@@ -24,9 +24,9 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
                 continue
-            if key.value in seen:
+            if (key.tag, key.value) in seen:
                 raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
-            seen.add(key.value)
+            seen.add((key.tag, key.value))
         return node
 
 

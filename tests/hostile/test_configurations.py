@@ -46,7 +46,7 @@ def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("folder", ['"a\\0b"', '"a\\nb"', "~/runs"])
-def test_check_refuses_a_results_folder_that_no_shell_means(folder, tmp_path, capsys):
+def test_check_refuses_a_results_folder_that_nothing_expands(folder, tmp_path, capsys):
     file = tmp_path / "config.yaml"
     file.write_text(f"results: {folder}\n")
     assert main(["check", "--config", str(file)]) == 1

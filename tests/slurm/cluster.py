@@ -132,9 +132,8 @@ class Cluster:
         self._until(node, lambda: self.node_state(node) in ("idle", "mixed", "allocated"))
 
     def resume(self, node: str) -> None:
-        """Give a node back that was set down; it may have come back by itself (ReturnToService)."""
-        if self.node_state(node) == "down":
-            self.run("scontrol", "update", f"nodename={node}", "state=resume")
+        """Give a node back that was set down."""
+        self.run("scontrol", "update", f"nodename={node}", "state=resume")
         self._until(node, lambda: self.node_state(node) in ("idle", "mixed", "allocated"))
 
     def kill_node(self, node: str) -> None:

@@ -38,7 +38,7 @@ def started(folder: Path, model: Path) -> dict[str, Round]:
         # Without the profile's signal, whose five minutes are more than the limit; the GPUs are left to other runs.
         changed = [f"{stage}:slurm_extra=''", f"{stage}:gpu=0"]
         run.start("--retries", "8", "--set-resources", *changed, "--", TARGETS[stage])
-        threading.Thread(target=_limit, args=(run,)).start()
+        threading.Thread(target=_limit, args=(run,), daemon=True).start()
     return runs
 
 
@@ -48,7 +48,7 @@ def _limit(run: Round) -> None:
     while run.driver and run.driver.poll() is None:
         working = {row["job"] for row in run.record()[-1:]}
         for number in working - limited:
-            end = f"EndTime=now+{LIMIT}"
-            subprocess.run(["scontrol", "update", f"JobId={number}", end], check=True)
+            update = ["scontrol", "update", f"JobId={number}", f"EndTime=now+{LIMIT}"]
+            subprocess.run(update, check=False)  # the job may have ended
         limited |= working
         time.sleep(0.2)
