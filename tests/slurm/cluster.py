@@ -159,6 +159,10 @@ class Cluster:
                 _end(pid)
         for pid in [pid for node in NODES for pid in self._processes(node)]:
             _kill(pid, signal.SIGKILL)
+        for pid in _parents():  # what a job left behind whose node was set down
+            environment = _read(Path(f"/proc/{pid}/environ"))
+            if mark in environment and "SLURM_JOB_ID=" in environment:
+                _kill(pid, signal.SIGKILL)
         self._pids.unlink(missing_ok=True)
 
     def _write_settings(self) -> dict[str, str]:
@@ -271,10 +275,10 @@ def _open_files(pid: int) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    """The file's text; empty where its process has ended."""
+    """The file's text; empty where its process has ended, or is not ours to look into."""
     try:
         return path.read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ""
 
 
