@@ -16,7 +16,7 @@ FIGURES = "VIDEODPO_FIGURES"  # a file that figures are written to
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-tries", type=int, default=6, help="how often each fault is tried")
+    parser.addoption("--fault-tries", type=int, default=4, help="how often each fault is tried")
 
 
 @pytest.fixture(scope="session")
