@@ -12,33 +12,44 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videodpo.scorers.networks.products import Linear, split
+
 
 class Block(NamedTuple):
     """A layer that norms, attends and adds, then norms, transforms and adds."""
 
     norm_1: nn.Module
-    weight_3DD: torch.Tensor
-    """Of queries, keys and values, in this order."""
-    bias_3D: torch.Tensor
+    queries: Linear
+    keys_values: Linear
     num_heads: int
-    out: nn.Module
+    out: Linear
     norm_2: nn.Module
-    mlp: nn.Module
+    widen: Linear
+    activation: nn.Module
+    narrow: Linear
 
     @classmethod
     def of_open_clip(cls, block: Any) -> Block:
         """From an open_clip `ResidualAttentionBlock`, whose QuickGELU is replaced by one that needs less memory."""
-        block.mlp.gelu = _QuickGelu()
-        attention = block.attn
-        weights = (attention.in_proj_weight, attention.in_proj_bias, attention.num_heads, attention.out_proj)
-        return cls(block.ln_1, *weights, block.ln_2, block.mlp)
+        attention, mlp = block.attn, block.mlp
+        asking = _queries_and_rest(attention.in_proj_weight, attention.in_proj_bias)
+        widen, narrow = (Linear(layer.weight, layer.bias) for layer in (mlp.c_fc, mlp.c_proj))
+        out = Linear(attention.out_proj.weight, attention.out_proj.bias)
+        return cls(block.ln_1, *asking, attention.num_heads, out, block.ln_2, widen, _QuickGelu(), narrow)
 
     @classmethod
     def of_timm(cls, block: Any) -> Block:
         """From a timm `Block` without scales and norms of its own for queries and keys."""
-        attention = block.attn
-        weights = (attention.qkv.weight, attention.qkv.bias, attention.num_heads, attention.proj)
-        return cls(block.norm1, *weights, block.norm2, block.mlp)
+        attention, mlp = block.attn, block.mlp
+        asking = _queries_and_rest(attention.qkv.weight, attention.qkv.bias)
+        widen, narrow = (Linear(layer.weight, layer.bias) for layer in (mlp.fc1, mlp.fc2))
+        out = Linear(attention.proj.weight, attention.proj.bias)
+        return cls(block.norm1, *asking, attention.num_heads, out, block.norm2, widen, mlp.act, narrow)
+
+
+def _queries_and_rest(weight_3DD: torch.Tensor, bias_3D: torch.Tensor) -> tuple[Linear, Linear]:
+    width = weight_3DD.shape[1]
+    return Linear(weight_3DD[:width], bias_3D[:width]), Linear(weight_3DD[width:], bias_3D[width:])
 
 
 def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tensor:
@@ -55,21 +66,16 @@ def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tens
 
 def _advance(block: Block, states_PLD: torch.Tensor, num_asking: int) -> torch.Tensor:
     """The first tokens after the block, in place; [P, Q, D]."""
-    normed = block.norm_1(states_PLD)
+    normed = split(block.norm_1(states_PLD))
     asking = states_PLD[:, :num_asking]
-    asking += block.out(_attention(block, normed, num_asking))
-    asking += block.mlp(block.norm_2(asking))
+    asking += block.out(split(_attention(block, normed, num_asking)))
+    asking += block.narrow(split(block.activation(block.widen(split(block.norm_2(asking))))))
     return asking
 
 
-def _attention(block: Block, normed_PLD: torch.Tensor, num_asking: int) -> torch.Tensor:
-    width, weight, bias = normed_PLD.shape[2], block.weight_3DD, block.bias_3D
-    if num_asking == normed_PLD.shape[1]:
-        found = F.linear(normed_PLD, weight, bias).chunk(3, dim=2)
-    else:
-        queries = F.linear(normed_PLD[:, :num_asking], weight[:width], bias[:width])
-        found = queries, *F.linear(normed_PLD, weight[width:], bias[width:]).chunk(2, dim=2)
-    query, key, value = (states.view(*states.shape[:2], block.num_heads, -1).transpose(1, 2) for states in found)
+def _attention(block: Block, normed: torch.Tensor, num_asking: int) -> torch.Tensor:
+    found = block.queries(normed[:, :num_asking]), *block.keys_values(normed).chunk(2, dim=2)
+    query, key, value = (states.unflatten(2, (block.num_heads, -1)).transpose(1, 2) for states in found)
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
