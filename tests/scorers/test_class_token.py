@@ -7,8 +7,10 @@ import copy
 import pytest
 import torch
 from open_clip.transformer import QuickGELU, Transformer
+from pyiqa.archs.musiq_arch import TransformerBlock as MusiqBlock
 from timm.models.vision_transformer import Block as TimmBlock
 
+from videodpo.scorers.networks import class_token as module
 from videodpo.scorers.networks.class_token import Block, class_token
 
 WIDTH, HEADS, LAYERS = 32, 4, 3
@@ -22,15 +24,26 @@ def timm_blocks():
     return [TimmBlock(WIDTH, HEADS, qkv_bias=True) for _ in range(LAYERS)], Block.of_timm
 
 
-@pytest.mark.parametrize("make", [open_clip_blocks, timm_blocks])
+def musiq_blocks():
+    return [MusiqBlock(WIDTH, 2 * WIDTH, HEADS) for _ in range(LAYERS)], Block.of_musiq
+
+
+@pytest.mark.parametrize("make", [open_clip_blocks, timm_blocks, musiq_blocks])
 @pytest.mark.parametrize("length", [1, 2, 50])
+@pytest.mark.parametrize("compiled", [False, True])
 @torch.no_grad()
-def test_the_first_token_is_that_of_the_library(make, length):
+def test_the_first_token_is_that_of_the_library(make, length, compiled, monkeypatch):
+    if compiled:  # what is compiled on a GPU, here as it stands
+        monkeypatch.setattr(module, "compiles", lambda device: True)
+        monkeypatch.setattr(module, "compiled_attention", lambda: torch.nn.functional.scaled_dot_product_attention)
     torch.manual_seed(0)
     theirs, convert = make()
     for parameter in (parameter for block in theirs for parameter in block.parameters()):
         parameter.copy_(0.3 * torch.randn_like(parameter))
     blocks = [convert(copy.deepcopy(block).eval()) for block in theirs]
     states = torch.randn(3, length, WIDTH)
-    expected = torch.nn.Sequential(*theirs).eval()(states)[:, 0]
-    torch.testing.assert_close(class_token(states, blocks), expected, atol=1e-5, rtol=1e-5)
+    expected = states
+    for block in theirs:
+        masks = [torch.ones(3, length)] if isinstance(block, MusiqBlock) else []
+        expected = block.eval()(expected, *masks)
+    torch.testing.assert_close(class_token(states, blocks), expected[:, 0], atol=1e-5, rtol=1e-5)

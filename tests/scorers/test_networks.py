@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-from pyiqa.data import multiscale_trans_util
+from pyiqa.archs.musiq_arch import MUSIQ
 from safetensors.torch import save_file
 
 from videodpo import registry
@@ -223,9 +224,11 @@ def test_positions_of_a_frame_that_is_nearly_square_are_interpolated(weights):
 
 def test_class_tokens_of_a_square_are_the_networks_own(weights):
     dino = scorer("subject_consistency", weights).backbone
+    network = timm.create_model("vit_base_patch16_224.dino", num_classes=0).eval()
+    load_weights(network, read_checkpoint(weights["subject_consistency"]), weights["subject_consistency"])
     frames = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
-        expected = dino._network((frames / 255 - dino._mean) / dino._std)
+        expected = network((frames / 255 - dino._mean) / dino._std)
         found = dino.encode(frames)
     torch.testing.assert_close(found, torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
 
@@ -431,8 +434,10 @@ def test_raft_takes_the_names_of_its_authors(weights, tmp_path):
         name = name.replace("convf1.0.", "convf1.").replace("convf2.0.", "convf2.")
         theirs[f"module.{name}"] = value
     torch.save(theirs, tmp_path / "raft-things.pth")
-    loaded = Raft(tmp_path / "raft-things.pth", "cpu").network.state_dict()
-    assert all(torch.equal(loaded[name], value) for name, value in ours.items())
+    loaded = [
+        Raft(path, "cpu").network.state_dict() for path in (tmp_path / "raft-things.pth", weights["dynamic_degree"])
+    ]
+    assert all(torch.equal(loaded[0][name], value) for name, value in loaded[1].items())
 
 
 def test_imaging_quality_is_the_mean_over_frames_of_the_network(weights):
@@ -442,24 +447,20 @@ def test_imaging_quality_is_the_mean_over_frames_of_the_network(weights):
     assert quality.score(clip) == pytest.approx(np.mean(each), abs=1e-6)
 
 
-@pytest.mark.parametrize(("height", "width"), [(140, 200), (200, 140), (60, 400)])
+@pytest.mark.parametrize(("height", "width"), [(140, 200), (200, 141), (60, 400), (129, 511), (320, 512)])
 def test_patches_that_only_fill_up_are_left_out_and_change_nothing(weights, height, width):
     quality, clip = scorer("imaging_quality", weights), moving_square(1, height=height, width=width)
-    network = quality.backbone._network.eval()
+    network = MUSIQ(pretrained=False).eval()
+    load_weights(network, read_checkpoint(weights["imaging_quality"]), weights["imaging_quality"])
     with torch.no_grad():
         expected = network(clip.pixels("cpu") / 255).item()
-    network.train()
     assert quality.score(clip) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_frame_beyond_512_is_brought_to_it(weights, monkeypatch):
     quality = scorer("imaging_quality", weights)
-    seen, patches = [], multiscale_trans_util.get_multiscale_patches
-    monkeypatch.setattr(
-        multiscale_trans_util,
-        "get_multiscale_patches",
-        lambda x, **options: seen.append(tuple(x.shape[-2:])) or patches(x, **options),
-    )
+    seen, scores = [], quality.backbone._musiq.scores
+    monkeypatch.setattr(quality.backbone._musiq, "scores", lambda x: seen.append(tuple(x.shape[-2:])) or scores(x))
     quality.score(moving_square(1, height=300, width=1030))
     quality.score(moving_square(1, height=300, width=512))
     quality.score(moving_square(1, height=448, width=784))  # 512 / 784 * 784 is 511.99999999999994

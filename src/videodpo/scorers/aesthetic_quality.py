@@ -24,7 +24,7 @@ class AestheticQuality(NetworkScorer):
     Weights: OpenAI's `ViT-L-14.pt` and LAION's `sa_0_4_vit_l_14_linear.pth`.
     """
 
-    version = "2"
+    version = "3"
     architecture: ClassVar[str] = "ViT-L-14"
 
     class Options(NetworkScorer.Options):

@@ -21,7 +21,7 @@ class BackgroundConsistency(FileWeightsScorer):
     Weights: OpenAI's `ViT-B-32.pt`. A one-frame clip is refused.
     """
 
-    version = "2"
+    version = "3"
     architecture: ClassVar[str] = "ViT-B-32"
 
     class Options(FileWeightsScorer.Options):

@@ -17,7 +17,8 @@ class DynamicDegree(FlowScorer):
     one frame there is no step, and the answer 0, as in VBench. Steps are looked at only until the answer is certain.
     """
 
-    version = "2"
+    version = "3"
+    threshold = THRESHOLD
 
     def wanted(self, clip: Clip, answers: Mapping[int, float]) -> Iterable[int]:
         unknown = [k for k in range(self.backbone.num_parts(clip)) if k not in answers]

@@ -17,7 +17,7 @@ class DynamicFlow(FlowScorer):
     refused.
     """
 
-    version = "2"
+    version = "3"
 
     def refuse(self, clip: Clip) -> None:
         if self.backbone.num_parts(clip) == 0:

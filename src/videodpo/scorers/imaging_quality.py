@@ -26,15 +26,10 @@ class MusiqFrames(FrameBackbone):
     """
 
     def __init__(self, weights: Path, device: str) -> None:
-        from pyiqa.archs.musiq_arch import MUSIQ
+        from videodpo.scorers.networks.musiq import Musiq
 
-        from videodpo.weights.checkpoints import load_weights, read_checkpoint
-
-        super().__init__(device, frames_at_once=2)
-        self._network = MUSIQ(pretrained=False)
-        load_weights(self._network, read_checkpoint(weights), weights)
-        # In training mode pyiqa's MUSIQ takes patches instead of pictures; nothing else in it depends on the mode.
-        self._network.to(device).train()
+        super().__init__(device, frames_at_once=1)
+        self._musiq = Musiq(weights, device)
 
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
@@ -42,9 +37,7 @@ class MusiqFrames(FrameBackbone):
             raise ValueError(f"MUSIQ sees frames of at most 512 pixels: {width} x {height} is too narrow")
 
     def answer(self, parts: Sequence[Part]) -> list[float]:
-        import torch
         import torch.nn.functional as F
-        from pyiqa.data.multiscale_trans_util import get_multiscale_patches
 
         frames = self.frames(parts).float()
         height, width = frames.shape[-2:]
@@ -53,10 +46,7 @@ class MusiqFrames(FrameBackbone):
             scale = LONGEST / longer  # rounded before it is used: some sizes come out one pixel smaller, as in VBench
             size = (int(scale * height), int(scale * width))
             frames = F.interpolate(frames, size, mode="bilinear", antialias=False)
-        with torch.no_grad():
-            patches_PLX = get_multiscale_patches((frames / 255 - 0.5) * 2, **self._network.data_preprocess_opts)
-            # Smaller scales are filled up to a square of patches, marked by a last 0, that no other patch looks at.
-            scores: list[float] = self._network(patches_PLX[:, patches_PLX[0, :, -1] == 1]).flatten().tolist()
+        scores: list[float] = self._musiq.scores(frames / 255).tolist()
         return scores
 
 
@@ -66,7 +56,7 @@ class ImagingQuality(FileWeightsScorer):
     Weights: `musiq_spaq_ckpt-358bb6af.pth`. pyiqa, which has the network, is PolyForm-Noncommercial 1.0.0.
     """
 
-    version = "2"
+    version = "3"
 
     class Options(FileWeightsScorer.Options):
         """MUSIQ's weights."""

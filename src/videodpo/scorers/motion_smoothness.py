@@ -25,6 +25,8 @@ SMALLEST = 113  # below, AMT's coarsest correlation has one row or column: a div
 class DrawnFrames(Backbone):
     """Frames 2 k and 2 k + 2 give part k: the mean absolute difference, 0..255, of the frame drawn and the true one."""
 
+    tf32 = True  # moves a score by 1e-5
+
     def __init__(self, weights: Path, device: str) -> None:
         from videodpo.scorers.networks.amt import AmtS
         from videodpo.weights.checkpoints import load_weights, read_checkpoint
@@ -70,7 +72,7 @@ class MotionSmoothness(FileWeightsScorer):
     Weights: `amt-s.pth`, which is CC BY-NC-SA 4.0. A clip of fewer than 3 frames is refused.
     """
 
-    version = "2"
+    version = "3"
 
     class Options(FileWeightsScorer.Options):
         """AMT-S's weights."""

@@ -21,7 +21,7 @@ class OverallConsistency(FileWeightsScorer):
     the prompt the first 32 tokens. Weights: `ViClip-InternVid-10M-FLT.pth`. An empty prompt is refused.
     """
 
-    version = "2"
+    version = "3"
 
     class Options(FileWeightsScorer.Options):
         """ViCLIP's weights."""

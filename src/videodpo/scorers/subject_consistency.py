@@ -21,7 +21,7 @@ class SubjectConsistency(FileWeightsScorer):
     Every frame, uncut. Weights: `dino_vitbase16_pretrain.pth`. A one-frame clip is refused.
     """
 
-    version = "2"
+    version = "3"
 
     class Options(FileWeightsScorer.Options):
         """DINO ViT-B/16's weights."""

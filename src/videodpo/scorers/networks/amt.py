@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-RADIUS, LEVELS, NUM_FLOWS = 3, 4, 3
+from videodpo.scorers.networks.all_pairs import LEVELS, correlate, look_around, pyramid
+
+RADIUS, NUM_FLOWS = 3, 3
 _SIDE = 20  # channels of a residual block that get convolutions of their own
 _MIDDLE = 0.5  # the wanted moment
 
@@ -79,41 +81,28 @@ class AmtS(nn.Module):
 def warp(image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor) -> torch.Tensor:
     """Look up every pixel where its flow (x, y; pixels) points to, bilinear; beyond the border, its nearest pixel."""
     _, _, height, width = flow_B2HW.shape
-    position = _grid(height, width, flow_B2HW) + flow_B2HW
-    return _look_up(image_BCHW, position.permute(0, 2, 3, 1), "border")
+    size = torch.tensor([width - 1, height - 1], device=flow_B2HW.device, dtype=flow_B2HW.dtype).view(1, 2, 1, 1)
+    place = (_grid(height, width, flow_B2HW) + flow_B2HW) * (2 / size) - 1
+    return F.grid_sample(
+        image_BCHW, place.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=True
+    )
 
 
 class _Correlation:
-    """All-pairs correlation of two feature maps, and its transpose, at four scales (RAFT's volume, both ways)."""
+    """All-pairs correlation of two feature maps, and its transpose: RAFT's, both ways."""
 
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
-        batch, channels, height, width = first_BChw.shape
-        volume = torch.einsum("bci,bcj->bij", first_BChw.flatten(2), second_BChw.flatten(2)) / channels**0.5
-        self.coordinates = _grid(height, width, first_BChw).expand(batch, -1, -1, -1)
-        self._pyramids = []
-        for direction in (volume, volume.transpose(1, 2)):
-            level = direction.reshape(batch * height * width, 1, height, width)
-            pyramid = [level]
-            for _ in range(LEVELS - 1):
-                level = F.avg_pool2d(level, 2, stride=2)
-                pyramid.append(level)
-            self._pyramids.append(pyramid)
+        height, width = first_BChw.shape[-2:]
+        volume = correlate(first_BChw, second_BChw)
+        self.coordinates = _grid(height, width, first_BChw)
+        self._pyramids = [pyramid(direction, height, width) for direction in (volume, volume.transpose(1, 2))]
 
     def __call__(self, flows_B4hw: torch.Tensor) -> torch.Tensor:
         """Correlations around where the flows lead, prolonged from the middle to the other frame; [B, 392, h, w]."""
         to_first, to_second = flows_B4hw.chunk(2, dim=1)
         ends = (self.coordinates + to_second / (1 - _MIDDLE), self.coordinates + to_first / _MIDDLE)
-        return torch.cat([self._around(p, end) for p, end in zip(self._pyramids, ends, strict=True)], dim=1)
-
-    @staticmethod
-    def _around(pyramid: list[torch.Tensor], position_B2hw: torch.Tensor) -> torch.Tensor:
-        batch, _, height, width = position_B2hw.shape
-        steps = torch.arange(-RADIUS, RADIUS + 1, device=position_B2hw.device, dtype=position_B2hw.dtype)
-        # The first index of the window moves x, as in RAFT's own code.
-        window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
-        centre = position_B2hw.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
-        found = [_look_up(level, centre / 2**k + window, "zeros") for k, level in enumerate(pyramid)]
-        return torch.cat([f.view(batch, height, width, -1) for f in found], dim=-1).permute(0, 3, 1, 2).contiguous()
+        found = [look_around(levels, end, RADIUS) for levels, end in zip(self._pyramids, ends, strict=True)]
+        return torch.cat(found, dim=1)
 
 
 class _Update(nn.Module):
@@ -180,7 +169,7 @@ class _ResidualBlock(nn.Module):
         out = x
         for whole, side in ((self.conv1, self.conv2), (self.conv3, self.conv4)):
             out = whole(out)
-            out = torch.cat([out[:, :-_SIDE], side(out[:, -_SIDE:])], dim=1)
+            out[:, -_SIDE:] = side(out[:, -_SIDE:])
         refined: torch.Tensor = self.prelu(x + self.conv5(out))
         return refined
 
@@ -281,12 +270,3 @@ def _grid(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
         indexing="ij",
     )
     return torch.stack([x, y])[None]
-
-
-def _look_up(image: torch.Tensor, position: torch.Tensor, padding: str) -> torch.Tensor:
-    """Bilinear samples of [B, C, H, W] at pixel positions [B, h, w, 2], x before y."""
-    height, width = image.shape[-2:]
-    size = torch.tensor([width - 1, height - 1], device=image.device, dtype=image.dtype)
-    place = 2 * position / size - 1
-    found: torch.Tensor = F.grid_sample(image, place, mode="bilinear", padding_mode=padding, align_corners=True)
-    return found

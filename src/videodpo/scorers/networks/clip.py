@@ -38,7 +38,7 @@ class ClipFrames(FrameBackbone):
         tensors = {name: value for name, value in read_checkpoint(weights).items() if name not in _SETTINGS}
         load_weights(self._network, tensors, weights)
         self._network.to(device)
-        self._blocks = _blocks(self._network)
+        self._blocks = _take_blocks(self._network)
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
@@ -82,7 +82,7 @@ class ViClip(ClipBackbone):
             tensors["visual.conv1.weight"] = patches.squeeze(2)
         load_weights(network, tensors, weights)
         self._network, self._places_1TD = network.to(device), places.float().to(device)
-        self._blocks = _blocks(network)
+        self._blocks = _take_blocks(network)
         self._tokenize = open_clip.SimpleTokenizer(context_length=self.CONTEXT)
 
     @torch.no_grad()
@@ -135,8 +135,12 @@ def _network(architecture: str) -> Any:
     return open_clip.CLIP(**open_clip.get_model_config(f"{architecture}-quickgelu"))
 
 
-def _blocks(network: Any) -> list[Block]:
-    return [Block.of_open_clip(block) for block in network.visual.transformer.resblocks]
+def _take_blocks(network: Any) -> list[Block]:
+    """The vision tower's layers; the network is left without them, so that their memory is not held twice."""
+    tower = network.visual
+    blocks = [Block.of_open_clip(block) for block in tower.transformer.resblocks]
+    tower.transformer = torch.nn.Identity()
+    return blocks
 
 
 def _embedding(tower: Any, blocks: Sequence[Block], states_PLD: torch.Tensor) -> torch.Tensor:

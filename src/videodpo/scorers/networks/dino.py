@@ -38,6 +38,7 @@ class DinoFrames(FrameBackbone):
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
         self._blocks = [Block.of_timm(block) for block in self._network.blocks]
+        self._network.blocks = torch.nn.Identity()
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     def refuse(self, clip: Clip) -> None:

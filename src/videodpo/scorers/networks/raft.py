@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.optical_flow import raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
+from torchvision.ops.misc import Conv2dNormActivation
 
+from videodpo.scorers.networks.all_pairs import correlate, look_around, pyramid
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
+RADIUS = 4
 _RENAMED = (
     (r"^fnet\.", "feature_encoder."),
     (r"^cnet\.", "context_encoder."),
@@ -50,7 +54,10 @@ class Raft:
             tensors = {_torchvision_name(name): value for name, value in tensors.items() if ".norm3." not in name}
         network: Any = raft_large(weights=None)
         load_weights(network, tensors, weights)
-        self.network = network.to(device)
+        self.network = network.eval().to(device, memory_format=torch.channels_last)
+        # Instance norms bring channels to the front, and back.
+        network.feature_encoder.to(memory_format=torch.contiguous_format)
+        _fold_norms(network.context_encoder)
         block = network.update_block.recurrent_block
         self._units = [_GatedUnit(unit) for unit in (block.convgru1, block.convgru2)]
 
@@ -63,22 +70,51 @@ class Raft:
         """
         network, block = self.network, self.network.update_block
         first, second = ([pair[k] for pair in pairs] for k in range(2))
-        features = network.feature_encoder(frames_FCHW)
-        network.corr_block.build_pyramid(features[first], features[second])
-        hidden_size = block.hidden_state_size
+        features = self._by_parts(network.feature_encoder, frames_FCHW)
+        height, width = features.shape[-2:]
+        levels = pyramid(correlate(features[first], features[second]), height, width)
         sources = sorted(set(first))
-        contexts = network.context_encoder(frames_FCHW[sources])[[sources.index(frame) for frame in first]]
-        hidden, context = torch.tanh(contexts[:, :hidden_size]), F.relu(contexts[:, hidden_size:])
-        constants = [unit.constants(context) for unit in self._units]
-        start = make_coords_grid(len(pairs), *hidden.shape[-2:], device=str(hidden.device))
+        looking = frames_FCHW[sources].contiguous(memory_format=torch.channels_last)
+        contexts = self._by_parts(network.context_encoder, looking)
+        contexts = contexts[[sources.index(frame) for frame in first]]
+        state = _State(contexts, self._units)
+        start = make_coords_grid(len(pairs), height, width, device=str(contexts.device))
         flow = torch.zeros_like(start)
         for _ in range(num_updates):
-            motion = block.motion_encoder(flow, network.corr_block.index_pyramid(centroids_coords=start + flow))
-            for unit, constant in zip(self._units, constants, strict=True):
-                hidden = unit(hidden, motion, constant)
-            flow = flow + block.flow_head(hidden)
-        full: torch.Tensor = upsample_flow(flow=flow, up_mask=network.mask_predictor(hidden))
+            motion = block.motion_encoder(flow, look_around(levels, start + flow, RADIUS))
+            flow = flow + block.flow_head(state.updated(motion))
+        full: torch.Tensor = upsample_flow(flow=flow, up_mask=network.mask_predictor(state.hidden).contiguous())
         return full
+
+    def _by_parts(self, encoder: Any, frames_FCHW: torch.Tensor) -> torch.Tensor:
+        """On a CPU frame by frame: of tensors above 32 MB glibc gives every new one pages that were never touched."""
+        if frames_FCHW.device.type != "cpu":
+            found: torch.Tensor = encoder(frames_FCHW)
+            return found
+        return torch.cat([encoder(frames_FCHW[k : k + 1]) for k in range(len(frames_FCHW))])
+
+
+class _State:
+    """The hidden state, beside the motion that the recurrent convolutions look at together with it."""
+
+    def __init__(self, contexts_PChw: torch.Tensor, units: Sequence[_GatedUnit]) -> None:
+        num_hidden = units[0].num_hidden
+        context = F.relu(contexts_PChw[:, num_hidden:])
+        self._units = [(unit, unit.constants(context)) for unit in units]
+        # What is computed is written where the next convolution reads it: no concatenation in 20 updates.
+        self._both = torch.empty_like(contexts_PChw, memory_format=torch.channels_last)
+        self._first, self._motion = self._both[:, :num_hidden], self._both[:, num_hidden:]
+        self.hidden = torch.tanh(contexts_PChw[:, :num_hidden])
+
+    def updated(self, motion_PChw: torch.Tensor) -> torch.Tensor:
+        """The hidden state after one more motion."""
+        self._motion.copy_(motion_PChw)
+        for unit, constants in self._units:
+            self._first.copy_(self.hidden)
+            update, reset = unit.gates(self._both, constants)
+            torch.mul(reset, self.hidden, out=self._first)
+            self.hidden = torch.lerp(self.hidden, unit.new(self._both, constants), update)
+        return self.hidden
 
 
 class _GatedUnit:
@@ -86,7 +122,7 @@ class _GatedUnit:
 
     def __init__(self, unit: Any) -> None:
         gates = [unit.convz, unit.convr]
-        hidden = unit.convq.out_channels
+        self.num_hidden = hidden = unit.convq.out_channels
         weight, bias = (torch.cat([getattr(gate, name) for gate in gates]) for name in ("weight", "bias"))
         self._padding = unit.convq.padding
         self._gates, self._gates_context = _without_context(weight, hidden), weight[:, hidden : 2 * hidden]
@@ -95,6 +131,7 @@ class _GatedUnit:
         self._biases = bias, unit.convq.bias
 
     def constants(self, context_PChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The context's share of the gates and of the new state."""
         weights = (self._gates_context, self._new_context)
         gates, new = (
             F.conv2d(context_PChw, weight, bias, padding=self._padding)
@@ -102,20 +139,27 @@ class _GatedUnit:
         )
         return gates, new
 
-    def __call__(
-        self, hidden: torch.Tensor, motion: torch.Tensor, constants: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        both = torch.cat([hidden, motion], dim=1)
-        gates = F.conv2d(both, self._gates, padding=self._padding).add_(constants[0]).sigmoid_()
-        update, reset = gates.chunk(2, dim=1)
-        both = torch.cat([reset * hidden, motion], dim=1)
-        new = F.conv2d(both, self._new, padding=self._padding).add_(constants[1]).tanh_()
-        return torch.lerp(hidden, new, update)
+    def gates(self, both_PChw: torch.Tensor, constants: tuple[torch.Tensor, torch.Tensor]) -> Sequence[torch.Tensor]:
+        """How much of the new state is taken, and of the old one seen; of hidden state and motion."""
+        found = F.conv2d(both_PChw, self._gates, padding=self._padding)
+        return found.add_(constants[0]).sigmoid_().chunk(2, dim=1)
+
+    def new(self, both_PChw: torch.Tensor, constants: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """The new state; of what is seen of the old one, and motion."""
+        return F.conv2d(both_PChw, self._new, padding=self._padding).add_(constants[1]).tanh_()
 
 
 def _without_context(weight: torch.Tensor, hidden: int) -> torch.Tensor:
     """Of the input channels (hidden state, context, motion) the first and the last."""
     return torch.cat([weight[:, :hidden], weight[:, 2 * hidden :]], dim=1)
+
+
+def _fold_norms(encoder: Any) -> None:
+    """Batch norms of fixed statistics into the convolutions before them."""
+    for part in encoder.modules():
+        if isinstance(part, Conv2dNormActivation) and isinstance(part[1], torch.nn.BatchNorm2d):
+            part[0] = fuse_conv_bn_eval(part[0], part[1])
+            part[1] = torch.nn.Identity()
 
 
 def _torchvision_name(name: str) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from videodpo.scorers.base import Clip, Scorer
@@ -30,7 +31,13 @@ class Unavailable(ValueError):
 
 
 class Backbone(ABC):
-    """One network with its handling of frames. Scorers that hold the same object share its answers."""
+    """One network with its handling of frames. Scorers that hold the same object share its answers.
+
+    Attributes:
+        tf32: whether a GPU may multiply in TF32, 11 bits of a float32's 24: where scores still agree with the CPU's.
+    """
+
+    tf32 = False
 
     @abstractmethod
     def at_once(self, height: int, width: int) -> int:
@@ -217,8 +224,7 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
     import torch
 
     try:
-        # Float32 means float32, and the same bits again: neither is the default for convolutions on a GPU.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with arithmetic(tf32=backbone.tf32):
             return backbone.answer(parts)
     except ValueError as error:
         return error
@@ -229,6 +235,20 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
     torch.cuda.empty_cache()
     height, width = parts[0][0].frames_THWC.shape[1:3]
     return Unavailable(f"out of memory at {width} x {height}")
+
+
+@contextmanager
+def arithmetic(*, tf32: bool) -> Iterator[None]:
+    """What products of float32 are on a GPU: by default neither the same for all, nor the same bits again."""
+    import torch
+
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _refusal(judge: Backbone | NetworkScorer, clip: Clip) -> ValueError | None:

@@ -9,12 +9,12 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
 from videodpo.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.backbone import Backbone, Part
+from videodpo.scorers.shared.backbone import Backbone, Part, arithmetic
 from videodpo.scorers.shared.correlation import pairs_at_once, refuse_large
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 from videodpo.scorers.shared.padding import pad_to_multiples
@@ -25,15 +25,21 @@ if TYPE_CHECKING:
 RATE = 8  # frames a second that are looked at
 MULTIPLE, UPDATES, SMALLEST = 8, 20, 128
 TOP_SHARE = 0.05
+NEAR = 0.02
 
 
 class FlowSteps(Backbone):
-    """Sampled frames k and k + 1 give part k: the mean of the largest 5 % of flow lengths, in shorter sides."""
+    """Sampled frames k and k + 1 give part k: the mean of the largest 5 % of flow lengths, in shorter sides.
 
-    def __init__(self, weights: Path, device: str) -> None:
+    Where steps are only held against a threshold, a GPU computes them in TF32, which moves them by up to 1e-5, and
+    those within 2 % of the threshold once more in float32.
+    """
+
+    def __init__(self, weights: Path, device: str, threshold: float | None) -> None:
         from videodpo.scorers.networks.raft import Raft
 
-        self._raft, self._device = Raft(weights, device), device
+        self._raft, self._device, self._threshold = Raft(weights, device), device, threshold
+        self.tf32 = threshold is not None
 
     def at_once(self, height: int, width: int) -> int:
         return pairs_at_once(height, width, self._device, volumes=1)
@@ -49,6 +55,15 @@ class FlowSteps(Backbone):
         return len(sampled_frames(clip)) - 1
 
     def answer(self, parts: Sequence[Part]) -> list[float]:
+        steps = self._steps(parts)
+        near = [k for k, step in enumerate(steps) if self._threshold and abs(step / self._threshold - 1) < NEAR]
+        if near:
+            with arithmetic(tf32=False):
+                for k, step in zip(near, self._steps([parts[k] for k in near]), strict=True):
+                    steps[k] = step
+        return steps
+
+    def _steps(self, parts: Sequence[Part]) -> list[float]:
         import torch
 
         places: dict[tuple[int, int], int] = {}  # a frame of two pairs is encoded once
@@ -82,8 +97,12 @@ class FlowScorer(FileWeightsScorer):
         weights: str = "public:raft-things.pth"
         """File, as its authors or torchvision publish it or safetensors; or `public:<file>`."""
 
+    threshold: ClassVar[float | None] = None
+    """What steps are held against, where that is all they are computed for."""
+
     def __init__(self, options: Section, device: str) -> None:
-        self.backbone = _load_steps(file_of(options), choose_device(device))
+        chosen = choose_device(device)
+        self.backbone = _load_steps(file_of(options), chosen, self.threshold if chosen != "cpu" else None)
 
 
 def sampled_frames(clip: Clip) -> range:
@@ -92,5 +111,5 @@ def sampled_frames(clip: Clip) -> range:
 
 
 @functools.lru_cache(maxsize=2)
-def _load_steps(weights: Path, device: str) -> FlowSteps:
-    return FlowSteps(weights, device)
+def _load_steps(weights: Path, device: str, threshold: float | None) -> FlowSteps:
+    return FlowSteps(weights, device, threshold)

@@ -1,0 +1,64 @@
+"""MUSIQ (Ke et al. 2021, arXiv 2108.05997) on pyiqa's network: pictures of one size to scores.
+
+Legend: P pictures, C channel, H, W pixels; L patches, S a patch's side, D width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pyiqa.archs.musiq_arch import MUSIQ
+from pyiqa.data.multiscale_trans_util import get_hashed_spatial_pos_emb_index, resize_preserve_aspect_ratio
+
+from videodpo.scorers.networks.class_token import Block, class_token
+from videodpo.weights.checkpoints import load_weights, read_checkpoint
+
+
+class Musiq:
+    """The same arithmetic as pyiqa's, without the patches that it fills smaller scales up with and masks."""
+
+    def __init__(self, weights: Path, device: str) -> None:
+        network = MUSIQ(pretrained=False)
+        load_weights(network, read_checkpoint(weights), weights)
+        self._network = network.to(device).eval()
+        options = network.data_preprocess_opts
+        self._side, self._grid = options["patch_size"], options["hse_grid_size"]
+        self._lengths = sorted(options["longer_side_lengths"])
+        self._blocks = [Block.of_musiq(block) for block in network.transformer_encoder.transformer.values()]
+
+    @torch.no_grad()
+    def scores(self, pictures_PCHW: torch.Tensor) -> torch.Tensor:
+        """Pictures on the scale 0..1 to scores of 0..100; [P]."""
+        network, encoder = self._network, self._network.transformer_encoder
+        patches, marks = [], []
+        for number, scaled in enumerate(self._scales(pictures_PCHW * 2 - 1)):
+            found = self._patches(scaled)
+            patches.append(found)
+            rows, columns = (-(-side // self._side) for side in scaled.shape[-2:])
+            places = get_hashed_spatial_pos_emb_index(self._grid, rows, columns)[0].long().to(found.device)
+            marks.append(encoder.posembed_input.position_emb[0, places] + encoder.scaleembed_input.scale_emb[number])
+        patches_PLCSS = torch.cat(patches, dim=1)
+        x = network.root_pool(network.gn_root(network.conv_root(patches_PLCSS.flatten(0, 1))))
+        x = network.block1(x).permute(0, 2, 3, 1).reshape(*patches_PLCSS.shape[:2], -1)
+        states_PLD = network.embedding(x) + torch.cat(marks)
+        states_PLD = torch.cat([encoder.cls.expand(len(states_PLD), -1, -1), states_PLD], dim=1)
+        found = class_token(states_PLD, self._blocks)
+        scores: torch.Tensor = network.head(encoder.encoder_norm(found))[:, 0]
+        return scores
+
+    def _scales(self, pictures_PCHW: torch.Tensor) -> list[torch.Tensor]:
+        size = pictures_PCHW.shape[-2:]
+        return [resize_preserve_aspect_ratio(pictures_PCHW, *size, length)[0] for length in self._lengths] + [
+            pictures_PCHW
+        ]
+
+    def _patches(self, pictures_PCHW: torch.Tensor) -> torch.Tensor:
+        """Row by row, [P, L, C, S, S]; sides are filled up to whole patches with zeros, the odd one behind."""
+        side = self._side
+        lacking = [-length % side for length in pictures_PCHW.shape[:-3:-1]]
+        padded = F.pad(pictures_PCHW, [part for lack in lacking for part in (lack // 2, lack - lack // 2)])
+        batch, channels, height, width = padded.shape
+        tiles = padded.view(batch, channels, height // side, side, width // side, side)
+        return tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
