@@ -4,9 +4,10 @@
 
 The plain loop takes one clip and one dimension at a time, decodes the clip for each, and calls every network as the
 benchmark's own code does: DINO, MUSIQ, AMT-S and RAFT one frame or pair at a time, CLIP a clip's frames at once, all
-pairs' flow. The two take turns, dimension by dimension and block by block, so that a slow minute of the machine falls
-on both. Peak memory is that of one process for each, over the first two clips. On a GPU all clips are then scored once
-more the pipeline's way: all dimensions together, decoding ahead on threads.
+pairs' flow; AMT-S, which no library has, is ours in both. The two take turns, dimension by dimension and block by
+block, so that a slow minute of the machine falls on both. Peak memory is that of one process for each, over the first
+two clips. On a GPU all clips are then scored once more the pipeline's way: all dimensions together, decoding ahead on
+threads.
 
 Weights are random: that takes as long as trained ones. What dynamic degree may skip depends on how much moves, which
 random weights cannot tell: every second clip moves, and RAFT's steps, once computed, are replaced by the true motion.
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -73,8 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if not arguments.folder:
-            _write_weights(folder, choose_device(arguments.device))
-            _write_clips(folder, arguments)
+            write_weights(folder, choose_device(arguments.device))
+            write_clips(folder, arguments)
         paths = [folder / f"{number}.mp4" for number in range(arguments.clips)]
         if arguments.arm:
             _one_arm(arguments, folder, paths[:2])
@@ -85,7 +86,7 @@ def main() -> None:
 
 def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
     device = choose_device(arguments.device)
-    scorers = _scorers(folder, device)
+    scorers = make_scorers(weight_files(folder), device)
     plain = _plain_networks(folder, device)
     asked = _count_pairs(scorers["dynamic_degree"])
     seconds: dict[str, dict[str, float]] = {"plain": defaultdict(float), "ours": defaultdict(float)}
@@ -100,10 +101,10 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
             begun = time.perf_counter()
             for path in block:
                 network(_read(path))
-            _wait(device)
+            wait(device)
             turn = time.perf_counter()
             score_clips([scorers[name]], clips)
-            _wait(device)
+            wait(device)
             seconds["plain"][name] += turn - begun
             seconds["ours"][name] += time.perf_counter() - turn
         done = start + len(block)
@@ -128,7 +129,7 @@ def _together(scorers: Sequence[Scorer], paths: Sequence[Path], device: str) -> 
         for start in range(0, len(paths), SCORED_TOGETHER):
             block = [next(clips) for _ in paths[start : start + SCORED_TOGETHER]]
             score_clips(scorers, [clip for clip in block if isinstance(clip, Clip)])
-        _wait(device)
+        wait(device)
         seconds.append(time.perf_counter() - begun)
     return sorted(seconds)[1]
 
@@ -157,7 +158,7 @@ def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
             for path in paths:
                 network(_read(path))
     else:
-        scorers = _scorers(folder, device)
+        scorers = make_scorers(weight_files(folder), device)
         clips = [clip for clip in read_ahead([_wanted(path) for path in paths]) if isinstance(clip, Clip)]
         score_clips(list(scorers.values()), clips)
     # Linux hands ru_maxrss down from the process that started this one, but not this.
@@ -178,9 +179,9 @@ def _peak_memory(arguments: argparse.Namespace, folder: Path, arm: str) -> dict[
     return peak
 
 
-def _scorers(folder: Path, device: str) -> dict[str, Scorer]:
-    """The eight, on the random weights."""
-    files = {
+def make_scorers(files: Mapping[str, Path], device: str) -> dict[str, Scorer]:
+    """The eight; files: weights by network, as `write_weights` names them."""
+    networks = {
         "temporal_flickering": None,
         "subject_consistency": "dino",
         "background_consistency": "clip_b",
@@ -191,9 +192,9 @@ def _scorers(folder: Path, device: str) -> dict[str, Scorer]:
         "overall_consistency": "viclip",
     }
     scorers = {}
-    for name, named in files.items():
+    for name, named in networks.items():
         kind = registry.load("videodpo.scorers", name)
-        paths = [str(folder / f"{file}.safetensors") for file in ([named] if isinstance(named, str) else named or [])]
+        paths = [str(files[network]) for network in ([named] if isinstance(named, str) else named or [])]
         options = {} if named is None else {"weights": paths if isinstance(named, list) else paths[0]}
         scorers[name] = kind(kind.Options(**options), device)
     return scorers
@@ -214,6 +215,10 @@ def _plain_networks(folder: Path, device: str) -> dict[str, Network]:
     amt, raft = network("amt", AmtS()), network("raft", raft_large(weights=None))
     musiq = network("musiq", MUSIQ(pretrained=False))
     viclip, places_1TD = network("clip_l", _clip(CLIPS["clip_l"])), torch.randn(1, 8, 1024, device=device)
+
+    def flickering(clip: Clip) -> float:
+        floats = clip.frames_THWC.astype(np.float32)
+        return float(np.mean([np.mean(np.abs(after - before)) for before, after in pairwise(floats)]))
 
     def subject(clip: Clip) -> list[torch.Tensor]:
         height, width = clip.frames_THWC.shape[1:3]
@@ -246,7 +251,7 @@ def _plain_networks(folder: Path, device: str) -> dict[str, Network]:
         return tower.encode_image(standard(square_crops(frames(clip), 224)), normalize=True).cpu()
 
     networks: dict[str, Network] = {
-        "temporal_flickering": registry.load("videodpo.scorers", "temporal_flickering")(None, device).score,
+        "temporal_flickering": flickering,
         "subject_consistency": subject,
         "background_consistency": partial(embeddings, clip_b),
         "motion_smoothness": smoothness,
@@ -293,7 +298,8 @@ def _warm_up(plain: dict[str, Network], scorers: dict[str, Scorer], path: Path) 
         score_clips([scorers[name]], [short])
 
 
-def _write_weights(folder: Path, device: str) -> None:
+def write_weights(folder: Path, device: str) -> dict[str, Path]:
+    """Random ones, drawn on the device: network to file."""
     torch.manual_seed(0)
     with torch.device(device):
         clips = {name: _clip(architecture) for name, architecture in CLIPS.items()}
@@ -317,9 +323,14 @@ def _write_weights(folder: Path, device: str) -> None:
             ] = value
     viclip["text_encoder.positional_embedding"] = viclip["text_encoder.positional_embedding"][:32]
     save_file({key: value.contiguous() for key, value in viclip.items()}, folder / "viclip.safetensors")
+    return weight_files(folder)
 
 
-def _write_clips(folder: Path, arguments: argparse.Namespace) -> None:
+def weight_files(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in folder.glob("*.safetensors")}
+
+
+def write_clips(folder: Path, arguments: argparse.Namespace) -> None:
     """Textured scenes of blocks and noise; every second one pans by PAN a frame."""
     draw = np.random.default_rng(0)
     height, width = arguments.height, arguments.width
@@ -343,7 +354,7 @@ def _read(path: Path) -> Clip:
     return clip
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
 

@@ -35,13 +35,7 @@ EXECUTION = {
     "seed": 0,
     "code_version": "",
     "weights": {},
-    "settings": {
-        "clip_storage": "files",
-        "compile_scorers": False,
-        "device": "cpu",
-        "max_failed_fraction": 0.0,
-        "trainer": {},
-    },
+    "settings": {"clip_storage": "files", "device": "cpu", "max_failed_fraction": 0.0, "trainer": {}},
 }
 
 

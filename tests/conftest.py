@@ -102,8 +102,7 @@ def write_execution(folder: Path, *, max_failed_fraction: float = 0.5) -> None:
     """The run's `config/execution.json`, for tests that make frozen settings by hand."""
     from videodpo.digests import record_json
 
-    settings = {"clip_storage": "files", "compile_scorers": False, "device": "cpu", "trainer": {}}
-    settings["max_failed_fraction"] = max_failed_fraction
+    settings = {"clip_storage": "files", "device": "cpu", "max_failed_fraction": max_failed_fraction, "trainer": {}}
     document = {"stage": "execution", "run": "r", "folder": str(folder), "seed": 0, "code_version": "1"}
     record_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
 

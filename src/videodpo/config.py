@@ -281,9 +281,6 @@ class Config(Section):
     shards that are finished from then on; an edit here makes nothing again."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks run; auto is a GPU if there is one. CUDA_VISIBLE_DEVICES chooses among several."""
-    compile_scorers: bool = False
-    """Scorers that look through vision transformers compile them where they run on a GPU: less time a clip, and seconds
-    of compiling for each job. Scores move by 1e-6; an edit here makes nothing again."""
     prompts: Prompts
     """Which prompts."""
     model: Model

@@ -113,7 +113,6 @@ class Execution(Section):
     """How stages run, which changes nothing that they make: an edit here makes nothing again."""
 
     clip_storage: Literal["files", "tar"]
-    compile_scorers: bool
     device: str
     max_failed_fraction: float
     trainer: Trainer

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.backbone import Backbone, NetworkScorer, Unavailable, score_clips
+from videodpo.scorers.shared.backbone import Backbone, NetworkScorer, Unavailable, arithmetic, score_clips
 from videodpo.scorers.temporal_flickering import TemporalFlickering
 
 
@@ -157,3 +157,19 @@ def test_scorers_without_a_network_stand_beside_the_others():
     means = Means(at_once=8)
     plain, first = score_clips([TemporalFlickering(TemporalFlickering.Options(), "cpu"), First(means)], [clip("1", 2)])
     assert (plain, first) == ([1.0], [10.0])
+
+
+def test_arithmetic_holds_inside_alone_after_an_error_too():
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = flags()
+    with pytest.raises(ZeroDivisionError), arithmetic(tf32=not before[0]):
+        1 / 0  # noqa: B018
+    assert flags() == before
+    with arithmetic(tf32=True):
+        assert flags() == (True, True)
+        with arithmetic(tf32=False):
+            assert flags() == (False, False)
+        assert flags() == (True, True)
+    assert flags() == before

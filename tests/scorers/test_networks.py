@@ -14,13 +14,15 @@ import timm
 import torch
 from pyiqa.archs.musiq_arch import MUSIQ
 from safetensors.torch import save_file
+from torchvision.models.optical_flow import raft_large
 
 from videodpo import registry
 from videodpo.scorers.base import Clip
+from videodpo.scorers.dynamic_degree import THRESHOLD
 from videodpo.scorers.networks.amt import AmtS, warp
 from videodpo.scorers.networks.raft import Raft
-from videodpo.scorers.shared.backbone import score_clips
-from videodpo.scorers.shared.flow_steps import sampled_frames
+from videodpo.scorers.shared.backbone import arithmetic, score_clips
+from videodpo.scorers.shared.flow_steps import FlowSteps, sampled_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
@@ -171,10 +173,6 @@ def test_padding_repeats_the_border_on_both_sides():
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[str, Path]:
     """Random checkpoints: dimension to file."""
-    import timm
-    from pyiqa.archs.musiq_arch import MUSIQ
-    from torchvision.models.optical_flow import raft_large
-
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
     networks = {
@@ -183,6 +181,12 @@ def weights(tmp_path_factory) -> dict[str, Path]:
         "dynamic_degree": raft_large(weights=None),
         "imaging_quality": MUSIQ(pretrained=False),
     }
+    for norm in networks["dynamic_degree"].context_encoder.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):  # statistics and weights as after a training
+            for tensor in (norm.running_var, norm.weight):
+                tensor.data = 0.5 + torch.rand_like(tensor)
+            for tensor in (norm.running_mean, norm.bias):
+                tensor.data = 0.3 * torch.randn_like(tensor)
     files = {}
     for name, network in networks.items():
         files[name] = folder / f"{name}.pth"
@@ -394,13 +398,42 @@ def test_dynamic_degree_of_one_or_two_frames_asks_no_network_whatever_their_size
 
 def test_flow_is_that_of_torchvision_whatever_the_pairs_share(weights):
     raft = Raft(weights["dynamic_flow"], "cpu")
+    network = raft_large(weights=None).eval()
+    network.load_state_dict(torch.load(weights["dynamic_flow"], weights_only=True))
     frames = torch.rand(4, 3, 128, 136, generator=torch.Generator().manual_seed(1)) * 2 - 1
     pairs = [(0, 1), (1, 2), (3, 0), (1, 2)]
     found = raft.flow(frames, pairs, 6)
     with torch.no_grad():
         for (first, second), flow in zip(pairs, found, strict=True):
-            expected = raft.network(frames[first][None], frames[second][None], num_flow_updates=6)[-1][0]
+            expected = network(frames[first][None], frames[second][None], num_flow_updates=6)[-1][0]
             torch.testing.assert_close(flow, expected, rtol=0, atol=1e-4)
+
+
+def test_steps_near_the_threshold_are_computed_again_in_float32(weights, monkeypatch):
+    """Steps of 0.95 to 1.05 thresholds, whatever shares their batch; the first look may be in TF32."""
+    steps = FlowSteps(weights["dynamic_flow"], "cpu", THRESHOLD)
+    looks = []
+    lengths = {0: 0.5, 1: 0.96, 2: 1.04, 3: 1.2}  # of the threshold, by the square's place in the frames
+
+    def flow(frames, pairs, num_updates):
+        looks.append((len(pairs), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        first = len(looks) == 1
+        wanted = list(lengths.values()) if first else [0.97, 1.01]
+        found = torch.zeros(len(pairs), 2, *frames.shape[-2:])
+        found[:, 0] = torch.tensor(wanted).view(-1, 1, 1) * THRESHOLD * 128
+        return found
+
+    monkeypatch.setattr(steps._raft, "flow", flow)
+    clip = moving_square(5)
+    with arithmetic(tf32=steps.tf32):
+        found = steps.answer([(clip, number) for number in lengths])
+    assert looks == [(4, True, True), (2, False, False)]
+    assert found == pytest.approx([THRESHOLD * share for share in (0.5, 0.97, 1.01, 1.2)])
+
+
+def test_a_score_that_is_a_flow_stays_in_float32(weights):
+    assert not scorer("dynamic_flow", weights).backbone.tf32
+    assert FlowSteps(weights["dynamic_flow"], "cpu", THRESHOLD).tf32
 
 
 def test_raft_takes_the_names_of_its_authors(weights, tmp_path):
@@ -478,7 +511,9 @@ def test_weights_that_are_no_numbers_are_a_reason_and_no_still_clip(weights, tmp
     assert isinstance(result, ValueError)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (48, 64), (2, 40), (3, 2000)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (16, 16), (48, 64), (2, 40), (3, 2000), (4, 2000), (1024, 2), (1, 500), (2, 448)]
+)
 @pytest.mark.parametrize(
     "name", ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "imaging_quality"]
 )

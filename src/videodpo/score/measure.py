@@ -122,10 +122,6 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
-    if columns[0].frozen.execution.compile_scorers:
-        from videodpo.scorers.networks.fused import compile_networks
-
-        compile_networks(True)
     scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
     clips = read_ahead(_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     autosave = Autosave(store.save)

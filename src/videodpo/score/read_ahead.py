@@ -17,7 +17,6 @@ from videodpo.video import decode_mp4, read_mp4
 
 # Decoded frames that wait at most; one clip at least is read, however large.
 MAX_BYTES, MAX_CLIPS = 2**30, 32
-MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def read_ahead(clips: Iterable[Wanted]) -> Iterator[Clip | ValueError]:
     """`read_clip` of every clip, in order."""
     waiting: deque[_Waiting] = deque()
     rest = iter(clips)
-    with ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
         try:
             ahead = next(rest, None)
             while ahead is not None or waiting:

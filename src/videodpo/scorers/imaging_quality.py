@@ -1,6 +1,6 @@
 """Imaging quality, as VBench defines it: MUSIQ trained on SPAQ, frame by frame.
 
-Legend: P frames, C channel, H, W pixels; L patches, X what is known of one.
+Legend: P frames, C channel, H, W pixels.
 """
 
 from __future__ import annotations
@@ -33,21 +33,27 @@ class MusiqFrames(FrameBackbone):
 
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
-        if LONGEST * min(height, width) < max(height, width):
-            raise ValueError(f"MUSIQ sees frames of at most 512 pixels: {width} x {height} is too narrow")
+        seen = _seen_size(height, width)
+        if not all(round(min(seen) * (length / max(seen))) for length in self._musiq.lengths):
+            raise ValueError(f"MUSIQ sees frames at {self._musiq.lengths[0]} pixels: {width} x {height} is too narrow")
 
     def answer(self, parts: Sequence[Part]) -> list[float]:
         import torch.nn.functional as F
 
         frames = self.frames(parts).float()
         height, width = frames.shape[-2:]
-        longer = max(height, width)
-        if longer > LONGEST:
-            scale = LONGEST / longer  # rounded before it is used: some sizes come out one pixel smaller, as in VBench
-            size = (int(scale * height), int(scale * width))
-            frames = F.interpolate(frames, size, mode="bilinear", antialias=False)
+        if (seen := _seen_size(height, width)) != (height, width):
+            frames = F.interpolate(frames, seen, mode="bilinear", antialias=False)
         scores: list[float] = self._musiq.scores(frames / 255).tolist()
         return scores
+
+
+def _seen_size(height: int, width: int) -> tuple[int, int]:
+    longer = max(height, width)
+    if longer <= LONGEST:
+        return height, width
+    scale = LONGEST / longer  # rounded before it is used: some sizes come out one pixel smaller, as in VBench
+    return int(scale * height), int(scale * width)
 
 
 class ImagingQuality(FileWeightsScorer):

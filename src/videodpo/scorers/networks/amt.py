@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videodpo.scorers.networks.all_pairs import LEVELS, correlate, look_around, pyramid
+from videodpo.scorers.networks.all_pairs import LEVELS, Pyramid, correlate
 
 RADIUS, NUM_FLOWS = 3, 3
 _SIDE = 20  # channels of a residual block that get convolutions of their own
@@ -81,11 +81,12 @@ class AmtS(nn.Module):
 def warp(image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor) -> torch.Tensor:
     """Look up every pixel where its flow (x, y; pixels) points to, bilinear; beyond the border, its nearest pixel."""
     _, _, height, width = flow_B2HW.shape
-    size = torch.tensor([width - 1, height - 1], device=flow_B2HW.device, dtype=flow_B2HW.dtype).view(1, 2, 1, 1)
-    place = (_grid(height, width, flow_B2HW) + flow_B2HW) * (2 / size) - 1
-    return F.grid_sample(
-        image_BCHW, place.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=True
+    x, y = (torch.linspace(-1, 1, side, device=flow_B2HW.device, dtype=flow_B2HW.dtype) for side in (width, height))
+    # On grid_sample's scale, -1..1 from the first pixel's middle to the last one's.
+    place_BHW2 = torch.stack(
+        [x + flow_B2HW[:, 0] * (2 / (width - 1)), y[:, None] + flow_B2HW[:, 1] * (2 / (height - 1))], dim=-1
     )
+    return F.grid_sample(image_BCHW, place_BHW2, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 class _Correlation:
@@ -95,14 +96,13 @@ class _Correlation:
         height, width = first_BChw.shape[-2:]
         volume = correlate(first_BChw, second_BChw)
         self.coordinates = _grid(height, width, first_BChw)
-        self._pyramids = [pyramid(direction, height, width) for direction in (volume, volume.transpose(1, 2))]
+        self._pyramids = [Pyramid(both, height, width, RADIUS) for both in (volume, volume.transpose(1, 2))]
 
     def __call__(self, flows_B4hw: torch.Tensor) -> torch.Tensor:
         """Correlations around where the flows lead, prolonged from the middle to the other frame; [B, 392, h, w]."""
         to_first, to_second = flows_B4hw.chunk(2, dim=1)
         ends = (self.coordinates + to_second / (1 - _MIDDLE), self.coordinates + to_first / _MIDDLE)
-        found = [look_around(levels, end, RADIUS) for levels, end in zip(self._pyramids, ends, strict=True)]
-        return torch.cat(found, dim=1)
+        return torch.cat([pyramid.around(end) for pyramid, end in zip(self._pyramids, ends, strict=True)], dim=1)
 
 
 class _Update(nn.Module):

@@ -25,8 +25,10 @@ class Musiq:
         self._network = network.to(device).eval()
         options = network.data_preprocess_opts
         self._side, self._grid = options["patch_size"], options["hse_grid_size"]
-        self._lengths = sorted(options["longer_side_lengths"])
+        self.lengths = sorted(options["longer_side_lengths"])
+        """Longer sides of the smaller scales, in pixels."""
         self._blocks = [Block.of_musiq(block) for block in network.transformer_encoder.transformer.values()]
+        network.transformer_encoder.transformer = torch.nn.ModuleDict()  # not held twice
 
     @torch.no_grad()
     def scores(self, pictures_PCHW: torch.Tensor) -> torch.Tensor:
@@ -50,7 +52,7 @@ class Musiq:
 
     def _scales(self, pictures_PCHW: torch.Tensor) -> list[torch.Tensor]:
         size = pictures_PCHW.shape[-2:]
-        return [resize_preserve_aspect_ratio(pictures_PCHW, *size, length)[0] for length in self._lengths] + [
+        return [resize_preserve_aspect_ratio(pictures_PCHW, *size, length)[0] for length in self.lengths] + [
             pictures_PCHW
         ]
 

@@ -17,7 +17,7 @@ from torchvision.models.optical_flow import raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 from torchvision.ops.misc import Conv2dNormActivation
 
-from videodpo.scorers.networks.all_pairs import correlate, look_around, pyramid
+from videodpo.scorers.networks.all_pairs import Pyramid, correlate
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 RADIUS = 4
@@ -43,7 +43,7 @@ class Raft:
 
     Same arithmetic as torchvision's `raft_large`, arranged otherwise: a frame is encoded once for all its pairs, the
     context's share of the recurrent convolutions is computed once instead of at every update, and only the last flow is
-    brought to full size. Flows differ by 1e-5 pixels.
+    brought to full size. In float32 flows differ by 1e-5 pixels.
     """
 
     def __init__(self, weights: Path, device: str) -> None:
@@ -72,7 +72,7 @@ class Raft:
         first, second = ([pair[k] for pair in pairs] for k in range(2))
         features = self._by_parts(network.feature_encoder, frames_FCHW)
         height, width = features.shape[-2:]
-        levels = pyramid(correlate(features[first], features[second]), height, width)
+        pyramid = Pyramid(correlate(features[first], features[second]), height, width, RADIUS)
         sources = sorted(set(first))
         looking = frames_FCHW[sources].contiguous(memory_format=torch.channels_last)
         contexts = self._by_parts(network.context_encoder, looking)
@@ -81,7 +81,7 @@ class Raft:
         start = make_coords_grid(len(pairs), height, width, device=str(contexts.device))
         flow = torch.zeros_like(start)
         for _ in range(num_updates):
-            motion = block.motion_encoder(flow, look_around(levels, start + flow, RADIUS))
+            motion = block.motion_encoder(flow, pyramid.around(start + flow))
             flow = flow + block.flow_head(state.updated(motion))
         full: torch.Tensor = upsample_flow(flow=flow, up_mask=network.mask_predictor(state.hidden).contiguous())
         return full

@@ -239,7 +239,7 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
 
 @contextmanager
 def arithmetic(*, tf32: bool) -> Iterator[None]:
-    """What products of float32 are on a GPU: by default neither the same for all, nor the same bits again."""
+    """Products of float32 on a GPU in TF32, or not; convolutions give the same bits again. As before afterwards."""
     import torch
 
     before = torch.backends.cuda.matmul.allow_tf32
