@@ -230,7 +230,7 @@ def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, 
     resumed = load()
     resumed.add_lora(Lora(rank=4), seed=9)
     resumed.resume_lora(tmp_path)
-    torch.testing.assert_close(one_forward(resumed, family), one_forward(model, family), rtol=0, atol=1e-6)
+    torch.testing.assert_close(one_forward(resumed, family), one_forward(model, family), rtol=0, atol=1e-5)
 
 
 def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):
@@ -243,7 +243,10 @@ def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):
     model.save_adapter(tmp_path)
     other = load()
     other.load_adapter(tmp_path)
-    torch.testing.assert_close(one_forward(other, family), one_forward(model, family), rtol=0, atol=1e-6)
+    trained = model.denoiser.state_dict()
+    assert all(torch.equal(weight, trained[name]) for name, weight in other.denoiser.state_dict().items())
+    # Where weights lie in memory decides on some processors in which order their products are summed.
+    torch.testing.assert_close(one_forward(other, family), one_forward(model, family), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["height", "width", "num_frames"])
