@@ -4,10 +4,10 @@
 
 The plain loop takes one clip and one dimension at a time, decodes the clip for each, and calls every network as the
 benchmark's own code does: DINO, MUSIQ, AMT-S and RAFT one frame or pair at a time, CLIP a clip's frames at once, all
-pairs' flow; AMT-S, which no library has, is ours in both. The two take turns, dimension by dimension and block by
-block, so that a slow minute of the machine falls on both. Peak memory is that of one process for each, over the first
-two clips. On a GPU all clips are then scored once more the pipeline's way: all dimensions together, decoding ahead on
-threads.
+pairs' flow; AMT-S, which no library has, is ours with torchvision's correlations. The two take turns, dimension by
+dimension and block by block, so that a slow minute of the machine falls on both. Peak memory is that of one process for
+each, over the first two clips. On a GPU all clips are then scored once more the pipeline's way: all dimensions
+together, decoding ahead on threads.
 
 Weights are random: that takes as long as trained ones. What dynamic degree may skip depends on how much moves, which
 random weights cannot tell: every second clip moves, and RAFT's steps, once computed, are replaced by the true motion.
@@ -34,6 +34,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from machine import machine
+from plain_amt import PlainAmtS
 from pyiqa.archs.musiq_arch import MUSIQ
 from safetensors.torch import load_file, save_file
 from torchvision.models.optical_flow import raft_large
@@ -212,7 +213,7 @@ def _plain_networks(folder: Path, device: str) -> dict[str, Network]:
 
     dino = network("dino", timm.create_model("vit_base_patch16_224.dino", num_classes=0, dynamic_img_size=True))
     clip_b, clip_l = (network(name, _clip(architecture)) for name, architecture in CLIPS.items())
-    amt, raft = network("amt", AmtS()), network("raft", raft_large(weights=None))
+    amt, raft = network("amt", PlainAmtS()), network("raft", raft_large(weights=None))
     musiq = network("musiq", MUSIQ(pretrained=False))
     viclip, places_1TD = network("clip_l", _clip(CLIPS["clip_l"])), torch.randn(1, 8, 1024, device=device)
 

@@ -13,25 +13,25 @@ import torch.nn.functional as F
 LEVELS = 4
 
 
-def correlate(first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> torch.Tensor:
-    """Products of all places with all places, over the root of the channels: [B, h w, h w]."""
-    volume = torch.einsum("bci,bcj->bij", first_BChw.flatten(2), second_BChw.flatten(2))
-    return volume.div_(first_BChw.shape[1] ** 0.5)
-
-
 class Pyramid:
-    """For every place of the first map the second one's correlations, at four scales, each half of the one before."""
+    """For every place of the first map its correlations with the second, at four scales, each half of the one before.
 
-    def __init__(self, volume_Bij: torch.Tensor, height: int, width: int, radius: int) -> None:
-        """height, width: of both maps. radius: of the windows that are looked at."""
-        steps = torch.arange(-radius, radius + 1, device=volume_Bij.device, dtype=volume_Bij.dtype)
+    A correlation is the product of two places' channels over the root of their number.
+    """
+
+    def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor, radius: int) -> None:
+        """radius: of the windows that are looked at."""
+        steps = torch.arange(-radius, radius + 1, device=first_BChw.device, dtype=first_BChw.dtype)
         # The first index of a window moves x, as in RAFT's own code.
         window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
-        level = volume_Bij.reshape(-1, 1, height, width)
+        places_BiC = (first_BChw / first_BChw.shape[1] ** 0.5).flatten(2).transpose(1, 2)
         # A level with the scale that brings its positions (x, y) to 0..2, and the window on that scale.
-        self._levels = [(level, *_scaled(window, level))]
-        while len(self._levels) < LEVELS:
-            level = F.avg_pool2d(level, 2, stride=2)
+        self._levels = []
+        map_BChw = second_BChw
+        for number in range(LEVELS):
+            # A mean of products with a place is its product with the mean: the map is averaged, not what is far larger.
+            map_BChw = F.avg_pool2d(map_BChw, 2, stride=2) if number else map_BChw
+            level = (places_BiC @ map_BChw.flatten(2)).view(-1, 1, *map_BChw.shape[-2:])
             self._levels.append((level, *_scaled(window, level)))
 
     def around(self, position_B2hw: torch.Tensor) -> torch.Tensor:

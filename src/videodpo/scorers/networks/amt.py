@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videodpo.scorers.networks.all_pairs import LEVELS, Pyramid, correlate
+from videodpo.scorers.networks.all_pairs import LEVELS, Pyramid
 
 RADIUS, NUM_FLOWS = 3, 3
 _SIDE = 20  # channels of a residual block that get convolutions of their own
@@ -93,10 +93,9 @@ class _Correlation:
     """All-pairs correlation of two feature maps, and its transpose: RAFT's, both ways."""
 
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
-        height, width = first_BChw.shape[-2:]
-        volume = correlate(first_BChw, second_BChw)
-        self.coordinates = _grid(height, width, first_BChw)
-        self._pyramids = [Pyramid(both, height, width, RADIUS) for both in (volume, volume.transpose(1, 2))]
+        self.coordinates = _grid(first_BChw)
+        # The second is the first with its places exchanged; to compute it again is cheaper than to turn it over.
+        self._pyramids = [Pyramid(first_BChw, second_BChw, RADIUS), Pyramid(second_BChw, first_BChw, RADIUS)]
 
     def __call__(self, flows_B4hw: torch.Tensor) -> torch.Tensor:
         """Correlations around where the flows lead, prolonged from the middle to the other frame; [B, 392, h, w]."""
@@ -262,8 +261,9 @@ def _enlarge_flow(flow: torch.Tensor, scale: int) -> torch.Tensor:
     return scale * _resize(flow, scale)
 
 
-def _grid(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
+def _grid(like: torch.Tensor) -> torch.Tensor:
     """Pixel positions [1, 2, H, W], x before y."""
+    height, width = like.shape[-2:]
     y, x = torch.meshgrid(
         torch.arange(height, device=like.device, dtype=like.dtype),
         torch.arange(width, device=like.device, dtype=like.dtype),

@@ -5,7 +5,8 @@ Legend: P sequences, L tokens with the class token first, Q of them that ask, D 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from videodpo.scorers.networks.products import Linear, split
+
+QUICK_GELU = 1.702
+silu_ = partial(F.silu, inplace=True)
 
 
 class Block(NamedTuple):
@@ -24,23 +28,28 @@ class Block(NamedTuple):
     out: Linear
     norm_2: nn.Module
     widen: Linear
-    activation: nn.Module
+    activation: Callable[[torch.Tensor], torch.Tensor]
+    """Writes over its input: on a CPU, a result of its own costs more than what is computed."""
     narrow: Linear
 
     @classmethod
     def of_open_clip(cls, block: Any) -> Block:
-        """From an open_clip `ResidualAttentionBlock`, whose QuickGELU is replaced by one that needs less memory."""
+        """From an open_clip `ResidualAttentionBlock` with QuickGELU, whose weights are changed."""
         attention, mlp = block.attn, block.mlp
+        # x sigmoid(1.702 x) is SiLU of 1.702 x, over 1.702: the layers on both sides take the factors.
+        for parameter in (mlp.c_fc.weight, mlp.c_fc.bias):
+            parameter.data.mul_(QUICK_GELU)
+        mlp.c_proj.weight.data.div_(QUICK_GELU)
         asking = Linear(attention.in_proj_weight, attention.in_proj_bias)
         out, widen, narrow = map(_linear, (attention.out_proj, mlp.c_fc, mlp.c_proj))
-        return cls(block.ln_1, asking, attention.num_heads, out, block.ln_2, widen, _QuickGelu(), narrow)
+        return cls(block.ln_1, asking, attention.num_heads, out, block.ln_2, widen, silu_, narrow)
 
     @classmethod
     def of_timm(cls, block: Any) -> Block:
         """From a timm `Block` without scales and norms of its own for queries and keys."""
         attention, mlp = block.attn, block.mlp
         asking, out, widen, narrow = map(_linear, (attention.qkv, attention.proj, mlp.fc1, mlp.fc2))
-        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, mlp.act, narrow)
+        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, torch.ops.aten.gelu_, narrow)
 
     @classmethod
     def of_musiq(cls, block: Any) -> Block:
@@ -49,7 +58,7 @@ class Block(NamedTuple):
         layers = (attention.query, attention.key, attention.value)
         asking = Linear(*(torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")))
         out, widen, narrow = map(_linear, (attention.out, mlp.fc1, mlp.fc2))
-        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, mlp.act, narrow)
+        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, torch.ops.aten.gelu_, narrow)
 
 
 def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tensor:
@@ -88,10 +97,3 @@ def _attention(block: Block, normed: torch.Tensor, num_asking: int, shape: Seque
 
 def _linear(layer: Any) -> Linear:
     return Linear(layer.weight, layer.bias)
-
-
-class _QuickGelu(nn.Module):
-    """x * sigmoid(1.702 x), in place."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.silu(x.mul_(1.702), inplace=True).div_(1.702)

@@ -17,7 +17,7 @@ from torchvision.models.optical_flow import raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 from torchvision.ops.misc import Conv2dNormActivation
 
-from videodpo.scorers.networks.all_pairs import Pyramid, correlate
+from videodpo.scorers.networks.all_pairs import Pyramid
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 RADIUS = 4
@@ -72,7 +72,7 @@ class Raft:
         first, second = ([pair[k] for pair in pairs] for k in range(2))
         features = self._by_parts(network.feature_encoder, frames_FCHW)
         height, width = features.shape[-2:]
-        pyramid = Pyramid(correlate(features[first], features[second]), height, width, RADIUS)
+        pyramid = Pyramid(features[first], features[second], RADIUS)
         sources = sorted(set(first))
         looking = frames_FCHW[sources].contiguous(memory_format=torch.channels_last)
         contexts = self._by_parts(network.context_encoder, looking)
