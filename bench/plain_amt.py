@@ -1,7 +1,7 @@
 """AMT-S for the plain arm of scoring.py: all pairs of places are correlated and looked up as torchvision's RAFT does.
 
-That is how AMT's authors do it too: scales are averages of the whole volume, and every lookup brings all positions to
-grid_sample's scale. The rest of the network is the project's own.
+AMT's authors do it in the same way, scales as averages of the whole volume and every position scaled at every lookup,
+but that they turn one volume over for the other direction, where this multiplies twice. The rest is the project's own.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ class PlainAmtS(amt.AmtS):
 class _Correlation(amt._Correlation):
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
         self.coordinates = amt._grid(first_BChw)
-        both = (first_BChw, second_BChw), (second_BChw, first_BChw)
-        self._pyramids = [_Lookup(*maps) for maps in both]  # type: ignore[misc]
+        self._pyramids = [_Lookup(first_BChw, second_BChw), _Lookup(second_BChw, first_BChw)]
 
 
 class _Lookup(CorrBlock):
@@ -35,5 +34,4 @@ class _Lookup(CorrBlock):
         self.build_pyramid(first_BChw, second_BChw)
 
     def around(self, position_B2hw: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.index_pyramid(position_B2hw)
-        return found
+        return self.index_pyramid(position_B2hw)

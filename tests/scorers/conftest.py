@@ -36,6 +36,18 @@ def clips_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | None],
 
 
 @pytest.fixture
+def matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, whose product of bfloat16 with float32 sums a CPU has not."""
+    import torch
+
+    from videodpo.scorers.networks import products
+
+    addmm = torch.addmm
+    monkeypatch.setattr(products, "has_matrix_units", lambda device: True)
+    monkeypatch.setattr(torch, "addmm", lambda bias, a, b, out_dtype: addmm(bias, a.to(out_dtype), b.to(out_dtype)))
+
+
+@pytest.fixture
 def still_clip() -> Clip:
     frame = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     return Clip(np.repeat(frame[None], 5, axis=0), 8.0, "A red circle moves left on a black background.")

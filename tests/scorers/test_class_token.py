@@ -27,10 +27,12 @@ def musiq_blocks():
     return [MusiqBlock(WIDTH, 2 * WIDTH, HEADS) for _ in range(LAYERS)], Block.of_musiq
 
 
-@pytest.mark.parametrize("make", [open_clip_blocks, timm_blocks, musiq_blocks])
-@pytest.mark.parametrize("length", [1, 2, 50])
+MAKERS = [open_clip_blocks, timm_blocks, musiq_blocks]
+
+
 @torch.no_grad()
-def test_the_first_token_is_that_of_the_library(make, length):
+def both_ways(make, length):
+    """The first token by `class_token`, and by the library's own blocks."""
     torch.manual_seed(0)
     theirs, convert = make()
     for parameter in (parameter for block in theirs for parameter in block.parameters()):
@@ -41,4 +43,18 @@ def test_the_first_token_is_that_of_the_library(make, length):
     for block in theirs:
         masks = [torch.ones(3, length)] if isinstance(block, MusiqBlock) else []
         expected = block.eval()(expected, *masks)
-    torch.testing.assert_close(class_token(states, blocks), expected[:, 0], atol=1e-5, rtol=1e-5)
+    return class_token(states, blocks), expected[:, 0]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("length", [1, 2, 50])
+def test_the_first_token_is_that_of_the_library(make, length):
+    found, expected = both_ways(make, length)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_products_of_two_bfloat16_move_it_little(make, matrix_units):
+    found, expected = both_ways(make, 50)
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=3e-4, rtol=1e-4)

@@ -15,10 +15,13 @@ import torch
 from pyiqa.archs.musiq_arch import MUSIQ
 from safetensors.torch import save_file
 from torchvision.models.optical_flow import raft_large
+from torchvision.models.optical_flow._utils import make_coords_grid
+from torchvision.models.optical_flow.raft import CorrBlock
 
 from videodpo import registry
 from videodpo.scorers.base import Clip
 from videodpo.scorers.dynamic_degree import THRESHOLD
+from videodpo.scorers.networks import amt
 from videodpo.scorers.networks.amt import AmtS, warp
 from videodpo.scorers.networks.raft import Raft
 from videodpo.scorers.shared.backbone import arithmetic, score_clips
@@ -394,6 +397,22 @@ def test_dynamic_degree_looks_no_further_than_it_must(degree, steps, looked):
 @pytest.mark.parametrize(("num_frames", "value"), [(1, 0.0), (2, 1.0)])
 def test_dynamic_degree_of_one_or_two_frames_asks_no_network_whatever_their_size(weights, num_frames, value):
     assert scorer("dynamic_degree", weights).score(moving_square(num_frames, 80, 100)) == value
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(16, 16), (22, 19)])  # the second is odd at its first three scales
+def test_correlations_of_both_directions_are_those_of_torchvision(size):
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 2, 84, *size)
+    flows = 3 * torch.randn(2, 4, *size)
+    found = amt._Correlation(first, second)(flows)
+    expected = []
+    # Flows point from the middle to the first frame, then to the second, which is half of the way between them.
+    for maps, flow in (((first, second), flows[:, 2:]), ((second, first), flows[:, :2])):
+        block = CorrBlock(num_levels=4, radius=3)
+        block.build_pyramid(*maps)
+        expected.append(block.index_pyramid(make_coords_grid(2, *size) + 2 * flow))
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=0, atol=5e-5)
 
 
 def test_flow_is_that_of_torchvision_whatever_the_pairs_share(weights):

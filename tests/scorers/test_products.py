@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from videodpo.scorers.networks import products
 from videodpo.scorers.networks.products import Linear, split
 
 SHAPE, WIDTH, CHANNELS = (3, 7), 256, 48
@@ -15,14 +14,6 @@ SHAPE, WIDTH, CHANNELS = (3, 7), 256, 48
 def layer() -> torch.nn.Linear:
     torch.manual_seed(0)
     return torch.nn.Linear(WIDTH, CHANNELS)
-
-
-@pytest.fixture
-def matrix_units(monkeypatch):
-    """As on a GPU, whose product of bfloat16 with float32 sums a CPU has not."""
-    addmm = torch.addmm
-    monkeypatch.setattr(products, "has_matrix_units", lambda device: True)
-    monkeypatch.setattr(torch, "addmm", lambda bias, a, b, out_dtype: addmm(bias, a.to(out_dtype), b.to(out_dtype)))
 
 
 def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:

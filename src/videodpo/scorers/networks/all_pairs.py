@@ -2,7 +2,7 @@
 
 RAFT's correlation (Teed and Deng 2020, arXiv 2003.12039, section 3.2), for it and for what was built on it.
 
-Legend: B pairs of feature maps, C channel, h, w their size, N channels out.
+Legend: B pairs of feature maps, C channel, h, w their size, i a place of the first, N channels out.
 """
 
 from __future__ import annotations

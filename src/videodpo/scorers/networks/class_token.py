@@ -6,7 +6,6 @@ Legend: P sequences, L tokens with the class token first, Q of them that ask, D 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +14,8 @@ from torch import nn
 
 from videodpo.scorers.networks.products import Linear, split
 
+aten = torch.ops.aten
 QUICK_GELU = 1.702
-silu_ = partial(F.silu, inplace=True)
 
 
 class Block(NamedTuple):
@@ -29,7 +28,7 @@ class Block(NamedTuple):
     norm_2: nn.Module
     widen: Linear
     activation: Callable[[torch.Tensor], torch.Tensor]
-    """Writes over its input: on a CPU, a result of its own costs more than what is computed."""
+    """Writes over its input: on a CPU, memory for the result costs more than what is computed."""
     narrow: Linear
 
     @classmethod
@@ -42,23 +41,23 @@ class Block(NamedTuple):
         mlp.c_proj.weight.data.div_(QUICK_GELU)
         asking = Linear(attention.in_proj_weight, attention.in_proj_bias)
         out, widen, narrow = map(_linear, (attention.out_proj, mlp.c_fc, mlp.c_proj))
-        return cls(block.ln_1, asking, attention.num_heads, out, block.ln_2, widen, silu_, narrow)
+        return cls(block.ln_1, asking, attention.num_heads, out, block.ln_2, widen, aten.silu_, narrow)
 
     @classmethod
     def of_timm(cls, block: Any) -> Block:
-        """From a timm `Block` without scales and norms of its own for queries and keys."""
+        """From a timm `Block` with exact GELU, without scales and norms of its own for queries and keys."""
         attention, mlp = block.attn, block.mlp
         asking, out, widen, narrow = map(_linear, (attention.qkv, attention.proj, mlp.fc1, mlp.fc2))
-        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, torch.ops.aten.gelu_, narrow)
+        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
 
     @classmethod
     def of_musiq(cls, block: Any) -> Block:
-        """From a `TransformerBlock` of pyiqa's MUSIQ."""
+        """From a `TransformerBlock` of pyiqa's MUSIQ, with exact GELU."""
         attention, mlp = block.attention, block.mlp
         layers = (attention.query, attention.key, attention.value)
         asking = Linear(*(torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")))
         out, widen, narrow = map(_linear, (attention.out, mlp.fc1, mlp.fc2))
-        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, torch.ops.aten.gelu_, narrow)
+        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
 
 
 def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tensor:

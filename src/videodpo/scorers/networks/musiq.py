@@ -1,6 +1,6 @@
 """MUSIQ (Ke et al. 2021, arXiv 2108.05997) on pyiqa's network: pictures of one size to scores.
 
-Legend: P pictures, C channel, H, W pixels; L patches, S a patch's side, D width.
+Legend: P pictures, C channel, H, W pixels; L patches of a picture, N of all, S a patch's side, D width.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Musiq:
         scores: torch.Tensor = network.head(encoder.encoder_norm(found))[:, 0]
         return scores
 
-    def _features(self, patches_PCSS: torch.Tensor) -> torch.Tensor:
-        """[P, C, S / 4, S / 4]."""
+    def _features(self, patches_NCSS: torch.Tensor) -> torch.Tensor:
+        """[N, channels, S / 4, S / 4]."""
         network = self._network
-        x = network.gn_root(network.conv_root(patches_PCSS)).relu_()
-        # With channels last a CPU is ten times as fast here. Where pyiqa adds zeros behind, which nothing falls below
-        # after a ReLU, windows stick out.
+        x = network.gn_root(network.conv_root(patches_NCSS)).relu_()
+        # pyiqa adds a row and a column of zeros behind. Windows that stick out there see the same maximum, as nothing
+        # is below 0 after a ReLU. With channels last a CPU is ten times as fast.
         x = F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride=2, ceil_mode=True)
         found: torch.Tensor = network.block1(x.contiguous())
         return found
@@ -79,10 +79,11 @@ class Musiq:
 
 
 def _standardized(layer: StdConv) -> torch.nn.Conv2d:
-    """Of stride 1. pyiqa standardizes weights and fills pictures up at every call; here it is done once, and within."""
+    """The plain convolution that the layer is once its weights are standardized, which pyiqa does at every call."""
     weight = layer.weight.detach()
     weight = weight - weight.mean((1, 2, 3), keepdim=True)
-    size = layer.kernel_size
-    made = torch.nn.Conv2d(layer.in_channels, layer.out_channels, size, padding=size[0] // 2, bias=False)
+    made = torch.nn.Conv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding="same", bias=False
+    )
     made.weight = torch.nn.Parameter(weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5), requires_grad=False)
     return made

@@ -41,9 +41,10 @@ _RENAMED = (
 class Raft:
     """Optical flow of many pairs of frames, with what they share computed once.
 
-    Same arithmetic as torchvision's `raft_large`, arranged otherwise: a frame is encoded once for all its pairs, the
-    context's share of the recurrent convolutions is computed once instead of at every update, and only the last flow is
-    brought to full size. In float32 flows differ by 1e-5 pixels.
+    Same arithmetic as torchvision's `raft_large`, arranged otherwise: a frame is encoded once for all its pairs,
+    features are averaged for the coarser correlations instead of these themselves, the context's share of the recurrent
+    convolutions is computed once instead of at every update, and only the last flow is brought to full size. In float32
+    flows differ by 1e-5 pixels.
     """
 
     def __init__(self, weights: Path, device: str) -> None:
