@@ -139,6 +139,8 @@ def main() -> None:
         _write_round(folder, size, arguments, device)
         ways = itertools.product(arguments.method, arguments.checkpointing, arguments.compile)
         for method, checkpointing_kind, compiled in ways:
+            if (checkpointing_kind, compiled) == ("selective", "on"):
+                continue  # the configuration refuses it
             row = {"method": method, "checkpointing": checkpointing_kind, "compile": compiled}
             choice = [f"train.method={method}", f"trainer.gradient_checkpointing={checkpointing_kind}"]
             config = _config(folder, size, arguments, device, [*choice, f"trainer.compile={compiled}"])

@@ -211,7 +211,7 @@ class Trainer(Section):
     gradient_checkpointing: Annotated[Literal["off", "selective", "full"], BeforeValidator(_off)] = "full"
     """Recompute activations to save memory: none, all but the attention's outputs, all."""
     compile: bool = False
-    """Compile the denoiser's blocks with torch.compile."""
+    """Compile the denoiser's repeated layers with torch.compile."""
     offload_activations: bool = False
     """Keep activations in the CPU's memory between forward and backward, instead of computing them again."""
     offload_optimizer: bool = False

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from tests.models.families import FAMILIES, TEXT_TOKENS, write
 from videodpo import registry
-from videodpo.config import Lora, Model
+from videodpo.config import Lora, Model, Trainer
 from videodpo.dpo.objectives import denoising_errors, diffusion_dpo_loss_from_errors
+from videodpo.dpo.policy import save_memory
 from videodpo.models.base import stack_texts
 
 ANY_LENGTH = ("text_to_video_sd", "videocrafter2", "t2v_turbo")
@@ -123,6 +124,17 @@ def test_samples_equal_the_plain_pipelines(model, family, folder):
     wanted = family.sampling
     assert frames.shape == (wanted.num_frames, wanted.height, wanted.width, 3)
     np.testing.assert_allclose(frames / 255.0, sample(11)[0], atol=0.5 / 255 + 1e-4)
+
+
+@pytest.mark.parametrize("family", ["cogvideox-2b"], indirect=True)
+def test_guidance_grows_over_the_steps_as_in_the_pipeline(family, folder):
+    settings = settings_of(family, folder).model_copy(update={"options": {"dynamic_guidance": True}})
+    model = registry.load("videodpo.models", family.family)(settings, "cpu")
+    found = model.sample(texts(model, PROMPT), [11], family.sampling)
+    pipe, constant = plain(model, family, folder, output_type="latent")
+    growing = run_plain(pipe, model, family, 11, output_type="latent", use_dynamic_cfg=True)
+    torch.testing.assert_close(found, model.from_pipeline(growing, family.sampling), rtol=0, atol=1e-4)
+    assert not torch.allclose(growing, constant(11), atol=1e-2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -247,6 +259,10 @@ def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):
     assert all(torch.equal(weight, trained[name]) for name, weight in other.denoiser.state_dict().items())
     # Where weights lie in memory decides on some processors in which order their products are summed.
     torch.testing.assert_close(one_forward(other, family), one_forward(model, family), rtol=0, atol=1e-5)
+    for name in model._trained():  # by diffusers alone, into any pipeline
+        network = getattr(model.pipe, name)
+        plainly = type(network).from_pretrained(tmp_path / name).state_dict()
+        assert all(torch.equal(plainly[key], weight) for key, weight in network.state_dict().items())
 
 
 @pytest.mark.parametrize("key", ["height", "width", "num_frames"])
@@ -258,6 +274,36 @@ def test_a_size_that_does_not_divide_is_refused(load, model, family, folder, key
         return
     with pytest.raises(ValueError, match=r"generate\.sampling: .* multiples of"):
         type(model).check(settings, wrong)
+
+
+def test_layers_are_found_that_are_compiled_and_sharded_alone(model):
+    for name in model.networks:
+        if network := getattr(model.pipe, name):
+            found = {type(part).__name__ for part in network.modules()}
+            assert found & set(network._repeated_blocks)
+            assert found & set(network._no_split_modules)
+
+
+@pytest.mark.parametrize(
+    ("family", "checkpointing"), [("cogvideox-2b", "full"), ("videocrafter2", "off")], indirect=["family"]
+)
+def test_compiled_layers_change_nothing(load, family, checkpointing):
+    losses = []
+    for compiled in (False, True):
+        model = load()
+        model.add_lora(Lora(rank=4), seed=0)
+        save_memory(model, Trainer(compile=compiled, gradient_checkpointing=checkpointing))
+        losses.append(train(model, family))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_tokens_are_shared_where_diffusers_can_and_refused_elsewhere(model, family):
+    if family.family == "wan":  # of whose two heads three processes would share none
+        with pytest.raises(ValueError, match="context_parallel: 3 does not divide the 2 heads"):
+            model.split_tokens(3)
+    else:
+        with pytest.raises(ValueError, match=r"context_parallel: 2, but .* use 1"):
+            model.split_tokens(2)
 
 
 def test_gradient_checkpointing_changes_nothing(load, family):

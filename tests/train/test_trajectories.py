@@ -26,6 +26,9 @@ VARIANTS = {
         "reference": "live",
         "trainer": {"processes": 2, "context_parallel": 2, "gradient_checkpointing": "full"},
     },
+    "weights sharded, recomputed": {
+        "trainer": {"processes": 2, "strategy": "fsdp", "gradient_checkpointing": "selective"}
+    },
     "offloaded optimiser": {"trainer": {"strategy": "fsdp", "offload_optimizer": True}},
 }
 

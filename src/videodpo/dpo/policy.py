@@ -81,11 +81,7 @@ def trainable(model: VideoModel) -> dict[str, torch.nn.Parameter]:
 
 
 def save_memory(model: VideoModel, trainer: Trainer) -> None:
-    """Recompute activations, and compile the blocks, as configured.
-
-    Raises:
-        ValueError: the family has no blocks that can be compiled alone.
-    """
+    """Recompute activations, and compile the layers, as configured."""
     kinds: dict[str, Any] = {
         "full": partial(checkpoint, use_reentrant=False),
         "selective": partial(
@@ -95,8 +91,6 @@ def save_memory(model: VideoModel, trainer: Trainer) -> None:
     if trainer.gradient_checkpointing != "off":
         model.denoiser.enable_gradient_checkpointing(kinds[trainer.gradient_checkpointing])
     if trainer.compile:
-        if not model.denoiser._repeated_blocks:
-            raise ValueError("trainer.compile: true, but this family's denoiser has no repeated blocks; use false")
         model.denoiser.compile_repeated_blocks()
 
 

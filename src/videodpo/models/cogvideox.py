@@ -23,6 +23,7 @@ class CogVideoXModel(PipelineModel):
 
     version = "1"
     pipeline = "CogVideoXPipeline"
+    layers = ("CogVideoXBlock",)
 
     class Options(Section):
         """How the pipeline is called."""

@@ -44,6 +44,10 @@ class LtxVideoModel(PipelineModel):
         text_1LD, mask_1L, _, _ = self.encode_unguided(prompt)
         return text_1LD * mask_1L[..., None], mask_1L
 
+    def split_tokens(self, degree: int) -> None:
+        # diffusers' plan leaves each process its part of the text's mask, where attention meets the whole text.
+        raise ValueError(f"trainer.context_parallel: {degree}, but LTX-Video's masked text cannot be shared; use 1")
+
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         return {
             "guidance_scale": sampling.guidance_scale,

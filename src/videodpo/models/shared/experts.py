@@ -27,10 +27,6 @@ class Experts(nn.Module):
         for network in (self.transformer, self.transformer_2):
             network.enable_gradient_checkpointing(gradient_checkpointing_func)
 
-    @property
-    def _repeated_blocks(self) -> Any:
-        return self.transformer._repeated_blocks
-
     def compile_repeated_blocks(self, **options: Any) -> None:
         for network in (self.transformer, self.transformer_2):
             network.compile_repeated_blocks(**options)

@@ -55,10 +55,12 @@ class PipelineModel(AdaptedModel):
 
     Attributes:
         pipeline: name of its class in diffusers. text_names: what the pipeline's call names the encoded prompt.
+        layers: classes of the networks' repeated layers, where diffusers' class does not name them.
     """
 
     pipeline: ClassVar[str]
     text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
+    layers: ClassVar[tuple[str, ...]] = ()
     # Parts lie in folders; at the top, some repositories keep every release once more.
     hub_files: ClassVar[tuple[str, ...]] = ("model_index.json", *(f"*/*.{end}" for end in _ENDINGS))
 
@@ -175,6 +177,11 @@ class PipelineModel(AdaptedModel):
             if isinstance(part, torch.nn.Module):  # those built from a config start in train mode
                 part.eval().requires_grad_(False)
         self.pipe: Any = pipe
+        for name in self.networks:
+            if network := getattr(pipe, name):
+                # By these names diffusers compiles, and accelerate shards, layer by layer.
+                network._repeated_blocks = network._repeated_blocks or self.layers
+                network._no_split_modules = network._no_split_modules or list(network._repeated_blocks)
         self.denoiser = self.make_denoiser()
         self.noise_schedule = self.make_schedule()
         self._compression = self.compression(self._vae_config, self.denoiser.config)

@@ -1,4 +1,4 @@
-"""diffusers' 3-D U-Net with what its transformers have: adapters and gradient checkpointing."""
+"""diffusers' 3-D U-Net with what its transformers have: adapters, gradient checkpointing, names of its layers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 class UNet3DConditionModel(diffusers.UNet3DConditionModel, PeftAdapterMixin):  # type: ignore[misc]
     """The same network; it keeps the name so that diffusers loads what it saves."""
+
+    # Compiled alone: one graph for each width; convolutions have one for each pair of widths, more than torch keeps.
+    _repeated_blocks = ("BasicTransformerBlock",)
+    _no_split_modules = ("BasicTransformerBlock", "ResnetBlock2D", "TemporalConvLayer")  # sharded alone
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[..., Any] | None = None) -> None:
         """Keep each block's inputs alone, and compute its inside again for the backward pass."""
