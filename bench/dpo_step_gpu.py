@@ -1,11 +1,12 @@
-"""What a DPO step reaches of the arithmetic that it cannot do without, at the size of real models.
+"""What a DPO step, and sampling, reach of the arithmetic that they cannot do without, at the size of real models.
 
     python bench/dpo_step_gpu.py --out FILE [--device cuda|cpu] [--size wan1.3b|cogvideox2b|tiny]
         [--method lora full] [--checkpointing off selective full] [--compile off on] [--pairs-per-pass 1] [--steps 5]
 
-The trainer's own step with `train.reference: table`, every combination in turn; weights, latents and texts are random,
-the reference table is made by its stage. The weights are drawn on the device: nothing is read but the configurations
-below. `--size tiny --device cpu` runs the same code with a small network.
+First, sampling: the family's `sample` with guidance, which is two forward passes a step, without VAE and text encoder.
+Then the trainer's own step with `train.reference: table`, every combination in turn; weights, latents and texts are
+random, the reference table is made by its stage. The weights are drawn on the device: nothing is read but the
+configurations below. `--size tiny --device cpu` runs the same code with a small network.
 
 TFLOP are those of matrix products (2 a multiply-add), counted on the network itself: a forward pass of Wan 2.1 1.3B
 at 81 x 480 x 832 is 283, of CogVideoX-2b at 49 x 480 x 720 it is 120. Backward is twice that where every weight is
@@ -40,6 +41,7 @@ from videodpo.device import choose_device
 from videodpo.dpo.trainer import Training
 from videodpo.files import write_json
 from videodpo.frozen import ReferenceSettings, TrainSettings, freeze, frozen_text, load_frozen
+from videodpo.models import load_model
 from videodpo.models.shared.pipeline_model import PipelineModel, read_config
 from videodpo.reference import reference_shard
 from videodpo.tables import PAIRS, VIDEOS, commit, shard_path, write_table
@@ -50,6 +52,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOOR_RATE = 790.0  # TFLOP a second that one H200 reaches in bf16 matrix products
 NUM_PAIRS = 4
 WARM_UP = 2
+SAMPLED, SAMPLING_STEPS = 2, 4  # clips at once, steps
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Size:
     """Channels, frames, height, width."""
     text: tuple[int, int]
     """Tokens and channels of the encoded prompt."""
+    clip: tuple[int, int, int]
+    """Frames, height, width."""
 
     @property
     def num_tokens(self) -> int:
@@ -86,6 +91,7 @@ SIZES = {
         {"z_dim": 16},
         (16, 21, 60, 104),
         (512, 4096),
+        (81, 480, 832),
     ),
     "cogvideox2b": Size(
         "cogvideox",
@@ -95,6 +101,7 @@ SIZES = {
         {"latent_channels": 16},
         (16, 13, 60, 90),
         (226, 4096),
+        (49, 480, 720),
     ),
     "tiny": Size(
         "wan",
@@ -104,6 +111,7 @@ SIZES = {
         {"z_dim": 8, "scale_factor_spatial": 4},
         (8, 3, 8, 8),
         (32, 64),
+        (9, 32, 32),
     ),
 }
 SCHEDULERS = {"wan": ("FlowMatchEulerDiscreteScheduler", {}), "cogvideox": ("CogVideoXDDIMScheduler", {})}
@@ -137,6 +145,11 @@ def main() -> None:
             "runs": [],
         }
         _write_round(folder, size, arguments, device)
+        result["sampling"] = _sampling(folder, size, arguments, device, forward)
+        share = result["sampling"]["tflop_per_second"] / result["matmul_tflop_per_second"]
+        result["sampling"]["fraction_of_matmul_rate"] = _short(share)
+        write_json(arguments.out, result)
+        print(result["sampling"], file=sys.stderr, flush=True)
         ways = itertools.product(arguments.method, arguments.checkpointing, arguments.compile)
         for method, checkpointing_kind, compiled in ways:
             if (checkpointing_kind, compiled) == ("selective", "on"):
@@ -159,6 +172,30 @@ def main() -> None:
             write_json(arguments.out, result)
             print(row | measured, file=sys.stderr, flush=True)
             _free(device)
+
+
+def _sampling(folder: Path, size: Size, arguments: argparse.Namespace, device: str, forward: float) -> dict[str, float]:
+    """forward: TFLOP of one clip's forward pass."""
+    config = _config(folder, size, arguments, device, [])
+    model = load_model(config.model, device, denoiser_only=True)
+    draw = torch.Generator().manual_seed(0)
+    texts = torch.randn(SAMPLED + 1, *size.text, generator=draw).to(device, model.dtype)
+    text, negative = {"prompt_embeds": texts[1:]}, {"prompt_embeds": texts[0]}
+    shape = dict(zip(("num_frames", "height", "width"), size.clip, strict=True))
+    sampling = config.generate.sampling.model_copy(update=shape | {"num_steps": SAMPLING_STEPS, "guidance_scale": 5.0})
+    seconds = []
+    for _ in range(2):
+        begun = _now(device)
+        model.sample(text, range(SAMPLED), sampling, negative)
+        seconds.append(_now(device) - begun)
+    passes = 2 * SAMPLED * SAMPLING_STEPS
+    del model
+    _free(device)
+    return {
+        "clips_at_once": SAMPLED,
+        "seconds_a_step": _short(seconds[-1] / SAMPLING_STEPS),
+        "tflop_per_second": _short(passes * forward / seconds[-1]),
+    }
 
 
 def _rates(seconds: float, clips: int, tokens: int, tflop: float, again: float) -> dict[str, float]:
