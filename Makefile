@@ -32,7 +32,7 @@ demo: setup
 	videodpo summary results/demo
 
 test: setup lint
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 # A real SLURM of two nodes, from Debian's packages, in a folder of its own; needs root where they are not installed.
 test-slurm: setup
