@@ -4,9 +4,9 @@
         [--method lora full] [--checkpointing off selective full] [--compile off on] [--pairs-per-pass 1] [--steps 5]
 
 First, sampling: the family's `sample` with guidance, which is two forward passes a step, without VAE and text encoder.
-Then the trainer's own step with `train.reference: table`, every combination in turn; weights, latents and texts are
-random, the reference table is made by its stage. The weights are drawn on the device: nothing is read but the
-configurations below. `--size tiny --device cpu` runs the same code with a small network.
+Then the trainer's own step with `train.reference: table`, in all ways that the configuration takes; weights, latents
+and texts are random, the reference table is made by its stage. The weights are drawn on the device: nothing is read but
+the configurations below. `--size tiny --device cpu` runs the same code with a small network.
 
 TFLOP are those of matrix products (2 a multiply-add), counted on the network itself: a forward pass of Wan 2.1 1.3B
 at 81 x 480 x 832 is 283, of CogVideoX-2b at 49 x 480 x 720 it is 120. Backward is twice that where every weight is
@@ -145,9 +145,9 @@ def main() -> None:
             "runs": [],
         }
         _write_round(folder, size, arguments, device)
-        result["sampling"] = _sampling(folder, size, arguments, device, forward)
-        share = result["sampling"]["tflop_per_second"] / result["matmul_tflop_per_second"]
-        result["sampling"]["fraction_of_matmul_rate"] = _short(share)
+        sampling = _sampling(folder, size, arguments, device, forward)
+        share = sampling["tflop_per_second"] / result["matmul_tflop_per_second"]
+        result["sampling"] = sampling | {"fraction_of_matmul_rate": _short(share)}
         write_json(arguments.out, result)
         print(result["sampling"], file=sys.stderr, flush=True)
         ways = itertools.product(arguments.method, arguments.checkpointing, arguments.compile)

@@ -207,7 +207,7 @@ class Trainer(Section):
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """Every process holds all weights, or its share of them (FSDP2)."""
     context_parallel: int = Field(1, ge=1)
-    """Neighbouring processes that share each clip's tokens (Ulysses); divides processes."""
+    """Neighbouring processes that share each clip's tokens (Ulysses; the Wan family); divides processes."""
     gradient_checkpointing: Annotated[Literal["off", "selective", "full"], BeforeValidator(_off)] = "full"
     """Recompute activations to save memory: none, all but the attention's outputs, all."""
     compile: bool = False

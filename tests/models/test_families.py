@@ -261,7 +261,8 @@ def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):
     torch.testing.assert_close(one_forward(other, family), one_forward(model, family), rtol=0, atol=1e-5)
     for name in model._trained():  # by diffusers alone, into any pipeline
         network = getattr(model.pipe, name)
-        plainly = type(network).from_pretrained(tmp_path / name).state_dict()
+        kind = getattr(diffusers, type(network).__name__, type(network))  # VideoCrafter's U-Net is in no library
+        plainly = kind.from_pretrained(tmp_path / name).state_dict()
         assert all(torch.equal(plainly[key], weight) for key, weight in network.state_dict().items())
 
 
@@ -281,23 +282,23 @@ def test_layers_are_found_that_are_compiled_and_sharded_alone(model):
         if network := getattr(model.pipe, name):
             found = {type(part).__name__ for part in network.modules()}
             assert found & set(network._repeated_blocks)
-            assert found & set(network._no_split_modules)
+            assert found >= set(network._no_split_modules)  # else accelerate refuses
 
 
-@pytest.mark.parametrize(
-    ("family", "checkpointing"), [("cogvideox-2b", "full"), ("videocrafter2", "off")], indirect=["family"]
-)
-def test_compiled_layers_change_nothing(load, family, checkpointing):
+@pytest.mark.parametrize("family", ["cogvideox-2b", "text_to_video_sd"], indirect=True)
+def test_compiled_layers_change_nothing(load, family, monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    torch.compiler.reset()
     losses = []
     for compiled in (False, True):
         model = load()
         model.add_lora(Lora(rank=4), seed=0)
-        save_memory(model, Trainer(compile=compiled, gradient_checkpointing=checkpointing))
+        save_memory(model, Trainer(compile=compiled))
         losses.append(train(model, family))
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
-def test_tokens_are_shared_where_diffusers_can_and_refused_elsewhere(model, family):
+def test_tokens_that_cannot_be_shared_are_refused(model, family):
     if family.family == "wan":  # of whose two heads three processes would share none
         with pytest.raises(ValueError, match="context_parallel: 3 does not divide the 2 heads"):
             model.split_tokens(3)

@@ -21,6 +21,7 @@ from videodpo.seeds import derive_seed
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+_MOST_GRAPHS = 64
 # Attention is half to two thirds of a video model's arithmetic, and its outputs are a small part of the activations.
 _ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention.default,
@@ -81,7 +82,11 @@ def trainable(model: VideoModel) -> dict[str, torch.nn.Parameter]:
 
 
 def save_memory(model: VideoModel, trainer: Trainer) -> None:
-    """Recompute activations, and compile the layers, as configured."""
+    """Recompute activations, and compile the layers, as configured.
+
+    Raises:
+        ValueError: the family does not say which layers repeat.
+    """
     kinds: dict[str, Any] = {
         "full": partial(checkpoint, use_reentrant=False),
         "selective": partial(
@@ -91,7 +96,14 @@ def save_memory(model: VideoModel, trainer: Trainer) -> None:
     if trainer.gradient_checkpointing != "off":
         model.denoiser.enable_gradient_checkpointing(kinds[trainer.gradient_checkpointing])
     if trainer.compile:
-        model.denoiser.compile_repeated_blocks()
+        if not any(getattr(part, "_repeated_blocks", None) for part in model.denoiser.modules()):
+            raise ValueError(
+                "trainer.compile: true, but this family does not say which of its layers repeat; use false"
+            )
+        # A U-Net's layers have many sizes, and every one a graph for each way in which it is called.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+        # The reference's errors were computed uncompiled, so roundings have to be the same.
+        model.denoiser.compile_repeated_blocks(options={"emulate_precision_casts": True})
 
 
 def _keep_attention(_: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 class UNet3DConditionModel(diffusers.UNet3DConditionModel, PeftAdapterMixin):  # type: ignore[misc]
     """The same network; it keeps the name so that diffusers loads what it saves."""
 
-    # Compiled alone: one graph for each width; convolutions have one for each pair of widths, more than torch keeps.
+    # Compiled alone; convolutions would have a graph for each pair of widths.
     _repeated_blocks = ("BasicTransformerBlock",)
     _no_split_modules = ("BasicTransformerBlock", "ResnetBlock2D", "TemporalConvLayer")  # sharded alone
 
