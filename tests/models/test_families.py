@@ -286,8 +286,8 @@ def test_layers_are_found_that_are_compiled_and_sharded_alone(model):
 
 
 @pytest.mark.parametrize("family", ["cogvideox-2b", "text_to_video_sd"], indirect=True)
-def test_compiled_layers_change_nothing(load, family, monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+@torch._dynamo.config.patch(fail_on_recompile_limit_hit=True)
+def test_compiled_layers_change_nothing(load, family):
     torch.compiler.reset()
     losses = []
     for compiled in (False, True):
