@@ -1,9 +1,10 @@
 """What a DPO step, and sampling, reach of the arithmetic that they cannot do without, at the size of real models.
 
     python bench/dpo_step_gpu.py --out FILE [--device cuda|cpu] [--size wan1.3b|cogvideox2b|tiny]
-        [--method lora full] [--checkpointing off selective full] [--compile off on] [--pairs-per-pass 1] [--steps 5]
+        [--method lora full] [--checkpointing off selective full] [--compile off on] [--pairs-per-pass 1] [--steps 5] [--warm-up 2]
 
-First, sampling: the family's `sample` with guidance, which is two forward passes a step, without VAE and text encoder.
+First, sampling: the family's `sample` with guidance, which is two forward passes a step, without text encoder; then the
+VAE's decoder on one clip, and what share of both the denoising is at `--sampling-steps`.
 Then the trainer's own step with `train.reference: table`, in all ways that the configuration takes; weights, latents
 and texts are random, the reference table is made by its stage. The weights are drawn on the device: nothing is read but
 the configurations below. `--size tiny --device cpu` runs the same code with a small network.
@@ -51,8 +52,7 @@ from videodpo.yaml_files import read_config as read_yaml
 ROOT = Path(__file__).resolve().parents[1]
 FLOOR_RATE = 790.0  # TFLOP a second that one H200 reaches in bf16 matrix products
 NUM_PAIRS = 4
-WARM_UP = 2
-SAMPLED, SAMPLING_STEPS = 2, 4  # clips at once, steps
+SAMPLED, SAMPLING_STEPS = 2, 2  # clips at once, steps that are timed
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ SIZES = {
         "WanPipeline",
         "WanTransformer3DModel",
         WAN | {"qk_norm": "rms_norm_across_heads"},
-        {"z_dim": 16},
+        {"_class_name": "AutoencoderKLWan", "z_dim": 16},
         (16, 21, 60, 104),
         (512, 4096),
         (81, 480, 832),
@@ -98,7 +98,7 @@ SIZES = {
         "CogVideoXPipeline",
         "CogVideoXTransformer3DModel",
         COGVIDEOX,
-        {"latent_channels": 16},
+        {"_class_name": "AutoencoderKLCogVideoX", "latent_channels": 16},
         (16, 13, 60, 90),
         (226, 4096),
         (49, 480, 720),
@@ -108,7 +108,7 @@ SIZES = {
         "WanPipeline",
         "WanTransformer3DModel",
         read_config(ROOT / "demo" / "text_to_video" / "transformer" / "config.json"),
-        {"z_dim": 8, "scale_factor_spatial": 4},
+        read_config(ROOT / "demo" / "text_to_video" / "vae" / "config.json"),
         (8, 3, 8, 8),
         (32, 64),
         (9, 32, 32),
@@ -128,10 +128,13 @@ def main() -> None:
     parser.add_argument("--mixed-precision", action="store_true", help="weights in float32, products in bfloat16")
     parser.add_argument("--pairs-per-pass", type=int, default=1, help="pairs in a forward pass, and in a step")
     parser.add_argument("--steps", type=int, default=5, help="steps of each combination that are counted")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps of each combination before those")
+    parser.add_argument("--sampling-steps", type=int, default=50, help="of a clip, for its share of the time")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     device, size = choose_device(arguments.device), SIZES[arguments.size]
-    with tempfile.TemporaryDirectory() as temporary, patch.object(PipelineModel, "load_pipeline", _random_pipeline):
+    random = {"load_pipeline": _random_pipeline, "load_vae": _random_vae}
+    with tempfile.TemporaryDirectory() as temporary, patch.multiple(PipelineModel, **random):
         folder = Path(temporary)
         forward, attention = _forward_tflop(size)
         result = {
@@ -188,13 +191,22 @@ def _sampling(folder: Path, size: Size, arguments: argparse.Namespace, device: s
         begun = _now(device)
         model.sample(text, range(SAMPLED), sampling, negative)
         seconds.append(_now(device) - begun)
-    passes = 2 * SAMPLED * SAMPLING_STEPS
+    passes, denoising = 2 * SAMPLED * SAMPLING_STEPS, seconds[-1] / SAMPLING_STEPS / SAMPLED
+    latents = torch.randn(1, *size.latents, generator=draw).to(device)
+    with model.with_vae():
+        for _ in range(2):
+            begun = _now(device)
+            model.decode(latents)
+            decoding = _now(device) - begun
     del model
     _free(device)
+    whole = denoising * arguments.sampling_steps
     return {
         "clips_at_once": SAMPLED,
-        "seconds_a_step": _short(seconds[-1] / SAMPLING_STEPS),
+        "seconds_a_step_and_clip": _short(denoising),
         "tflop_per_second": _short(passes * forward / seconds[-1]),
+        "decoding_seconds_a_clip": _short(decoding),
+        "denoising_share": _short(whole / (whole + decoding)),
     }
 
 
@@ -220,13 +232,13 @@ def _measure(config: Config, folder: Path, arguments: argparse.Namespace, device
     training = Training(frozen, folder / "run" / "round1", None, Accelerator(cpu=device == "cpu"))
     rows: list[dict[str, Any]] = []
     seconds = []
-    for number in range(WARM_UP + arguments.steps):
+    for number in range(arguments.warm_up + arguments.steps):
         begun = _now(device)
         rows.append(training._step(number, rows))
         seconds.append(_now(device) - begun)
     assert not any(row["skipped"] for row in rows)
     bare = _bare_seconds(training, arguments, device)
-    middle = float(np.median(seconds[WARM_UP:]))
+    middle = float(np.median(seconds[arguments.warm_up :]))
     return {
         "loss_at_step_0": rows[0]["loss"],  # ln 2, but for rounding: the policy is the reference
         "first_step_seconds": round(seconds[0], 3),
@@ -284,6 +296,12 @@ def _random_pipeline(model: PipelineModel, folder: Path, **components: Any) -> A
     )
 
 
+def _random_vae(model: PipelineModel, folder: Path) -> Any:
+    config = read_config(folder / "vae" / "config.json")
+    with model.device:
+        return getattr(diffusers, config["_class_name"]).from_config(config)
+
+
 def _forward_tflop(size: Size) -> tuple[float, float]:
     """TFLOP of one clip's forward pass, and attention's share of them, counted without computing it."""
     counter = FlopCounterMode(display=False)
@@ -327,7 +345,7 @@ def _config(folder: Path, size: Size, arguments: argparse.Namespace, device: str
         f"model.dtype={str(_dtype(device)).removeprefix('torch.')}",
         f"model.mixed_precision={arguments.mixed_precision}",
         f"model.max_text_tokens={tokens}",
-        f"schedule.num_steps={WARM_UP + arguments.steps}",
+        f"schedule.num_steps={arguments.warm_up + arguments.steps}",
         f"schedule.pairs_per_step={pairs}",
         f"schedule.micro_batch={pairs}",
         "schedule.validation.num_prompts=0",
