@@ -125,7 +125,7 @@ def main() -> None:
     checkpointing = ("off", "selective", "full")
     parser.add_argument("--checkpointing", choices=checkpointing, nargs="+", default=list(checkpointing))
     parser.add_argument("--compile", choices=("off", "on"), nargs="+", default=["off", "on"])
-    parser.add_argument("--mixed-precision", action="store_true", help="weights in float32, products in bfloat16")
+    parser.add_argument("--mixed-precision", action="store_true", help="float32 weights for a LoRA too")
     parser.add_argument("--pairs-per-pass", type=int, default=1, help="pairs in a forward pass, and in a step")
     parser.add_argument("--steps", type=int, default=5, help="steps of each combination that are counted")
     parser.add_argument("--warm-up", type=int, default=2, help="steps of each combination before those")
@@ -159,6 +159,7 @@ def main() -> None:
                 continue  # the configuration refuses it
             row = {"method": method, "checkpointing": checkpointing_kind, "compile": compiled}
             choice = [f"train.method={method}", f"trainer.gradient_checkpointing={checkpointing_kind}"]
+            choice += [f"model.mixed_precision={arguments.mixed_precision or method == 'full'}"]
             config = _config(folder, size, arguments, device, [*choice, f"trainer.compile={compiled}"])
             try:
                 measured = _measure(config, folder, arguments, device)
@@ -343,7 +344,7 @@ def _config(folder: Path, size: Size, arguments: argparse.Namespace, device: str
         f"model.family={size.family}",
         f"model.weights={folder / 'model'}",
         f"model.dtype={str(_dtype(device)).removeprefix('torch.')}",
-        f"model.mixed_precision={arguments.mixed_precision}",
+        "model.mixed_precision=false",
         f"model.max_text_tokens={tokens}",
         f"schedule.num_steps={arguments.warm_up + arguments.steps}",
         f"schedule.pairs_per_step={pairs}",
