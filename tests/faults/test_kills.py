@@ -15,28 +15,38 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import small_run
+from tests.conftest import ROOT, small_run
 from tests.workspace import make_workspace, without_default_scorers
 from videodpo.locks import driver
 from videodpo.tables import read_table
+from videodpo.yaml_files import read_config
 
 CLOCKS = ["seconds", "samples_per_second", "max_memory_mb"]  # of the training's log
-CLIP_STORAGE = "VIDEODPO_CLIP_STORAGE"
+CLIP_STORAGE = os.environ.get("VIDEODPO_CLIP_STORAGE", "files")
+RUN = os.environ.get("VIDEODPO_FAULTS_RUN", "small")  # or demo, which takes an hour for 50 kills
+PATIENCE = 3600.0
+LATEST = {"small": 25.0, "demo": 60.0}  # seconds from the driver's start to the kill
 YEAR = 365 * 24 * 3600.0
-LEAVES = re.compile(r"jobs of an earlier start still run|is held by pid \d+ on \S+ since 20")
+LEAVES = re.compile(r"jobs of an earlier start still run|is (being made|held) by pid \d+ on \S+ since 20")
 MADE = re.compile(r"(shard-\d+: batch-\d+ done|shard-\d+\.parquet: blocks to \d+)")
 
 
 @pytest.fixture(scope="module")
 def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six prompts, three clips each, in two shards, through every rule."""
-    overlay = small_run(random_model, Path("results"))
-    overlay["prompts"]["source"]["path"] = None
-    overlay["generate"]["shards"] = 2
-    overlay["clip_storage"] = os.environ.get(CLIP_STORAGE, "files")
+    """Six prompts, three clips each, in two shards, through every rule; or the demo."""
+    if RUN == "demo":
+        overlay = read_config(ROOT / "presets" / "demo.yaml")
+    else:
+        overlay = without_default_scorers(small_run(random_model, Path("results")))
+        overlay["prompts"]["source"]["path"] = None
+        overlay["generate"]["shards"] = 2
+        overlay["evaluate"]["shards"] = 1
+    overlay["run"] = "run"
+    overlay["clip_storage"] = CLIP_STORAGE
     overlay["trainer"]["checkpoint_steps"] = 1
-    overlay["evaluate"]["shards"] = 1
-    return make_workspace(tmp_path_factory.mktemp("workspace"), without_default_scorers(overlay))
+    folder = make_workspace(tmp_path_factory.mktemp("workspace"), overlay)
+    (folder / "demo").symlink_to(ROOT / "demo")  # which the preset names from here
+    return folder
 
 
 def start(workspace: Path, results: str, *arguments: str) -> subprocess.Popen[str]:
@@ -89,21 +99,26 @@ def stages_of(driver: int) -> list[int]:
     return found
 
 
-def kill(driver: subprocess.Popen[str], what: str, rng: random.Random) -> None:
-    if what == "driver":
-        driver.kill()
-    elif what == "group":
+def kill(driver: subprocess.Popen[str], what: str, rng: random.Random) -> str:
+    """What was killed: where no stage is at work, the driver instead."""
+    if what == "group":
         os.killpg(driver.pid, signal.SIGKILL)
-    elif stages := stages_of(driver.pid):
+    elif what == "stage" and (stages := stages_of(driver.pid)):
         os.kill(rng.choice(stages), signal.SIGKILL)
+    else:
+        driver.kill()
+        return "driver"
+    return what
 
 
 def work_done(folder: Path) -> list[str]:
-    """What the stages' logs tell that was made since the last look."""
+    """What the logs of sampling and scoring tell that was made since the last look."""
     lines = []
-    for log in [*folder.glob("round1/logs/generate/*.log"), *folder.glob("round1/logs/measure/*.log")]:
-        lines += [f"{log.parent.name} {match}" for match in MADE.findall(log.read_text(encoding="utf-8"))]
-        log.unlink()
+    for stage in ("generate", "measure", "evaluate_generate", "evaluate_measure"):
+        for log in (folder / "round1" / "logs" / stage).rglob("*.log"):
+            place = log.relative_to(folder / "round1" / "logs").parent
+            lines += [f"{place} {match}" for match in MADE.findall(log.read_text(encoding="utf-8"))]
+            log.unlink()
     return lines
 
 
@@ -111,30 +126,29 @@ def work_done(folder: Path) -> list[str]:
 def whole(workspace: Path) -> Path:
     """The folder of a run that nothing disturbed."""
     driver = start(workspace, "whole")
-    output, _ = driver.communicate(timeout=900)
+    output, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, output
-    return workspace / "whole" / "small"
+    return workspace / "whole" / "run"
 
 
 def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(workspace, whole, fault_tries, figures):
     expected = result(whole)
     to_do = Counter(work_done(whole))
 
-    folder, rng, kills, ended = workspace / "killed" / "small", random.Random(11), Counter(), 0
+    folder, rng, kills, ended = workspace / "killed" / "run", random.Random(11), Counter(), 0
     done: Counter[str] = Counter()
     while True:
         driver = start(workspace, "killed")
         what = rng.choice(["driver", "stage", "group"]) if kills.total() < fault_tries else "nothing"
         try:
-            driver.wait(timeout=rng.uniform(4.0, 25.0) if what != "nothing" else 900)
+            driver.wait(timeout=rng.uniform(4.0, LATEST[RUN]) if what != "nothing" else PATIENCE)
         except subprocess.TimeoutExpired:
-            kills[what] += 1
-            kill(driver, what, rng)
-        driver.communicate(timeout=900)
+            kills[kill(driver, what, rng)] += 1
+        driver.communicate(timeout=PATIENCE)
         while stages_of(driver.pid):  # what a killed driver leaves behind works on
             if rng.random() < 0.5:
                 second = start(workspace, "killed")
-                told, _ = second.communicate(timeout=900)
+                told, _ = second.communicate(timeout=PATIENCE)
                 assert second.returncode == 0 or LEAVES.search(told), told
             time.sleep(0.5)
         done.update(work_done(folder))
@@ -147,9 +161,8 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
     assert kills.total() == fault_tries
     again = sum((done - Counter({name: count * ended for name, count in to_do.items()})).values())
     made = {"batches and blocks": to_do.total() * ended, "made again": again}
-    storage = os.environ.get(CLIP_STORAGE, "files")
     figures(
-        f"SIGKILL at random moments, clips in {storage}",
+        f"SIGKILL at random moments of the {RUN} run, clips in {CLIP_STORAGE}",
         {"tries": fault_tries, **kills, "runs that ended": ended, **made},
     )
     assert again == 0, done
@@ -161,21 +174,21 @@ def test_a_clock_that_jumps_by_a_year_makes_nothing_again(workspace, whole):
     for path in (whole / "round1" / "evaluation").rglob("*"):
         move(path, -YEAR)
     back = start(workspace, "whole")
-    output, _ = back.communicate(timeout=900)
+    output, _ = back.communicate(timeout=PATIENCE)
     assert back.returncode == 0, output
     assert "rule evaluate_generate:" in output
     assert [log for log in logs.rglob("aligned/*.log") if MADE.search(log.read_text(encoding="utf-8"))] == []
     assert_same(result(whole), expected)
 
     move(whole / "prompts.parquet", YEAR)
-    pairs = ["--", "whole/small/round1/pairs.parquet"]
+    pairs = ["--", "whole/run/round1/pairs.parquet"]
     ahead = start(workspace, "whole", "--forcerun", "pairs", *pairs)
-    output, _ = ahead.communicate(timeout=900)
+    output, _ = ahead.communicate(timeout=PATIENCE)
     assert ahead.returncode != 0
     assert "clock skew" in output
     move(whole / "prompts.parquet", -YEAR)
     again = start(workspace, "whole", *pairs)
-    output, _ = again.communicate(timeout=900)
+    output, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, output
     assert_same(result(whole), expected)
 
@@ -187,14 +200,31 @@ def move(path: Path, seconds: float) -> None:
 
 
 def test_of_two_drivers_one_works_and_the_other_says_who_does(workspace):
-    folder = workspace / "two" / "small"
+    folder = workspace / "two" / "run"
     first = start(workspace, "two", "--", "tables")
     while driver(folder) is None:
         assert first.poll() is None
         time.sleep(0.01)
     second = start(workspace, "two", "--", "tables")
     told, _ = second.communicate(timeout=300)
-    output, _ = first.communicate(timeout=900)
+    output, _ = first.communicate(timeout=PATIENCE)
     assert second.returncode != 0
     assert re.search(rf"is (being made|held) by pid {first.pid} on \S+ since 20", told), told
     assert first.returncode == 0, output
+
+
+def test_of_two_drivers_that_start_at_once_one_makes_the_table(workspace, whole, fault_tries, figures):
+    left = 0
+    for number in range(fault_tries):
+        target = f"race{number}/run/prompts.parquet"
+        both = [start(workspace, f"race{number}", "--", target) for _ in range(2)]
+        ends = [(one.communicate(timeout=PATIENCE)[0], one.returncode) for one in both]
+        assert 0 in [code for _, code in ends], ends
+        for told, code in ends:
+            if code:
+                left += 1
+                assert LEAVES.search(told), told
+        assert (workspace / target).read_bytes() == (whole / "prompts.parquet").read_bytes()
+        made = sum("rule prompts:" in told for told, _ in ends)
+        assert made == 1, ends
+    figures("two drivers that start at once", {"tries": fault_tries, "left": left})

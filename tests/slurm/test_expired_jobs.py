@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
-from tests.slurm.limits import COUNT, LIMIT, TARGETS, WORK
+from tests.slurm.limits import COUNT, LIMITS, SIGNALS, TARGETS, WORK
+from tests.slurm.runs import Round
+from videodpo.tables import read_shards, read_table
 
 MOST_SUBMISSIONS = 7
 MOST_LOST = 0.03
@@ -18,12 +21,32 @@ def test_a_stage_ends_in_seven_submissions_and_loses_little_at_each(limited, sta
     done = pd.DataFrame([row for row in run.record() if row["stage"] == stage])
     jobs = [job for job in run.jobs() if job.rule == stage]
     lost = _redone(done)
-    values = {"work_seconds": WORK, "limit_seconds": LIMIT, "submissions": len(jobs)}
+    values = {"work_seconds": WORK, "limit_seconds": LIMITS[stage], "signal": SIGNALS[stage], "submissions": len(jobs)}
     figures(f"time limit of {stage}", values | {"states": [job.state for job in jobs], "share_redone": lost})
     assert done["piece"].nunique() == COUNT
     assert 4 <= len(jobs) <= MOST_SUBMISSIONS
     assert jobs[-1].state == "COMPLETED"
     assert max(lost) <= MOST_LOST
+    found, expected = (MADE[stage](one) for one in (run, limited["expected"]))
+    assert len(found) > 0
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def _clips(run: Round) -> pd.DataFrame:
+    return read_shards(run.round_folder / "videos")
+
+
+def _measured(run: Round) -> pd.DataFrame:
+    table = read_table(run.round_folder / "scores" / "by-clip" / "shard-00000.parquet")
+    return table.sort_values(list(table.columns)).reset_index(drop=True)
+
+
+def _adapter(run: Round) -> pd.DataFrame:
+    weights = load_file(run.round_folder / "adapter" / "pytorch_lora_weights.safetensors")
+    return pd.DataFrame({"weight": weights.keys(), "bytes": [value.numpy().tobytes() for value in weights.values()]})
+
+
+MADE = {"generate": _clips, "measure": _measured, "train": _adapter}
 
 
 def _redone(done: pd.DataFrame) -> list[float]:
