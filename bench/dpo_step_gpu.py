@@ -155,8 +155,6 @@ def main() -> None:
         print(result["sampling"], file=sys.stderr, flush=True)
         ways = itertools.product(arguments.method, arguments.checkpointing, arguments.compile)
         for method, checkpointing_kind, compiled in ways:
-            if (checkpointing_kind, compiled) == ("selective", "on"):
-                continue  # the configuration refuses it
             row = {"method": method, "checkpointing": checkpointing_kind, "compile": compiled}
             choice = [f"train.method={method}", f"trainer.gradient_checkpointing={checkpointing_kind}"]
             choice += [f"model.mixed_precision={arguments.mixed_precision or method == 'full'}"]

@@ -229,8 +229,6 @@ class Trainer(Section):
 
     @model_validator(mode="after")
     def _options_go_together(self) -> Trainer:
-        if self.compile and self.gradient_checkpointing == "selective":
-            raise WrongKeys(("compile", "true hides the attention from selective checkpointing; use full or off"))
         if self.offload_activations and self.gradient_checkpointing != "off":
             kind = self.gradient_checkpointing
             reason = f"true with gradient_checkpointing: {kind}, which keeps nothing that could be moved; use off"

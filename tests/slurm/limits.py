@@ -17,8 +17,7 @@ AHEAD = 10  # seconds before the limit for the signal; SLURM sends it up to one 
 # SIGTERM at the limit itself, and the two signals that a profile may ask for ahead of it.
 SIGNALS = {"generate": "", "measure": f"--signal=USR1@{AHEAD}", "train": f"--signal=TERM@{AHEAD}"}
 LIMITS = {
-    stage: int(ALLOWED + (AHEAD + LOOKS_EVERY / 2 if signal else -LOOKS_EVERY / 2))
-    for stage, signal in SIGNALS.items()
+    stage: int(ALLOWED + (AHEAD + LOOKS_EVERY / 2 if signal else -LOOKS_EVERY / 2)) for stage, signal in SIGNALS.items()
 }
 COUNT = 100  # clips to make, clips to measure, micro-batches to train on
 TARGETS = {

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models.families import TEXT_TOKENS
 from videodpo.config import Model, Trainer
 from videodpo.dpo.policy import save_memory
 from videodpo.models import load_model
+
+ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
 
 
 class Count(TorchDispatchMode):
@@ -24,18 +27,65 @@ class Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.fixture
+def denoise(random_model):
+    """The mean of the squared prediction of one clip, and the model, whose memory is saved as a trainer says."""
+
+    def prepared(trainer):
+        settings = Model(family="wan", weights=str(random_model), dtype="float32", max_text_tokens=TEXT_TOKENS)
+        model = load_model(settings, "cpu", denoiser_only=True)
+        model.denoiser.requires_grad_(True)
+        save_memory(model, trainer)
+        draw = torch.Generator().manual_seed(0)
+        text = {"prompt_embeds": torch.randn(1, TEXT_TOKENS, model.denoiser.config.text_dim, generator=draw)}
+        clip = torch.randn(1, 4, 2, 8, 8, generator=draw)
+        return model, lambda: model.predict(clip, torch.tensor([0.5]), text).square().mean()
+
+    return prepared
+
+
 @pytest.mark.parametrize(("kind", "attention"), [("off", 1), ("selective", 1), ("full", 2)])
-def test_attention_is_computed_again_only_with_full_checkpointing(random_model, kind, attention):
-    settings = Model(family="wan", weights=str(random_model), dtype="float32", max_text_tokens=TEXT_TOKENS)
-    model = load_model(settings, "cpu", denoiser_only=True)
-    model.denoiser.requires_grad_(True)
-    save_memory(model, Trainer(gradient_checkpointing=kind))
-    text = {"prompt_embeds": torch.randn(1, TEXT_TOKENS, model.denoiser.config.text_dim)}
+def test_attention_is_computed_again_only_with_full_checkpointing(denoise, kind, attention):
+    model, loss = denoise(Trainer(gradient_checkpointing=kind))
     with Count() as count:
-        loss = model.predict(torch.randn(1, 4, 2, 8, 8), torch.tensor([0.5]), text).square().mean()
+        found = loss()
         forward = count.products
-        loss.backward()
+        found.backward()
     layers = 2 * model.denoiser.config.num_layers  # of the clip itself, and of the text
     assert count.attention == attention * layers
     backward = count.products - forward
     assert (backward > 2.2 * forward) == (kind != "off")  # two products each, and once more where they are recomputed
+
+
+@pytest.mark.parametrize(("kind", "attention"), [("off", 1), ("selective", 1), ("full", 2)])
+def test_compiled_layers_keep_and_recompute_the_same(denoise, kind, attention):
+    torch.compiler.reset()
+    model, loss = denoise(Trainer(gradient_checkpointing=kind, compile=True))
+    with torch.no_grad():
+        loss()  # compiles
+        forward = calls(loss)
+    loss().backward()  # and for this
+    both = calls(lambda: loss().backward())
+    assert forward[ATTENTION] == 2 * model.denoiser.config.num_layers
+    assert both[ATTENTION] == attention * forward[ATTENTION]
+    assert (both["aten::addmm"] > 1.5 * forward["aten::addmm"]) == (kind != "off")
+
+
+def calls(what):
+    """How often each operator ran."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        what()
+    return {event.key: event.count for event in profiled.key_averages()}
+
+
+@pytest.mark.parametrize("kind", ["off", "selective", "full"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_saves_memory_changes_no_gradient(denoise, kind, compiled):
+    torch.compiler.reset()
+    gradients = []
+    for trainer in (Trainer(gradient_checkpointing="off"), Trainer(gradient_checkpointing=kind, compile=compiled)):
+        model, loss = denoise(trainer)
+        loss().backward()
+        gradients.append([weight.grad for weight in model.denoiser.parameters()])
+    for plain, saved in zip(*gradients, strict=True):
+        torch.testing.assert_close(saved, plain, rtol=1e-4, atol=1e-6)

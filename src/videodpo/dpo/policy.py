@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -87,27 +87,41 @@ def save_memory(model: VideoModel, trainer: Trainer) -> None:
     Raises:
         ValueError: the family does not say which layers repeat.
     """
-    kinds: dict[str, Any] = {
-        "full": partial(checkpoint, use_reentrant=False),
-        "selective": partial(
-            checkpoint, use_reentrant=False, context_fn=partial(create_selective_checkpoint_contexts, _keep_attention)
-        ),
-    }
-    if trainer.gradient_checkpointing != "off":
-        model.denoiser.enable_gradient_checkpointing(kinds[trainer.gradient_checkpointing])
+    kind, denoiser = trainer.gradient_checkpointing, model.denoiser
     if trainer.compile:
-        if not any(getattr(part, "_repeated_blocks", None) for part in model.denoiser.modules()):
+        kinds = {name for part in denoiser.modules() for name in getattr(part, "_repeated_blocks", None) or ()}
+        layers = [part for part in denoiser.modules() if type(part).__name__ in kinds]
+        if not layers:
             raise ValueError(
                 "trainer.compile: true, but this family does not say which of its layers repeat; use false"
             )
         # A U-Net's layers have many sizes, and every one a graph for each way in which it is called.
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+        if kind == "selective":
+            for layer in layers:  # the compiler chooses what to keep, so it has to see the checkpoint
+                layer.forward = _recomputed(layer.forward)
         # The reference's errors were computed uncompiled, so roundings have to be the same.
-        model.denoiser.compile_repeated_blocks(options={"emulate_precision_casts": True})
+        denoiser.compile_repeated_blocks(options={"emulate_precision_casts": True})
+    if kind == "full":
+        denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))
+    elif kind == "selective" and not trainer.compile:
+        denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, context_fn=_selective))
+
+
+def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer's forward pass of which only the attention's outputs are kept."""
+
+    def recomputed(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=_selective, **kwargs)
+
+    return recomputed
 
 
 def _keep_attention(_: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if operation in _ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_selective = partial(create_selective_checkpoint_contexts, _keep_attention)
 
 
 def offloaded_activations(model: VideoModel) -> AbstractContextManager[Any]:
