@@ -1,7 +1,8 @@
 """What a DPO step, and sampling, reach of the arithmetic that they cannot do without, at the size of real models.
 
     python bench/dpo_step_gpu.py --out FILE [--device cuda|cpu] [--size wan1.3b|cogvideox2b|tiny]
-        [--method lora full] [--checkpointing off selective full] [--compile off on] [--pairs-per-pass 1] [--steps 5] [--warm-up 2]
+        [--method lora full] [--checkpointing off selective full] [--compile off on] [--pairs-per-pass 1]
+        [--steps 5] [--warm-up 2]
 
 First, sampling: the family's `sample` with guidance, which is two forward passes a step, without text encoder; then the
 VAE's decoder on one clip, and what share of both the denoising is at `--sampling-steps`.
