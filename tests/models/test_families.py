@@ -138,8 +138,8 @@ def test_guidance_grows_over_the_steps_as_in_the_pipeline(family, folder):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monkeypatch, dtype):
-    calls, model = [], load(dtype)
+def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monkeypatch, dtype, request, figures):
+    calls, model, apart = [], load(dtype), 0.0
 
     def recorder(inner):
         def record(*args, **kwargs):
@@ -166,7 +166,10 @@ def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monke
         noisy = noisy[:, : model.latent_channels]  # without what is put beside them
         with torch.no_grad():
             prediction = model.predict(noisy, level, text)
-        torch.testing.assert_close(prediction, model.from_pipeline(expected, family.sampling), rtol=0, atol=1e-5)
+        expected = model.from_pipeline(expected, family.sampling)
+        torch.testing.assert_close(prediction, expected, rtol=0, atol=1e-5)
+        apart = max(apart, float((prediction - expected).abs().max()))
+    figures(f"forward pass, {request.node.callspec.params['family']}, {dtype}", {"largest_difference": apart})
 
 
 def test_a_clip_follows_from_its_own_seed_whatever_its_batch(model, family):

@@ -23,7 +23,7 @@ def pipe(tmp_path_factory):
     return VideoCrafterPipeline.from_original(path)
 
 
-def test_the_network_gives_the_recorded_output(pipe):
+def test_the_network_gives_the_recorded_output(pipe, figures):
     with np.load(videocrafter2.RECORDED) as recorded:
         x, timesteps, text, expected = (
             torch.from_numpy(recorded[k]) for k in ("x", "timesteps", "context", "out_fps16")
@@ -33,6 +33,8 @@ def test_the_network_gives_the_recorded_output(pipe):
             0
         ]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    apart = float((found - expected).abs().max())
+    figures("videocrafter2's network against the original's recorded output", {"largest_difference": apart})
 
 
 def test_the_frame_rate_is_heard(pipe):
