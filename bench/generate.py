@@ -33,7 +33,7 @@ from videodpo.device import choose_device
 from videodpo.files import write_json
 from videodpo.frozen import Frozen, GenerateSettings, PromptsSettings, freeze, frozen_text, load_frozen
 from videodpo.models import load_model
-from videodpo.models.base import VideoModel
+from videodpo.models.shared.pipeline_model import PipelineModel
 from videodpo.prompts.stage import make_prompts
 from videodpo.tables import commit, read_shards, read_table
 from videodpo.video import write_mp4
@@ -83,6 +83,7 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
     pipe = WanPipeline.from_pretrained(first.model.weights, torch_dtype=torch.float32).to(device)
     pipe.set_progress_bar_config(disable=True)
     model = load_model(first.model, device)
+    assert isinstance(model, PipelineModel)
     videodpo.generate.load_model = lambda *_: model
     turns = []
     for config in configs:
@@ -96,7 +97,8 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
         plain = _plain(pipe, frozen, videos)
         seconds["plain"] = time.perf_counter() - begun
         difference = max(
-            float((plain[row.video_id] - _latents(frozen, row.latents)).abs().max()) for row in videos.itertuples()
+            float(np.abs(plain[row.video_id] - _pixels(model, frozen, row.latents)).max())
+            for row in videos.itertuples()
         )
         turns.append((seconds, denoising, difference, len(videos)))
     counted = turns[1:]
@@ -114,7 +116,7 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
         "ratio_of_each_turn": [round(seconds["plain"] / seconds["ours"], 2) for seconds, *_ in counted],
         "videos_a_second": {arm: round(num_videos / total, 2) for arm, total in totals.items()},
         "denoising_share_of_ours": round(sum(sum(denoising) for _, denoising, *_ in counted) / totals["ours"], 3),
-        "largest_difference_of_latents": max(difference for _, _, difference, _ in counted),
+        "largest_difference_of_pixels": max(difference for _, _, difference, _ in counted),
     }
 
 
@@ -127,32 +129,22 @@ def _prepared(config: Config) -> Frozen[GenerateSettings]:
     return load_frozen(folder / "config" / "generate.json", "generate", GenerateSettings)
 
 
-def _plain(pipe: Any, frozen: Frozen[GenerateSettings], videos: Any) -> dict[str, torch.Tensor]:
-    """One video at a time, to MP4; the last latents of each, for the comparison."""
+def _plain(pipe: Any, frozen: Frozen[GenerateSettings], videos: Any) -> dict[str, np.ndarray]:
+    """One video at a time, to MP4; the frames of each [T, Y, X, 3] from 0 to 1, for the comparison."""
     sampling = frozen.settings.generate.sampling
     prompts = read_table(frozen.folder / "prompts.parquet").set_index("prompt_id")["prompt"]
-    latents = {}
+    pixels = {}
     for row in videos.itertuples():
-        last: list[torch.Tensor] = []
-
-        def keep(
-            _: Any, step: int, __: Any, tensors: dict[str, Any], last: list[torch.Tensor] = last
-        ) -> dict[str, Any]:
-            if step == sampling.num_steps - 1:
-                last.append(tensors["latents"])
-            return {}
-
         frames = pipe(
             prompt=prompts[row.prompt_id],
             generator=torch.Generator("cpu").manual_seed(row.seed),
             **_call(sampling),
             max_sequence_length=frozen.settings.model.max_text_tokens,
-            callback_on_step_end=keep,
         ).frames[0]
         path = frozen.folder / "plain" / f"{row.video_id}.mp4"
         write_mp4(path, (frames * 255).round().astype(np.uint8), sampling.fps, crf=sampling.crf)
-        latents[row.video_id] = last[0][0].cpu()
-    return latents
+        pixels[row.video_id] = frames
+    return pixels
 
 
 def _call(sampling: Sampling) -> dict[str, Any]:
@@ -168,7 +160,7 @@ def _call(sampling: Sampling) -> dict[str, Any]:
 
 
 @contextmanager
-def _timed(model: VideoModel, device: str) -> Iterator[list[float]]:
+def _timed(model: PipelineModel, device: str) -> Iterator[list[float]]:
     """The seconds of every call of `sample`; on a GPU with what the clips of the batch before queue in between."""
     seconds: list[float] = []
     sample = model.sample
@@ -188,10 +180,13 @@ def _timed(model: VideoModel, device: str) -> Iterator[list[float]]:
         model.sample = sample  # type: ignore[method-assign]
 
 
-def _latents(frozen: Frozen[GenerateSettings], place: str) -> torch.Tensor:
+def _pixels(model: PipelineModel, frozen: Frozen[GenerateSettings], place: str) -> np.ndarray:
+    """Of the latents that the stage stored, as `_plain` has them."""
     file, _, name = place.partition("#")
-    with safe_open(frozen.folder / file, framework="pt") as opened:
-        return opened.get_tensor(name)
+    with safe_open(frozen.folder / file, framework="pt") as opened, torch.no_grad():
+        decoded = model.decode_raw(model.unscale(opened.get_tensor(name)[None].to(model.device)))
+    pixels: np.ndarray = decoded[0].permute(1, 2, 3, 0).clamp(-1, 1).cpu().numpy()
+    return (pixels + 1) / 2
 
 
 if __name__ == "__main__":
