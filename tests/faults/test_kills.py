@@ -50,7 +50,7 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def start(workspace: Path, results: str, *arguments: str) -> subprocess.Popen[str]:
-    command = ["snakemake", "--cores", "2", "--nolock", "--rerun-incomplete", "--configfile", "overlay.yaml"]
+    command = ["snakemake", "--cores", "2", "--nolock", "--ignore-incomplete", "--configfile", "overlay.yaml"]
     return subprocess.Popen(
         [*command, "--config", f"results={results}", *arguments],
         cwd=workspace,
