@@ -13,6 +13,7 @@ from videodpo.models.shared.videocrafter_pipeline import (
     VideoCrafterPipeline,
     VideoCrafterScheduler,
 )
+from videodpo.models.shared.videocrafter_unet import VideoCrafterUNet
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,12 @@ def test_the_network_gives_the_recorded_output(pipe, figures):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     apart = float((found - expected).abs().max())
     figures("videocrafter2's network against the original's recorded output", {"largest_difference": apart})
+
+
+def test_the_published_size_has_1413_million_weights():
+    with torch.device("meta"):
+        unet = VideoCrafterUNet()
+    assert round(sum(weight.numel() for weight in unet.parameters()) / 1e6) == 1413
 
 
 def test_the_frame_rate_is_heard(pipe):
