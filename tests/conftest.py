@@ -241,14 +241,15 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Four hostile prompts and two held-out ones through every rule, two shards of videos."""
+    """Four hostile prompts and two held-out ones through every rule, two shards of videos, under hostile paths."""
     from tests.hostile.texts import WORST
-    from tests.workspace import BRIGHTNESS, FLICKER, Finished, without_default_scorers
+    from tests.workspace import BRIGHTNESS, FLICKER, SIGNS, Finished, without_default_scorers
 
-    folder = tmp_path_factory.mktemp("workspace")
+    folder = tmp_path_factory.mktemp("session") / SIGNS
+    folder.mkdir()
     lines = [json.dumps({"prompt": text}) + "\n" for text in WORST]
     (folder / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
-    overlay = small_run(random_model, Path("results"))
+    overlay = small_run(random_model, Path(SIGNS))
     overlay["prompts"] |= {"source": {"kind": "jsonl", "path": "prompts.jsonl"}, "num_train": 4, "num_heldout": 2}
     overlay["prompts"]["max_chars"] = 12_000
     overlay["generate"]["shards"] = 2

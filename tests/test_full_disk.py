@@ -6,10 +6,12 @@ The disk is a small tmpfs that grows: the kernel refuses the writes, at another 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,9 @@ from tests.conftest import Stages, small_run
 from videodpo.cli import main
 from videodpo.files import sha256_of
 from videodpo.verify import verify
+from videodpo.video import write_mp4
+from videodpo.world.captions import random_scene
+from videodpo.world.render import render
 
 SIZES = int(os.environ.get("VIDEODPO_FULL_DISKS", "3"))
 EXACT = (".parquet", ".safetensors", ".mp4", ".json", ".html", ".svg")
@@ -58,10 +63,10 @@ def whole(random_model, tmp_path_factory) -> Path:
     return results
 
 
-def config(model: Path, results: Path) -> Stages:
-    """Settings of every stage, frozen."""
+def config(model: Path, results: Path, **changes: Any) -> Stages:
+    """Settings of every stage, frozen; `changes` as of `small_run`."""
     trainer = {"gradient_checkpointing": "off", "checkpoint_steps": 1, "trackers": ["tensorboard"]}
-    run = Stages(small_run(model, results, prompts={"num_train": 3}, trainer=trainer))
+    run = Stages(small_run(model, results, **{"prompts": {"num_train": 3}, "trainer": trainer} | changes))
     names = [
         "prompts",
         "generate",
@@ -121,7 +126,7 @@ def maker(name: Path) -> str:
     inside = name.parts[1:]
     if inside[0] == "config":
         return "config"
-    if inside[0].lstrip(".").startswith("prompts"):
+    if inside[0].lstrip(".").startswith(("prompts", "clips")):
         return "prompts"
     inside = inside[1:]
     if inside[0] == "evaluation":
@@ -154,11 +159,64 @@ def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     results = disk.folder / "results"
     config(random_model, results)
     made_by(stage, whole, results)
-    needed, stopped = used_by(stage, whole), 0
+    figures(f"full disk, {stage}", fill(disk, command(stage, results), used_by(stage, whole), capsys))
+    expected = comparable(whole / "small")
+    found = comparable(results / "small")
+    assert found == {name: digest for name, digest in expected.items() if name in found}
+    own = {name for name in expected if maker(Path("small") / name) == stage}
+    assert own <= found.keys()
+    assert own or stage == "train"
+
+
+@pytest.mark.parametrize("other", ["clips in a tar", "clips of one's own"])
+def test_so_does_another_way_to_get_clips(other, random_model, disk, tmp_path, capsys, figures):
+    changes: dict[str, Any] = {"clip_storage": "tar"}
+    if other == "clips of one's own":
+        source = {"kind": "clips", "path": str(own_clips(tmp_path / "own"))}
+        changes = {"prompts": {"source": source, "num_train": None, "num_heldout": 1}}
+    undisturbed, results = tmp_path / "results", disk.folder / "results"
+    for folder in (undisturbed, results):
+        config(random_model, folder, **changes)
+        assert main(command("prompts", folder)) == 0
+    assert main(command("generate", undisturbed)) == 0
+    figures(f"full disk, {other}", fill(disk, command("generate", results), used_by("generate", undisturbed), capsys))
+    assert comparable(results / "small") == comparable(undisturbed / "small")
+
+
+@pytest.mark.parametrize("kind", ["freeze", "list-shards", "doctor"])
+def test_so_does_what_writes_one_file(kind, whole, disk, tmp_path, capsys, figures):
+    undisturbed, results = tmp_path / "results", disk.folder / "results"
+    for folder in (undisturbed, results):
+        shutil.copytree(whole, folder)
+    pairs = Path("small/config/pairs.json")
+    arguments, file = {
+        "freeze": (lambda _: ["--text", (whole / pairs).read_text()], pairs),
+        "list-shards": (lambda _: [], Path("small/round1/videos/shards.json")),
+        "doctor": (lambda folder: ["--config", str(folder / "small/config/train.json")], Path("small/doctor.json")),
+    }[kind]
+
+    def words(folder: Path) -> list[str]:
+        out = ["--out", str(folder / file)] if kind == "doctor" else [str(folder / file)]
+        return [kind, *arguments(folder), *out]
+
+    (results / file).unlink(missing_ok=True)
+    (undisturbed / file).unlink(missing_ok=True)
+    assert main(words(undisturbed)) == 0
+    figures(f"full disk, {kind}", fill(disk, words(results), 0, capsys))
+    assert (results / file).read_bytes() == (undisturbed / file).read_bytes()
+
+
+def fill(disk: SmallDisk, words: list[str], needed: int, capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
+    """Call a command with ever more room, up to what it needs; it is told each time, and ends once there is enough.
+
+    Args:
+        words: of the command line. needed: bytes that it writes.
+    """
+    results, stopped = disk.folder / "results", 0
     for number in range(SIZES):  # from no room at all to nearly enough
-        disk.leave(4096 + needed * number // (SIZES + 1))
+        disk.leave((4096 if needed else 0) + needed * number // (SIZES + 1))
         capsys.readouterr()
-        code = main(command(stage, results))
+        code = main(words)
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("videodpo ")]
         if code == 0:
             assert number, "the stage needed no room"
@@ -173,15 +231,22 @@ def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
         assert [one for one in verify(results / "small").findings if one.kind == "damaged"] == []
         assert cut_clips(results) == []
     disk.leave(2**28)
-    assert main(command(stage, results)) == 0
+    assert main(words) == 0
     assert verify(results / "small").exit_code == 0
-    expected = comparable(whole / "small")
-    found = comparable(results / "small")
-    assert found == {name: digest for name, digest in expected.items() if name in found}
-    own = {name for name in expected if maker(Path("small") / name) == stage}
-    assert own <= found.keys()
-    assert own or stage == "train"
-    figures(f"full disk, {stage}", {"sizes of the disk": number + 1, "stopped": stopped})
+    return {"sizes of the disk": number + 1, "stopped": stopped}
+
+
+def own_clips(folder: Path) -> Path:
+    """A list of four clips, two of each prompt."""
+    rng, lines = random.Random(0), ["path,prompt"]
+    folder.mkdir()
+    for number in range(4):
+        scene = random_scene(rng)
+        for take in range(2):
+            write_mp4(folder / f"{number}_{take}.mp4", render(scene, rng)[:5], 8.0)
+            lines.append(f'{number}_{take}.mp4,"{scene.caption}"')
+    (folder / "list.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "list.csv"
 
 
 def used_by(stage: str, whole: Path) -> int:

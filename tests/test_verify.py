@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.workspace import dry_run, snakemake
+from tests.workspace import SIGNS, dry_run, snakemake
 from videodpo.cli import main
 from videodpo.digests import digest_path
 from videodpo.files import sha256_of
@@ -41,7 +42,7 @@ def workspace(session_run, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(workspace) -> Path:
-    return workspace / "results" / "small"
+    return workspace / SIGNS / "small"
 
 
 @pytest.fixture
@@ -257,11 +258,11 @@ def test_mending_makes_again_what_was_damaged_and_nothing_else(session_run, work
     expected = digests(run)
     victim = run / (of_one_pair(run, "path") if name == "clip" else name)
     flip(victim, random.Random(name))
-    assert main(["verify", "results/small", "--mend"]) == 3
+    assert main(["verify", f"{SIGNS}/small", "--mend"]) == 3
     said = capsys.readouterr().out
     assert str(victim.relative_to(run) if "adapter" not in name else "round1/adapter") in said
     (line,) = [line for line in said.splitlines() if line.startswith("  snakemake ")]
-    targets = line.split()[3:]
+    targets = shlex.split(line)[3:]
     assert {job.rule for job in dry_run(workspace, *targets, *options, **session_run.environment)} == made
     sampled = list((run / "round1").rglob("work/*/*.parquet"))
     answer = snakemake(workspace, "--cores", "2", *targets, *options, **session_run.environment)
@@ -277,7 +278,7 @@ def test_mending_makes_again_what_was_damaged_and_nothing_else(session_run, work
         log = (run / "round1/logs/evaluate_generate/aligned/shard-00000.log").read_text(encoding="utf-8")
         assert "was made before" in log
         assert " done" not in log, "clips of the same adapter were sampled again"
-    assert main(["verify", "results/small"]) == 0
+    assert main(["verify", f"{SIGNS}/small"]) == 0
 
 
 def test_a_damaged_training_state_is_refused_and_the_one_before_it_goes_on(run, monkeypatch, capsys, caplog):

@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 from tests.workspace import (
     BRIGHTNESS,
     FLICKER,
+    SIGNS,
     Finished,
     Job,
     dry_run,
@@ -55,7 +56,7 @@ def wildcards(jobs: list[Job], rule: str, *names: str) -> set[tuple[str, ...]]:
 
 
 def test_a_run_leaves_every_published_result(finished):
-    run = finished.folder / "results" / "small"
+    run = finished.folder / SIGNS / "small"
     expected = ["prompts.parquet", "config/pairs.json", "config/score/brightness.json"]
     in_round = ["videos/shard-00001.parquet", "videos/latents/shard-00000.safetensors", "omniscore.parquet"]
     in_round += ["scores/brightness/shard-00000.parquet", "pairs.parquet", "pairs_rejected.parquet"]
@@ -136,11 +137,11 @@ def test_how_a_run_is_executed_makes_nothing_again(finished, key, value):
 def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished, tmp_path):
     folder = unfinished(finished, tmp_path, "adapter", "doctor.json")
     write_overlay(folder, finished.overlay | {"max_failed_fraction": 0.3})
-    target = "results/small/round1/adapter"
+    target = f"{SIGNS}/small/round1/adapter"
     answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--", target, **finished.environment)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert (folder / target).is_dir()
-    frozen = json.loads((folder / "results/small/config/execution.json").read_text(encoding="utf-8"))
+    frozen = json.loads((folder / f"{SIGNS}/small/config/execution.json").read_text(encoding="utf-8"))
     assert frozen["settings"]["max_failed_fraction"] == 0.3
 
 
@@ -149,16 +150,16 @@ def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
     folder = unfinished(finished, tmp_path, "pairs.parquet")
     write_overlay(folder, finished.overlay | {"pairs": {"alpha": 0.0}})
     shutil.move(folder / ".snakemake", tmp_path / "records")
-    call = ("--configfile", "overlay.yaml", "--", "results/small/round1/pairs.parquet")
+    call = ("--configfile", "overlay.yaml", "--", f"{SIGNS}/small/round1/pairs.parquet")
     for records in ("gone", "of other files"):
         answer = snakemake(folder, "--cores", "1", *call, **finished.environment)
         told = answer.stdout + answer.stderr
         assert answer.returncode != 0, records
         assert "Settings that changed: pairs\n" in told
         assert "frozen settings differ from the configuration" in told
-        assert "start again: results/small/config/pairs.json" in told
+        assert f"start again: {SIGNS}/small/config/pairs.json" in told
         (folder / ".snakemake" / "metadata").mkdir(parents=True, exist_ok=True)
-    assert not (folder / "results/small/round1/pairs.parquet").exists()
+    assert not (folder / f"{SIGNS}/small/round1/pairs.parquet").exists()
 
 
 def unfinished(finished: Finished, place: Path, *missing: str) -> Path:
@@ -166,7 +167,7 @@ def unfinished(finished: Finished, place: Path, *missing: str) -> Path:
     folder = place / "unfinished"
     shutil.copytree(finished.folder, folder, symlinks=True)
     for name in missing:
-        path = folder / "results/small/round1" / name
+        path = folder / f"{SIGNS}/small/round1" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return folder
 
@@ -175,10 +176,10 @@ def test_a_plan_that_leaves_out_what_is_missing_is_no_success(finished, tmp_path
     """Snakemake looks no further than an `ancient` input that is made again."""
     folder = unfinished(finished, tmp_path, "omniscore.parquet")
     call = ("--cores", "2", "--configfile", "overlay.yaml")
-    target = ("--", "results/small/round1/omniscore.parquet")
+    target = ("--", f"{SIGNS}/small/round1/omniscore.parquet")
     answer = snakemake(folder, *call, "--forcerun", "measure", *target, **finished.environment)
     assert answer.returncode != 0
-    assert "left these out of its plan: results/small/round1/omniscore.parquet; start again" in answer.stderr
+    assert f"left these out of its plan: {SIGNS}/small/round1/omniscore.parquet; start again" in answer.stderr
     answer = snakemake(folder, *call, *target, **finished.environment)
     assert answer.returncode == 0, answer.stderr
     assert (folder / target[1]).exists()

@@ -14,6 +14,7 @@ import yaml
 
 from tests.conftest import ROOT
 
+SIGNS = 'it\'s a "new" $(touch owned) $HOME & ünïcode; folder'  # that a shell, or Snakemake, might take for its own
 FLICKER, BRIGHTNESS = "temporal_flickering", "brightness"
 LINKED = ("Snakefile", "rules", "envs", "profiles", "slurm")
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.finished_round import FinishedRound
 from tests.hostile.texts import HOSTILE
+from tests.workspace import SIGNS
 from videodpo.omniscore import aggregate
 from videodpo.prompts.cleaning import clean, prompt_id
 from videodpo.report import make_report
@@ -66,7 +67,7 @@ def test_nothing_of_a_prompt_ran_or_became_a_file_name(sampled):
 
 def test_a_whole_run_of_them_runs_nothing_of_them(session_run):
     """Every rule, through Snakemake and its shell."""
-    run = session_run.folder / "results" / "small"
+    run = session_run.folder / SIGNS / "small"
     asked = {row["prompt"] for row in map(json.loads, (session_run.folder / "prompts.jsonl").read_text().splitlines())}
     assert set(read_table(run / "prompts.parquet").prompt) == {clean(text) for text in asked}
     assert "owned" not in [path.name for path in session_run.folder.rglob("*")]
