@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import struct
 import zipfile
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +71,27 @@ def long_texts(path: Path) -> None:
 
 
 def many_columns(path: Path) -> None:
-    """2,000 columns of no rows with names of 10,000 characters: a footer as long as that of 10^5 columns."""
-    names = ["prompt", *(f"{k:010000d}" for k in range(2000))]
-    pq.write_table(pa.table({name: pa.array([], pa.string()) for name in names}), path)
+    """A million columns of no rows."""
+    path.write_bytes(_million_columns())
+
+
+@functools.cache
+def _million_columns() -> bytes:
+    """It takes ten seconds to write."""
+    out = BytesIO()
+    fields = [pa.field("prompt", pa.string()), *(pa.field(f"c{k}", pa.int8()) for k in range(1_000_000))]
+    pq.ParquetWriter(out, pa.schema(fields), store_schema=False).close()
+    return out.getvalue()
+
+
+def inflating_lines(path: Path) -> None:
+    """Gzip of 2 GiB in 2 MiB."""
+    packer = zlib.compressobj(wbits=31)
+    with open(path, "wb") as handle:
+        handle.write(packer.compress(b'{"prompt": "'))
+        for _ in range(2048):
+            handle.write(packer.compress(NOUGHTS))
+        handle.write(packer.flush())
 
 
 def large_header(path: Path) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import shutil
 import tempfile
@@ -106,6 +107,35 @@ def _read_clips(path: Path) -> object:
     from videodpo.prompts.clips import clip_rows
 
     return clip_rows(Source(kind="clips", path=str(path)), {prompt_id(text) for text in PROMPTS})
+
+
+def _make_data_set(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    _make_jsonl(path)
+
+
+def _read_data_set(path: Path) -> object:
+    import datasets
+
+    with tempfile.TemporaryDirectory() as cache:
+        datasets.config.HF_DATASETS_CACHE = Path(cache)
+        return _read_prompts("huggingface", path.parent)
+
+
+_IN_TAR = b"the clip's bytes"
+
+
+def _make_tar(path: Path) -> None:
+    from videodpo.clips import write_tar
+
+    (place,) = write_tar(path, [("v0.mp4", _IN_TAR)])
+    assert place == f"#512+{len(_IN_TAR)}"
+
+
+def _read_tar(path: Path) -> object:
+    from videodpo.clips import read_clip
+
+    return read_clip(path.with_name(f"{path.name}#512+{len(_IN_TAR)}"), hashlib.sha256(_IN_TAR).hexdigest())
 
 
 def _make_table(path: Path) -> None:
@@ -288,6 +318,8 @@ READERS: dict[str, Reader] = {
     "csv": _prompts("csv", "p.csv", _make_csv),
     "vidprom": _prompts("vidprom", "v.csv", _make_vidprom),
     "parquet": _prompts("parquet", "p.parquet", _make_parquet),
+    "data set": Reader("set/train.jsonl", _make_data_set, _read_data_set, list, "prompts.source"),
+    "tar": Reader("shard-00000.tar", _make_tar, _read_tar, bytes),
     "clips": Reader("clips.jsonl", _make_clips, _read_clips, list),
     "table": Reader("shard-00000.parquet", _make_table, _read_table, object),
     "store": Reader("shard-00000.parquet", _make_store, _read_store, object),

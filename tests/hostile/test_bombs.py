@@ -22,6 +22,8 @@ SECONDS = 30
         (bombs.long_line, "jsonl", "longer than"),
         (bombs.long_line, "text", "longer than"),
         (bombs.long_line, "csv", "longer than"),
+        (bombs.long_line, "data set", "longer than"),
+        (bombs.inflating_lines, "data set", "gzip"),
         (bombs.many_texts, "parquet", "rows"),
         (bombs.long_texts, "parquet", "a text has more than"),
         (bombs.many_texts, "table", "rows"),

@@ -1,10 +1,12 @@
 """Data sets in Hugging Face's formats, offline."""
 
+import gzip
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from videodpo.prompts.formats import read_dataset
+from videodpo.prompts.data_sets import read_dataset, refuse_compressed
 from videodpo.prompts.sources import TOXICITY
 
 from .conftest import prompts_of
@@ -75,6 +77,27 @@ def test_a_data_set_that_needs_its_own_code_is_refused(run, folder):
 def test_a_damaged_data_file_is_an_error(run, folder):
     (folder / "train-00000.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(ValueError, match=r"prompts\.source\.path: .*cannot be loaded"):
+        run("huggingface", folder, column="caption")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.csv.gz", "more/train.jsonl"])
+def test_a_compressed_data_file_is_refused_whatever_its_name(run, folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(gzip.compress(b"caption\na tram\n"))
+    with pytest.raises(ValueError, match=rf"prompts\.source\.path: \S+{name}: gzip files of a data set are not read"):
+        run("huggingface", folder, column="caption")
+
+
+def test_a_compressed_file_of_a_repository_is_refused_by_its_name():
+    with pytest.raises(ValueError, match=r"prompts\.source\.path: hub:a/b: data/train\.json\.gz: compressed files"):
+        refuse_compressed("hub:a/b", {"train": ["data/train.json.gz"]})
+
+
+def test_a_text_that_is_too_long_is_refused_with_its_row(run, folder):
+    for split in ("train", "test"):
+        (folder / f"{split}-00000.parquet").unlink()
+    (folder / "train.jsonl").write_text('{"caption": "a tram"}\n{"caption": "' + "x" * 300_000 + '"}\n')
+    with pytest.raises(ValueError, match=r"trams, row 1: a text has more than 262,144 bytes"):
         run("huggingface", folder, column="caption")
 
 

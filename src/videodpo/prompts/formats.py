@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from videodpo.config import HUB_PREFIX, ConfigError
+from videodpo.config import ConfigError
 from videodpo.files import first_line
 
 Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
 
 MAX_LINE = 2**20  # bytes of one line of a file
 MAX_TEXT = 2**18  # bytes of one text in a Parquet file
-_BATCH = 4096  # rows in memory at once, of the formats that are read in batches
+BATCH = 4096  # rows in memory at once, of the formats that are read in batches
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -38,7 +38,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     reader = csv.reader(_decoded(path), strict=True)
     try:
         header = next(reader, [])
-        _need(path.name, columns, header)
+        need_columns(path.name, columns, header)
         places = [header.index(name) for name in columns]
         number = 0
         for row in reader:
@@ -72,7 +72,7 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             raise ConfigError(f"prompts.source.path: {where}: not valid JSON ({error}); mend or remove it") from error
         if not isinstance(record, dict):
             raise ConfigError(f"prompts.source.path: {where}: {type(record).__name__} where an object is needed")
-        _need(where, columns, list(record))
+        need_columns(where, columns, list(record))
         yield number, tuple(record[name] for name in columns)
 
 
@@ -89,47 +89,14 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
     try:
         with open_parquet(path) as file:
-            _need(path.name, columns, file.schema_arrow.names)
+            need_columns(path.name, columns, file.schema_arrow.names)
             number = 0
-            for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)):
+            for batch in file.iter_batches(batch_size=BATCH, columns=list(columns)):
                 for row in zip(*(_texts(batch.column(name), name, path) for name in columns), strict=True):
                     yield number, row
                     number += 1
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({first_line(error)})") from error
-
-
-def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
-    """Rows of a Hugging Face data set; its own code is never run.
-
-    Args:
-        place: `hub:<id>`, a folder of data files as a data set repository has them, or one that `save_to_disk` wrote.
-        split: name of the split.
-        data_files: the one file of the repository that is read.
-
-    Raises:
-        ConfigError: not loadable, or a column is missing.
-    """
-    import datasets
-
-    saved = (Path(place) / "state.json").is_file() or (Path(place) / "dataset_dict.json").is_file()
-    try:
-        if saved:
-            data = datasets.load_from_disk(place)
-        else:
-            data = datasets.load_dataset(place.removeprefix(HUB_PREFIX), data_files=data_files, split=split)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise ConfigError(f"prompts.source.path: {place}: split {split!r} cannot be loaded ({error})") from error
-    if isinstance(data, datasets.DatasetDict):
-        if split not in data:
-            raise ConfigError(f"prompts.source.split: {split!r} is no split of {place}; there are: {', '.join(data)}")
-        data = data[split]
-    _need(place, columns, data.column_names)
-    number = 0
-    for batch in data.select_columns(list(columns)).iter(batch_size=_BATCH):
-        for row in zip(*(batch[name] for name in columns), strict=True):
-            yield number, row
-            number += 1
 
 
 def _texts(column: Any, name: str, path: Path) -> list[str | None]:
@@ -142,13 +109,13 @@ def _texts(column: Any, name: str, path: Path) -> list[str | None]:
     if not (pa.types.is_dictionary(column.type) and column.type.value_type in (pa.string(), pa.large_string())):
         raise ConfigError(f"prompts.source.column: {name!r} of {path.name} is {column.type}; text is needed")
     if (pc.max(pc.binary_length(column.dictionary)).as_py() or 0) > MAX_TEXT:
-        raise ConfigError(f"prompts.source.path: {path.name}: a text has more than {MAX_TEXT:,} bytes")
+        raise too_long(path.name)
     texts = column.dictionary.to_pylist()
     return [None if index is None else texts[index] for index in column.indices.to_pylist()]
 
 
-def _lines(handle: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Lines of a file; one without end is not read into memory."""
+def raw_lines(handle: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Lines of a file with their ends; one of more than `MAX_LINE` bytes is a ConfigError, and not read into memory."""
     while line := handle.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
             raise ConfigError(f"prompts.source.path: {path.name}: a line is longer than {MAX_LINE:,} bytes")
@@ -159,7 +126,7 @@ def _decoded(path: Path) -> Iterator[str]:
     """Lines with their ends; decoded one by one, so that the message can name the line."""
     try:
         with open(path, "rb") as handle:
-            for number, line in enumerate(_lines(handle, path)):
+            for number, line in enumerate(raw_lines(handle, path)):
                 yield line.decode("utf-8-sig" if number == 0 else "utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -173,7 +140,13 @@ def _decoded(path: Path) -> Iterator[str]:
         raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({reason})") from error
 
 
-def _need(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
+def too_long(where: str) -> ConfigError:
+    """The error of a text of more than `MAX_TEXT` bytes."""
+    return ConfigError(f"prompts.source.path: {where}: a text has more than {MAX_TEXT:,} bytes")
+
+
+def need_columns(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
+    """Raises ConfigError where one of the columns is not there."""
     for name in columns:
         if name not in there:
             raise ConfigError(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from videodpo.config import HUB_PREFIX, ConfigError, Source
-from videodpo.prompts.formats import Record, read_csv, read_dataset, read_jsonl, read_lines, read_parquet
+from videodpo.prompts.data_sets import read_dataset
+from videodpo.prompts.formats import Record, read_csv, read_jsonl, read_lines, read_parquet
 from videodpo.seeds import derive_seed
 from videodpo.world.captions import all_scenes
 
