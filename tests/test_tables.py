@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from videodpo import __version__, tables
+from videodpo.row_groups import RowGroups
 from videodpo.tables import (
     PROMPTS,
     REFERENCE,
@@ -120,6 +121,34 @@ def test_a_column_that_the_schema_lacks_is_refused(path, kind):
 def test_a_value_of_another_type_is_refused(path):
     with pytest.raises(ValueError, match="int64"):
         save(path, [ROW | {"position": "first"}])
+
+
+TABLES = {name: value for name, value in vars(tables).items() if isinstance(value, pa.Schema)} | {
+    "OMNISCORE": omniscore_schema(["d"])
+}
+OTHERS = [pa.array(["x"]), pa.array([1]), pa.array([0.5]), pa.array([True]), pa.array([[0.5]]), pa.array([{"a": 1}])]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_other_types_is_refused_with_its_column(path, name):
+    schema = TABLES[name]
+    empty = schema.empty_table()
+    refused = 0
+    fields = [(place, field) for place, field in enumerate(schema) if field.name != "step"]
+    for place, field in fields:
+        for other in OTHERS:
+            pq.write_table(empty.set_column(place, field.name, other[:0]), path)
+            is_number = pa.types.is_integer(other.type) or pa.types.is_floating(other.type)
+            wants_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+            if other.type == field.type or (is_number and wants_number):
+                read_table(path)
+                RowGroups(path)
+                continue
+            refused += 1
+            for read in (read_table, RowGroups):
+                with pytest.raises(ValueError, match=rf"{path}: column '{field.name}' is .*; .* is needed"):
+                    read(path)
+    assert refused >= 4 * len(fields)
 
 
 def test_a_refused_table_leaves_the_old_one_alone(path):

@@ -86,12 +86,15 @@ class RowGroups:
     """One table, its row groups by number; errors as `readable`."""
 
     def __init__(self, path: Path) -> None:
+        from videodpo.tables import refuse_other_types  # which imports this module
+
         self.path = path
         require_intact(path)
         with readable(path):
             refuse_large_footer(path)
             self._source = pa.OSFile(str(path))
             self._file = pq.ParquetFile(self._source)
+        refuse_other_types(path, self._file.schema_arrow)
         self._columns = {name: place for place, name in enumerate(self._file.schema_arrow.names)}
 
     def __len__(self) -> int:

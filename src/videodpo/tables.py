@@ -136,6 +136,37 @@ def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
     return _schema(**columns, quality=_F64, semantic=_F64, omniscore=_F64)
 
 
+def refuse_other_types(path: Path, found: pa.Schema) -> None:
+    """Of a table that another program may have written.
+
+    Raises:
+        ValueError: a column that our tables have too holds something else; the message names it.
+    """
+    for field in found:
+        needed = "number" if field.name.startswith(("raw_", "norm_")) else _KINDS.get(field.name)
+        if needed and _kind(field.type) not in (needed, "nothing"):
+            dtype = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            raise ValueError(f"{path}: column {field.name!r} is {dtype}; {needed} is needed")
+
+
+def _kind(dtype: pa.DataType) -> str:
+    if pa.types.is_dictionary(dtype):
+        return _kind(dtype.value_type)
+    if pa.types.is_null(dtype):
+        return "nothing"
+    if pa.types.is_boolean(dtype):
+        return "true or false"
+    if dtype in (pa.string(), pa.large_string(), pa.string_view()):
+        return "text"
+    return "number" if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) else str(dtype)
+
+
+_ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, MEASURED, PAIRS, PAIRS_REJECTED, REFERENCE, EVALUATION]
+_ALL += [TRAIN_LOG, omniscore_schema(())]
+_KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
+del _KINDS["step"]  # of the prompts' cleaning, and of a training: every other name is one thing in all tables
+
+
 @functools.cache
 def commit() -> str:
     """Commit of the checkout that the package lies in; "unknown" for an installed package, or without git."""
@@ -227,6 +258,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     require_intact(path)
     with readable(path), open_parquet(path) as file:
+        refuse_other_types(path, file.schema_arrow)
         if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
             raise ValueError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
         return _plain(file.read(columns=list(columns) if columns else None), path)

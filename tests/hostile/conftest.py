@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.worker import Worker
+from videodpo.tables import commit
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +29,13 @@ def tally() -> Iterator[dict[str, Counter[str]]]:
     counts: dict[str, Any] = {}
     yield counts
     if place := os.environ.get("VIDEODPO_FUZZ_RESULTS"):
-        Path(place).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        tries = os.environ.get("VIDEODPO_FUZZ_TRIES", "40")
+        command = f"VIDEODPO_FUZZ_TRIES={tries} VIDEODPO_FUZZ_RESULTS=FILE pytest tests/hostile/test_malformed_files.py"
+        about = {
+            "command": command,
+            "commit": commit(),
+            "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        }
+        Path(place).write_text(
+            json.dumps(about | {"readers": counts}, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
