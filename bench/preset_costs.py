@@ -1,0 +1,310 @@
+"""What a step and a clip of each preset's model cost, counted on tensors without data and divided by measured rates.
+
+    python bench/preset_costs.py --out bench/results/preset_costs.json
+
+The networks have their published configurations. Of one LoRA step (of VideoCrafter2 every weight) with full gradient
+checkpointing, of one pair, forward and backward run on torch's meta device: the arithmetic, with what is computed
+again, and the bytes alive at the peak are counted, not estimated by formulas. Attention is a flash kernel's: no matrix
+of scores. Then, on an H100 80GB:
+
+    seconds a step = counted TFLOP / 310, CogVideoX's 250      (bench/results/dpo_step_gpu_*.json, with what is again)
+    seconds a clip = guidance's passes x steps x forward TFLOP / 400, plus what the VAE takes
+
+Models in float32 run without tensor cores: 67 TFLOP a second is what the card's maker gives, so these are floors.
+Memory: weights, AdamW's moments (8 bytes a trained weight) and the peak of the tensors. Of CogVideoX 2B's LoRA step
+that is a third more than was measured. The text encoder and VAE of sampling come on top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import diffusers
+import torch
+import torch.nn.functional as F
+from diffusers.models.transformers.transformer_hunyuan_video15 import HunyuanVideo15TransformerBlock
+from peft import LoraConfig, inject_adapter_in_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from videodpo.files import write_json
+from videodpo.models.shared.adapters import AdaptedModel
+from videodpo.models.shared.unet3d import UNet3DConditionModel
+from videodpo.tables import commit
+
+STEP, SAMPLING = 310.0, 400.0  # TFLOP a second, measured on an H100
+COGVIDEOX_STEP, COGVIDEOX_SAMPLING = 250.0, 371.0  # its 2B, measured: heads of 64, LoRA
+FLOAT32 = 67.0
+RANK = 64
+
+
+class Hunyuan(torch.nn.Module):
+    """HunyuanVideo 1.5's blocks, in which nearly all of its arithmetic is; its text is padded to full length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(HunyuanVideo15TransformerBlock(16, 128, mlp_ratio=4.0) for _ in range(54))
+
+    def forward(self, video: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor]:
+        text, time, mask = others
+        for block in self.blocks:
+            run = partial(checkpoint_plainly, block) if torch.is_grad_enabled() else block
+            video, text = run(video, text, time, mask)
+        return (video,)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A denoiser with its published configuration, and the inputs that it gets of one clip."""
+
+    network: Callable[[], torch.nn.Module]
+    inputs: Callable[[int], Any]
+    """Of so many clips."""
+    passes: int
+    """Forward passes of a clip that is sampled."""
+    dtype: torch.dtype = torch.bfloat16
+    full: bool = False
+    step_rate: float = STEP
+    sampling_rate: float = SAMPLING
+    clips_sampled: int = 2
+    """In a forward pass while sampling one clip: with and without the prompt, where the pipeline runs both at once."""
+    experts: int = 1
+    """Networks in memory, of which a step uses one."""
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.empty(shape, device="meta", dtype=dtype)
+
+
+def wan(frames: int, height: int, width: int, *, channels: int = 16, per_token: bool = False) -> Any:
+    def inputs(clips: int) -> dict[str, torch.Tensor]:
+        tokens = (frames * height * width // 4,) if per_token else ()
+        return {
+            "hidden_states": empty(clips, channels, frames, height, width),
+            "encoder_hidden_states": empty(clips, 512, 4096),
+            "timestep": empty(clips, *tokens, dtype=torch.float32),
+        }
+
+    return inputs
+
+
+def cogvideox(rotary: bool) -> Any:
+    def inputs(clips: int) -> dict[str, Any]:
+        rotations = (empty(17550, 64, dtype=torch.float32), empty(17550, 64, dtype=torch.float32))
+        return {
+            "hidden_states": empty(clips, 13, 16, 60, 90),
+            "encoder_hidden_states": empty(clips, 226, 4096),
+            "timestep": empty(clips, dtype=torch.float32),
+            "image_rotary_emb": rotations if rotary else None,
+        }
+
+    return inputs
+
+
+def ltx(clips: int) -> dict[str, Any]:
+    return {
+        "hidden_states": empty(clips, 21 * 16 * 22, 128),
+        "encoder_hidden_states": empty(clips, 128, 4096),
+        "timestep": empty(clips, dtype=torch.float32),
+        "encoder_attention_mask": empty(clips, 128),
+        "num_frames": 21,
+        "height": 16,
+        "width": 22,
+    }
+
+
+def hunyuan(clips: int) -> list[torch.Tensor]:
+    text = 1000 + 256 + 729  # of the language model, of ByT5, of the picture that is not there
+    known = empty(clips, text, dtype=torch.bool)
+    return [empty(clips, 31 * 30 * 53, 2048), empty(clips, text, 2048), empty(clips, 2048), known]
+
+
+def unet(frames: int, height: int, width: int, dtype: torch.dtype) -> Any:
+    def inputs(clips: int) -> dict[str, torch.Tensor]:
+        return {
+            "sample": empty(clips, 4, frames, height, width, dtype=dtype),
+            "timestep": empty(clips, dtype=torch.float32),
+            "encoder_hidden_states": empty(clips, 77, 1024, dtype=dtype),
+        }
+
+    return inputs
+
+
+def of_wan(**config: Any) -> Any:
+    return partial(diffusers.WanTransformer3DModel, **config)
+
+
+SMALL = of_wan(num_attention_heads=12, ffn_dim=8960, num_layers=30)
+FIVE = of_wan(num_attention_heads=24, ffn_dim=14336, num_layers=30, in_channels=48, out_channels=48)
+COG5 = partial(
+    diffusers.CogVideoXTransformer3DModel,
+    num_attention_heads=48,
+    num_layers=42,
+    use_rotary_positional_embeddings=True,
+)
+COG = {"step_rate": COGVIDEOX_STEP, "sampling_rate": COGVIDEOX_SAMPLING}
+PLAIN = {"dtype": torch.float32, "step_rate": FLOAT32, "sampling_rate": FLOAT32}
+HALF = torch.float16
+PRESETS = {
+    "config.yaml": Preset(SMALL, wan(21, 60, 104), 100, clips_sampled=1),
+    "wan2.1-14b": Preset(of_wan(), wan(21, 60, 104), 100, clips_sampled=1),
+    "wan2.2-a14b": Preset(of_wan(), wan(21, 60, 104), 80, clips_sampled=1, experts=2),
+    "wan2.2-ti2v-5b": Preset(FIVE, wan(31, 44, 80, channels=48, per_token=True), 100, clips_sampled=1),
+    "cogvideox-2b": Preset(diffusers.CogVideoXTransformer3DModel, cogvideox(False), 100, **COG),
+    "cogvideox-5b": Preset(COG5, cogvideox(True), 100, **COG),
+    "ltx-video": Preset(diffusers.LTXVideoTransformer3DModel, ltx, 100),
+    "hunyuan-video-1.5": Preset(Hunyuan, hunyuan, 100, clips_sampled=1),
+    "modelscope": Preset(UNet3DConditionModel, unet(16, 32, 32, HALF), 100, HALF),
+    "zeroscope": Preset(UNet3DConditionModel, unet(24, 40, 72, HALF), 80, HALF),
+    "videocrafter2": Preset(UNet3DConditionModel, unet(16, 40, 64, torch.float32), 100, full=True, **PLAIN),
+    "t2v-turbo": Preset(UNet3DConditionModel, unet(16, 40, 64, torch.float32), 4, clips_sampled=1, **PLAIN),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, nargs="+", default=list(PRESETS))
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    rows = {}
+    for name in arguments.preset:
+        rows[name] = costs(PRESETS[name])
+        print(name, rows[name], file=sys.stderr, flush=True)
+        write_json(arguments.out, {"command": " ".join(["python", *sys.argv]), "commit": commit(), "presets": rows})
+
+
+def costs(preset: Preset) -> dict[str, float]:
+    """Counted TFLOP and bytes, and seconds by the measured rates."""
+    with torch.device("meta"):
+        network = preset.network().to(preset.dtype).requires_grad_(False)
+    weights = sum(weight.nbytes for weight in network.parameters())
+    num_weights = sum(weight.numel() for weight in network.parameters())
+    with torch.no_grad():
+        forward, sampling = counted(lambda: _output(network, preset, preset.clips_sampled))
+    trained = _make_trainable(network, preset)
+    step, training = counted(lambda: _output(network, preset, 2).float().square().mean().backward())
+    weights_then = sum(weight.nbytes for weight in network.parameters())
+    row = {
+        "parameters_billion": num_weights / 1e9,
+        "weights_gb": weights / 1e9,
+        "forward_tflop_a_clip": forward / preset.clips_sampled,
+        "step_tflop_a_pair": step,
+        "step_seconds": step / preset.step_rate,
+        "step_memory_gb": (preset.experts * (weights_then + 8 * trained) + training) / 1e9,
+        "denoising_seconds_a_clip": preset.passes * forward / preset.clips_sampled / preset.sampling_rate,
+        "denoising_memory_gb": (preset.experts * weights + sampling) / 1e9,
+    }
+    return {key: float(f"{value:.3g}") for key, value in row.items()}
+
+
+def _output(network: torch.nn.Module, preset: Preset, clips: int) -> torch.Tensor:
+    inputs = preset.inputs(clips)
+    found: torch.Tensor = (network(**inputs) if isinstance(inputs, dict) else network(*inputs))[0]
+    return found
+
+
+def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
+    """Trains a LoRA or every weight, with full checkpointing; how many weights that are."""
+    if preset.full:
+        network.requires_grad_(True)
+    else:
+        targets = list(AdaptedModel.lora_targets)
+        if isinstance(network, Hunyuan):
+            targets += ["to_add_out"]
+        config = LoraConfig(r=RANK, lora_alpha=RANK, lora_dropout=0.1, target_modules=targets)
+        with torch.device("meta"):
+            inject_adapter_in_model(config, network)
+        for name, weight in network.named_parameters():
+            weight.requires_grad_("lora_" in name)
+            if "lora_" in name:
+                weight.data = weight.data.float()
+    network.train()
+    if hasattr(network, "enable_gradient_checkpointing"):
+        network.enable_gradient_checkpointing(checkpoint_plainly)
+    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+
+
+# There is no generator on the meta device to put back.
+checkpoint_plainly = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
+class Flash(torch.autograd.Function):
+    """Attention that keeps what a flash kernel keeps: queries, keys, values, outputs and a number a row."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        out, sums = torch.empty_like(query), query.new_empty(query.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, out, sums)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        query, key, value, *_ = ctx.saved_tensors
+        Counted.attention += 2 * _attention_flop(query, key)
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def _attention_flop(query: torch.Tensor, key: torch.Tensor) -> int:
+    return 4 * query.numel() * key.shape[-2]
+
+
+def flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    Counted.attention += _attention_flop(query, key)
+    found: torch.Tensor = Flash.apply(query, key, value)
+    return found
+
+
+class Counted(TorchDispatchMode):
+    """Bytes of the tensors that are alive, and the most that there were."""
+
+    attention = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.most = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self._see(tensor)
+        return out
+
+    def _see(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(storage._cdata)
+        self.alive += size
+        self.most = max(self.most, self.alive)
+        weakref.finalize(storage, self._forget, storage._cdata, size)
+
+    def _forget(self, number: int, size: int) -> None:
+        self._known.discard(number)
+        self.alive -= size
+
+
+def counted(action: Callable[[], Any]) -> tuple[float, int]:
+    """TFLOP of an action on meta tensors, and the most bytes that it had alive at once."""
+    bytes_, flop = Counted(), FlopCounterMode(display=False)
+    # One after the other: the counter of arithmetic keeps tensors alive.
+    for mode in (bytes_, flop):
+        Counted.attention = 0
+        with patch.object(F, "scaled_dot_product_attention", flash), mode:
+            action()
+    return (flop.get_total_flops() + Counted.attention) / 1e12, bytes_.most
+
+
+if __name__ == "__main__":
+    main()
