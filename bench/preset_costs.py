@@ -12,7 +12,7 @@ of scores. Then, on an H100 80GB:
 
 Models in float32 run without tensor cores: 67 TFLOP a second is what the card's maker gives, so these are floors.
 Memory: weights, AdamW's moments (8 bytes a trained weight) and the peak of the tensors. Of CogVideoX 2B's LoRA step
-that is a third more than was measured. The text encoder and VAE of sampling come on top.
+that is a tenth more than was measured. The text encoder and VAE of sampling come on top.
 """
 
 from __future__ import annotations
@@ -189,9 +189,9 @@ def costs(preset: Preset) -> dict[str, float]:
     weights = sum(weight.nbytes for weight in network.parameters())
     num_weights = sum(weight.numel() for weight in network.parameters())
     with torch.no_grad():
-        forward, sampling = counted(lambda: _output(network, preset, preset.clips_sampled))
+        forward, sampling = counted(network, lambda: _output(network, preset, preset.clips_sampled))
     trained = _make_trainable(network, preset)
-    step, training = counted(lambda: _output(network, preset, 2).float().square().mean().backward())
+    step, training = counted(network, lambda: _output(network, preset, 2).float().square().mean().backward())
     weights_then = sum(weight.nbytes for weight in network.parameters())
     row = {
         "parameters_billion": num_weights / 1e9,
@@ -264,14 +264,15 @@ def flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, 
 
 
 class Counted(TorchDispatchMode):
-    """Bytes of the tensors that are alive, and the most that there were."""
+    """Bytes of the tensors that are alive, and the most that there were; without the network's own."""
 
     attention = 0
 
-    def __init__(self) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.alive = self.most = 0
-        self._known: set[int] = set()
+        own = (*network.parameters(), *network.buffers())
+        self._known = {tensor.untyped_storage()._cdata for tensor in own}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -295,9 +296,9 @@ class Counted(TorchDispatchMode):
         self.alive -= size
 
 
-def counted(action: Callable[[], Any]) -> tuple[float, int]:
-    """TFLOP of an action on meta tensors, and the most bytes that it had alive at once."""
-    bytes_, flop = Counted(), FlopCounterMode(display=False)
+def counted(network: torch.nn.Module, action: Callable[[], Any]) -> tuple[float, int]:
+    """TFLOP of an action on meta tensors, and the most bytes beside the network's that it had alive at once."""
+    bytes_, flop = Counted(network), FlopCounterMode(display=False)
     # One after the other: the counter of arithmetic keeps tensors alive.
     for mode in (bytes_, flop):
         Counted.attention = 0
