@@ -1,23 +1,16 @@
-"""The fine-tune: where it starts, what it learns, what it leaves, and which steps it leaves out."""
+"""The fine-tune: where it starts, what it learns and what it leaves."""
 
 import math
-import re
 import warnings
 from datetime import datetime
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from tests.train.conftest import NUM_STEPS, adapter_of, log_of
-from videodpo.config import Train
-from videodpo.dpo.guards import gives_up, refusal
+from tests.train.conftest import NUM_STEPS, log_of
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy
 from videodpo.dpo.progress import progress_line
-from videodpo.tables import read_table
-from videodpo.tensors import write_tensors
 from videodpo.video import read_mp4
 
 
@@ -154,57 +147,6 @@ def test_a_line_of_progress_says_when_it_ends():
     assert line == (
         "step 10 of 100: loss 0.5000 margin +1.0000 accuracy 0.75; 2.00 s a step, 0:03:00 to go, ends 2026-01-01 12:03"
     )
-
-
-@pytest.fixture
-def broken_pair(trainings):
-    """One clip's latents are not numbers; gives the pairs that use it, and mends it afterwards."""
-    run = trainings.variant()
-    loser = read_table(run.round_folder / "pairs.parquet")["loser_id"][0]
-    pairs = read_table(run.round_folder / "pairs.parquet")
-    videos = read_table(run.round_folder / "videos" / "shard-00000.parquet").set_index("video_id")
-    name, _, row = videos["latents"][loser].partition("#")
-    path = run.folder / name
-    tensors = load_file(path)
-    write_tensors(path, tensors | {row: tensors[row] * torch.nan})
-    yield set(pairs.loc[(pairs["loser_id"] == loser) | (pairs["winner_id"] == loser), "pair_id"])
-    write_tensors(path, tensors)
-
-
-def test_steps_whose_loss_is_no_number_are_skipped_and_counted(trainings, broken_pair):
-    run = trainings.fresh(reference="live", max_skipped_steps=50)
-    run.train()
-    log = log_of(run)
-    assert 0 < log["skipped"].sum() < NUM_STEPS
-    assert log.loc[log["skipped"], "loss"].isna().all()
-    assert log.loc[~log["skipped"], "loss"].notna().all()
-    assert all(torch.isfinite(value).all() for value in adapter_of(run).values())
-
-
-def test_too_many_bad_steps_stop_with_step_pair_and_timestep_named(trainings, broken_pair):
-    run = trainings.fresh(reference="live", max_skipped_steps=0)
-    message = r"step \d+: the loss is not finite, after 0 .*; pair \d+ at timestep"
-    with pytest.raises(RuntimeError, match=message) as error:
-        run.train()
-    named = set(map(int, re.findall(r"pair (\d+)", str(error.value))))
-    assert named == broken_pair
-
-
-def test_a_gradient_far_above_the_usual_is_refused():
-    settings = Train(beta=1.0, max_grad_growth=10.0, max_skipped_steps=1)
-    rows = [{"grad_norm": 1.0, "skipped": False}] * 10
-    losses = np.zeros(2)
-    assert refusal(9.0, losses, rows, settings) is None
-    assert "10 times the usual 1" in refusal(11.0, losses, rows, settings)
-    won = [{"grad_norm": 0.0, "skipped": False}] * 10
-    assert refusal(0.9, losses, won, settings) is None  # clipping lets it through as it is
-    assert "usual 0" in refusal(1.1, losses, won, settings)
-    assert refusal(11.0, losses, rows[:9], settings) is None  # too few to tell
-    assert "gradient is not finite" in refusal(math.inf, losses, rows, settings)
-    skipped = {"grad_norm": 11.0, "skipped": True}
-    assert not gives_up([*rows, skipped], settings)
-    assert gives_up([*rows, skipped, skipped], settings)
-    assert not gives_up([*rows, skipped, rows[0], skipped], settings)
 
 
 def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):
