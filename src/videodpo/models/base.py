@@ -108,7 +108,11 @@ class VideoModel(ABC):
 
     @abstractmethod
     def add_lora(self, lora: Lora, seed: int) -> None:
-        """Give the denoiser a fresh LoRA (a zero change), initialised from `seed`; only it is trainable."""
+        """Give the denoiser a fresh LoRA (a zero change), initialised from `seed`; only it is trainable.
+
+        Raises:
+            ValueError: it has no layer of a name in `lora.target_modules`.
+        """
 
     @abstractmethod
     def resume_lora(self, folder: Path) -> None:

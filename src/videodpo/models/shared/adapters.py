@@ -42,6 +42,8 @@ class AdaptedModel(VideoModel):
         import torch
         from peft import LoraConfig
 
+        for network in self._trained().values():
+            self._require_layers(network, lora.target_modules or [])
         config = LoraConfig(
             r=lora.rank,
             lora_alpha=lora.alpha or lora.rank,  # unlike rank, it reloads at the wrong scale where metadata is ignored
@@ -60,6 +62,16 @@ class AdaptedModel(VideoModel):
         for parameter in self.denoiser.parameters():  # the adapter trains in float32 whatever the base's type
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+
+    def _require_layers(self, network: torch.nn.Module, targets: list[str]) -> None:
+        """peft refuses only if none of them is there."""
+        layers = [f".{name}" for name, _ in network.named_modules()]
+        unknown = [name for name in targets if not any(layer.endswith(f".{name}") for layer in layers)]
+        if unknown:
+            raise ValueError(
+                f"train.lora.target_modules: {', '.join(unknown)}: no such layer in {type(network).__name__}; "
+                f"null takes {', '.join(self.lora_targets)}"
+            )
 
     def resume_lora(self, folder: Path) -> None:
         from peft import set_peft_model_state_dict
