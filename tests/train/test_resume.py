@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.train.conftest import NUM_STEPS, adapter_of, command, last_step, log_of
 from videodpo.locks import exclusive
@@ -23,6 +25,16 @@ def _train(run):
     run.train()
 
 
+def _train_as(run, rank, world, port):
+    """One of several processes, told what torch's launcher would tell it."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ |= {name: str(value) for name, value in place.items()} | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    _train(run)
+
+
 @pytest.fixture(scope="module")
 def server():
     """Starts processes in a second: a server that has imported everything forks them."""
@@ -31,35 +43,67 @@ def server():
     return context
 
 
-def test_ten_kills_at_random_points_change_no_bit(trainings, server):
-    settings = {"lora": DROPOUT, "schedule": {"num_steps": NUM_STEPS}, "trainer": {"checkpoint_steps": 1}}
-    expected_run = trainings.fresh(**settings)
-    whole = server.Process(target=_train, args=(expected_run,))
-    whole.start()
-    whole.join()
-    expected, expected_log = adapter_of(expected_run), log_of(expected_run)
-    run = trainings.fresh(**settings)
-    draws, kills = random.Random(0), []
-    while len(kills) < 10:
-        process = server.Process(target=_train, args=(run,))
-        before = last_step(run)
+def _start(server, run):
+    """Its processes, one or several, at work."""
+    count = run.config.trainer.processes
+    if count == 1:
+        started = [server.Process(target=_train, args=(run,))]
+    else:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        started = [server.Process(target=_train_as, args=(run, rank, count, port)) for rank in range(count)]
+    for process in started:
         process.start()
-        # From the first new state on, at any point of a step or of a write.
-        while process.is_alive() and last_step(run) <= before:
-            time.sleep(0.005)
-        time.sleep(draws.uniform(0, 0.3))
-        assert process.is_alive(), "it ended before the tenth kill"
-        process.kill()
+    return started
+
+
+def _finish(server, run):
+    """Train to the end; the tensors and the log."""
+    started = _start(server, run)
+    for process in started:
         process.join()
-        kills.append(last_step(run))
-    assert kills[-1] < NUM_STEPS
-    process = server.Process(target=_train, args=(run,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    for name, value in adapter_of(run).items():
+    assert {process.exitcode for process in started} == {0}
+    return _tensors_of(run), log_of(run)
+
+
+def _tensors_of(run):
+    files = sorted((run.round_folder / "adapter").rglob("*.safetensors"))
+    return {f"{file.name}/{name}": value for file in files for name, value in load_file(file).items()}
+
+
+def _kill_at_random(server, run, draws, most_seconds):
+    """Start, and kill all at once at any point of a step or of a write after the first new state."""
+    before = last_step(run)
+    started = _start(server, run)
+    while all(process.is_alive() for process in started) and last_step(run) <= before:
+        time.sleep(0.005)
+    time.sleep(draws.uniform(0, most_seconds))
+    assert all(process.is_alive() for process in started), "it ended before the last kill"
+    for process in started:
+        process.kill()
+    for process in started:
+        process.join()
+    return last_step(run)
+
+
+@pytest.mark.parametrize(
+    ("train", "processes", "kills"),
+    [({"lora": DROPOUT}, 1, 10), ({"method": "full", "learning_rate": 1e-4}, 1, 5), ({"lora": DROPOUT}, 2, 10)],
+    ids=["a LoRA", "every weight", "two processes"],
+)
+def test_kills_at_random_points_change_no_bit(trainings, server, train, processes, kills):
+    settings = train | {"trainer": {"checkpoint_steps": 1, "processes": processes}}
+    expected, expected_log = _finish(server, trainings.fresh(**settings))
+    run = trainings.fresh(**settings)
+    draws = random.Random(0)
+    steps = [_kill_at_random(server, run, draws, most_seconds=0.3) for _ in range(kills)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] < NUM_STEPS
+    found, log = _finish(server, run)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
         assert torch.equal(value, expected[name]), name
-    log = log_of(run)
     assert log["step"].tolist() == list(range(NUM_STEPS))
     np.testing.assert_array_equal(log["loss"], expected_log["loss"])
 
@@ -125,19 +169,6 @@ def _text(path):
         return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-def test_two_processes_killed_end_like_two_that_were_not(trainings):
-    settings = {"lora": DROPOUT, "trainer": {"processes": 2, "checkpoint_steps": 5}}
-    whole = trainings.fresh(**settings)
-    subprocess.run(command(whole), check=True, capture_output=True)
-    expected = adapter_of(whole)
-    run = trainings.fresh(**settings)
-    for step in (10, 25):
-        _kill_all_after(run, step)
-    subprocess.run(command(run), check=True, capture_output=True)
-    for name, value in adapter_of(run).items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
