@@ -12,7 +12,8 @@ of scores. Then, on an H100 80GB:
 
 Models in float32 run without tensor cores: 67 TFLOP a second is what the card's maker gives, so these are floors.
 Memory: weights, AdamW's moments (8 bytes a trained weight) and the peak of the tensors. Of CogVideoX 2B's LoRA step
-that is a tenth more than was measured. The text encoder and VAE of sampling come on top.
+that is a tenth more than was measured. Sampling has the text encoder beside the denoiser, and a clip's decoding beside
+the next clip's denoising: the three add up. A reference that is live, and after full fine-tuning its copy, come on top.
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ class Preset:
     network: Callable[[], torch.nn.Module]
     inputs: Callable[[int], Any]
     """Of so many clips."""
+    vae: Callable[[], torch.nn.Module]
+    latents: tuple[int, ...]
+    """Of one clip, as the VAE takes them."""
     passes: int
     """Forward passes of a clip that is sampled."""
     dtype: torch.dtype = torch.bfloat16
@@ -143,6 +147,32 @@ def of_wan(**config: Any) -> Any:
     return partial(diffusers.WanTransformer3DModel, **config)
 
 
+def hunyuan_vae() -> torch.nn.Module:
+    vae: torch.nn.Module = diffusers.AutoencoderKLHunyuanVideo15()
+    vae.enable_tiling()
+    return vae
+
+
+WIDE = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "patch_size": 2}
+WIDE |= {"in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
+WIDE |= {"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
+WAN_VAE = partial(diffusers.AutoencoderKLWan, z_dim=16)
+WAN_WIDE_VAE = partial(diffusers.AutoencoderKLWan, **WIDE)
+PICTURES_VAE = partial(
+    diffusers.AutoencoderKL,
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    block_out_channels=(128, 256, 512, 512),
+    layers_per_block=2,
+)
+COGVIDEOX_VAE = partial(
+    diffusers.AutoencoderKLCogVideoX,
+    down_block_types=("CogVideoXDownBlock3D",) * 4,
+    up_block_types=("CogVideoXUpBlock3D",) * 4,
+    block_out_channels=(128, 256, 256, 512),
+    latent_channels=16,
+)
+WAN_480P, COGVIDEOX_480P = (1, 16, 21, 60, 104), (1, 16, 13, 60, 90)
 SMALL = of_wan(num_attention_heads=12, ffn_dim=8960, num_layers=30)
 FIVE = of_wan(num_attention_heads=24, ffn_dim=14336, num_layers=30, in_channels=48, out_channels=48)
 COG5 = partial(
@@ -155,18 +185,34 @@ COG = {"step_rate": COGVIDEOX_STEP, "sampling_rate": COGVIDEOX_SAMPLING}
 PLAIN = {"dtype": torch.float32, "step_rate": FLOAT32, "sampling_rate": FLOAT32}
 HALF = torch.float16
 PRESETS = {
-    "config.yaml": Preset(SMALL, wan(21, 60, 104), 100, clips_sampled=1),
-    "wan2.1-14b": Preset(of_wan(), wan(21, 60, 104), 100, clips_sampled=1),
-    "wan2.2-a14b": Preset(of_wan(), wan(21, 60, 104), 80, clips_sampled=1, experts=2),
-    "wan2.2-ti2v-5b": Preset(FIVE, wan(31, 44, 80, channels=48, per_token=True), 100, clips_sampled=1),
-    "cogvideox-2b": Preset(diffusers.CogVideoXTransformer3DModel, cogvideox(False), 100, **COG),
-    "cogvideox-5b": Preset(COG5, cogvideox(True), 100, **COG),
-    "ltx-video": Preset(diffusers.LTXVideoTransformer3DModel, ltx, 100),
-    "hunyuan-video-1.5": Preset(Hunyuan, hunyuan, 100, clips_sampled=1),
-    "modelscope": Preset(UNet3DConditionModel, unet(16, 32, 32, HALF), 100, HALF),
-    "zeroscope": Preset(UNet3DConditionModel, unet(24, 40, 72, HALF), 80, HALF),
-    "videocrafter2": Preset(UNet3DConditionModel, unet(16, 40, 64, torch.float32), 100, full=True, **PLAIN),
-    "t2v-turbo": Preset(UNet3DConditionModel, unet(16, 40, 64, torch.float32), 4, clips_sampled=1, **PLAIN),
+    "config.yaml": Preset(SMALL, wan(21, 60, 104), WAN_VAE, WAN_480P, 100, clips_sampled=1),
+    "wan2.1-14b": Preset(of_wan(), wan(21, 60, 104), WAN_VAE, WAN_480P, 100, clips_sampled=1),
+    "wan2.2-a14b": Preset(of_wan(), wan(21, 60, 104), WAN_VAE, WAN_480P, 80, clips_sampled=1, experts=2),
+    "wan2.2-ti2v-5b": Preset(
+        FIVE, wan(31, 44, 80, channels=48, per_token=True), WAN_WIDE_VAE, (1, 48, 31, 44, 80), 100, clips_sampled=1
+    ),
+    "cogvideox-2b": Preset(
+        diffusers.CogVideoXTransformer3DModel, cogvideox(False), COGVIDEOX_VAE, COGVIDEOX_480P, 100, **COG
+    ),
+    "cogvideox-5b": Preset(COG5, cogvideox(True), COGVIDEOX_VAE, COGVIDEOX_480P, 100, **COG),
+    "ltx-video": Preset(
+        diffusers.LTXVideoTransformer3DModel, ltx, diffusers.AutoencoderKLLTXVideo, (1, 128, 21, 16, 22), 100
+    ),
+    "hunyuan-video-1.5": Preset(Hunyuan, hunyuan, hunyuan_vae, (1, 32, 31, 30, 53), 100, clips_sampled=1),
+    "modelscope": Preset(UNet3DConditionModel, unet(16, 32, 32, HALF), PICTURES_VAE, (16, 4, 32, 32), 100, HALF),
+    "zeroscope": Preset(UNet3DConditionModel, unet(24, 40, 72, HALF), PICTURES_VAE, (24, 4, 40, 72), 80, HALF),
+    "videocrafter2": Preset(
+        UNet3DConditionModel, unet(16, 40, 64, torch.float32), PICTURES_VAE, (16, 4, 40, 64), 100, full=True, **PLAIN
+    ),
+    "t2v-turbo": Preset(
+        UNet3DConditionModel,
+        unet(16, 40, 64, torch.float32),
+        PICTURES_VAE,
+        (16, 4, 40, 64),
+        4,
+        clips_sampled=1,
+        **PLAIN,
+    ),
 }
 
 
@@ -201,9 +247,19 @@ def costs(preset: Preset) -> dict[str, float]:
         "step_seconds": step / preset.step_rate,
         "step_memory_gb": (preset.experts * (weights_then + 8 * trained) + training) / 1e9,
         "denoising_seconds_a_clip": preset.passes * forward / preset.clips_sampled / preset.sampling_rate,
+        "decoding_memory_gb": decoding_bytes(preset) / 1e9,
         "denoising_memory_gb": (preset.experts * weights + sampling) / 1e9,
     }
     return {key: float(f"{value:.3g}") for key, value in row.items()}
+
+
+def decoding_bytes(preset: Preset) -> int:
+    """Of the VAE in float32 and of what it has alive while it decodes a clip."""
+    with torch.device("meta"):
+        vae = preset.vae().eval()
+    with torch.no_grad():
+        _, most = counted(vae, lambda: vae.decode(empty(*preset.latents, dtype=torch.float32)))
+    return sum(weight.nbytes for weight in vae.parameters()) + most
 
 
 def _output(network: torch.nn.Module, preset: Preset, clips: int) -> torch.Tensor:
