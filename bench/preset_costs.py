@@ -7,7 +7,7 @@ checkpointing, of one pair, forward and backward run on torch's meta device: the
 again, and the bytes alive at the peak are counted, not estimated by formulas. Attention is a flash kernel's: no matrix
 of scores. Then, on an H100 80GB:
 
-    seconds a step = counted TFLOP / 310, CogVideoX's 250      (bench/results/dpo_step_gpu_*.json, with what is again)
+    seconds a step = counted TFLOP / 310, CogVideoX's 250      (bench/results/dpo_step_gpu_*.json)
     seconds a clip = guidance's passes x steps x forward TFLOP / 400, plus what the VAE takes
 
 Models in float32 run without tensor cores: 67 TFLOP a second is what the card's maker gives, so these are floors.

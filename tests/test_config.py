@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +383,26 @@ def test_the_shipped_configuration_is_fine_without_weights_or_network(monkeypatc
 def test_every_preset_validates_over_the_shipped_configuration(preset):
     config = parse_config(read_config(ROOT / "config.yaml", [preset]))
     validate(registry.load("videodpo.models", config.model.family).Options, config.model.options)
+
+
+COSTS = json.loads((ROOT / "bench" / "results" / "preset_costs.json").read_text(encoding="utf-8"))["presets"]
+MODELS = sorted({path.stem for path in PRESETS if "\nmodel:" in path.read_text(encoding="utf-8")} - {"demo"})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_models_preset_says_the_memory_and_time_that_were_counted(name):
+    lines = (ROOT / "presets" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    said = " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    found = re.search(r"step of one pair ([\d.]+) s and (\d+) GB.* a clip ([\d.]+) s and (\d+) GB", said)
+    assert found, said
+    step, memory, clip, sampling = map(float, found.groups())
+    counted = COSTS[name]
+    near = 0.15 if "Measured" in said else 0.03
+    assert step == pytest.approx(counted["step_seconds"], rel=near)
+    assert memory == pytest.approx(counted["step_memory_gb"], rel=near, abs=0.5)
+    assert clip == pytest.approx(counted["denoising_seconds_a_clip"], rel=near, abs=0.5)
+    without_text = counted["denoising_memory_gb"] + counted["decoding_memory_gb"]
+    assert without_text - 0.5 <= sampling <= without_text + 16  # text encoders are 0.7 to 15 GB
 
 
 def _keys(values: Any, above: str = "") -> Iterator[str]:
