@@ -46,7 +46,8 @@ from videodpo.frozen import ReferenceSettings, TrainSettings, freeze, frozen_tex
 from videodpo.models import load_model
 from videodpo.models.shared.pipeline_model import PipelineModel, read_config
 from videodpo.reference import reference_shard
-from videodpo.tables import PAIRS, VIDEOS, commit, shard_path, write_table
+from videodpo.schemas import PAIRS, VIDEOS
+from videodpo.tables import commit, shard_path, write_table
 from videodpo.texts import texts_path, write_texts
 from videodpo.yaml_files import read_config as read_yaml
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from videodpo.config import Config, parse_config
 from videodpo.frozen import freeze, frozen_text
 from videodpo.plan import block_size, shard_batches
-from videodpo.tables import PROMPTS, SCORES, VIDEOS, shard_path, table_writer
+from videodpo.schemas import PROMPTS, SCORES, VIDEOS
+from videodpo.tables import shard_path, table_writer
 from videodpo.yaml_files import read_config
 
 ROOT = Path(__file__).parents[1]

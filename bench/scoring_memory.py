@@ -20,8 +20,9 @@ from pathlib import Path
 
 from videodpo.files import sha256_of, write_json
 from videodpo.frozen import Frozen, ScoreSettings
+from videodpo.schemas import PROMPTS, VIDEOS
 from videodpo.score import measure_shard
-from videodpo.tables import PROMPTS, VIDEOS, commit, read_rows, write_table
+from videodpo.tables import commit, read_rows, write_table
 from videodpo.video import write_mp4
 from videodpo.world.captions import random_scene
 from videodpo.world.render import FPS, NUM_FRAMES, SIZE, render

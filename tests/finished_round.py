@@ -13,17 +13,8 @@ from tests.conftest import write_execution
 from videodpo.config import Evaluate, OmniScore, Report, validate
 from videodpo.files import sha256_of
 from videodpo.frozen import EvaluateSettings, Frozen, OmniScoreSettings, ReportSettings
-from videodpo.tables import (
-    PAIRS,
-    PAIRS_REJECTED,
-    PROMPTS,
-    PROMPTS_DROPPED,
-    SCORES,
-    TRAIN_LOG,
-    VIDEOS,
-    shard_path,
-    write_table,
-)
+from videodpo.schemas import PAIRS, PAIRS_REJECTED, PROMPTS, PROMPTS_DROPPED, SCORES, TRAIN_LOG, VIDEOS
+from videodpo.tables import shard_path, write_table
 from videodpo.video import write_mp4
 from videodpo.world.captions import random_scene
 from videodpo.world.render import DEFECTS, FPS, NUM_FRAMES, SIZE, render

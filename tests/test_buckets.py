@@ -17,8 +17,9 @@ from videodpo.dpo.policy import make_policy
 from videodpo.dpo.trainer import Training
 from videodpo.generate import generate_heldout_shard
 from videodpo.report.galleries import ClipFolder
+from videodpo.schemas import CLIP_SIZE
 from videodpo.score import score_files
-from videodpo.tables import CLIP_SIZE, read_shards, read_sizes, read_table
+from videodpo.tables import read_shards, read_sizes, read_table
 from videodpo.video import read_mp4
 
 OWN, BUCKETS = (5, 32, 32), [(5, 64, 32), (9, 32, 32)]

@@ -17,7 +17,8 @@ from videodpo.config import Model
 from videodpo.exits import is_ours
 from videodpo.models.wan import WanModel
 from videodpo.rounds import adapter_after
-from videodpo.tables import PROMPTS, write_table
+from videodpo.schemas import PROMPTS
+from videodpo.tables import write_table
 from videodpo.video import write_mp4
 from videodpo.world.captions import random_scene
 from videodpo.world.render import FPS, render

@@ -3,7 +3,8 @@
 import pytest
 
 from videodpo.failures import failed_so_far, refuse_too_many
-from videodpo.tables import SCORES, shard_path, write_table
+from videodpo.schemas import SCORES
+from videodpo.tables import shard_path, write_table
 
 
 def failed(count):

@@ -15,7 +15,8 @@ from videodpo.frozen import Frozen, OmniScoreSettings
 from videodpo.in_order import OutOfOrder
 from videodpo.omniscore import aggregate, omniscore
 from videodpo.omniscore.shards import LeftOut, scored_parts
-from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_metadata, read_table, shard_path, write_table
+from videodpo.schemas import PROMPTS, SCORES, VIDEOS
+from videodpo.tables import read_metadata, read_table, shard_path, write_table
 
 VBENCH = {
     "subject_consistency": ("quality", 0.1462, 1.0, 1.0),

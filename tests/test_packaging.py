@@ -14,7 +14,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from videodpo import registry, tables
+from videodpo import registry, schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 400
@@ -209,8 +209,8 @@ def test_tables_page_has_every_column() -> None:
     listed = {
         name.strip() for row in re.findall(r"^\| ([^|]*) \|", page, flags=re.MULTILINE) for name in row.split(",")
     }
-    drift = {f"{side}_drift_{bucket}" for side in ("winner", "loser") for bucket in range(tables.DRIFT_BUCKETS)}
+    drift = {f"{side}_drift_{bucket}" for side in ("winner", "loser") for bucket in range(schemas.DRIFT_BUCKETS)}
     assert {"winner_drift_0..3", "loser_drift_0..3"} <= listed
-    schemas = [value for value in vars(tables).values() if isinstance(value, pa.Schema)]
-    assert len(schemas) >= 10
-    assert {name for schema in schemas for name in schema.names} - drift - listed == set()
+    tables = [value for value in vars(schemas).values() if isinstance(value, pa.Schema)]
+    assert len(tables) >= 10
+    assert {name for table in tables for name in table.names} - drift - listed == set()

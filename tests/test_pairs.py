@@ -15,18 +15,8 @@ from videodpo.frozen import Frozen, PairsSettings
 from videodpo.pairs import pair_weights
 from videodpo.pairs.stage import choose_pairs, select_pairs
 from videodpo.row_groups import ROW_GROUP
-from videodpo.tables import (
-    CLIP_SIZE,
-    PAIRS,
-    PAIRS_REJECTED,
-    PROMPTS,
-    VIDEOS,
-    omniscore_schema,
-    read_metadata,
-    read_table,
-    shard_path,
-    write_table,
-)
+from videodpo.schemas import CLIP_SIZE, PAIRS, PAIRS_REJECTED, PROMPTS, VIDEOS, omniscore_schema
+from videodpo.tables import read_metadata, read_table, shard_path, write_table
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 # Bins of width 0.1: 3 with 4 scores, 5 with 3, 9 with 1; so shares 0.5, 0.375, 0.125.

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from videodpo.row_groups import ROW_GROUP, RowGroups, read_parts
-from videodpo.tables import SCORES, table_writer
+from videodpo.schemas import SCORES
+from videodpo.tables import table_writer
 
 COUNT = 2 * ROW_GROUP + 1234
 

@@ -19,11 +19,12 @@ from videodpo.digests import Damaged
 from videodpo.files import sha256_of
 from videodpo.frozen import Frozen, ScoreSettings, freeze, load_frozen
 from videodpo.locks import exclusive
+from videodpo.schemas import PROMPTS, SCORES, VIDEOS
 from videodpo.score import measure, measure_shard, score_files, score_shard
 from videodpo.score.store import Column
 from videodpo.score.write import _label
 from videodpo.scorers.base import Clip
-from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_metadata, read_rows, read_table, write_table
+from videodpo.tables import read_metadata, read_rows, read_table, write_table
 from videodpo.video import read_mp4, write_mp4
 from videodpo.world.captions import random_scene
 from videodpo.world.render import FPS, NUM_FRAMES, SIZE, render

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from videodpo.cli import main
+from videodpo.schemas import PROMPTS
 from videodpo.shard_list import write_shard_list
-from videodpo.tables import PROMPTS, shard_path, write_table
+from videodpo.tables import shard_path, write_table
 from videodpo.tensors import write_tensors
 
 ROW = {"prompt_id": "0" * 16, "prompt": "a tram", "source": "text:p.txt", "split": "train"}

@@ -10,21 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from videodpo import __version__, tables
+from videodpo import __version__, schemas, tables
 from videodpo.row_groups import RowGroups
-from videodpo.tables import (
-    PROMPTS,
-    REFERENCE,
-    SCORES,
-    commit,
-    omniscore_schema,
-    read_metadata,
-    read_rows,
-    read_shards,
-    read_table,
-    shard_path,
-    write_table,
-)
+from videodpo.schemas import PROMPTS, REFERENCE, SCORES, omniscore_schema
+from videodpo.tables import commit, read_metadata, read_rows, read_shards, read_table, shard_path, write_table
 
 ROW = {"prompt_id": "0" * 16, "prompt": "a tram", "source": "text:p.txt", "split": "train", "position": 0}
 SCORE = {"video_id": "p-0", "prompt_id": "p", "dimension": "d", "value": 0.5, "status": "ok", "scorer": "d v1"}
@@ -123,7 +112,7 @@ def test_a_value_of_another_type_is_refused(path):
         save(path, [ROW | {"position": "first"}])
 
 
-TABLES = {name: value for name, value in vars(tables).items() if isinstance(value, pa.Schema)} | {
+TABLES = {name: value for name, value in vars(schemas).items() if isinstance(value, pa.Schema)} | {
     "OMNISCORE": omniscore_schema(["d"])
 }
 OTHERS = [pa.array(["x"]), pa.array([1]), pa.array([0.5]), pa.array([True]), pa.array([[0.5]]), pa.array([{"a": 1}])]
@@ -225,5 +214,5 @@ def test_tables_hold_the_published_columns():
         "REFERENCE": "pair_id visit timestep noise_seed ref_error_winner ref_error_loser",
         "EVALUATION": "prompt_id sample dimension base aligned delta",
     }
-    there: dict[str, pa.Schema] = vars(tables)
+    there: dict[str, pa.Schema] = vars(schemas)
     assert {name: " ".join(there[name].names) for name in published} == published

@@ -12,7 +12,8 @@ from videodpo.config import ConfigError, parse_config
 from videodpo.frozen import Frozen, OmniScoreSettings, PairsSettings, freeze, frozen_text, load_frozen
 from videodpo.omniscore import aggregate
 from videodpo.pairs.stage import select_pairs
-from videodpo.tables import PROMPTS, SCORES, VIDEOS, read_table, shard_path, write_table
+from videodpo.schemas import PROMPTS, SCORES, VIDEOS
+from videodpo.tables import read_table, shard_path, write_table
 from videodpo.what_if import format_comparison, what_if
 
 SHARP, MOTION = "imaging_quality_sharpness", "dynamic_degree_dis"

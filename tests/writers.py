@@ -16,7 +16,8 @@ import torch._dynamo  # which an optimiser imports at its first step
 from videodpo.clips import write_tar
 from videodpo.digests import read_json, record_json
 from videodpo.dpo.checkpoints import Checkpoints
-from videodpo.tables import PROMPTS, read_table, write_table
+from videodpo.schemas import PROMPTS
+from videodpo.tables import read_table, write_table
 from videodpo.tensors import TensorFile, write_tensors
 from videodpo.video import read_mp4, write_mp4
 

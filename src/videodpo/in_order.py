@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from videodpo.row_groups import read_parts
-from videodpo.tables import PROMPTS, read_table
+from videodpo.schemas import PROMPTS
+from videodpo.tables import read_table
 
 T = TypeVar("T")
 

@@ -17,7 +17,8 @@ from videodpo.interrupts import Interrupts
 from videodpo.locks import exclusive
 from videodpo.models import load_model
 from videodpo.plan import shard_batches
-from videodpo.tables import REFERENCE, read_metadata, read_rows, read_shards, read_table, shard_path, write_table
+from videodpo.schemas import REFERENCE
+from videodpo.tables import read_metadata, read_rows, read_shards, read_table, shard_path, write_table
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from videodpo.digests import product_path, require_intact
 from videodpo.files import first_line
+from videodpo.schemas import refuse_other_types
 
 ROW_GROUP = 65536  # rows
 MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups, whoever wrote them
@@ -86,8 +87,6 @@ class RowGroups:
     """One table, its row groups by number; errors as `readable`."""
 
     def __init__(self, path: Path) -> None:
-        from videodpo.tables import refuse_other_types  # which imports this module
-
         self.path = path
         require_intact(path)
         with readable(path):

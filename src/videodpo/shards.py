@@ -19,7 +19,8 @@ from videodpo.frozen import Frozen
 from videodpo.interrupts import Interrupts
 from videodpo.locks import exclusive
 from videodpo.plan import block_size, shard_batches
-from videodpo.tables import VIDEOS, read_metadata, read_rows, shard_path, write_table
+from videodpo.schemas import VIDEOS
+from videodpo.tables import read_metadata, read_rows, shard_path, write_table
 from videodpo.tensors import TensorFile, intact_tensors, write_tensors
 from videodpo.texts import EMPTY, NEGATIVE, ShortText, intact_texts, read_texts, texts_path, write_texts
 

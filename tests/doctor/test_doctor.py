@@ -20,7 +20,8 @@ from videodpo.digests import digest_path
 from videodpo.doctor import diagnose_log
 from videodpo.dpo import batches
 from videodpo.models.wan import WanModel
-from videodpo.tables import PAIRS, REFERENCE, TRAIN_LOG, VIDEOS, read_shards, read_table, shard_path, write_table
+from videodpo.schemas import PAIRS, REFERENCE, TRAIN_LOG, VIDEOS
+from videodpo.tables import read_shards, read_table, shard_path, write_table
 from videodpo.tensors import write_tensors
 
 OWN = {"stage": "test", "digest": "d", "seed": 0}

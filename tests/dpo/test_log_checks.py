@@ -10,7 +10,8 @@ from tests.finished_round import FinishedRound
 from videodpo.cli import main
 from videodpo.dpo.log_checks import check_log
 from videodpo.omniscore import aggregate
-from videodpo.tables import TRAIN_LOG, read_table, write_table
+from videodpo.schemas import TRAIN_LOG
+from videodpo.tables import read_table, write_table
 
 LN_2 = np.log(2)
 

@@ -139,7 +139,8 @@ def _read_tar(path: Path) -> object:
 
 
 def _make_table(path: Path) -> None:
-    from videodpo.tables import SCORES, write_table
+    from videodpo.schemas import SCORES
+    from videodpo.tables import write_table
 
     rows = [
         {"video_id": f"v{k}", "prompt_id": "p", "dimension": "d", "value": k / 3, "status": "ok", "scorer": "s"}
@@ -156,7 +157,8 @@ def _read_table(path: Path) -> object:
 
 
 def _make_store(path: Path) -> None:
-    from videodpo.tables import MEASURED, write_table
+    from videodpo.schemas import MEASURED
+    from videodpo.tables import write_table
 
     row = {"video_id": "v", "sha256": "s", "dimension": "d", "scorer_digest": "x", "value": 0.5, "retry": False}
     write_table(path, [row], MEASURED, stage="score", digest="", seed=0)

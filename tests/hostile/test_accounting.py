@@ -7,7 +7,7 @@ import pytest
 from tests.finished_round import FinishedRound
 from videodpo.evaluate import evaluate
 from videodpo.omniscore import aggregate
-from videodpo.tables import VIDEOS
+from videodpo.schemas import VIDEOS
 
 
 @pytest.fixture

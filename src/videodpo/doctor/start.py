@@ -25,8 +25,9 @@ from videodpo.findings import Finding, Status, grade
 from videodpo.frozen import Frozen, TrainSettings
 from videodpo.models import load_model
 from videodpo.models.base import Text
+from videodpo.schemas import ClipSize
 from videodpo.seeds import derive_seed
-from videodpo.tables import ClipSize, read_shards, read_sizes
+from videodpo.tables import read_shards, read_sizes
 from videodpo.texts import CachedTexts, FreshTexts
 from videodpo.video import decode_mp4
 

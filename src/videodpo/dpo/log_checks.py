@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from videodpo.findings import Finding, Status, grade
-from videodpo.tables import DRIFT_BUCKETS
+from videodpo.schemas import DRIFT_BUCKETS
 
 # Beginning and end are means over a tenth of the log: single steps see a handful of pairs.
 TENTH = 0.1

@@ -28,7 +28,8 @@ from videodpo.exits import Interrupted
 from videodpo.files import sha256_of, sha256_of_folder
 from videodpo.frozen import Frozen, TrainSettings
 from videodpo.interrupts import Interrupts
-from videodpo.tables import TRAIN_LOG, write_table
+from videodpo.schemas import TRAIN_LOG
+from videodpo.tables import write_table
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

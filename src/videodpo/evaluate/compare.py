@@ -14,8 +14,9 @@ from videodpo.failures import refuse_too_many
 from videodpo.frozen import EvaluateSettings, Frozen
 from videodpo.locks import writes
 from videodpo.omniscore import in_prompt_order, omniscore, read_scores, wide_table
+from videodpo.schemas import EVALUATION
 from videodpo.seeds import derive_seed
-from videodpo.tables import EVALUATION, read_shards, write_table
+from videodpo.tables import read_shards, write_table
 
 log = logging.getLogger(__name__)
 

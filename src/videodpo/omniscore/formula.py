@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from videodpo.config import OmniScore, validate
-from videodpo.tables import omniscore_schema
+from videodpo.schemas import omniscore_schema
 
 
 def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.Da
         config: the section `omniscore`, or a mapping like it.
 
     Returns:
-        The columns of `tables.omniscore_schema` for the sorted dimensions, rows in the order of `raw`. A pillar
+        The columns of `schemas.omniscore_schema` for the sorted dimensions, rows in the order of `raw`. A pillar
         without a weighted dimension (its own weight is then 0) is 0.0.
 
     Raises:

@@ -15,7 +15,8 @@ from videodpo.locks import writes
 from videodpo.omniscore.formula import scale
 from videodpo.omniscore.frames import refuse_missing_videos, scored_videos
 from videodpo.omniscore.shards import LeftOut, scored_parts
-from videodpo.tables import omniscore_schema, table_writer
+from videodpo.schemas import omniscore_schema
+from videodpo.tables import table_writer
 
 log = logging.getLogger(__name__)
 

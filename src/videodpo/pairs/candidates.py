@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from videodpo.in_order import starts_of_runs
 from videodpo.pairs.policies import chosen, rank_pairs
-from videodpo.tables import ClipSize
+from videodpo.schemas import ClipSize
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from videodpo.config import Pairs
 from videodpo.pairs.candidates import Candidates, Videos, make_candidates
 from videodpo.pairs.filters import KEPT, gaps, rejections
 from videodpo.pairs.weights import Histogram
-from videodpo.tables import PAIRS, PAIRS_REJECTED
+from videodpo.schemas import PAIRS, PAIRS_REJECTED
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def prepare(
 
 
 def choose(videos: Videos, choice: Choice, first_pair: int) -> tuple[pa.Table, pa.Table]:
-    """Pairs and rejections of whole prompts, in their order, as `tables.PAIRS` and `tables.PAIRS_REJECTED`.
+    """Pairs and rejections of whole prompts, in their order, as `schemas.PAIRS` and `schemas.PAIRS_REJECTED`.
 
     Args:
         first_pair: `pair_id` of the first.

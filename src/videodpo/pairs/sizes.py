@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from videodpo.in_order import Follower, OutOfOrder
 from videodpo.pairs.candidates import Sizes
 from videodpo.row_groups import read_parts
-from videodpo.tables import CLIP_SIZE, ClipSize, count_shards, read_sizes, read_table, shard_path
+from videodpo.schemas import CLIP_SIZE, ClipSize
+from videodpo.tables import count_shards, read_sizes, read_table, shard_path
 
 
 def read_round_sizes(videos: Path, omniscore: Path) -> Sizes | None:

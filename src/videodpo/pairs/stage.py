@@ -22,7 +22,8 @@ from videodpo.pairs.choice import choose, prepare
 from videodpo.pairs.filters import columns_for
 from videodpo.pairs.sizes import read_round_sizes, sizes_of
 from videodpo.row_groups import RowGroups, read_parts
-from videodpo.tables import PAIRS, PAIRS_REJECTED, ClipSize, table_writer
+from videodpo.schemas import PAIRS, PAIRS_REJECTED, ClipSize
+from videodpo.tables import table_writer
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def choose_pairs(
         settings: policy, filters and re-weighting. seed: of the run.
 
     Returns:
-        Columns of `tables.PAIRS`, and of `tables.PAIRS_REJECTED`.
+        Columns of `schemas.PAIRS`, and of `schemas.PAIRS_REJECTED`.
 
     Raises:
         ValueError: no pair is left; the message counts the reasons.

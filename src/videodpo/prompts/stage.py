@@ -18,8 +18,9 @@ from videodpo.prompts.cleaning import clean, prompt_id, scrub
 from videodpo.prompts.clips import clip_rows
 from videodpo.prompts.duplicates import NearDuplicates, exact_key
 from videodpo.prompts.sources import read_rows, source_name
+from videodpo.schemas import CLIPS, PROMPTS, PROMPTS_DROPPED
 from videodpo.seeds import derive_seed
-from videodpo.tables import CLIPS, PROMPTS, PROMPTS_DROPPED, write_table
+from videodpo.tables import write_table
 
 STEPS = ("null", "length", "toxicity", "duplicate", "near_duplicate")
 _KEYS = {

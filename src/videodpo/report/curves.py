@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from videodpo.report.style import Drawn, FigureFolder, Theme
-from videodpo.tables import DRIFT_BUCKETS
+from videodpo.schemas import DRIFT_BUCKETS
 
 _WINDOWS = 40  # the bold line averages over this share of the training
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from videodpo import registry
 from videodpo.frozen import Frozen, ScoreSettings
-from videodpo.tables import MEASURED, read_rows, write_table
+from videodpo.schemas import MEASURED
+from videodpo.tables import read_rows, write_table
 
 
 class Key(NamedTuple):

@@ -11,10 +11,11 @@ from videodpo import registry
 from videodpo.failures import failed_so_far, refuse_too_many
 from videodpo.frozen import Frozen, ScoreSettings
 from videodpo.locks import exclusive
+from videodpo.schemas import SCORES
 from videodpo.score.measure import Frozens, measure_shard
 from videodpo.score.store import Column, Measured, Store, store_path
 from videodpo.shard_list import NAME, write_shard_list
-from videodpo.tables import SCORES, read_metadata, read_rows, shard_path, write_table
+from videodpo.tables import read_metadata, read_rows, shard_path, write_table
 
 
 def score_all_shards(frozens: Frozens, videos: Path, scores: Path) -> None:

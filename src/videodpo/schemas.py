@@ -1,0 +1,151 @@
+"""The columns of every table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pyarrow as pa
+
+_STR, _F64, _F32, _I64, _I32 = pa.string(), pa.float64(), pa.float32(), pa.int64(), pa.int32()
+
+
+def _schema(**columns: pa.DataType | tuple[pa.DataType, bool]) -> pa.Schema:
+    """Columns are required unless given as (type, True)."""
+    fields = []
+    for name, kind in columns.items():
+        dtype, nullable = kind if isinstance(kind, tuple) else (kind, False)
+        fields.append(pa.field(name, dtype, nullable=nullable))
+    return pa.schema(fields)
+
+
+PROMPTS = _schema(prompt_id=_STR, prompt=_STR, source=_STR, split=_STR, position=_I64)
+PROMPTS_DROPPED = _schema(row=_I64, prompt=_STR, step=_STR, reason=_STR)
+CLIPS = _schema(prompt_id=_STR, sample=_I32, path=_STR)
+CLIP_SIZE = ("num_frames", "height", "width")
+ClipSize: TypeAlias = tuple[int | None, ...]
+"""The values of `CLIP_SIZE`; pixels. None for a failed clip."""
+VIDEOS = _schema(
+    video_id=_STR,
+    prompt_id=_STR,
+    sample=_I32,
+    seed=_I64,
+    status=_STR,
+    error=(_STR, True),
+    path=(_STR, True),
+    sha256=(_STR, True),
+    num_frames=(_I32, True),
+    height=(_I32, True),
+    width=(_I32, True),
+    fps=(_F64, True),
+    latents=(_STR, True),
+    model=_STR,
+    adapter=(_STR, True),
+)
+SCORES = _schema(
+    video_id=_STR,
+    prompt_id=_STR,
+    dimension=_STR,
+    value=(_F64, True),
+    status=_STR,
+    error=(_STR, True),
+    scorer=_STR,
+)
+MEASURED = _schema(
+    video_id=_STR,
+    sha256=_STR,  # of the clip
+    dimension=_STR,
+    scorer_digest=_STR,  # of the scorer's version, options and weights
+    value=(_F64, True),
+    error=(_STR, True),
+    retry=pa.bool_(),  # whether another try may find a score
+)
+PAIRS = _schema(
+    pair_id=_I64,
+    prompt_id=_STR,
+    winner_id=_STR,
+    loser_id=_STR,
+    score_winner=_F64,
+    score_loser=_F64,
+    gap=_F64,
+    probability=_F64,
+    weight=_F64,
+    policy=_STR,
+    label_source=_STR,
+)
+PAIRS_REJECTED = _schema(prompt_id=_STR, winner_id=(_STR, True), loser_id=(_STR, True), reason=_STR)
+REFERENCE = _schema(
+    pair_id=_I64,
+    visit=_I32,
+    timestep=_F64,
+    noise_seed=_I64,
+    ref_error_winner=_F32,
+    ref_error_loser=_F32,
+)
+EVALUATION = _schema(prompt_id=_STR, sample=_I32, dimension=_STR, base=_F64, aligned=_F64, delta=_F64)
+DRIFT_BUCKETS = 4  # equal parts of the timestep range, low noise first
+TRAIN_LOG = _schema(
+    step=_I64,
+    epoch=_F64,
+    loss=(_F64, True),  # null here and below where it was not finite, and so the step was skipped
+    margin=(_F64, True),
+    accuracy=_F64,
+    error_winner=(_F64, True),
+    error_loser=(_F64, True),
+    ref_error_winner=(_F64, True),
+    ref_error_loser=(_F64, True),
+    weight_mean=_F64,
+    lr=_F64,
+    grad_norm=(_F64, True),
+    skipped=pa.bool_(),
+    validation_loss=(_F64, True),  # where the held-back pairs were looked at
+    validation_accuracy=(_F64, True),
+    seconds=_F64,
+    samples_per_second=_F64,
+    max_memory_mb=_F64,
+    **{f"{side}_drift_{bucket}": (_F64, True) for side in ("winner", "loser") for bucket in range(DRIFT_BUCKETS)},
+)
+
+
+def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
+    """Schema of the omniscore table for the given dimensions, in their order."""
+    columns: dict[str, pa.DataType | tuple[pa.DataType, bool]] = {
+        "video_id": _STR,
+        "prompt_id": _STR,
+        "sample": _I32,
+    }
+    columns |= {f"raw_{name}": _F64 for name in dimensions}
+    columns |= {f"norm_{name}": _F64 for name in dimensions}
+    return _schema(**columns, quality=_F64, semantic=_F64, omniscore=_F64)
+
+
+def refuse_other_types(path: Path, found: pa.Schema) -> None:
+    """Of a table that another program may have written.
+
+    Raises:
+        ValueError: a column that our tables have too holds something else; the message names it.
+    """
+    for field in found:
+        needed = "number" if field.name.startswith(("raw_", "norm_")) else _KINDS.get(field.name)
+        if needed and _kind(field.type) not in (needed, "nothing"):
+            dtype = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            raise ValueError(f"{path}: column {field.name!r} is {dtype}; {needed} is needed")
+
+
+def _kind(dtype: pa.DataType) -> str:
+    if pa.types.is_dictionary(dtype):
+        return _kind(dtype.value_type)
+    if pa.types.is_null(dtype):
+        return "nothing"
+    if pa.types.is_boolean(dtype):
+        return "true or false"
+    if dtype in (pa.string(), pa.large_string(), pa.string_view()):
+        return "text"
+    return "number" if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) else str(dtype)
+
+
+_ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, MEASURED, PAIRS, PAIRS_REJECTED, REFERENCE, EVALUATION]
+_ALL += [TRAIN_LOG, omniscore_schema(())]
+_KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
+del _KINDS["step"]  # of the prompts' cleaning, and of a training: every other name is one thing in all tables
