@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -57,7 +58,7 @@ class Report(NamedTuple):
         lines.append(f"{self.num_fine} files are what was written{counts}")
         if self.targets:
             lines.append("make these again, and nothing else, by the run's own options and their names:")
-            lines.append(" ".join(["  snakemake --profile ...", *map(str, self.targets)]))
+            lines.append(f"  snakemake --profile ... {shlex.join(map(str, self.targets))}")
         return lines
 
 
