@@ -148,8 +148,13 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
         while stages_of(driver.pid):  # what a killed driver leaves behind works on
             if rng.random() < 0.5:
                 second = start(workspace, "killed")
-                told, _ = second.communicate(timeout=PATIENCE)
-                assert second.returncode == 0 or LEAVES.search(told), told
+                try:
+                    told, _ = second.communicate(timeout=LATEST[RUN] / 2)
+                    assert second.returncode == 0 or LEAVES.search(told), told
+                except subprocess.TimeoutExpired:  # nothing was left to wait for, and it works
+                    kills[kill(second, what, rng)] += 1
+                    second.communicate(timeout=PATIENCE)
+                    driver = second
             time.sleep(0.5)
         done.update(work_done(folder))
         if driver.returncode == 0:  # over before the kill
@@ -158,12 +163,12 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
             if what == "nothing":
                 break
             shutil.rmtree(folder)
-    assert kills.total() == fault_tries
+    assert kills.total() >= fault_tries
     again = sum((done - Counter({name: count * ended for name, count in to_do.items()})).values())
     made = {"batches and blocks": to_do.total() * ended, "made again": again}
     figures(
         f"SIGKILL at random moments of the {RUN} run, clips in {CLIP_STORAGE}",
-        {"tries": fault_tries, **kills, "runs that ended": ended, **made},
+        {"tries": kills.total(), **kills, "runs that ended": ended, **made},
     )
     assert again == 0, done
 
