@@ -8,7 +8,7 @@ from snakemake.logging import logger
 from snakemake.utils import min_version
 
 from videodpo.config import ConfigError
-from videodpo.workflow import Workflow
+from videodpo.workflow import Workflow, check_place
 from videodpo.yaml_files import read_config
 
 min_version("9.8")
@@ -26,6 +26,7 @@ configfile: "config.yaml"
 
 
 try:
+    check_place(workflow.basedir)
     # Snakemake keeps the last of a key that a file has twice, in silence.
     if workflow.is_main_process:
         for file in filter(Path.is_file, map(Path, workflow.configfiles)):

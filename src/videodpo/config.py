@@ -268,8 +268,8 @@ class Config(Section):
 
     run: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run, of letters, digits, `.`, `_` and `-`: results go to <results>/<run>."""
-    results: str = Field("results", pattern=r"^[^\x00-\x1f~][^\x00-\x1f]*$")
-    """Folder of all runs. It does not begin with `~`, which nothing would expand, and has no control characters."""
+    results: str = Field("results", pattern=r"^[^\x00-\x1f{}<>~-][^\x00-\x1f{}<>]*$")
+    """Folder of all runs: without control characters, `{`, `}`, `<` and `>`, with neither `~` nor `-` at its start."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Root of every random draw."""
     rounds: int = Field(1, ge=1)

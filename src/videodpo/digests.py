@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -242,5 +243,6 @@ def require_intact(path: Path) -> None:
 def damaged(path: Path, what: str) -> Damaged:
     """The error that names a file, what is wrong with it, and the command that mends it."""
     run = next((folder for folder in path.parents if (folder / "config").is_dir()), path.parent)
-    cure = f"`videodpo verify {run} --mend` takes away what is damaged, and the next start makes it again"
+    command = f"videodpo verify {shlex.quote(str(run))} --mend"
+    cure = f"`{command}` takes away what is damaged, and the next start makes it again"
     return Damaged(f"{path}: {what}; {cure}")

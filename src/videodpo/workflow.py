@@ -162,6 +162,12 @@ class Workflow:
         return [f"{self.folder}/round{int(number) - 1}/adapter"] if number != "1" else []
 
 
+def check_place(folder: str) -> None:
+    """Raises ConfigError where the rules lie in a folder whose name the engine would take for a pattern."""
+    if set("{}") & set(folder):
+        raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
+
+
 def check(config: Config) -> None:
     """What types alone do not tell: plug-in names and options, weights, prompts.
 

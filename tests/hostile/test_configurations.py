@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
-from tests.conftest import small_run
-from tests.workspace import make_workspace, snakemake, without_default_scorers
+from tests.workspace import make_workspace, snakemake
 from videodpo.cli import main
 from videodpo.yaml_files import read_config
 
@@ -45,12 +43,13 @@ def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
     assert "the key 'run' is there twice" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("folder", ['"a\\0b"', '"a\\nb"', "~/runs"])
-def test_check_refuses_a_results_folder_that_nothing_expands(folder, tmp_path, capsys):
+@pytest.mark.parametrize("folder", ['"a\\0b"', '"a\\nb"', "~/runs", "a{round}", "'{'", "a}", "a<round>", "a>", "-a"])
+def test_check_refuses_a_results_folder_that_something_takes_for_more_than_a_name(folder, tmp_path, capsys):
     file = tmp_path / "config.yaml"
     file.write_text(f"results: {folder}\n")
     assert main(["check", "--config", str(file)]) == 1
-    assert "results: " in capsys.readouterr().err
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "results: " in line]
+    assert "Folder of all runs: without control characters, `{`, `}`" in line
 
 
 def test_a_key_may_lie_over_that_of_a_merged_mapping(tmp_path):
@@ -76,12 +75,19 @@ def test_snakemake_runs_no_tag_of_a_configuration(tag, tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_run_in_a_folder_with_blanks_quotes_and_signs(random_model, tmp_path):
-    """The first stage through Snakemake, its shell and the command line, in a folder with every sign of the shell."""
-    folder = tmp_path / 'it\'s a "new" $HOME & ünïcode; folder'
-    raw = without_default_scorers(small_run(random_model, folder / "my results"))
-    make_workspace(folder, raw)
-    answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--until", "prompts")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert (folder / "my results/small/prompts.parquet").is_file()
-    assert yaml.safe_load((folder / "overlay.yaml").read_text())["results"] == str(folder / "my results")
+@pytest.mark.parametrize(
+    ("place", "results", "said"),
+    [
+        ("a {round} of {{it}}", "results", "the workflow cannot lie in a folder with { or } in its name; move or"),
+        ("workspace", "results of {round}", "results: 'results of {round}' is not allowed; Folder of all runs:"),
+    ],
+    ids=["the workspace", "the results"],
+)
+def test_snakemake_refuses_a_folder_that_it_takes_for_a_pattern_before_any_job(place, results, said, tmp_path):
+    folder = make_workspace(tmp_path / place, {"results": results})
+    before = {path.name for path in folder.iterdir()}
+    answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml")
+    assert answer.returncode != 0
+    assert [line for line in answer.stderr.splitlines() if said in line]
+    assert "Traceback" not in answer.stderr
+    assert {path.name for path in folder.iterdir()} - before <= {".snakemake"}
