@@ -180,7 +180,7 @@ def refused(command: list[str], run: Path, capsys) -> str:
     assert main(command) == 1
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("videodpo ")]
     assert len(said) == 1
-    assert f"`videodpo verify {run.relative_to(Path.cwd())} --mend`" in said[0]
+    assert f"`videodpo verify {shlex.quote(str(run.relative_to(Path.cwd())))} --mend`" in said[0]
     return said[0]
 
 
