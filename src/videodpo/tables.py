@@ -108,9 +108,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     return frame
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """One dict a row, as `write_table` takes them, nulls as None; errors as `read_table`."""
-    rows: list[dict[str, Any]] = _arrow_table(path).to_pylist()
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """One dict a row, as `write_table` takes them, nulls as None; columns and errors as `read_table`."""
+    rows: list[dict[str, Any]] = _arrow_table(path, columns).to_pylist()
     return rows
 
 

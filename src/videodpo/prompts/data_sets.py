@@ -66,7 +66,9 @@ def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str
     try:
         for batch in data.select_columns(list(columns)).iter(batch_size=BATCH):
             for row in zip(*(batch[name] for name in columns), strict=True):
-                if any(isinstance(value, str) and len(value) > MAX_TEXT for value in row):
+                if any(
+                    isinstance(value, str) and len(value.encode(errors="surrogatepass")) > MAX_TEXT for value in row
+                ):
                     raise too_long(f"{place}, row {number}")
                 yield number, row
                 number += 1

@@ -42,7 +42,7 @@ class Store:
         """videos: the shard's rows; what is known of other clips is forgotten."""
         self.path = path
         present = {(video["video_id"], video["sha256"]) for video in videos}
-        rows = read_rows(path) if path.exists() else []
+        rows = read_rows(path, [*Key._fields, *Measured._fields]) if path.exists() else []
         self._known = {
             Key(*(row[name] for name in Key._fields)): Measured(*(row[name] for name in Measured._fields))
             for row in rows
