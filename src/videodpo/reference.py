@@ -83,7 +83,8 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
                         "ref_error_loser": error_loser,
                     }
                 )
-            autosave(at_once=interrupts.asked is not None)
+            if autosave(at_once=interrupts.asked is not None):
+                log.info("%s: visits to %d of %d saved", out.name, len(rows), sum(map(len, runs)))
             interrupts.stop_here(f"{len(rows)} visits")
         save(work, rows)
         save(out, rows)
