@@ -54,6 +54,7 @@ class TensorFile:
 
         Raises:
             ValueError: the file is missing or cut, or its header is damaged; the message names it.
+            OSError: it may not be read.
         """
         self._path = path
         self._known = read_digests(path) if path.exists() else []
@@ -125,8 +126,9 @@ def _opened(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
+        path.open("rb").close()  # what may not be read is not damaged: the system's own error tells
         return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
+    except (FileNotFoundError, SafetensorError) as error:
         raise ValueError(f"{path}: not readable as safetensors ({first_line(error)})") from error
 
 
