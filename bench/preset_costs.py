@@ -8,9 +8,10 @@ again, and the bytes alive at the peak are counted, not estimated by formulas. A
 of scores. Then, on an H100 80GB:
 
     seconds a step = counted TFLOP / 310, CogVideoX's 250      (bench/results/dpo_step_gpu_*.json)
-    seconds a clip = guidance's passes x steps x forward TFLOP / 400, plus what the VAE takes
+    seconds a clip = guidance's passes x steps x forward TFLOP / 400, CogVideoX's 371; decoding is not in it
 
-Models in float32 run without tensor cores: 67 TFLOP a second is what the card's maker gives, so these are floors.
+400 lies between the 393 and the 428 TFLOP a second of two measurements. Models in float32 are at 67, the number that
+the card's maker gives without tensor cores: a guess, which TF32 in convolutions betters and small layers miss.
 Memory: weights, AdamW's moments (8 bytes a trained weight) and the peak of the tensors. Of CogVideoX 2B's LoRA step
 that is a tenth more than was measured. Sampling has the text encoder beside the denoiser, and a clip's decoding beside
 the next clip's denoising: the three add up. A reference that is live, and after full fine-tuning its copy, come on top.
@@ -42,7 +43,7 @@ from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.models.shared.unet3d import UNet3DConditionModel
 from videodpo.tables import commit
 
-STEP, SAMPLING = 310.0, 400.0  # TFLOP a second, measured on an H100
+STEP, SAMPLING = 310.0, 400.0  # TFLOP a second, measured on an H100, rounded
 COGVIDEOX_STEP, COGVIDEOX_SAMPLING = 250.0, 371.0  # its 2B, measured: heads of 64, LoRA
 FLOAT32 = 67.0
 RANK = 64
@@ -293,36 +294,42 @@ def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
 checkpoint_plainly = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
+@dataclass
+class Attention:
+    """Arithmetic of the attention that ran, in FLOP."""
+
+    flop: int = 0
+
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        self.add(query, key)
+        found: torch.Tensor = Flash.apply(self, query, key, value)
+        return found
+
+    def add(self, query: torch.Tensor, key: torch.Tensor, times: int = 1) -> None:
+        self.flop += times * 4 * query.numel() * key.shape[-2]
+
+
 class Flash(torch.autograd.Function):
     """Attention that keeps what a flash kernel keeps: queries, keys, values, outputs and a number a row."""
 
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, attention: Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
         out, sums = torch.empty_like(query), query.new_empty(query.shape[:-1], dtype=torch.float32)
+        ctx.attention = attention
         ctx.save_for_backward(query, key, value, out, sums)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         query, key, value, *_ = ctx.saved_tensors
-        Counted.attention += 2 * _attention_flop(query, key)
-        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-
-
-def _attention_flop(query: torch.Tensor, key: torch.Tensor) -> int:
-    return 4 * query.numel() * key.shape[-2]
-
-
-def flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-    Counted.attention += _attention_flop(query, key)
-    found: torch.Tensor = Flash.apply(query, key, value)
-    return found
+        ctx.attention.add(query, key, times=2)
+        return None, torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
 class Counted(TorchDispatchMode):
     """Bytes of the tensors that are alive, and the most that there were; without the network's own."""
-
-    attention = 0
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -357,10 +364,10 @@ def counted(network: torch.nn.Module, action: Callable[[], Any]) -> tuple[float,
     bytes_, flop = Counted(network), FlopCounterMode(display=False)
     # One after the other: the counter of arithmetic keeps tensors alive.
     for mode in (bytes_, flop):
-        Counted.attention = 0
-        with patch.object(F, "scaled_dot_product_attention", flash), mode:
+        attention = Attention()
+        with patch.object(F, "scaled_dot_product_attention", attention), mode:
             action()
-    return (flop.get_total_flops() + Counted.attention) / 1e12, bytes_.most
+    return (flop.get_total_flops() + attention.flop) / 1e12, bytes_.most
 
 
 if __name__ == "__main__":

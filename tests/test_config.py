@@ -391,18 +391,54 @@ MODELS = sorted({path.stem for path in PRESETS if "\nmodel:" in path.read_text(e
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_models_preset_says_the_memory_and_time_that_were_counted(name):
-    lines = (ROOT / "presets" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    said = " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    said = _opening(ROOT / "presets" / f"{name}.yaml")
     found = re.search(r"step of one pair ([\d.]+) s and (\d+) GB.* a clip ([\d.]+) s and (\d+) GB", said)
     assert found, said
     step, memory, clip, sampling = map(float, found.groups())
-    counted = COSTS[name]
     near = 0.15 if "Measured" in said else 0.03
-    assert step == pytest.approx(counted["step_seconds"], rel=near)
-    assert memory == pytest.approx(counted["step_memory_gb"], rel=near, abs=0.5)
-    assert clip == pytest.approx(counted["denoising_seconds_a_clip"], rel=near, abs=0.5)
-    without_text = counted["denoising_memory_gb"] + counted["decoding_memory_gb"]
-    assert without_text - 0.5 <= sampling <= without_text + 16  # text encoders are 0.7 to 15 GB
+    assert step == pytest.approx(COSTS[name]["step_seconds"], rel=near)
+    assert memory == pytest.approx(COSTS[name]["step_memory_gb"], rel=near, abs=0.5)
+    assert clip == pytest.approx(COSTS[name]["denoising_seconds_a_clip"], rel=near)
+    assert sampling == pytest.approx(sum(_table_of_costs()[name][4:]), abs=1.0)
+
+
+def test_the_configuration_says_the_memory_and_time_that_were_counted():
+    said = _opening(ROOT / "config.yaml")
+    found = re.search(r"with full checkpointing, ([\d.]+) s and (\d+) GB; sampling (\d+) GB", said)
+    assert found, said
+    step, memory, sampling = map(float, found.groups())
+    row = _table_of_costs()["config.yaml"]
+    assert [step, memory, sampling] == [row[1], row[2], sum(row[4:])]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", *MODELS])
+def test_the_table_of_costs_says_what_was_counted(name):
+    forward, step, memory, clip, denoiser, text, decoding = _table_of_costs()[name]
+    counted = COSTS[name]
+    assert forward == pytest.approx(counted["forward_tflop_a_clip"], rel=0.01)
+    assert step == pytest.approx(counted["step_seconds"], rel=0.05)
+    assert memory == pytest.approx(counted["step_memory_gb"], abs=0.5)
+    assert clip == pytest.approx(counted["denoising_seconds_a_clip"], rel=0.05)
+    assert denoiser == pytest.approx(counted["denoising_memory_gb"], abs=0.5)
+    assert 0.5 < text < 16  # from the sizes of the encoders' weights
+    assert decoding == pytest.approx(counted["decoding_memory_gb"], abs=0.5)
+
+
+def _opening(path: Path) -> str:
+    """The comment that a file begins with."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _table_of_costs() -> dict[str, list[float]]:
+    """TFLOP, step's seconds and GB, clip's seconds, GB of denoiser, text and decoding, by preset."""
+    rows = {}
+    for line in (ROOT / "docs" / "models.md").read_text(encoding="utf-8").splitlines():
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[-1].count("+") == 2 and cells[0][0].isdigit():
+            numbers = [*cells[:-1], *cells[-1].split("+")]
+            rows["config.yaml" if "(default)" in name else name] = [float(cell.replace(",", "")) for cell in numbers]
+    return rows
 
 
 def _keys(values: Any, above: str = "") -> Iterator[str]:

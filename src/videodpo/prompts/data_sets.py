@@ -10,20 +10,9 @@ from videodpo.config import HUB_PREFIX, ConfigError
 from videodpo.files import first_line
 from videodpo.prompts.formats import BATCH, MAX_TEXT, Record, need_columns, raw_lines, too_long
 
-# The library inflates a file by its first bytes, whatever its name, to disk and without a limit.
-_COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"7z\xbc\xaf": "7z",
-    b"Rar!": "rar",
-    b"\x04\x22\x4d\x18": "lz4",
-}
 _LINES = (".csv", ".tsv", ".jsonl", ".txt")
+_FORMATS = (*_LINES, ".json", ".parquet")
 _MAX_DOCUMENT = 2**28  # bytes of a JSON file, which is read at once
-_ENDINGS = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".lz4")
 
 
 def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
@@ -35,20 +24,18 @@ def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str
         data_files: the one file of the repository that is read.
 
     Raises:
-        ConfigError: not loadable, compressed, with a text above `MAX_TEXT`, or a column is missing.
+        ConfigError: not loadable, compressed or of another format, with a text above `MAX_TEXT`, or without a column.
     """
     import datasets
 
     saved = (Path(place) / "state.json").is_file() or (Path(place) / "dataset_dict.json").is_file()
     try:
-        if not place.startswith(HUB_PREFIX):
-            _refuse_bombs(Path(place))
         if saved:
             data = datasets.load_from_disk(place)
         else:
             name = place.removeprefix(HUB_PREFIX)
             builder = datasets.load_dataset_builder(name, data_files=data_files)
-            refuse_compressed(place, builder.config.data_files)
+            refuse_unbounded(place, builder.config.data_files)
             data = datasets.load_dataset(name, data_files=data_files, split=split)
     except ConfigError:
         raise
@@ -76,34 +63,42 @@ def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str
         raise ConfigError(f"prompts.source.path: {place}, after row {number}: not UTF-8 ({error.reason})") from error
 
 
-def _refuse_bombs(folder: Path) -> None:
-    """Raises ConfigError or ValueError for a file whose reading would take far more than its size."""
+def refuse_unbounded(place: str, data_files: Any) -> None:
+    """Refuse files whose reading may take far more than their size, before they are read.
+
+    Args:
+        data_files: those that the library chose, by split. Of a hub only their names are known.
+
+    Raises:
+        ConfigError: a file of another format than `_FORMATS`, compressed, or with a line above `MAX_LINE`.
+        ValueError: a Parquet file that is larger than `tables.open_parquet` reads.
+    """
+    for file in (str(file) for files in (data_files or {}).values() for file in files):
+        if not file.lower().endswith(_FORMATS):
+            raise ConfigError(
+                f"prompts.source.path: {place}: {file}: of a data set {', '.join(_FORMATS)} are read; "
+                "inflate or convert it, and name its folder"
+            )
+        if not place.startswith(HUB_PREFIX):
+            _refuse_bomb(Path(file))
+
+
+def _refuse_bomb(path: Path) -> None:
+    from datasets.utils.extract import Extractor
+
     from videodpo.tables import open_parquet
 
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-        with open(path, "rb") as handle:
-            begin = handle.read(8)
-            handle.seek(0)
-            for magic, kind in _COMPRESSED.items():
-                if begin.startswith(magic):
-                    raise ConfigError(
-                        f"prompts.source.path: {path}: {kind} files of a data set are not read; inflate it"
-                    )
-            if path.suffix.lower() in _LINES:
-                for _ in raw_lines(handle, path):
-                    pass
-        if path.suffix.lower() == ".json" and path.stat().st_size > _MAX_DOCUMENT:
-            raise ConfigError(f"prompts.source.path: {path}: more than {_MAX_DOCUMENT:,} bytes; make it JSON lines")
-        if path.suffix.lower() == ".parquet":
+    # The library would inflate it whatever its name, to disk and without a limit.
+    if kind := Extractor.infer_extractor_format(path):
+        raise ConfigError(f"prompts.source.path: {path}: {kind} files of a data set are not read; inflate it")
+    match path.suffix.lower():
+        case ".parquet":
             with open_parquet(path):
                 pass
-
-
-def refuse_compressed(place: str, data_files: Any) -> None:
-    """data_files: of a builder, by split. Raises ConfigError where one is compressed, by its name."""
-    for name in (str(file) for files in (data_files or {}).values() for file in files):
-        if name.lower().endswith(_ENDINGS):
-            raise ConfigError(
-                f"prompts.source.path: {place}: {name}: compressed files of a data set are not read; "
-                "download and inflate it, and name the folder"
-            )
+        case ".json":
+            if path.stat().st_size > _MAX_DOCUMENT:
+                raise ConfigError(f"prompts.source.path: {path}: more than {_MAX_DOCUMENT:,} bytes; make it JSON lines")
+        case _:
+            with open(path, "rb") as handle:
+                for _ in raw_lines(handle, path):
+                    pass
