@@ -2,7 +2,7 @@
 """A real SLURM of two nodes on this machine, in a folder of its own: munge, MariaDB, slurmdbd, slurmctld, two slurmd.
 
 python tests/slurm/cluster.py install          Debian's packages; needs root
-python tests/slurm/cluster.py start FOLDER     prints the line that points SLURM's commands at it
+python tests/slurm/cluster.py start FOLDER     prints the line that points SLURM's commands at it; --gpus 2 a node
 python tests/slurm/cluster.py stop FOLDER      ends its jobs and daemons; the logs stay in FOLDER/log
 """
 
@@ -30,6 +30,7 @@ PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "sacctmgr", "munged", "
 COMMANDS = ("sacct", "sacctmgr", "salloc", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
 PORTS = ("slurmctld_port", "slurmdbd_port", "mariadb_port", "n0_port", "n1_port")
 NODES = ("n0", "n1")
+DEVICES = ("/dev/null", "/dev/zero")  # pretend GPUs of a node
 ACCOUNT = "default"  # what profiles/slurm names
 SECONDS = 60.0  # that a daemon has to answer in
 NO_SERVICES = Path("/usr/sbin/policy-rc.d")
@@ -78,9 +79,10 @@ def _services_stay_down() -> Iterator[None]:
 class Cluster:
     """The cluster of one folder; its daemons are known by the process numbers in `daemons.json`."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: short enough for a socket's name in it (below 90 characters)."""
+    def __init__(self, folder: Path, gpus: int = 1) -> None:
+        """folder: short enough for a socket's name in it (below 90 characters). gpus: of each node, one or two."""
         self.folder = folder.resolve()
+        self._gpus = gpus
         self._pids = self.folder / "daemons.json"
 
     @property
@@ -167,6 +169,7 @@ class Cluster:
 
     def _write_settings(self) -> dict[str, str]:
         settings = {"folder": str(self.folder), "password": secrets.token_hex(16)}
+        settings |= {"gpus": str(self._gpus), "devices": ",".join(DEVICES[: self._gpus])}
         sockets = [socket.socket() for _ in PORTS]
         for name, one in zip(PORTS, sockets, strict=True):
             one.bind(("127.0.0.1", 0))
@@ -305,6 +308,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("install", "start", "stop"))
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--gpus", type=int, choices=(1, 2), default=1, help="of each node, pretended")
     arguments = parser.parse_args()
     try:
         if arguments.what == "install":
@@ -312,7 +316,7 @@ def main() -> int:
         elif arguments.folder is None:
             parser.error(f"{arguments.what} needs a folder")
         elif arguments.what == "start":
-            cluster = Cluster(arguments.folder)
+            cluster = Cluster(arguments.folder, arguments.gpus)
             cluster.start()
             print(f"export SLURM_CONF={cluster.environment['SLURM_CONF']} PATH={cluster.folder / 'bin'}:$PATH")
         else:

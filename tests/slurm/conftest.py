@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,12 @@ from tests.slurm.cluster import Cluster, install
 from tests.slurm.runs import PLUGIN, Round, Run, slow_run
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Started, with SLURM's commands of this process and its children pointed at it; taken down in any case."""
-    install()
+@contextmanager
+def started(gpus: int) -> Iterator[Cluster]:
+    """A cluster, with SLURM's commands of this process and its children pointed at it; taken down in any case."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     before = dict(os.environ)
-    made = Cluster(folder)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end as after Ctrl-C, which takes it down too
+    made = Cluster(folder, gpus)
     try:
         made.start()
         os.environ.update(made.environment)
@@ -35,6 +34,22 @@ def cluster() -> Iterator[Cluster]:
         os.environ.update(before)
         made.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    install()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end as after Ctrl-C, which takes it down too
+    with started(gpus=1) as made:
+        yield made
+
+
+@pytest.fixture
+def wider_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For one test, SLURM's commands call another cluster, whose nodes have two GPUs each."""
+    monkeypatch.setenv("PATH", os.environ["PATH"].removeprefix(f"{cluster.folder / 'bin'}{os.pathsep}"))
+    with started(gpus=2):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

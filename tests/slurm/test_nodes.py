@@ -1,4 +1,4 @@
-"""The fine-tune on two nodes: the same training as in one process, in one log."""
+"""The fine-tune on two nodes, or two GPUs of one: the same training as in one process, in one log."""
 
 from __future__ import annotations
 
@@ -25,8 +25,25 @@ def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
     run.run(TRAINED)
     job = run.job("train")
     assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", 2, 2)
+    figures("two nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)})
+
+
+def test_so_do_two_gpus_of_a_node(wider_nodes, prepared, alone, figures):
+    run = prepared.copy("two_gpus")
+    run.change("trainer", processes=2)
+    try:
+        run.run(TRAINED)
+        job = run.job("train")
+    finally:
+        run.stop()  # as long as SLURM's commands call its cluster
+    assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", 1, 2)
+    assert "CUDA_VISIBLE_DEVICES 0,1" in (run.round_folder / "logs" / "train.log").read_text()
+    figures("two GPUs of a node", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)})
+
+
+def compare(run, alone):
+    """Largest difference of the loss, of 1e-5 at most; there is one log, and one tracker's run."""
     difference = float(np.abs(losses(run) - losses(alone)).max())
-    figures("two nodes", {"steps": STEPS, "largest_difference_of_loss": difference})
     assert difference <= 1e-5
     log = (run.round_folder / "logs" / "train.log").read_text()
     assert log.count("training from step 0 of 60") == log.count(f"step {STEPS} of {STEPS}") == 1
@@ -35,6 +52,7 @@ def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == list(range(STEPS))
     assert not list(run.round_folder.rglob("*partial*"))
+    return difference
 
 
 @pytest.mark.parametrize("nodes", [(2, 1), (1, 2)], ids=["two to one", "one to two"])
