@@ -52,7 +52,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def small_run(model: Path, results: Path, **changes: Any) -> dict[str, Any]:
+def small_run(model: Path, results: Path, /, **changes: Any) -> dict[str, Any]:
     """A raw configuration of a run that takes seconds; `changes` replace whole sections or keys in them."""
     raw: dict[str, Any] = {
         "run": "small",

@@ -43,7 +43,7 @@ def make_all(model: Path, results: Path) -> Path:
     return results
 
 
-def config(model: Path, results: Path, **changes: Any) -> Stages:
+def config(model: Path, results: Path, /, **changes: Any) -> Stages:
     """Settings of every stage, frozen; `changes` as of `small_run`."""
     trainer = {"gradient_checkpointing": "off", "checkpoint_steps": 1, "trackers": ["tensorboard"]}
     run = Stages(small_run(model, results, **{"prompts": {"num_train": 3}, "trainer": trainer} | changes))

@@ -21,7 +21,7 @@ from tests.workspace import make_workspace, without_default_scorers, write_overl
 from videodpo.shard_list import NAME, write_shard_list
 from videodpo.yaml_files import read_config
 
-PLUGIN = Path(__file__).with_name("plugin")
+PLUGIN = Path(__file__).parents[1] / "slow_plugin"
 PATIENCE = 1500.0  # seconds; several times what a quiet machine needs
 FIELDS = ("JobIDRaw", "Comment", "State", "NodeList", "AllocTRES", "NNodes")
 SUBMITTED = re.compile(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/rule_(\S+)/\1\.log\)")

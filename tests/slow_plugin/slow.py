@@ -17,25 +17,26 @@ RECORD = "SLOW_RECORD"
 
 
 def take_time(what: object) -> None:
-    """In a SLURM job, sleep, then note the piece of work: stage, job, and what tells it from all others."""
-    if RECORD not in os.environ or "SLURM_JOB_ID" not in os.environ:
+    """Where a record is asked for, sleep, then note the piece of work: stage, job, and what it alone has."""
+    if RECORD not in os.environ:
         return
     time.sleep(float(os.environ[SECONDS]))
     piece = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
-    row = {"stage": sys.argv[1], "job": int(os.environ["SLURM_JOB_ID"]), "piece": piece, "time": time.time()}
+    job = int(os.environ.get("SLURM_JOB_ID", os.getpid()))
+    row = {"stage": sys.argv[1], "job": job, "piece": piece, "time": time.time()}
     with Path(os.environ[RECORD]).open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 class SlowWan(WanModel):
-    """Sampling takes its time a batch, a forward pass of the fine-tune its time a micro-batch."""
+    """Sampling takes its time a batch, a forward pass of reference errors and fine-tune its time a micro-batch."""
 
     def sample(self, text, seeds, sampling, negative=None):
         take_time(list(seeds))
         return super().sample(text, seeds, sampling, negative)
 
     def predict(self, noisy_BCFHW, level_B, text):
-        if sys.argv[1] == "train":
+        if sys.argv[1] in ("reference", "train"):
             take_time(level_B.tolist())
         return super().predict(noisy_BCFHW, level_B, text)
 

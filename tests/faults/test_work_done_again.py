@@ -1,0 +1,134 @@
+"""What a SIGKILL in the middle of a stage's work costs: the batch in hand; and it ends with the same bytes.
+
+Pieces of work are counted that were done and are done again; the one in hand comes on top.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.every_stage import comparable, config
+from videodpo.cli import main
+
+PLUGIN = ROOT / "tests" / "slow_plugin"
+SECONDS = 0.4  # that a piece of work takes: a batch of clips, a measured clip, a forward pass
+STAGES = {
+    "generate": ["generate", "--config", "generate"],
+    "measure": ["measure", "--config", "score/slow"],
+    "reference": ["reference", "--config", "reference"],
+    "train": ["train", "--config", "train"],
+}
+CHANGES: dict[str, Any] = {
+    "prompts": {"num_train": 6},
+    "model": {"family": "slow_wan"},
+    "generate": {"videos_per_prompt": 4},
+    "scores": {"slow": {}},
+    "omniscore": {"dimensions": {"slow": {"pillar": "quality", "min": 0.0, "max": 1.0}}},
+    "schedule": {"num_steps": 8},
+    "trainer": {"checkpoint_steps": 1},
+}
+PRODUCTS = {
+    "generate": ["videos"],
+    "measure": ["scores"],
+    "reference": ["reference"],
+    "train": ["adapter", ".adapter.sha256", "state", "train_log.parquet"],
+}
+# Pieces that are saved together. Of sampling, one batch is decoded and written while the next is denoised.
+BATCH = {"generate": 2, "measure": 8, "reference": 1, "train": 2}
+SAVES = 3  # pieces, or fewer: scoring and errors save after each, unless 50 times what a save takes has not passed
+
+
+@pytest.fixture(scope="module")
+def slow_plugin() -> Iterator[None]:
+    sys.path.insert(0, str(PLUGIN))
+    yield
+    sys.path.remove(str(PLUGIN))
+
+
+@pytest.fixture(scope="module")
+def whole(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a run that nothing disturbed: 24 clips in 6 batches, scored in 3 blocks, 8 steps of 2 passes."""
+    results = tmp_path_factory.mktemp("whole") / "results"
+    run = config(random_model, results, **CHANGES)
+    for words in (["prompts", "--config", "prompts"], STAGES["generate"], STAGES["measure"]):
+        assert main(command(words, results)) == 0
+    assert main(["score", *command(STAGES["measure"], results)[1:]]) == 0
+    run.pairs()
+    for stage in ("reference", "train"):
+        assert main(command(STAGES[stage], results)) == 0
+    return results
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_sigkill_costs_a_stage_the_batch_in_hand(stage, whole, random_model, tmp_path, fault_tries, figures):
+    results, record = tmp_path / "results", tmp_path / "record.jsonl"
+    config(random_model, results, **CHANGES)
+    left_out = shutil.ignore_patterns("config", "locks", *PRODUCTS[stage])
+    shutil.copytree(whole, results, ignore=left_out, dirs_exist_ok=True)
+    rng, done, again, kills = random.Random(5), set[str](), [], 0
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "videodpo", *command(STAGES[stage], results)],
+            cwd=ROOT,
+            env=os.environ | {"SLOW_RECORD": str(record), "SLOW_SECONDS": str(SECONDS), "PYTHONPATH": python_path()},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if kills < fault_tries and not ended_before(process, record, rng.uniform(0.0, 6 * SECONDS)):
+            process.kill()
+            kills += 1
+        _, told = process.communicate()
+        pieces = taken(record)
+        again.append(len(done & pieces))
+        done |= pieces
+        record.unlink(missing_ok=True)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -9, told
+    assert kills
+    expected, found = comparable(whole / "small"), comparable(results / "small")
+    if stage == "measure":  # what gathers them by dimension is another command
+        expected = {name: digest for name, digest in expected.items() if name in found or "/slow/" not in name}
+    assert found == expected
+    figures(
+        f"SIGKILL in the middle of {stage}",
+        {"tries": kills, "pieces": len(done), "pieces done again": sum(again), "most after one": max(again)},
+    )
+    assert max(again) <= BATCH[stage] + SAVES * (stage in ("measure", "reference"))
+
+
+def command(words: list[str], results: Path) -> list[str]:
+    stage, option, name = words
+    return [stage, option, str(results / "small" / "config" / f"{name}.json")]
+
+
+def python_path() -> str:
+    return os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))
+
+
+def ended_before(process: subprocess.Popen[str], record: Path, seconds: float) -> bool:
+    """Whether it ended by itself within so many seconds of its first piece of work."""
+    while process.poll() is None and not record.exists():
+        time.sleep(0.02)
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    return process.poll() is not None
+
+
+def taken(record: Path) -> set[str]:
+    """The pieces of work that were begun."""
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    return {json.loads(line)["piece"] for line in lines}
