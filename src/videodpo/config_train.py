@@ -163,7 +163,8 @@ class Train(Section):
     max_grad_norm: Real = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
     max_grad_growth: PositiveReal | None = 100.0
-    """A step whose gradient norm is above this many times the median of the last steps is skipped; null never."""
+    """A step whose gradient norm is above this many times the median of the last steps, and above `max_grad_norm`, is
+    skipped; null never."""
     max_skipped_steps: int = Field(5, ge=0)
     """The training stops at the next bad step after this many were skipped in a row."""
     caption_dropout: Real = Field(0.0, ge=0, lt=1)
@@ -220,7 +221,7 @@ class Trainer(Section):
     """Between full checkpoints; SIGTERM and SIGUSR1 make one too."""
     checkpoint_steps: int | None = Field(None, ge=1)
     """Steps between full checkpoints, beside the clock; null leaves it to the clock."""
-    trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=lambda: ["tensorboard"])  # type: ignore[arg-type]
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(["tensorboard"])
     """Where the log's numbers go while the training runs, beside its table."""
     validation_steps: int = Field(100, ge=1)
     """Steps between two looks at the validation pairs."""

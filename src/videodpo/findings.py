@@ -49,6 +49,10 @@ def grade(value: float, warning: float, alarm: float = math.inf) -> Status:
     return "warning" if value > warning else "fine"
 
 
+def worse(one: Status, other: Status) -> Status:
+    return max(one, other, key=_RANK.index)
+
+
 def worst(findings: Sequence[Finding]) -> Status:
     """The highest status among them; fine for none."""
     return max((finding.status for finding in findings), key=_RANK.index, default="fine")

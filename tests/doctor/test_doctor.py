@@ -138,6 +138,9 @@ def test_weights_that_one_pair_carries_and_many_epochs_are_warnings(doctor, roun
     rewrite(file, pairs, PAIRS)
     code, findings = doctor("--set", "schedule.num_steps=100", reference="live")
     assert (code, findings["epochs"]["status"]) == (0, "warning")
+    validation = "schedule.validation={num_prompts: 1, draws: 1}"
+    _, held_back = doctor("--set", "schedule.num_steps=100", "--set", validation, reference="live")
+    assert held_back["epochs"]["value"] > findings["epochs"]["value"]
 
 
 def test_reference_errors_of_another_model(doctor, round_folder):
@@ -148,8 +151,8 @@ def test_reference_errors_of_another_model(doctor, round_folder):
 
 def test_reference_errors_of_another_machine_are_a_warning(doctor, round_folder):
     rewrite_reference(round_folder, lambda table: table.assign(ref_error_winner=table["ref_error_winner"] * (1 + 2e-7)))
-    code, findings = doctor(beta=1.0)
-    assert (code, findings["same_model"]["status"]) == (0, "warning")
+    code, findings = doctor(beta=5000.0)
+    assert (code, findings["same_model"]["status"], findings["step_0_loss"]["status"]) == (0, "warning", "warning")
 
 
 @pytest.mark.parametrize("change", [lambda table: table[::-1], lambda table: table[:-1]], ids=["order", "length"])
@@ -284,7 +287,7 @@ def test_the_log_of_another_objective_need_not_start_at_ln_2(round_folder, stage
     frozen = stages(small_run(random_model, tmp_path, train={"objective": {"name": "ipo"}})).frozen("train")
     row = dict.fromkeys(TRAIN_LOG.names, 0.0) | {"step": 0, "loss": 5.0, "weight_mean": 1.0}
     log = pd.DataFrame([row]).astype({"step": int})
-    file = round_folder / "train_log.parquet"
-    for digest, is_checked in ((frozen.digest, False), ("of other settings", True)):
-        write_table(file, log, TRAIN_LOG, stage="train", digest=digest, seed=0)
-        assert ("step_0_loss" in {finding.check for finding in diagnose_log(file)}) == is_checked
+    for file in (round_folder / "train_log.parquet", round_folder / "state" / "train_log.parquet"):
+        for digest, is_checked in ((frozen.digest, False), ("of other settings", True)):
+            write_table(file, log, TRAIN_LOG, stage="train", digest=digest, seed=0)
+            assert ("step_0_loss" in {finding.check for finding in diagnose_log(file)}) == is_checked

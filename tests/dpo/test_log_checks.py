@@ -112,8 +112,31 @@ def test_a_start_off_ln_2(doctor):
     log.loc[0, "loss"] *= 1.2
     code, said = doctor(log)
     assert (code, said["step_0_loss"]["status"]) == (3, "alarm")
-    code, said = doctor(log, "round2")
-    assert (code, "step_0_loss" in said) == (0, False)
+    for folder in ("round2", "round2/state"):
+        code, said = doctor(log, folder)
+        assert (code, "step_0_loss" in said) == (0, False)
+
+
+def test_a_skipped_first_step_is_no_start_and_skipped_steps_are_in_no_mean():
+    log = healthy().assign(skipped=False)
+    for step in (0, len(log) - 1):
+        log.loc[step, ["loss", "margin", "error_winner", "error_loser", "grad_norm"]] = np.nan
+        log.loc[step, ["ref_error_winner", "ref_error_loser", "skipped"]] = 0.3, 0.9, True
+    log.loc[1, ["loss", "margin"]] = LN_2 * log["weight_mean"][1], 0.0
+    assert not_fine(log) == {"skipped": "warning"}
+    assert "step 1" in found(log)["step_0_loss"].measured
+
+
+def test_a_log_of_skipped_steps_alone_is_an_alarm_for_that():
+    log = healthy(30).assign(skipped=True, loss=np.nan, grad_norm=np.nan)
+    assert not_fine(log) == {"skipped": "alarm"}
+
+
+def test_a_gradient_that_is_never_skipped_is_no_alarm():
+    log = healthy()
+    log.loc[70, "grad_norm"] = log["grad_norm"].median() * 1000
+    assert not_fine(log) == {"spikes": "alarm"}
+    assert not_fine(log, max_grad_norm=log["grad_norm"].max()) == {"spikes": "warning"}
 
 
 def test_a_start_off_by_rounding_is_a_warning():

@@ -17,8 +17,8 @@ KINDS = {
 }
 
 
-def load(folder, **options):
-    settings = Model(family="wan", weights=str(folder), dtype="float32", max_text_tokens=TEXT_TOKENS)
+def load(folder, dtype="float32", **options):
+    settings = Model(family="wan", weights=str(folder), dtype=dtype, max_text_tokens=TEXT_TOKENS)
     return WanModel(settings, "cpu", **options)
 
 
@@ -27,6 +27,15 @@ def forward(model):
     text = {"prompt_embeds": torch.randn(1, TEXT_TOKENS, model.denoiser.config.text_dim)}
     with torch.no_grad():
         return model.predict(torch.randn(1, 4, 2, 8, 8), torch.tensor([0.5]), text)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fresh_adapter_of_this_kind_is_the_base_to_the_bit(random_model, kind, dtype):
+    model = load(random_model, dtype, denoiser_only=True)
+    base = forward(model)
+    model.add_lora(Lora(rank=4, **KINDS[kind]), seed=0)
+    assert torch.equal(forward(model), base)
 
 
 @pytest.mark.parametrize("kind", KINDS)

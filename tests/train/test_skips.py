@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from tests.train.conftest import NUM_STEPS, adapter_of, log_of
 from videodpo.config import Train
 from videodpo.dpo.guards import gives_up, refusal
+from videodpo.dpo.passes import Passes
+from videodpo.dpo.policy import make_policy
 from videodpo.dpo.trainer import Training
 from videodpo.tables import read_table
 from videodpo.tensors import write_tensors
@@ -29,11 +31,11 @@ ONE_A_STEP = {
 
 
 @contextmanager
-def scaled_latents(trainings, factor):
-    """The first loser's latents times a factor, mended afterwards; gives the pairs that use it."""
+def scaled_latents(trainings, factor, pair=None):
+    """A loser's latents times a factor, by default the first's, mended afterwards; gives the pairs that use it."""
     run = trainings.variant()
     pairs = read_table(run.round_folder / "pairs.parquet")
-    loser = pairs["loser_id"][0]
+    loser = pairs["loser_id"][0] if pair is None else pairs.set_index("pair_id")["loser_id"][pair]
     videos = read_table(run.round_folder / "videos" / "shard-00000.parquet").set_index("video_id")
     name, _, row = videos["latents"][loser].partition("#")
     path = run.folder / name
@@ -67,6 +69,19 @@ def test_steps_whose_loss_is_no_number_are_skipped_and_counted(trainings, broken
     assert log.loc[log["skipped"], "loss"].isna().all()
     assert log.loc[~log["skipped"], "loss"].notna().all()
     assert all(torch.isfinite(value).all() for value in adapter_of(run).values())
+
+
+def test_validation_pairs_without_numbers_are_named_and_left_out(trainings, caplog):
+    schedule = {"validation": {"num_prompts": 2, "draws": 1}}
+    run = trainings.fresh(reference="live", schedule=schedule, trainer={"validation_steps": 20})
+    frozen = run.frozen("train")
+    held_back = Passes(frozen, run.round_folder, make_policy(frozen, None, "cpu")).plan.validation
+    with scaled_latents(trainings, torch.nan, held_back[0].pair_id) as broken:
+        run.train()
+    assert {visit.pair_id for visit in held_back} - broken
+    log = log_of(run)
+    assert log["validation_loss"].notna().sum() == log["validation_accuracy"].notna().sum() == 3
+    assert f"step 19: the validation is not finite and left out of it: pair {held_back[0].pair_id}" in caplog.text
 
 
 def test_too_many_bad_steps_stop_with_step_pair_and_timestep_named(trainings, broken_pair):

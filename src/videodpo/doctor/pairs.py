@@ -14,8 +14,8 @@ EFFECTIVE_SHARE = 0.01
 MOST_EPOCHS = 50.0
 
 
-def check_pairs(pairs: pd.DataFrame, schedule: Schedule) -> list[Finding]:
-    """Checks that need no model."""
+def check_weights(pairs: pd.DataFrame) -> list[Finding]:
+    """Whether they are numbers, and how many pairs carry the training."""
     weights = pairs["weight"].to_numpy(float)
     good = np.isfinite(weights) & (weights > 0)
     status: Status = "fine" if len(weights) and good.all() else "alarm"
@@ -29,13 +29,14 @@ def check_pairs(pairs: pd.DataFrame, schedule: Schedule) -> list[Finding]:
     measured = f"weights from {weights.min():.3g} to {weights.max():.3g}; as good as {effective:.0f} equal ones"
     expected = f"at least {EFFECTIVE_SHARE:.0%} of {len(weights)} pairs"
     advice = "A few pairs carry the training: lower pairs.alpha."
-    findings.append(Finding("effective_pairs", status, measured, expected, advice, effective))
-    epochs = schedule.num_steps * schedule.pairs_per_step / len(weights)
+    return [*findings, Finding("effective_pairs", status, measured, expected, advice, effective)]
+
+
+def check_epochs(num_pairs: int, schedule: Schedule) -> Finding:
+    """How often each of the pairs that are trained on is visited."""
+    epochs = schedule.num_steps * schedule.pairs_per_step / num_pairs
     measured = (
-        f"{schedule.num_steps} steps of {schedule.pairs_per_step} visit {len(weights)} pairs {epochs:.2g} times each"
+        f"{schedule.num_steps} steps of {schedule.pairs_per_step} visit {num_pairs} pairs {epochs:.2g} times each"
     )
     advice = "The pairs will be learned by heart: collect more, or lower schedule.num_steps."
-    return [
-        *findings,
-        Finding("epochs", grade(epochs, MOST_EPOCHS), measured, f"at most {MOST_EPOCHS:g}", advice, epochs),
-    ]
+    return Finding("epochs", grade(epochs, MOST_EPOCHS), measured, f"at most {MOST_EPOCHS:g}", advice, epochs)

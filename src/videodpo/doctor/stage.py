@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from videodpo.config import ConfigError
+from videodpo.config import ConfigError, Objective, Train
 from videodpo.digests import record_text
 from videodpo.dpo.log_checks import check_log
 from videodpo.findings import Finding, worst
@@ -27,14 +27,17 @@ def diagnose(frozen: Frozen[TrainSettings], round_folder: Path) -> list[Finding]
         ValueError: a table is not there yet.
     """
     from videodpo.doctor.beta import check_beta, numeric_beta
-    from videodpo.doctor.pairs import check_pairs
+    from videodpo.doctor.pairs import check_epochs, check_weights
+    from videodpo.dpo.visits import read_plan
 
     settings = frozen.settings
     reference = read_shards(round_folder / "reference") if settings.train.reference == "table" else None
     pairs = read_table(round_folder / "pairs.parquet")
-    findings = check_pairs(pairs, settings.schedule)
+    findings = check_weights(pairs)
     if worst(findings) == "alarm":  # weights that are no numbers make nothing else mean anything
         return findings
+    plan = read_plan(round_folder, settings.schedule, frozen.seed)
+    findings.append(check_epochs(plan.num_pairs, settings.schedule))
     from videodpo.doctor.forward import check_forward
     from videodpo.doctor.latents import check_latents
     from videodpo.doctor.start import Start
@@ -56,25 +59,31 @@ def diagnose_log(path: Path) -> list[Finding]:
     stage = read_metadata(path).get("stage")
     if stage != "train":
         raise ValueError(f"{path}: a table of the stage {stage!r}; a train_log.parquet is needed")
-    return check_log(log, starts_at_ln_2=_starts_at_ln_2(path))
+    round_folder = path.resolve().parent
+    if round_folder.name == "state":  # of the last checkpoint
+        round_folder = round_folder.parent
+    number = re.fullmatch(r"round(\d+)", round_folder.name)
+    is_first = not number or number[1] == "1"
+    train = _settings(path, round_folder.parent / "config" / "train.json")
+    if train is None:
+        return check_log(log, starts_at_ln_2=is_first)
+    return check_log(log, starts_at_ln_2=is_first and _is_plain(train.objective), max_grad_norm=train.max_grad_norm)
 
 
-def _starts_at_ln_2(path: Path) -> bool:
-    """From the settings that the log was made with, where they still lie in the run's folder."""
-    number = re.fullmatch(r"round(\d+)", path.resolve().parent.name)
-    if number and number[1] != "1":
-        return False
+def _settings(path: Path, frozen: Path) -> Train | None:
+    """Those that the log was made with, where they still lie in the run's folder."""
     try:
-        frozen = load_frozen(path.resolve().parents[1] / "config" / "train.json", "train", TrainSettings)
+        known = load_frozen(frozen, "train", TrainSettings)
     except ConfigError:
-        return True
-    objective = frozen.settings.train.objective
-    plain = objective.name == "dpo" and not objective.sft_weight
-    return (plain and not any(objective.official_code.model_dump().values())) or frozen.digest != _digest(path)
+        return None
+    return known.settings.train if known.digest == read_metadata(path)["config_digest"] else None
 
 
-def _digest(path: Path) -> str:
-    return read_metadata(path)["config_digest"]
+def _is_plain(objective: Objective) -> bool:
+    """Whether its loss is ln 2 where policy and reference are one model."""
+    return (
+        objective.name == "dpo" and not objective.sft_weight and not any(objective.official_code.model_dump().values())
+    )
 
 
 def report(findings: Sequence[Finding], *, as_json: bool, out: Path | None) -> int:

@@ -18,8 +18,9 @@ import torch
 from videodpo.clips import read_clip
 from videodpo.config import Sampling
 from videodpo.doctor.latents import Clip
-from videodpo.dpo.batches import Batch, PairData, model_errors, timesteps
+from videodpo.dpo.batches import Batch, PairData, model_errors
 from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
+from videodpo.dpo.reference_errors import has_draws
 from videodpo.dpo.visits import Visit, read_plan
 from videodpo.findings import Finding, Status, grade
 from videodpo.frozen import Frozen, TrainSettings
@@ -157,17 +158,14 @@ class Start:
     def _table(self) -> Finding:
         assert self._reference is not None
         rows = self._reference
-        found = list(zip(rows["pair_id"], rows["noise_seed"], rows["timestep"], strict=True))
-        named = zip(self._visits, timesteps(self.model, self._visits), strict=True)
-        planned = [(visit.pair_id, visit.noise_seed, timestep) for visit, timestep in named]
         errors = rows[["ref_error_winner", "ref_error_loser"]].to_numpy(float)
         bad = int((~(np.isfinite(errors) & (errors >= 0))).any(axis=1).sum())
         expected = "one finite error a draw of the plan, in its order"
         advice = "Run the stage reference again."
-        if found != planned:
-            measured = f"{len(found)} rows that are not the {len(planned)} draws of this plan"
+        if not has_draws(rows, self.model, self._visits):
+            measured = f"{len(rows)} rows that are not the {len(self._visits)} draws of this plan"
             return Finding("reference_table", "alarm", measured, expected, advice)
-        measured = f"{len(found)} rows as planned, {bad} of them not finite"
+        measured = f"{len(rows)} rows as planned, {bad} of them not finite"
         return Finding("reference_table", "alarm" if bad else "fine", measured, expected, advice, float(bad))
 
     def _reference_errors(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,10 +188,9 @@ class Start:
             )
             gap = (loss.per_pair / batch.weight - math.log(2)).abs().max()
             off, count = max(off, float(gap)) if not gap.isnan() else math.nan, count + len(policy_w)
-        rounded = EXACT if self.model.device.type == "cpu" else LOSS_ROUNDED
         measured = f"{count} losses over their weights differ from ln 2 by {off:.2g} at most"
         advice = "Policy and reference are not the same model at step 0; see same_model."
-        return Finding("step_0_loss", grade(off, EXACT, rounded), measured, f"at most {EXACT:g}", advice, off)
+        return Finding("step_0_loss", grade(off, EXACT, LOSS_ROUNDED), measured, f"at most {EXACT:g}", advice, off)
 
     def _equal(
         self, policy: Sequence[tuple[torch.Tensor, ...]], reference: Sequence[tuple[torch.Tensor, ...]]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from videodpo.findings import Finding, Status, grade
+from videodpo.findings import Finding, Status, grade, worse
 from videodpo.schemas import DRIFT_BUCKETS
 
 # Beginning and end are means over a tenth of the log: single steps see a handful of pairs.
@@ -40,23 +40,26 @@ SKIPPED, MANY_SKIPPED = 0.01, 0.10
 OVERFIT = 0.05
 
 
-def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True) -> list[Finding]:
+def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: float = 0.0) -> list[Finding]:
     """All checks on a table of the schema TRAIN_LOG; columns that older logs lack are passed over.
 
     Args:
         log: rows in the order of the steps. starts_at_ln_2: policy and reference are one model at step 0, and the loss
-            is DPO's: not so in a later round, or for another objective.
+            is DPO's: not so in a later round, or for another objective. max_grad_norm: the training's; a gradient below
+            it is never skipped, and so no alarm.
     """
     if log.empty:
         return [Finding("log", "warning", "no steps", "at least one", "Look again when the training has begun.")]
     findings = [_finite(log)]
     if findings[0].status == "alarm":
         return findings
-    if starts_at_ln_2 and log["step"].iloc[0] == 0:
-        findings.append(_start(log.iloc[0]))
-    findings.append(_spikes(log))
-    if "skipped" in log:
-        findings.append(_skipped(log))
+    whole, log = log, log[~log["skipped"].astype(bool)] if "skipped" in log else log
+    if starts_at_ln_2 and whole["step"].iloc[0] == 0 and len(log):
+        findings.append(_start(log.iloc[0]))  # steps that were skipped before it have changed nothing
+    if len(log):
+        findings.append(_spikes(log, max_grad_norm))
+    if "skipped" in whole:
+        findings.append(_skipped(whole))
     if len(log) < FEWEST_STEPS:
         expected = f"{FEWEST_STEPS} to see a trend"
         return [*findings, Finding("trend", "fine", f"{len(log)} steps", expected, value=float(len(log)))]
@@ -82,18 +85,18 @@ def _finite(log: pd.DataFrame) -> Finding:
 
 def _start(row: pd.Series) -> Finding:
     off = abs(float(row["loss"]) / float(row["weight_mean"]) - math.log(2)) + abs(float(row["margin"])) / 2
-    measured = f"step 0: loss / weight differs from ln 2 by {off:.2g}, margin {row['margin']:+.2g}"
+    measured = f"step {row['step']:g}: loss / weight differs from ln 2 by {off:.2g}, margin {row['margin']:+.2g}"
     advice = "Policy and reference are not the same model at the start: run `videodpo doctor --config ...`."
     expected = f"ln 2 to {START_EXACT:g}, margin 0"
     return Finding("step_0_loss", grade(off, START_EXACT, START_ROUNDED), measured, expected, advice, off)
 
 
-def _spikes(log: pd.DataFrame) -> Finding:
-    kept = log[~log["skipped"].astype(bool)] if "skipped" in log else log
-    gradient = _over_median(kept["grad_norm"])
-    loss = _over_median(kept["loss"] / kept["weight_mean"])
+def _spikes(log: pd.DataFrame, max_grad_norm: float) -> Finding:
+    gradient = _over_median(log["grad_norm"])
+    loss = _over_median(log["loss"] / log["weight_mean"])
     count = int((gradient > SPIKE).sum())
-    status = max(grade(gradient.max(), SPIKE, HUGE_SPIKE), grade(loss.max(), LOSS_SPIKE), key=_severity)
+    is_huge = bool(((gradient > HUGE_SPIKE) & (log["grad_norm"] > max_grad_norm)).any())
+    status = worse("alarm" if is_huge else grade(gradient.max(), SPIKE), grade(loss.max(), LOSS_SPIKE))
     measured = f"largest gradient {gradient.max():.3g}, loss {loss.max():.3g} times the median around ({count} spikes)"
     expected = f"at most {SPIKE:g} and {LOSS_SPIKE:g}"
     advice = "Lower train.learning_rate, lengthen train.warmup_steps, or set train.max_grad_growth lower."
@@ -198,7 +201,3 @@ def _over_median(values: pd.Series) -> pd.Series:
     around = values.rolling(WINDOW, center=True, min_periods=1).median()
     # Where most are 0, as under a hinge that is won, those that still teach are no spikes.
     return values / around.clip(lower=max(LEAST_USUAL * float(values.abs().mean()), np.finfo(float).tiny))
-
-
-def _severity(status: Status) -> int:
-    return ("fine", "warning", "alarm").index(status)

@@ -25,7 +25,11 @@ def log_row(table: np.ndarray, visits: Sequence[Visit]) -> dict[str, Any]:
     """
     columns = dict(zip(STATISTICS, table.T, strict=True))
     row: dict[str, Any] = {name: finite(values.mean()) for name, values in columns.items() if name != "weight"}
-    row |= {"weight_mean": finite(columns["weight"].mean()), "accuracy": float((columns["margin"] > 0).mean())}
+    margins = columns["margin"][np.isfinite(columns["margin"])]
+    row |= {
+        "weight_mean": finite(columns["weight"].mean()),
+        "accuracy": finite((margins > 0).mean()) if len(margins) else None,
+    }
     buckets = np.array([min(int(visit.level * DRIFT_BUCKETS), DRIFT_BUCKETS - 1) for visit in visits])
     for side in ("winner", "loser"):
         drift = columns[f"error_{side}"] - columns[f"ref_error_{side}"]

@@ -12,7 +12,14 @@ import torch
 
 from videodpo.config import OfficialCode
 from videodpo.dpo.batches import Batch, PairData, model_errors, prediction_and_target
-from videodpo.dpo.objectives import DPOLoss, auto_beta, denoising_errors, preference_loss, residual_overlap
+from videodpo.dpo.objectives import (
+    DPOLoss,
+    auto_beta,
+    denoising_errors,
+    diffusion_dpo_loss_from_errors,
+    preference_loss,
+    residual_overlap,
+)
 from videodpo.dpo.policy import all_dropout, without_dropout
 from videodpo.dpo.reference_errors import read_reference
 from videodpo.dpo.visits import Plan, Visit, read_plan, separate_draw
@@ -30,7 +37,11 @@ class Passes:
         reference: float32 [visits, 2] of the table, or None where the reference is live.
     """
 
-    def __init__(self, frozen: Frozen[TrainSettings], round_folder: Path, model: VideoModel) -> None:
+    def __init__(
+        self, frozen: Frozen[TrainSettings], round_folder: Path, model: VideoModel, neighbour: int = 0
+    ) -> None:
+        """neighbour: which of the processes that share a clip's tokens this is."""
+        self._neighbour = [neighbour] * (neighbour > 0)
         self._train, self._schedule, self._seed = frozen.settings.train, frozen.settings.schedule, frozen.seed
         self._model = model
         cached = self._train.texts == "cached"
@@ -54,10 +65,11 @@ class Passes:
         quirks = objective.official_code
         batch = self._batch(places)
         # Dropout follows from the run, on every device and in every process: a resumed training needs no state of any
-        # generator, and another number of processes draws the same.
-        _seed_dropout(derive_seed(self._seed, "reference dropout", places.start))
+        # generator, and another number of processes draws the same. But neighbours hold different tokens, of which the
+        # same draws would drop the same.
+        _seed_dropout(derive_seed(self._seed, "reference dropout", places.start, *self._neighbour))
         ref_w, ref_l = self._reference_errors(places, batch, quirks)
-        _seed_dropout(derive_seed(self._seed, "dropout", places.start))
+        _seed_dropout(derive_seed(self._seed, "dropout", places.start, *self._neighbour))
         prediction, target = prediction_and_target(self._model, batch)
         policy_w, policy_l = denoising_errors(prediction, target, per_column=quirks.logit_per_column).chunk(2)
         overlap = None if objective.safeguard is None else residual_overlap(prediction, target)
@@ -73,8 +85,8 @@ class Passes:
         with without_dropout(self._model):
             ref_w, ref_l = self._reference_errors(places, batch)
             policy_w, policy_l = model_errors(self._model, batch)
-        margin = -0.5 * self.beta * ((policy_w - ref_w) - (policy_l - ref_l))
-        return torch.stack([margin, -torch.nn.functional.logsigmoid(margin)], dim=1).cpu()
+        found = diffusion_dpo_loss_from_errors(policy_w, policy_l, ref_w, ref_l, beta=self.beta)
+        return torch.stack([found.margin, found.per_pair], dim=1).cpu()
 
     def _batch(self, places: range) -> Batch:
         visits = self.plan.visits[places.start : places.stop]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from videodpo.dpo.batches import timesteps
-from videodpo.dpo.visits import Plan
+from videodpo.dpo.visits import Plan, Visit
 from videodpo.models.base import VideoModel
 from videodpo.tables import read_shards
 
@@ -19,8 +21,13 @@ def read_reference(round_folder: Path, model: VideoModel, plan: Plan) -> np.ndar
         ValueError: the table was made for another plan.
     """
     table = read_shards(round_folder / "reference")
-    named = zip(plan.visits, timesteps(model, plan.visits), strict=True)
-    planned = [(visit.pair_id, visit.noise_seed, timestep) for visit, timestep in named]
-    if list(zip(table["pair_id"], table["noise_seed"], table["timestep"], strict=True)) != planned:
+    if not has_draws(table, model, plan.visits):
         raise ValueError("reference: the table was made for other pairs or another schedule; run the stage again")
     return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)
+
+
+def has_draws(table: pd.DataFrame, model: VideoModel, visits: Sequence[Visit]) -> bool:
+    """Whether the rows are of these visits, in their order."""
+    named = zip(visits, timesteps(model, visits), strict=True)
+    planned = [(visit.pair_id, visit.noise_seed, timestep) for visit, timestep in named]
+    return list(zip(table["pair_id"], table["noise_seed"], table["timestep"], strict=True)) == planned

@@ -24,6 +24,7 @@ from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy, offloaded_activations, save_memory, trainable
 from videodpo.dpo.progress import progress_line, start_trackers, track
 from videodpo.dpo.samples import draw_samples
+from videodpo.dpo.visits import Visit
 from videodpo.exits import Interrupted
 from videodpo.files import sha256_of, sha256_of_folder
 from videodpo.frozen import Frozen, TrainSettings
@@ -52,12 +53,12 @@ class Training:
         self.train, self.schedule = frozen.settings.train, frozen.settings.schedule
         self.trainer = frozen.execution.trainer
         self.model = make_policy(frozen, previous_adapter, accelerator.device.type)
-        self.passes = Passes(frozen, round_folder, self.model)
+        # Neighbours that share tokens hold the same pairs.
+        self.group, neighbour = divmod(accelerator.process_index, self.trainer.context_parallel)
+        self.passes = Passes(frozen, round_folder, self.model, neighbour)
         save_memory(self.model, self.trainer)
         if self.trainer.context_parallel > 1:
             self.model.split_tokens(self.trainer.context_parallel)
-        # Neighbours that share tokens hold the same pairs.
-        self.group = accelerator.process_index // self.trainer.context_parallel
         self.num_groups = accelerator.num_processes // self.trainer.context_parallel
         optimizer = make_optimizer(list(trainable(self.model).values()), self.train)
         if self.model.parts_by_level and self.trainer.strategy == "fsdp":
@@ -194,8 +195,7 @@ class Training:
         bad = ~np.isfinite(table[:, 0])
         visits = [self.passes.plan.training[place] for place, is_bad in zip(places, bad, strict=True) if is_bad]
         visits = visits or [self.passes.plan.training[place] for place in places]
-        told = zip(visits, timesteps(self.model, visits), strict=True)
-        named = ", ".join(f"pair {visit.pair_id} at timestep {timestep:g}" for visit, timestep in told)
+        named = self._named(visits)
         if gives_up(rows, self.train):
             count = self.train.max_skipped_steps
             if self.accelerator.is_main_process:
@@ -208,11 +208,27 @@ class Training:
         """Validation and samples, where they are due."""
         step = len(rows)
         if self.passes.plan.validation and (last or step % self.trainer.validation_steps == 0):
-            margin, loss = self._validate().T
-            rows[-1] |= {"validation_loss": float(loss.mean()), "validation_accuracy": float((margin > 0).mean())}
+            rows[-1] |= self._validation(step)
         wanted = self.trainer.samples
         if wanted.num_prompts and (last or step % wanted.steps == 0):
             draw_samples(self.model, self.frozen, self.round_folder, self.accelerator, step, wanted.num_prompts)
+
+    def _validation(self, step: int) -> dict[str, float | None]:
+        """Means for the log over the visits that have numbers; of the others, which are named, nothing is learned."""
+        measured = self._validate()
+        good = np.isfinite(measured).all(axis=1)
+        if not good.all() and self.accelerator.is_main_process:
+            visits = [self.passes.plan.visits[place] for run in self.passes.plan.validation_runs for place in run]
+            named = self._named([visit for visit, is_good in zip(visits, good, strict=True) if not is_good])
+            log.warning("step %d: the validation is not finite and left out of it: %s", step - 1, named)
+        if not good.any():
+            return {"validation_loss": None, "validation_accuracy": None}
+        margin, loss = measured[good].T
+        return {"validation_loss": float(loss.mean()), "validation_accuracy": float((margin > 0).mean())}
+
+    def _named(self, visits: Sequence[Visit]) -> str:
+        told = zip(visits, timesteps(self.model, visits), strict=True)
+        return ", ".join(f"pair {visit.pair_id} at timestep {timestep:g}" for visit, timestep in told)
 
     def _validate(self) -> np.ndarray:
         """Margin and loss of every validation visit, [visits, 2], the same in every process."""
