@@ -385,6 +385,11 @@ def test_every_preset_validates_over_the_shipped_configuration(preset):
     validate(registry.load("videodpo.models", config.model.family).Options, config.model.options)
 
 
+def test_every_models_preset_has_a_run_of_its_own():
+    runs = {path.stem: read_config(path).get("run") for path in PRESETS}
+    assert {name: run for name, run in runs.items() if run} == {name: name for name in [*MODELS, "demo"]}
+
+
 COSTS = json.loads((ROOT / "bench" / "results" / "preset_costs.json").read_text(encoding="utf-8"))["presets"]
 MODELS = sorted({path.stem for path in PRESETS if "\nmodel:" in path.read_text(encoding="utf-8")} - {"demo"})
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +57,15 @@ def test_a_killed_holder_blocks_nobody(tmp_path, hold):
     holder.kill()
     holder.wait()
     take(tmp_path, "pairs.parquet")
+
+
+def test_who_looks_whether_a_lock_is_held_lets_nobody_fail(tmp_path):
+    """A look takes the lock for a moment, shared."""
+    take(tmp_path, "pairs.parquet")
+    with open(tmp_path / "locks" / "pairs.parquet.lock") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(look, fcntl.LOCK_UN)).start()
+        take(tmp_path, "pairs.parquet")
 
 
 def test_a_lock_can_be_taken_again_after_it_was_given_back(tmp_path):

@@ -69,3 +69,10 @@ def test_a_missing_shard_is_named(folder):
 def test_a_folder_without_shards_is_refused(tmp_path, capsys):
     assert main(["list-shards", str(tmp_path / "shards.json")]) == 1
     assert "no shard-00000.parquet" in capsys.readouterr().err
+
+
+def test_files_that_were_copied_without_their_digests_are_listed_too(folder):
+    before = listed(folder)
+    for path in folder.rglob(".*.sha256"):
+        path.unlink()
+    assert listed(folder) == before

@@ -32,9 +32,10 @@ def test_shards_of_200_clips_until_there_are_1000(num_train, shards):
     assert config(num_train).generate.shards == shards
 
 
-def test_rounds_share_the_jobs():
-    assert config(1_000_000, rounds=4).generate.shards == 250
-    assert config(1000, rounds=4).generate.shards == 20
+@pytest.mark.parametrize("num_train", [1000, 1_000_000, None])
+def test_a_further_round_changes_nothing_of_the_first(num_train):
+    one, more = config(num_train), config(num_train, rounds=4)
+    assert (more.generate.shards, more.reference.shards) == (one.generate.shards, one.reference.shards)
 
 
 def test_a_number_stays():

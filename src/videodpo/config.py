@@ -138,7 +138,7 @@ class Generate(Section):
     """N of the paper; a pair needs at least 2."""
     shards: Shards = AUTO  # type: ignore[assignment]
     """Jobs a round for the sampling (or the intake of clips), and for the scoring; `auto` is 200 clips each, and 1,000
-    jobs at most, or 200 where num_train is null (over all rounds)."""
+    jobs at most, or 200 where num_train is null."""
     sampling: Sampling
     """How one clip is made; the evaluation samples in the same way."""
     fit_clips: bool = False
@@ -320,8 +320,8 @@ class Config(Section):
     def _with_numbers_of_shards(self) -> Config:
         schedule, videos = self.schedule, self.generate.videos_per_prompt
         numbers = {
-            "generate": sampling_shards(self.prompts.num_train, videos, self.rounds),
-            "reference": reference_shards(schedule.num_steps * schedule.pairs_per_step, self.rounds),
+            "generate": sampling_shards(self.prompts.num_train, videos),
+            "reference": reference_shards(schedule.num_steps * schedule.pairs_per_step),
             "evaluate": heldout_shards(self.prompts.num_heldout, self.evaluate.videos_per_prompt),
         }
         sections = {name: getattr(self, name) for name in numbers if getattr(self, name).shards == AUTO}

@@ -12,12 +12,14 @@ import fcntl
 import functools
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 _DRIVER = "driver.lock"
+_GLANCE = 1.0  # seconds: who looks whether a lock is held takes it for a moment
 
 
 class _InRun(Protocol):
@@ -97,8 +99,11 @@ def _take(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _locked(handle, path, fcntl.LOCK_EX):
-            raise Held(f"{path} is held by {_holder(path)}; wait for it or stop it first")
+        end = time.monotonic() + _GLANCE
+        while not _locked(handle, path, fcntl.LOCK_EX):
+            if time.monotonic() > end:
+                raise Held(f"{path} is held by {_holder(path)}; wait for it or stop it first")
+            time.sleep(_GLANCE / 20)
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)

@@ -25,6 +25,7 @@ def write_shard_list(out: Path) -> None:
     beside = [folder / kind / f"{table.stem}.safetensors" for kind in BESIDE for table in tables]
     listed = {table.name: sha256_of(table) for table in tables}
     for path in beside:
-        if path.exists():  # gigabytes: what was written is on record
-            listed[f"{path.parent.name}/{path.name}"] = read_digests(path)[0].files[path.name]
+        if path.exists():  # gigabytes, but what was written is on record
+            known = read_digests(path)
+            listed[f"{path.parent.name}/{path.name}"] = known[-1].files[path.name] if known else sha256_of(path)
     record_json(out, listed)

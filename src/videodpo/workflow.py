@@ -63,13 +63,13 @@ class Workflow:
         """What the fine-tune asks SLURM for.
 
         On several nodes one task each, in which torch's launcher starts the processes: as an MPI job, because any other
-        is put into one task of srun by Snakemake's plugin, and without `gpu`, which would count over all nodes.
+        is put into one task of srun by Snakemake's plugin, and with `gres`, as `gpu` would count over all nodes.
         """
         trainer = self.config.trainer
         if trainer.nodes == 1:
             return {"gpu": trainer.processes, "nodes": 1}
-        extra = f"--gpus-per-node={trainer.processes} --signal=TERM@300"  # the signal as in profiles/slurm
-        return {"mpi": "srun", "nodes": trainer.nodes, "tasks": trainer.nodes, "slurm_extra": extra}
+        nodes = trainer.nodes
+        return {"mpi": "srun", "nodes": nodes, "tasks": nodes, "gres": f"gpu:{trainer.processes}"}
 
     @cached_property
     def frozen(self) -> dict[str, str]:
