@@ -126,9 +126,11 @@ def _opened(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
-        path.open("rb").close()  # what may not be read is not damaged: the system's own error tells
+        path.open("rb").close()
         return safe_open(path, framework="pt")
-    except (FileNotFoundError, SafetensorError) as error:
+    except PermissionError:  # what may not be read is not damaged
+        raise
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: not readable as safetensors ({first_line(error)})") from error
 
 

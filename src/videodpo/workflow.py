@@ -69,7 +69,9 @@ class Workflow:
         if trainer.nodes == 1:
             return {"gpu": trainer.processes, "nodes": 1}
         nodes = trainer.nodes
-        return {"mpi": "srun", "nodes": nodes, "tasks": nodes, "gres": f"gpu:{trainer.processes}"}
+        # Of a job with GPUs the plugin takes `tasks` for the number a GPU, unless that is said to be none.
+        gres = f"gpu:{trainer.processes}"
+        return {"mpi": "srun", "nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "gres": gres}
 
     @cached_property
     def frozen(self) -> dict[str, str]:

@@ -36,7 +36,7 @@ class SlowWan(WanModel):
         return super().sample(text, seeds, sampling, negative)
 
     def predict(self, noisy_BCFHW, level_B, text):
-        if sys.argv[1] in ("reference", "train"):
+        if sys.argv[1:2] in (["reference"], ["train"]):
             take_time(level_B.tolist())
         return super().predict(noisy_BCFHW, level_B, text)
 

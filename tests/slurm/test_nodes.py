@@ -28,17 +28,21 @@ def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
     figures("two nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)})
 
 
-def test_so_do_two_gpus_of_a_node(wider_nodes, prepared, alone, figures):
-    run = prepared.copy("two_gpus")
-    run.change("trainer", processes=2)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_so_do_two_gpus_of_each_node(wider_nodes, prepared, alone, figures, nodes):
+    run = prepared.copy(f"two_gpus_of_{nodes}")
+    run.change("trainer", processes=2, nodes=nodes)
+    run.change("schedule", micro_batch=2 // nodes)  # as many passes as processes
     try:
         run.run(TRAINED)
         job = run.job("train")
     finally:
         run.stop()  # as long as SLURM's commands call its cluster
-    assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", 1, 2)
+    assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", nodes, 2 * nodes)
     assert "CUDA_VISIBLE_DEVICES 0,1" in (run.round_folder / "logs" / "train.log").read_text()
-    figures("two GPUs of a node", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)})
+    figures(
+        f"two GPUs of each node, {nodes} nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)}
+    )
 
 
 def compare(run, alone):

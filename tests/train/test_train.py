@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from tests.train.conftest import NUM_STEPS, log_of
+from videodpo.dpo.log_rows import STATISTICS, log_row
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy
 from videodpo.dpo.progress import progress_line
+from videodpo.dpo.visits import Visit
 from videodpo.video import read_mp4
 
 
@@ -147,6 +149,12 @@ def test_a_line_of_progress_says_when_it_ends():
     assert line == (
         "step 10 of 100: loss 0.5000 margin +1.0000 accuracy 0.75; 2.00 s a step, 0:03:00 to go, ends 2026-01-01 12:03"
     )
+
+
+def test_a_line_of_progress_after_a_step_without_a_number():
+    row = log_row(np.full((2, len(STATISTICS)), np.nan), [Visit(0, 0, 0.5, 1), Visit(1, 0, 0.1, 2)])
+    row |= {"skipped": True, "seconds": 2.0, "validation_loss": None, "validation_accuracy": None}
+    assert progress_line([row], 2, datetime(2026, 1, 1, 12)).startswith("step 1 of 2: skipped; 2.00 s a step")
 
 
 def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):
