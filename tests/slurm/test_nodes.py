@@ -30,9 +30,10 @@ def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_so_do_two_gpus_of_each_node(wider_nodes, prepared, alone, figures, nodes):
+    if nodes == 2:
+        prepared, alone = in_smaller_passes(prepared)  # as many as there are processes
     run = prepared.copy(f"two_gpus_of_{nodes}")
     run.change("trainer", processes=2, nodes=nodes)
-    run.change("schedule", micro_batch=2 // nodes)  # as many passes as processes
     try:
         run.run(TRAINED)
         job = run.job("train")
@@ -41,8 +42,21 @@ def test_so_do_two_gpus_of_each_node(wider_nodes, prepared, alone, figures, node
     assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", nodes, 2 * nodes)
     assert "CUDA_VISIBLE_DEVICES 0,1" in (run.round_folder / "logs" / "train.log").read_text()
     figures(
-        f"two GPUs of each node, {nodes} nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)}
+        f"two GPUs of each of {nodes} nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)}
     )
+
+
+def in_smaller_passes(prepared):
+    """The prepared round with a pair a pass, and the same trained in one process."""
+    found = prepared.copy("smaller_passes"), prepared.copy("smaller_passes_alone")
+    for run in found:
+        run.change("schedule", micro_batch=1)
+        with run.stages() as stages:
+            stages.frozen("reference")
+            stages.reference()
+            stages.frozen("train")
+    found[1].command("train")
+    return found
 
 
 def compare(run, alone):
