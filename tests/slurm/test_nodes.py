@@ -41,9 +41,7 @@ def test_so_do_two_gpus_of_each_node(wider_nodes, prepared, alone, figures, node
         run.stop()  # as long as SLURM's commands call its cluster
     assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", nodes, 2 * nodes)
     assert "CUDA_VISIBLE_DEVICES 0,1" in (run.round_folder / "logs" / "train.log").read_text()
-    figures(
-        f"two GPUs of each of {nodes} nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)}
-    )
+    figures(f"two GPUs of each of {nodes} nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)})
 
 
 def in_smaller_passes(prepared):
