@@ -40,6 +40,13 @@ def test_training_widens_the_margin(trainings):
     assert not log["skipped"].any()
 
 
+def test_the_training_tells_once_what_the_doctor_finds_in_its_log(trainings, caplog):
+    log, _ = trainings.trained(learning_rate=0.1, trainer={"checkpoint_steps": 10})
+    told = [record.getMessage().split() for record in caplog.records if "winner_drift" in record.getMessage()]
+    assert [words[2] for words in told] in (["alarm"], ["warning", "alarm"])
+    assert 19 <= int(told[-1][1].rstrip(":")) < len(log)
+
+
 def test_the_training_holds_no_text_encoder_and_no_vae(trainings):
     run = trainings.variant()
     model = make_policy(run.frozen("train"), None, "cpu")

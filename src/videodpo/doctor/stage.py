@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from videodpo.config import ConfigError, Objective, Train
+from videodpo.config import ConfigError, Train
 from videodpo.digests import record_text
-from videodpo.dpo.log_checks import check_log
+from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.findings import Finding, worst
 from videodpo.frozen import Frozen, TrainSettings, load_frozen
 from videodpo.tables import read_metadata, read_shards, read_table
@@ -67,7 +67,7 @@ def diagnose_log(path: Path) -> list[Finding]:
     train = _settings(path, round_folder.parent / "config" / "train.json")
     if train is None:
         return check_log(log, starts_at_ln_2=is_first)
-    return check_log(log, starts_at_ln_2=is_first and _is_plain(train.objective), max_grad_norm=train.max_grad_norm)
+    return check_log(log, starts_at_ln_2=is_first and is_plain(train.objective), max_grad_norm=train.max_grad_norm)
 
 
 def _settings(path: Path, frozen: Path) -> Train | None:
@@ -77,13 +77,6 @@ def _settings(path: Path, frozen: Path) -> Train | None:
     except ConfigError:
         return None
     return known.settings.train if known.digest == read_metadata(path)["config_digest"] else None
-
-
-def _is_plain(objective: Objective) -> bool:
-    """Whether its loss is ln 2 where policy and reference are one model."""
-    return (
-        objective.name == "dpo" and not objective.sft_weight and not any(objective.official_code.model_dump().values())
-    )
 
 
 def report(findings: Sequence[Finding], *, as_json: bool, out: Path | None) -> int:

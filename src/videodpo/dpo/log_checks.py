@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from videodpo.config import Objective
 from videodpo.findings import Finding, Status, grade, worse
 from videodpo.schemas import DRIFT_BUCKETS
 
@@ -68,6 +69,12 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
     if "validation_accuracy" in log and log["validation_accuracy"].notna().sum() >= 2:
         findings.append(_validation(log))
     return findings
+
+
+def is_plain(objective: Objective) -> bool:
+    """Whether its loss is ln 2 where policy and reference are one model."""
+    is_dpo = objective.name == "dpo" and not objective.sft_weight
+    return is_dpo and not any(objective.official_code.model_dump().values())
 
 
 def _finite(log: pd.DataFrame) -> Finding:

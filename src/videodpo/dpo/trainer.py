@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from videodpo.dpo.batches import timesteps
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.dpo.guards import gives_up, refusal
+from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.dpo.log_rows import finite, log_row, peak_memory_mb
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, start_moments
 from videodpo.dpo.passes import Passes
@@ -71,6 +73,7 @@ class Training:
         self.weights = list(trainable(self.model).values())
         self.identity = self._identity(previous_adapter)
         self.checkpoints = Checkpoints(round_folder / "state", self.identity, self.model.denoiser, self.optimizer)
+        self._goes_on, self._told = previous_adapter is not None, set[tuple[str, str]]()
         self._runs_a_step()
 
     def _identity(self, previous_adapter: Path | None) -> str:
@@ -131,6 +134,17 @@ class Training:
         self.checkpoints.save(step, rows)
         if self.accelerator.is_main_process:
             self.write_log(self.round_folder / "state" / "train_log.parquet", rows)
+            self._watch(rows, last=step == self.schedule.num_steps)
+
+    def _watch(self, rows: Sequence[dict[str, Any]], *, last: bool) -> None:
+        """Tell what the doctor finds in the log so far, each finding once."""
+        starts = is_plain(self.train.objective) and not self._goes_on
+        found = check_log(pd.DataFrame(rows), starts_at_ln_2=starts, max_grad_norm=self.train.max_grad_norm)
+        for finding in found:
+            is_early = finding.check == "learned" and not last
+            if finding.status != "fine" and (finding.check, finding.status) not in self._told and not is_early:
+                self._told.add((finding.check, finding.status))
+                log.warning("step %d: %s", len(rows) - 1, finding.line)
 
     def write_log(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
         """The log so far, or the whole one."""
