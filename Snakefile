@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
+from videodpo import lost_nodes
 from videodpo.config import ConfigError
 from videodpo.workflow import Workflow, check_place
 from videodpo.yaml_files import read_config
@@ -20,6 +21,9 @@ container: "videodpo.sif"
 
 # A cluster that warns a job by SIGUSR1 sends it to Snakemake too, which it would end, and the stage with it.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+lost_nodes.leave_to_slurm()
 
 
 configfile: "config.yaml"
