@@ -18,8 +18,9 @@ from videodpo.config import ConfigError
 from videodpo.digests import Damaged
 from videodpo.files import sha256_of
 from videodpo.frozen import Frozen, ScoreSettings, freeze, load_frozen
+from videodpo.journal import Journal
 from videodpo.locks import exclusive
-from videodpo.schemas import PROMPTS, SCORES, VIDEOS
+from videodpo.schemas import MEASURED, PROMPTS, SCORES, VIDEOS
 from videodpo.score import measure, measure_shard, score_files, score_shard
 from videodpo.score.store import Column
 from videodpo.score.write import _label
@@ -216,7 +217,6 @@ def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "score", dies)
-        patch.setattr(measure, "Autosave", lambda save: lambda at_once: save())
         with pytest.raises(KeyboardInterrupt):
             score_all(run)
 
@@ -232,11 +232,28 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(run, monkeypatch, count
     assert (run / TABLE).read_bytes() == uninterrupted
 
 
-def test_second_kill_loses_nothing_of_the_first_try(run, monkeypatch):
+def test_second_kill_loses_nothing_of_the_first_try(run, monkeypatch, count_scores):
     interrupted(run, monkeypatch, 4)
-    first = read_table(run / STORE)
     interrupted(run, monkeypatch, 0)
-    assert len(read_table(run / STORE)) == len(first) == 4
+    assert not (run / STORE).exists()
+    count_scores.clear()
+    score_all(run)
+    assert len(count_scores) == NUM_CLIPS - 4
+
+
+def test_what_a_killed_job_had_measured_becomes_the_store_where_nothing_is_lacking(run, count_scores):
+    score_all(run)
+    whole = (run / STORE).read_bytes()
+    rows = read_rows(run / STORE)
+    (run / STORE).unlink()
+    journal = Journal((run / STORE).with_suffix(".jsonl"), MEASURED.names)
+    for start in range(0, len(rows), BLOCK):
+        journal.append(rows[start : start + BLOCK])
+    count_scores.clear()
+    score_all(run)
+    assert count_scores == []
+    assert (run / STORE).read_bytes() == whole
+    assert [path.name for path in (run / STORE).parent.glob("*.jsonl")] == []
 
 
 def test_other_settings_measure_anew_and_the_earlier_ones_are_found_again(run, count_scores):

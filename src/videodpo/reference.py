@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from videodpo.autosave import Autosave
-from videodpo.dpo.visits import read_plan
+from videodpo.dpo.visits import Visit, read_plan
 from videodpo.frozen import Frozen, ReferenceSettings
 from videodpo.interrupts import Interrupts
+from videodpo.journal import Journal
 from videodpo.locks import exclusive
 from videodpo.models import load_model
 from videodpo.plan import shard_batches
@@ -54,41 +55,46 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     with exclusive(frozen.folder, out), Interrupts() as interrupts:
         rows: list[dict[str, Any]] = []
         if work.exists():
-            made = read_metadata(work)
-            if (made.get("config_digest"), made.get("pairs")) == (frozen.digest, extra["pairs"]):
+            known = read_metadata(work)
+            if (known.get("config_digest"), known.get("pairs")) == (frozen.digest, extra["pairs"]):
                 rows = read_rows(work)
+        # By the number of rows before it: once the table has these, they count no longer.
+        journal = Journal(work.with_suffix(".jsonl"), [frozen.digest, extra["pairs"], len(rows)])
+        rows += chain(*journal.found)
         todo = [places for places in runs if places.start >= runs[0].start + len(rows)]
         if todo:
             model = load_model(settings.model, frozen.execution.device, denoiser_only=True)
             data = PairData(round_folder, CachedTexts(round_folder), model.device)
-        autosave = Autosave(lambda: save(work, rows))
         for places in todo:
             run = visits[places.start : places.stop]
             with torch.no_grad():
                 winner, loser = model_errors(model, data.batch(run))
             columns = zip(run, timesteps(model, run), winner.tolist(), loser.tolist(), strict=True)
-            for visit, timestep, error_winner, error_loser in columns:
-                if not (math.isfinite(error_winner) and math.isfinite(error_loser)):
-                    raise ValueError(
-                        f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {timestep:g}: the base "
-                        f"model's errors are {error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
-                    )
-                rows.append(
-                    {
-                        "pair_id": visit.pair_id,
-                        "visit": visit.visit,
-                        "timestep": timestep,
-                        "noise_seed": visit.noise_seed,
-                        "ref_error_winner": error_winner,
-                        "ref_error_loser": error_loser,
-                    }
-                )
-            if autosave(at_once=interrupts.asked is not None):
-                log.info("%s: visits to %d of %d saved", out.name, len(rows), sum(map(len, runs)))
+            made = [_row(*column) for column in columns]
+            journal.append(made)
+            rows += made
+            log.info("%s: %d of %d visits", out.name, len(rows), sum(map(len, runs)))
             interrupts.stop_here(f"{len(rows)} visits")
         save(work, rows)
+        journal.remove()
         save(out, rows)
         log.info("reference shard %d: %d visits", shard, len(rows))
+
+
+def _row(visit: Visit, timestep: float, error_winner: float, error_loser: float) -> dict[str, Any]:
+    if not (math.isfinite(error_winner) and math.isfinite(error_loser)):
+        raise ValueError(
+            f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {timestep:g}: the base model's errors are "
+            f"{error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
+        )
+    return {
+        "pair_id": visit.pair_id,
+        "visit": visit.visit,
+        "timestep": timestep,
+        "noise_seed": visit.noise_seed,
+        "ref_error_winner": error_winner,
+        "ref_error_loser": error_loser,
+    }
 
 
 def _digest(pairs: pd.DataFrame, videos: Path) -> str:

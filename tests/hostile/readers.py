@@ -315,6 +315,19 @@ def _prompts(kind: str, file: str, make: Callable[[Path], None]) -> Reader:
     return Reader(file, make, functools.partial(_read_prompts, kind), list)
 
 
+def _make_journal(path: Path) -> None:
+    from videodpo.journal import Journal
+
+    for number in range(10):
+        Journal(path, ["fields"]).append([{"video_id": f"v{number}", "value": number / 3}])
+
+
+def _read_journal(path: Path) -> object:
+    from videodpo.journal import Journal
+
+    return Journal(path, ["fields"]).found
+
+
 READERS: dict[str, Reader] = {
     "config": Reader("config.yaml", lambda path: path.write_text(yaml.safe_dump(_raw_config())), _read_config, object),
     "frozen": Reader("omniscore.json", _make_frozen, _read_frozen, object),
@@ -327,6 +340,7 @@ READERS: dict[str, Reader] = {
     "tar": Reader("shard-00000.tar", _make_tar, _read_tar, bytes),
     "clips": Reader("clips.jsonl", _make_clips, _read_clips, list),
     "table": Reader("shard-00000.parquet", _make_table, _read_table, object),
+    "journal": Reader("shard-00000.jsonl", _make_journal, _read_journal, list),
     "store": Reader("shard-00000.parquet", _make_store, _read_store, object),
     "measured": Reader("shard-00000.json", _make_done, _read_done, dict),
     "video": Reader("clip.mp4", _make_video, _read_video, np.ndarray),

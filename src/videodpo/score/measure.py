@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from videodpo import registry
-from videodpo.autosave import Autosave
 from videodpo.config import validate
 from videodpo.digests import read_json, record_json
 from videodpo.failures import refuse_too_many
@@ -52,6 +51,7 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
         made = [video for video in table if video["status"] == "ok"]
         store = Store(store_path(scores, shard), made)
         _measure(columns, _blocks(table, int(metadata["block"])), store)
+        store.save()
         done = {column.dimension: _done(column, made, store) for column in columns}
         others = [read_done(scores, other) for other in range(num_shards) if other != shard]
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
@@ -124,14 +124,12 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
     clips = read_ahead(_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
-    autosave = Autosave(store.save)
     with Interrupts() as interrupts:
         for number, block, lacking in todo:
             _measure_block(block, lacking, scorers, clips, store)
-            if autosave(at_once=interrupts.asked is not None):
-                log.info("%s: blocks to %d of %d saved", store.path.name, number, len(blocks))
+            store.checkpoint()
+            log.info("%s: block %d of %d", store.path.name, number, len(blocks))
             interrupts.stop_here(f"block {number} of {len(blocks)}")
-    store.save()
 
 
 def _measure_block(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from videodpo import registry
 from videodpo.frozen import Frozen, ScoreSettings
+from videodpo.journal import Journal
 from videodpo.schemas import MEASURED
 from videodpo.tables import read_rows, write_table
 
@@ -35,19 +37,24 @@ class Store:
     """Everything ever measured of a shard's present clips: an earlier scorer's values are found again.
 
     All dimensions lie in one file, so that a job killed between two blocks has either all of a block or nothing of it.
-    No workflow engine knows the file, so none deletes it when a job fails or is done again.
+    What is new is in a journal beside it until the job's end. No workflow engine knows the files, so none deletes them
+    when a job fails or is done again.
     """
 
     def __init__(self, path: Path, videos: Sequence[Mapping[str, Any]]) -> None:
         """videos: the shard's rows; what is known of other clips is forgotten."""
         self.path = path
         present = {(video["video_id"], video["sha256"]) for video in videos}
-        rows = read_rows(path, [*Key._fields, *Measured._fields]) if path.exists() else []
+        columns = [*Key._fields, *Measured._fields]
+        self._journal = Journal(path.with_suffix(".jsonl"), columns)
+        rows = read_rows(path, columns) if path.exists() else []
         self._known = {
             Key(*(row[name] for name in Key._fields)): Measured(*(row[name] for name in Measured._fields))
-            for row in rows
+            for row in chain(rows, *self._journal.found)
             if (row["video_id"], row["sha256"]) in present
         }
+        self._new: list[dict[str, Any]] = []
+        self._saved = not self._journal.found
 
     def get(self, key: Key) -> Measured | None:
         return self._known.get(key)
@@ -61,10 +68,25 @@ class Store:
         """Keep what was measured; a score that is known already stays, to the bit."""
         if self.lacks(key):
             self._known[key] = measured
+            self._new.append(_row(key, measured))
+            self._saved = False
+
+    def checkpoint(self) -> None:
+        """What was put since the last one survives a kill."""
+        self._journal.append(self._new)
+        self._new = []
 
     def save(self) -> None:
-        rows = [{**key._asdict(), **measured._asdict()} for key, measured in sorted(self._known.items())]
-        write_table(self.path, rows, MEASURED, stage="score", digest="", seed=0)
+        """As one table, where anything is new."""
+        if not self._saved:
+            rows = [_row(key, measured) for key, measured in sorted(self._known.items())]
+            write_table(self.path, rows, MEASURED, stage="score", digest="", seed=0)
+            self._saved = True
+        self._journal.remove()
+
+
+def _row(key: Key, measured: Measured) -> dict[str, Any]:
+    return {**key._asdict(), **measured._asdict()}
 
 
 class Column:
