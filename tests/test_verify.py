@@ -116,6 +116,16 @@ def test_an_undamaged_run_has_nothing_to_tell(run):
     assert report.num_fine > 50
 
 
+def test_a_killed_jobs_journal_is_none_of_the_unknown_files(run):
+    journals = [run / place / "shard-00007.jsonl" for place in ("round1/scores/by-clip", "round1/reference/work")]
+    for journal in journals:
+        journal.touch()
+    findings = verify(run).findings
+    for journal in journals:
+        journal.unlink()
+    assert findings == []
+
+
 def test_every_damage_is_found_by_name(run, figures):
     draws, told = random.Random(0), {"flipped": 0, "cut": 0, "swapped": 0}
     kinds = files_by_kind(run)
