@@ -32,6 +32,7 @@ def duckdb_arm(run: Path, out: Path, omniscore: OmniScore, alpha: float, bin_wid
     is_ok = " AND ".join(f"{name}.status = 'ok'" for name in ("videos", *names))
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
+        connection.execute("SET preserve_insertion_order = false")  # less memory
         connection.execute(f"SET temp_directory = '{out}/spilled'")
         connection.execute(f"""
             COPY (

@@ -96,7 +96,8 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
     for start in range(0, len(paths), SCORED_TOGETHER):
         block = paths[start : start + SCORED_TOGETHER]
         begun = time.perf_counter()
-        clips = [clip for clip in read_ahead([_wanted(path) for path in block]) if isinstance(clip, Clip)]
+        with read_ahead([_wanted(path) for path in block]) as read:
+            clips = [clip for clip in read if isinstance(clip, Clip)]
         seconds["ours"]["decoding"] += time.perf_counter() - begun
         for name, network in plain.items():
             begun = time.perf_counter()
@@ -126,10 +127,10 @@ def _together(scorers: Sequence[Scorer], paths: Sequence[Path], device: str) -> 
     seconds = []
     for _ in range(3):
         begun = time.perf_counter()
-        clips = read_ahead([_wanted(path) for path in paths])
-        for start in range(0, len(paths), SCORED_TOGETHER):
-            block = [next(clips) for _ in paths[start : start + SCORED_TOGETHER]]
-            score_clips(scorers, [clip for clip in block if isinstance(clip, Clip)])
+        with read_ahead([_wanted(path) for path in paths]) as clips:
+            for start in range(0, len(paths), SCORED_TOGETHER):
+                block = [next(clips) for _ in paths[start : start + SCORED_TOGETHER]]
+                score_clips(scorers, [clip for clip in block if isinstance(clip, Clip)])
         wait(device)
         seconds.append(time.perf_counter() - begun)
     return sorted(seconds)[1]
@@ -160,8 +161,8 @@ def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
                 network(_read(path))
     else:
         scorers = make_scorers(weight_files(folder), device)
-        clips = [clip for clip in read_ahead([_wanted(path) for path in paths]) if isinstance(clip, Clip)]
-        score_clips(list(scorers.values()), clips)
+        with read_ahead([_wanted(path) for path in paths]) as clips:
+            score_clips(list(scorers.values()), [clip for clip in clips if isinstance(clip, Clip)])
     # Linux hands ru_maxrss down from the process that started this one, but not this.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = {"host": int(status.split("VmHWM:")[1].split()[0]) // 1024}

@@ -64,7 +64,8 @@ def test_items_are_made_ahead_in_order_on_one_other_thread():
             threads.add(threading.get_ident())
             yield number
 
-    assert list(one_ahead(items())) == list(range(5))
+    with one_ahead(items()) as found:
+        assert list(found) == list(range(5))
     assert threads.isdisjoint({threading.get_ident()})
 
 
@@ -73,5 +74,12 @@ def test_an_error_while_making_ahead_reaches_the_user():
         yield 1
         raise ValueError("cut")
 
-    with pytest.raises(ValueError, match="cut"):
-        list(one_ahead(items()))
+    with pytest.raises(ValueError, match="cut"), one_ahead(items()) as found:
+        list(found)
+
+
+def test_whoever_stops_early_leaves_no_thread():
+    before = threading.active_count()
+    with one_ahead(range(1, 9)) as found:
+        next(found)
+    assert threading.active_count() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,14 +64,22 @@ class Follower:
         return len(self._ahead) > held
 
 
-def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items, the next one made on a thread of its own while this one is used."""
-    rest = iter(items)
+@contextmanager
+def one_ahead(items: Iterable[T]) -> Iterator[Iterator[T]]:
+    """The items, the next one made on a thread of its own while this one is used.
+
+    The thread ends with the block. Were it a generator's, a forgotten one would wait for it whenever it is collected,
+    on whichever thread, with a lock of `threading` held perhaps.
+    """
     with ThreadPoolExecutor(1) as background:
+        yield _one_ahead(iter(items), background)
+
+
+def _one_ahead(rest: Iterator[T], background: ThreadPoolExecutor) -> Iterator[T]:
+    ahead = background.submit(next, rest, None)
+    while (item := ahead.result()) is not None:
         ahead = background.submit(next, rest, None)
-        while (item := ahead.result()) is not None:
-            ahead = background.submit(next, rest, None)
-            yield item
+        yield item
 
 
 def prompts_in_order(path: Path) -> Iterator[pa.Table]:

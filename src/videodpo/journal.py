@@ -10,8 +10,6 @@ from typing import Any
 
 from videodpo.files import refuse_full_disk, sync_folder
 
-MAX_LINE = 2**26  # bytes
-
 
 class Journal:
     """Lines of JSON, appended at the same price however many there are.
@@ -25,19 +23,23 @@ class Journal:
         self.found: list[Any] = []
         """What an earlier job appended."""
         self._path = path
-        self._so_far = hashlib.sha256(_line(about))
+        self._so_far = hashlib.sha256(_json(about))
         self._length = 0
-        if path.exists():
-            self._read()
+        self._synced = False
+        try:
+            with open(path, "rb") as file:
+                self._read(file.readlines())
+        except FileNotFoundError:
+            pass
 
-    def _read(self) -> None:
-        with open(self._path, "rb") as file:
-            while line := file.readline(MAX_LINE):
-                digest, _, text = line.partition(b" ")
-                if digest != self._following(text).hexdigest().encode():
-                    return
-                self.found.append(json.loads(text))
-                self._appended(text)
+    def _read(self, lines: list[bytes]) -> None:
+        for line in lines:
+            digest, _, text = line.partition(b" ")
+            so_far = _after(self._so_far, text)
+            if digest != so_far.hexdigest().encode():
+                return
+            self.found.append(json.loads(text))
+            self._so_far, self._length = so_far, self._length + len(line)
 
     def append(self, value: Any) -> None:
         """Add a line that survives a kill and a power cut.
@@ -45,33 +47,31 @@ class Journal:
         Raises:
             NoSpace: the disk is full. ValueError: a number is not finite.
         """
-        text = _line(value)
-        new = not self._path.exists()
+        text = _json(value)
+        so_far = _after(self._so_far, text)
+        line = so_far.hexdigest().encode() + b" " + text
         with refuse_full_disk(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "xb" if new else "r+b") as file:
+            with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
                 file.truncate(self._length)
                 file.seek(self._length)
-                file.write(self._following(text).hexdigest().encode() + b" " + text)
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
-            if new:
+            if not self._synced:
                 sync_folder(self._path.parent)
-        self._appended(text)
+        self._so_far, self._length, self._synced = so_far, self._length + len(line), True
 
     def remove(self) -> None:
         """Once the table has it all."""
         self._path.unlink(missing_ok=True)
 
-    def _following(self, text: bytes) -> hashlib._Hash:
-        following = self._so_far.copy()
-        following.update(text)
-        return following
 
-    def _appended(self, text: bytes) -> None:
-        self._so_far = self._following(text)
-        self._length += len(self._so_far.hexdigest()) + 1 + len(text)
-
-
-def _line(value: Any) -> bytes:
+def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def _after(so_far: hashlib._Hash, text: bytes) -> hashlib._Hash:
+    following = so_far.copy()
+    following.update(text)
+    return following

@@ -1,4 +1,4 @@
-"""Which nodes are down is for SLURM to know, not for Snakemake's plug-in."""
+"""Keeps Snakemake's plug-in for SLURM from excluding nodes: which are down is SLURM's to know."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def leave_to_slurm() -> None:
 def _keeping(post_init: Any) -> Any:
     def __post_init__(self: Any, *args: Any, **kwargs: Any) -> None:
         post_init(self, *args, **kwargs)
-        if self.workflow.executor_settings.requeue:
+        if self.workflow.executor_settings.requeue and hasattr(self, "_failed_nodes"):
             self._failed_nodes = _Kept(self._failed_nodes)
 
     return __post_init__
@@ -28,4 +28,4 @@ def _keeping(post_init: Any) -> Any:
 
 class _Kept(set[str]):
     def add(self, _: str) -> None:
-        """A node that the plug-in believes to have failed."""
+        """Nothing: the plug-in means a node of which it believes that it failed."""

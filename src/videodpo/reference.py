@@ -58,7 +58,7 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
             known = read_metadata(work)
             if (known.get("config_digest"), known.get("pairs")) == (frozen.digest, extra["pairs"]):
                 rows = read_rows(work)
-        # By the number of rows before it: once the table has these, they count no longer.
+        # It goes on from a table of so many rows: once the table has grown, its lines, there too, count no longer.
         journal = Journal(work.with_suffix(".jsonl"), [frozen.digest, extra["pairs"], len(rows)])
         rows += chain(*journal.found)
         todo = [places for places in runs if places.start >= runs[0].start + len(rows)]

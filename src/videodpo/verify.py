@@ -22,6 +22,8 @@ _VIDEOS = re.compile(r"round\d+/(evaluation/)?videos(/base|/aligned)?/shard-\d{5
 _CLIP = re.compile(r"(?P<videos>.*)/clips/shard-(?P<shard>\d{5})(\.tar|/[^/]+\.mp4)")
 # What a stage goes on from, and makes again by itself where it is not there; no output of a rule.
 _STATE = re.compile(r"round\d+/(state|reference/work|(evaluation/)?scores/(base/|aligned/)?by-clip)/.*|.*/work/.*")
+# Of a killed job. Its lines have digests of their own: the job that goes on reads up to one that is damaged.
+_JOURNAL = re.compile(r".*/(reference/work|by-clip)/shard-\d{5}\.jsonl")
 # Of the workflow engine, of trackers, and what is looked at but never read.
 _NOT_READ = re.compile(r"(round\d+/)?(logs|benchmarks|locks|tracking|samples)/.*|(.*/)?([^/]*\.)?lock")
 
@@ -177,10 +179,10 @@ class _Checked:
             name = path.relative_to(self.run).as_posix()
             if not path.is_file() or path in told or path.name.endswith(".sha256") or _NOT_READ.fullmatch(name):
                 continue
+            if _JOURNAL.fullmatch(name):
+                continue
             if any(above in told for above in path.parents):
                 continue
-            if path.suffix == ".jsonl" and _STATE.fullmatch(name):
-                continue  # a killed job's journal, whose lines have digests of their own
             if path.suffix in _PRODUCTS and "/." not in f"/{name}":
                 self._find(path, "no digest", "nothing says what was written; an earlier version may have")
             else:

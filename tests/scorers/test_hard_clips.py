@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -134,9 +135,18 @@ def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
     monkeypatch.setattr("videodpo.score.read_ahead.MAX_BYTES", 3 * wanted[0].num_bytes)
     asked = []
     monkeypatch.setattr("videodpo.score.read_ahead.read_clip", lambda one: asked.append(one) or read_clip(one))
-    for number, clip in enumerate(read_ahead(wanted)):
-        assert len(asked) <= number + 1 + 3
-        assert clip.prompt == str(number) if number != 5 else "no such file" in str(clip)
+    with read_ahead(wanted) as clips:
+        for number, clip in enumerate(clips):
+            assert len(asked) <= number + 1 + 3
+            assert clip.prompt == str(number) if number != 5 else "no such file" in str(clip)
+
+
+def test_whoever_stops_reading_ahead_leaves_no_thread(tmp_path):
+    before = threading.active_count()
+    wanted = [Wanted(tmp_path / f"{number}.mp4", "", num_bytes=1) for number in range(40)]
+    with read_ahead(wanted) as clips:
+        next(clips)
+    assert threading.active_count() == before
 
 
 PLAIN = ["temporal_flickering", "dynamic_degree_dis", "motion_smoothness_dis", "imaging_quality_sharpness"]

@@ -1,9 +1,17 @@
 """The table of reference errors: by shards, for one plan, and made again only where it has to be."""
 
+from __future__ import annotations
+
+import shutil
+
 import pytest
 
 from tests.conftest import small_run
-from videodpo.tables import read_shards, read_table
+from videodpo.dpo import batches
+from videodpo.schemas import REFERENCE
+from videodpo.tables import read_metadata, read_rows, read_shards, read_table, write_table
+
+VISITS_A_PASS = 2
 
 
 def test_the_reference_table_does_not_depend_on_its_shard_count(trainings):
@@ -55,3 +63,91 @@ def test_latents_stored_in_another_type_need_other_reference_errors(stages, rand
         tables.append(read_shards(run.round_folder / "reference"))
     assert tables[0]["noise_seed"].equals(tables[1]["noise_seed"])
     assert not tables[0]["ref_error_winner"].equals(tables[1]["ref_error_winner"])
+
+
+class Killed(BaseException):
+    """Of a job, in the middle of its work."""
+
+
+class Passes:
+    """Forward passes of one shard's errors, counted; the job is killed once it has done so many."""
+
+    def __init__(self, run, monkeypatch):
+        self._run, self._monkeypatch = run, monkeypatch
+        self.table = run.round_folder / "reference" / "shard-00000.parquet"
+        self.work = self.table.parent / "work" / self.table.name
+        self.journal = self.work.with_suffix(".jsonl")
+
+    def until(self, most: int | None = None) -> int:
+        original, done = batches.model_errors, []
+
+        def counted(model, batch):
+            if len(done) == most:
+                raise Killed
+            done.append(batch)
+            return original(model, batch)
+
+        with self._monkeypatch.context() as patch:
+            patch.setattr(batches, "model_errors", counted)
+            if most is None:
+                self._run.reference()
+            else:
+                with pytest.raises(Killed):
+                    self._run.reference()
+        return len(done)
+
+
+@pytest.fixture
+def passes(trainings, monkeypatch):
+    """Of a shard of which nothing is done."""
+    found = Passes(trainings.variant(), monkeypatch)
+    shutil.rmtree(found.table.parent)
+    yield found
+    trainings.variant().reference()
+
+
+def test_a_killed_job_goes_on_after_its_last_pass_and_ends_with_the_same_bytes(passes):
+    num_passes = passes.until()
+    whole = passes.table.read_bytes()
+    shutil.rmtree(passes.table.parent)
+    assert passes.until(3) == 3
+    assert passes.until(0) == 0
+    assert passes.until(2) == 2
+    assert passes.until() == num_passes - 5
+    assert passes.table.read_bytes() == whole
+    assert not passes.journal.exists()
+
+
+def test_a_journal_that_outlived_its_table_is_not_counted_twice(passes):
+    passes.until(3)
+    journal = passes.journal.read_bytes()
+    passes.until()
+    whole = passes.table.read_bytes()
+    passes.table.unlink()
+    passes.journal.write_bytes(journal)
+    assert passes.until() == 0
+    assert passes.table.read_bytes() == whole
+    assert not passes.journal.exists()
+
+
+def test_rows_of_a_table_that_was_saved_half_way_count_with_those_of_the_journal_after_it(passes):
+    num_passes = passes.until()
+    whole, made = passes.table.read_bytes(), read_metadata(passes.work)
+    extra = {name: made[name] for name in ("shard", "num_shards", "pairs")}
+    rows = read_rows(passes.work)[: 4 * VISITS_A_PASS]
+    write_table(passes.work, rows, REFERENCE, stage="reference", digest=made["config_digest"], seed=3, extra=extra)
+    assert passes.until(3) == 3
+    assert passes.until() == num_passes - 7
+    assert passes.table.read_bytes() == whole
+
+
+def test_a_journal_of_other_noise_levels_does_not_count(passes, trainings, monkeypatch):
+    num_passes = passes.until()
+    whole = passes.table.read_bytes()
+    shutil.rmtree(passes.table.parent)
+    other = Passes(trainings.variant(schedule={"timesteps": {"shift": 3.0}}), monkeypatch)
+    assert other.until(3) == 3
+    assert other.journal.exists()
+    trainings.variant().frozen("reference")
+    assert passes.until() == num_passes
+    assert passes.table.read_bytes() == whole

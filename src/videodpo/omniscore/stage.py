@@ -36,13 +36,14 @@ def aggregate(frozen: Frozen[OmniScoreSettings], round_folder: Path) -> None:
     allowed = frozen.execution.max_failed_fraction
     left_out = LeftOut()
 
-    def streamed() -> Iterator[pa.Table]:
-        yield from one_ahead(scored_parts(round_folder, names, prompts, left_out))
+    def checked(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        yield from parts
         refuse_missing_videos(round_folder / "videos", left_out.num_videos)
         refuse_too_many("omniscore", left_out.first, left_out.num_videos, allowed, num_failed=left_out.count)
 
     try:
-        num_videos = _write(frozen, round_folder, streamed(), left_out)
+        with one_ahead(scored_parts(round_folder, names, prompts, left_out)) as parts:
+            num_videos = _write(frozen, round_folder, checked(parts), left_out)
     except OutOfOrder as error:
         log.info("omniscore: %s: sorting in memory", error)
         frame, left_out.count = scored_videos(round_folder, names, prompts, allowed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,10 @@ class Choice:
 
 
 def prepare(
-    scores: Iterable[NDArray[np.float64]], videos: Callable[[], Iterable[Videos]], settings: Pairs, seed: int
+    scores: Iterable[NDArray[np.float64]],
+    videos: Callable[[], AbstractContextManager[Iterable[Videos]]],
+    settings: Pairs,
+    seed: int,
 ) -> Choice:
     """What follows from all videos.
 
@@ -45,19 +49,21 @@ def prepare(
     choice = Choice(settings, seed, Histogram.of(scores, settings.bin_width))
     if settings.filters.drop_percentile:
         left = []
-        for part in videos():
-            candidates, found, _ = _judge(part, choice)
-            left.append(gaps(part, candidates)[found == KEPT])
+        with videos() as parts:
+            for part in parts:
+                candidates, found, _ = _judge(part, choice)
+                left.append(gaps(part, candidates)[found == KEPT])
         if sum(map(len, left)):
             lowest = float(np.percentile(np.concatenate(left), settings.filters.drop_percentile))
             choice = replace(choice, lowest_gap=lowest)
     if settings.normalize:
         weights = []
-        for part in videos():
-            candidates, found, _ = _judge(part, choice)
-            part_scores = part.column("omniscore")
-            kept = found == KEPT
-            weights.append(choice.weights(part_scores[candidates.winners[kept]], part_scores[candidates.losers[kept]]))
+        with videos() as parts:
+            for part in parts:
+                candidates, found, _ = _judge(part, choice)
+                scores_of_part = part.column("omniscore")
+                best, worst = (side[found == KEPT] for side in (candidates.winners, candidates.losers))
+                weights.append(choice.weights(scores_of_part[best], scores_of_part[worst]))
         if sum(map(len, weights)):
             choice = replace(choice, mean_weight=float(np.concatenate(weights).mean()))
     return choice

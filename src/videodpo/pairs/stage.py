@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
     sizes = read_round_sizes(round_folder / "videos", path)
     columns = ["video_id", "prompt_id", "omniscore", *columns_for(settings.filters)]
 
-    def videos() -> Iterator[Videos]:
+    def videos() -> AbstractContextManager[Iterator[Videos]]:
         return one_ahead(videos_by_prompt(read_parts(path, columns), sizes))
 
     scores = (part["omniscore"].to_numpy() for part in read_parts(path, ["omniscore"]))
@@ -52,8 +53,9 @@ def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
     with (
         write(round_folder / "pairs.parquet", PAIRS) as pairs_file,
         write(round_folder / "pairs_rejected.parquet", PAIRS_REJECTED) as rejected_file,
+        videos() as parts,
     ):
-        for part in videos():
+        for part in parts:
             prompts.mark(part, path)
             pairs, rejected = choose(part, choice, tally.num_pairs)
             tally.count(part, pairs, rejected)
@@ -86,7 +88,7 @@ def choose_pairs(
     """
     table, tally = pa.Table.from_pandas(scores, preserve_index=False), _Tally()
     videos = Videos(table, sizes_of(scores["video_id"].tolist(), sizes), 0)
-    choice = prepare([videos.column("omniscore")], lambda: [videos], settings, seed)
+    choice = prepare([videos.column("omniscore")], lambda: nullcontext([videos]), settings, seed)
     pairs, rejected = choose(videos, choice, 0)
     tally.count(videos, pairs, rejected)
     tally.refuse_none()

@@ -123,8 +123,8 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
         raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
-    clips = read_ahead(_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
-    with Interrupts() as interrupts:
+    wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
+    with read_ahead(wanted) as clips, Interrupts() as interrupts:
         for number, block, lacking in todo:
             _measure_block(block, lacking, scorers, clips, store)
             store.checkpoint()

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,21 +59,24 @@ def read_clip(wanted: Wanted) -> Clip | ValueError:
 _Waiting = tuple[Wanted, Future[Clip | ValueError]]
 
 
-def read_ahead(clips: Iterable[Wanted]) -> Iterator[Clip | ValueError]:
-    """`read_clip` of every clip, in order."""
-    waiting: deque[_Waiting] = deque()
-    rest = iter(clips)
+@contextmanager
+def read_ahead(clips: Iterable[Wanted]) -> Iterator[Iterator[Clip | ValueError]]:
+    """`read_clip` of every clip, in order. The threads end with the block, as those of `in_order.one_ahead`."""
     with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
         try:
-            ahead = next(rest, None)
-            while ahead is not None or waiting:
-                while ahead is not None and (not waiting or _has_room(waiting, ahead)):
-                    waiting.append((ahead, pool.submit(read_clip, ahead)))
-                    ahead = next(rest, None)
-                yield waiting.popleft()[1].result()
+            yield _read_ahead(iter(clips), pool)
         finally:
-            for _, future in waiting:
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_ahead(rest: Iterator[Wanted], pool: ThreadPoolExecutor) -> Iterator[Clip | ValueError]:
+    waiting: deque[_Waiting] = deque()
+    ahead = next(rest, None)
+    while ahead is not None or waiting:
+        while ahead is not None and (not waiting or _has_room(waiting, ahead)):
+            waiting.append((ahead, pool.submit(read_clip, ahead)))
+            ahead = next(rest, None)
+        yield waiting.popleft()[1].result()
 
 
 def _has_room(waiting: Sequence[_Waiting], ahead: Wanted) -> bool:

@@ -46,14 +46,14 @@ class Store:
         self.path = path
         present = {(video["video_id"], video["sha256"]) for video in videos}
         columns = [*Key._fields, *Measured._fields]
+        # The journal first: its lines are in the table before it is removed, perhaps by a job that is at work now.
         self._journal = Journal(path.with_suffix(".jsonl"), columns)
-        rows = read_rows(path, columns) if path.exists() else []
-        self._known = {
-            Key(*(row[name] for name in Key._fields)): Measured(*(row[name] for name in Measured._fields))
-            for row in chain(rows, *self._journal.found)
-            if (row["video_id"], row["sha256"]) in present
-        }
+        self._known: dict[Key, Measured] = {}
         self._new: list[dict[str, Any]] = []
+        for row in chain(read_rows(path, columns) if path.exists() else [], *self._journal.found):
+            if (row["video_id"], row["sha256"]) in present:
+                key = Key(*(row[name] for name in Key._fields))
+                self._put(key, Measured(*(row[name] for name in Measured._fields)))
         self._saved = not self._journal.found
 
     def get(self, key: Key) -> Measured | None:
@@ -66,10 +66,15 @@ class Store:
 
     def put(self, key: Key, measured: Measured) -> None:
         """Keep what was measured; a score that is known already stays, to the bit."""
-        if self.lacks(key):
-            self._known[key] = measured
+        if self._put(key, measured):
             self._new.append(_row(key, measured))
             self._saved = False
+
+    def _put(self, key: Key, measured: Measured) -> bool:
+        if not self.lacks(key):
+            return False
+        self._known[key] = measured
+        return True
 
     def checkpoint(self) -> None:
         """What was put since the last one survives a kill."""
@@ -77,7 +82,7 @@ class Store:
         self._new = []
 
     def save(self) -> None:
-        """As one table, where anything is new."""
+        """As one table, where anything is new; the journal ends with it."""
         if not self._saved:
             rows = [_row(key, measured) for key, measured in sorted(self._known.items())]
             write_table(self.path, rows, MEASURED, stage="score", digest="", seed=0)
