@@ -7,10 +7,10 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
-from videodpo import lost_nodes
+from videodpo.workflow import slurm_plugin
 from videodpo.config import ConfigError
-from videodpo.workflow import Workflow, check_place
-from videodpo.yaml_files import read_config
+from videodpo.workflow.run import Workflow, check_place
+from videodpo.config.loading import read_config
 
 min_version("9.8")
 
@@ -23,7 +23,7 @@ container: "videodpo.sif"
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-lost_nodes.leave_to_slurm()
+slurm_plugin.leave_to_slurm()
 
 
 configfile: "config.yaml"

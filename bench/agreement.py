@@ -25,11 +25,11 @@ from typing import Any
 from machine import machine
 from scoring import make_scorers, wait, write_clips, write_weights
 
-from videodpo.files import write_json
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import score_clips
-from videodpo.tables import commit
-from videodpo.video import read_mp4
+from videodpo.storage.files import write_json
+from videodpo.storage.tables import commit
+from videodpo.storage.video import read_mp4
 
 BOUNDS = {
     "temporal_flickering": 1e-6,

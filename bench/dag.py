@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 from machine import machine
 
-from videodpo.files import write_json
-from videodpo.tables import commit
+from videodpo.storage.files import write_json
+from videodpo.storage.tables import commit
 
 ROOT = Path(__file__).parents[1]
 LINKED = ("Snakefile", "config.yaml", "rules", "envs", "demo")

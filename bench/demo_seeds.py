@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from videodpo.tables import commit
+from videodpo.storage.tables import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("omniscore", "semantic", "caption_accuracy", "dynamic_degree_dis")

@@ -37,21 +37,21 @@ import torch
 from accelerate import Accelerator
 
 from videodpo import cli
+from videodpo.config.loading import read_config
 from videodpo.dpo import trainer
 from videodpo.dpo.batches import Batch, prediction_and_target
 from videodpo.dpo.objectives import denoising_errors, preference_loss
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy, trainable
-from videodpo.files import write_json
-from videodpo.frozen import Frozen, TrainSettings, freeze, frozen_text, load_frozen
 from videodpo.models import load_model
 from videodpo.models.base import stack_texts
-from videodpo.seeds import derive_seed
-from videodpo.tables import commit, read_shards, read_table
-from videodpo.video import read_mp4
-from videodpo.workflow import Workflow
-from videodpo.yaml_files import read_config
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import Frozen, TrainSettings, freeze, frozen_text, load_frozen
+from videodpo.storage.files import write_json
+from videodpo.storage.tables import commit, read_shards, read_table
+from videodpo.storage.video import read_mp4
+from videodpo.workflow.run import Workflow
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10  # steps of each arm that are not counted

@@ -39,17 +39,17 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from videodpo.config import Config, parse_config
-from videodpo.device import choose_device
+from videodpo.config.loading import read_config as read_yaml
 from videodpo.dpo.trainer import Training
-from videodpo.files import write_json
-from videodpo.frozen import ReferenceSettings, TrainSettings, freeze, frozen_text, load_frozen
 from videodpo.models import load_model
+from videodpo.models.prompt_embeds import texts_path, write_texts
 from videodpo.models.shared.pipeline_model import PipelineModel, read_config
-from videodpo.reference import reference_shard
-from videodpo.schemas import PAIRS, VIDEOS
-from videodpo.tables import commit, shard_path, write_table
-from videodpo.texts import texts_path, write_texts
-from videodpo.yaml_files import read_config as read_yaml
+from videodpo.runtime.device import choose_device
+from videodpo.runtime.snapshot import ReferenceSettings, TrainSettings, freeze, frozen_text, load_frozen
+from videodpo.stages.reference import reference_shard
+from videodpo.storage.files import write_json
+from videodpo.storage.schemas import PAIRS, VIDEOS
+from videodpo.storage.tables import commit, shard_path, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOOR_RATE = 790.0  # TFLOP a second that one H200 reaches in bf16 matrix products

@@ -27,17 +27,17 @@ from diffusers import WanPipeline
 from machine import machine
 from safetensors import safe_open
 
-import videodpo.generate
+import videodpo.stages.generate.sample
 from videodpo.config import Config, Sampling, parse_config
-from videodpo.device import choose_device
-from videodpo.files import write_json
-from videodpo.frozen import Frozen, GenerateSettings, PromptsSettings, freeze, frozen_text, load_frozen
+from videodpo.config.loading import read_config
 from videodpo.models import load_model
 from videodpo.models.shared.pipeline_model import PipelineModel
-from videodpo.prompts.stage import make_prompts
-from videodpo.tables import commit, read_shards, read_table
-from videodpo.video import write_mp4
-from videodpo.yaml_files import read_config
+from videodpo.runtime.device import choose_device
+from videodpo.runtime.snapshot import Frozen, GenerateSettings, PromptsSettings, freeze, frozen_text, load_frozen
+from videodpo.stages.prompts.stage import make_prompts
+from videodpo.storage.files import write_json
+from videodpo.storage.tables import commit, read_shards, read_table
+from videodpo.storage.video import write_mp4
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,13 +84,13 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
     pipe.set_progress_bar_config(disable=True)
     model = load_model(first.model, device)
     assert isinstance(model, PipelineModel)
-    videodpo.generate.load_model = lambda *_: model
+    videodpo.stages.generate.sample.load_model = lambda *_: model
     turns = []
     for config in configs:
         frozen = _prepared(config)
         begun = time.perf_counter()
         with _timed(model, device) as denoising:
-            videodpo.generate.generate_shard(frozen, 1, 0, None)
+            videodpo.stages.generate.sample.generate_shard(frozen, 1, 0, None)
         seconds = {"ours": time.perf_counter() - begun}
         videos = read_shards(frozen.folder / "round1" / "videos")
         begun = time.perf_counter()

@@ -38,10 +38,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from videodpo.files import write_json
 from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.models.shared.unet3d import UNet3DConditionModel
-from videodpo.tables import commit
+from videodpo.storage.files import write_json
+from videodpo.storage.tables import commit
 
 STEP, SAMPLING = 310.0, 400.0  # TFLOP a second, measured on an H100, rounded
 COGVIDEOX_STEP, COGVIDEOX_SAMPLING = 250.0, 371.0  # its 2B, measured: heads of 64, LoRA

@@ -22,8 +22,8 @@ from typing import Any
 from machine import machine
 from scale_round import make_round
 
-from videodpo.files import sha256_of, write_json
-from videodpo.tables import commit
+from videodpo.storage.files import sha256_of, write_json
+from videodpo.storage.tables import commit
 
 CORES = {0, 1}
 TABLES = ("omniscore.parquet", "pairs.parquet", "pairs_rejected.parquet")

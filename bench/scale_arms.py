@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config import OmniScore
-from videodpo.frozen import OmniScoreSettings, PairsSettings, load_frozen
+from videodpo.runtime.snapshot import OmniScoreSettings, PairsSettings, load_frozen
 
 
 def duckdb_arm(run: Path, out: Path, omniscore: OmniScore, alpha: float, bin_width: float) -> None:

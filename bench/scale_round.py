@@ -10,11 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from videodpo.config import Config, parse_config
-from videodpo.frozen import freeze, frozen_text
-from videodpo.plan import block_size, shard_batches
-from videodpo.schemas import PROMPTS, SCORES, VIDEOS
-from videodpo.tables import shard_path, table_writer
-from videodpo.yaml_files import read_config
+from videodpo.config.loading import read_config
+from videodpo.runtime.sharding import block_size, shard_batches
+from videodpo.runtime.snapshot import freeze, frozen_text
+from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
+from videodpo.storage.tables import shard_path, table_writer
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = 4

@@ -39,11 +39,9 @@ from pyiqa.archs.musiq_arch import MUSIQ
 from safetensors.torch import load_file, save_file
 from torchvision.models.optical_flow import raft_large
 
-from videodpo import registry
-from videodpo.device import choose_device
-from videodpo.files import write_json
-from videodpo.plan import SCORED_TOGETHER
-from videodpo.score.read_ahead import Wanted, read_ahead, read_clip
+from videodpo.runtime import registry
+from videodpo.runtime.device import choose_device
+from videodpo.runtime.sharding import SCORED_TOGETHER
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.networks.amt import AmtS
 from videodpo.scorers.networks.clip import standard
@@ -52,8 +50,10 @@ from videodpo.scorers.shared.crops import square_crops
 from videodpo.scorers.shared.flow_steps import MULTIPLE, UPDATES, sampled_frames
 from videodpo.scorers.shared.middle_frames import middle_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
-from videodpo.tables import commit
-from videodpo.video import write_mp4
+from videodpo.stages.score.read_ahead import Wanted, read_ahead, read_clip
+from videodpo.storage.files import write_json
+from videodpo.storage.tables import commit
+from videodpo.storage.video import write_mp4
 
 FPS, PAN = 8.0, 0.04  # PAN: shorter sides a frame, of the clips that move; the threshold lies at 0.0234
 CLIPS = {"clip_b": "ViT-B-32-quickgelu", "clip_l": "ViT-L-14-quickgelu"}

@@ -18,14 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from videodpo.files import sha256_of, write_json
-from videodpo.frozen import Frozen, ScoreSettings
-from videodpo.schemas import PROMPTS, VIDEOS
-from videodpo.score import measure_shard
-from videodpo.tables import commit, read_rows, write_table
-from videodpo.video import write_mp4
-from videodpo.world.captions import random_scene
-from videodpo.world.render import FPS, NUM_FRAMES, SIZE, render
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import FPS, NUM_FRAMES, SIZE, render
+from videodpo.runtime.snapshot import Frozen, ScoreSettings
+from videodpo.stages.score import measure_shard
+from videodpo.storage.files import sha256_of, write_json
+from videodpo.storage.schemas import PROMPTS, VIDEOS
+from videodpo.storage.tables import commit, read_rows, write_table
+from videodpo.storage.video import write_mp4
 
 ROOT = Path(__file__).parents[1]
 NUM_FILES = 16  # the clips are links to so many different ones

@@ -100,7 +100,7 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
 
 def write_execution(folder: Path, *, max_failed_fraction: float = 0.5) -> None:
     """The run's `config/execution.json`, for tests that make frozen settings by hand."""
-    from videodpo.digests import record_json
+    from videodpo.storage.digests import record_json
 
     settings = {"clip_storage": "files", "device": "cpu", "max_failed_fraction": max_failed_fraction, "trainer": {}}
     document = {"stage": "execution", "run": "r", "folder": str(folder), "seed": 0, "code_version": "1"}
@@ -119,7 +119,7 @@ class Stages:
 
     def frozen(self, name: str) -> Any:
         """A stage's settings, frozen to the run's folder and read back."""
-        from videodpo.frozen import _KINDS, freeze, frozen_text, load_frozen
+        from videodpo.runtime.snapshot import _KINDS, freeze, frozen_text, load_frozen
 
         stage = name.partition("/")[0]
         path = self.folder / "config" / f"{name}.json"
@@ -128,19 +128,19 @@ class Stages:
         return load_frozen(path, stage, _KINDS[stage])
 
     def prompts(self) -> None:
-        from videodpo.prompts.stage import make_prompts
+        from videodpo.stages.prompts.stage import make_prompts
 
         make_prompts(self.frozen("prompts"))
 
     def generate(self) -> None:
-        from videodpo.generate import generate_shard
+        from videodpo.stages.generate.sample import generate_shard
 
         for shard in range(self.config.generate.shards):
             generate_shard(self.frozen("generate"), 1, shard, None)
 
     def score(self) -> None:
-        from videodpo.score import measure_shard, score_shard
-        from videodpo.tables import shard_path
+        from videodpo.stages.score import measure_shard, score_shard
+        from videodpo.storage.tables import shard_path
 
         scorers = [self.frozen(f"score/{dimension}") for dimension in self.config.scores]
         for shard in range(self.config.generate.shards):
@@ -149,20 +149,20 @@ class Stages:
             score_shard(scorers, videos, self.round_folder / "scores")
 
     def pairs(self) -> None:
-        from videodpo.omniscore import aggregate
-        from videodpo.pairs.stage import select_pairs
+        from videodpo.stages.omniscore import aggregate
+        from videodpo.stages.pairs.stage import select_pairs
 
         aggregate(self.frozen("omniscore"), self.round_folder)
         select_pairs(self.frozen("pairs"), self.round_folder)
 
     def reference(self) -> None:
-        from videodpo.reference import reference_shard
+        from videodpo.stages.reference import reference_shard
 
         for shard in range(self.config.reference.shards):
             reference_shard(self.frozen("reference"), self.round_folder, shard)
 
     def train(self) -> None:
-        from videodpo.train import train
+        from videodpo.stages.train.stage import train
 
         train(self.frozen("train"), self.round_folder, None)
 

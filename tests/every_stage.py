@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Stages, small_run
 from videodpo.cli import main
-from videodpo.files import sha256_of
+from videodpo.storage.files import sha256_of
 
 EXACT = (".parquet", ".safetensors", ".mp4", ".json", ".html", ".svg")
 only_root_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")

@@ -11,13 +11,13 @@ import numpy as np
 
 from tests.conftest import write_execution
 from videodpo.config import Evaluate, OmniScore, Report, validate
-from videodpo.files import sha256_of
-from videodpo.frozen import EvaluateSettings, Frozen, OmniScoreSettings, ReportSettings
-from videodpo.schemas import PAIRS, PAIRS_REJECTED, PROMPTS, PROMPTS_DROPPED, SCORES, TRAIN_LOG, VIDEOS
-from videodpo.tables import shard_path, write_table
-from videodpo.video import write_mp4
-from videodpo.world.captions import random_scene
-from videodpo.world.render import DEFECTS, FPS, NUM_FRAMES, SIZE, render
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import DEFECTS, FPS, NUM_FRAMES, SIZE, render
+from videodpo.runtime.snapshot import EvaluateSettings, Frozen, OmniScoreSettings, ReportSettings
+from videodpo.storage.files import sha256_of
+from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED, PROMPTS, PROMPTS_DROPPED, SCORES, TRAIN_LOG, VIDEOS
+from videodpo.storage.tables import shard_path, write_table
+from videodpo.storage.video import write_mp4
 
 OMNISCORE = {
     "dimensions": {

@@ -15,12 +15,12 @@ from videodpo.cli import main
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy
 from videodpo.dpo.trainer import Training
-from videodpo.generate import generate_heldout_shard
-from videodpo.report.galleries import ClipFolder
-from videodpo.schemas import CLIP_SIZE
-from videodpo.score import score_files
-from videodpo.tables import read_shards, read_sizes, read_table
-from videodpo.video import read_mp4
+from videodpo.stages.generate.sample import generate_heldout_shard
+from videodpo.stages.report.galleries import ClipFolder
+from videodpo.stages.score import score_files
+from videodpo.storage.schemas import CLIP_SIZE
+from videodpo.storage.tables import read_shards, read_sizes, read_table
+from videodpo.storage.video import read_mp4
 
 OWN, BUCKETS = (5, 32, 32), [(5, 64, 32), (9, 32, 32)]
 LATENTS = {OWN: (2, 8, 8), BUCKETS[0]: (2, 16, 8), BUCKETS[1]: (3, 8, 8)}
@@ -197,7 +197,7 @@ def test_both_arms_of_the_evaluation_draw_the_same_sizes(trained, run):
 
 
 def test_the_doctor_finds_a_healthy_round_healthy_and_looks_at_every_size(run, monkeypatch, capsys):
-    from videodpo.doctor.start import Start
+    from videodpo.stages.doctor.start import Start
 
     shapes = set()
     check = Start.check

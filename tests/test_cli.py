@@ -14,14 +14,14 @@ from tests.conftest import write_execution
 from videodpo import __version__
 from videodpo.cli import main
 from videodpo.config import Model
-from videodpo.exits import is_ours
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import FPS, render
 from videodpo.models.wan import WanModel
-from videodpo.rounds import adapter_after
-from videodpo.schemas import PROMPTS
-from videodpo.tables import write_table
-from videodpo.video import write_mp4
-from videodpo.world.captions import random_scene
-from videodpo.world.render import FPS, render
+from videodpo.runtime.exit_codes import is_ours
+from videodpo.runtime.rounds import adapter_after
+from videodpo.storage.schemas import PROMPTS
+from videodpo.storage.tables import write_table
+from videodpo.storage.video import write_mp4
 
 STAGES = ("prompts", "generate", "score", "omniscore", "pairs", "reference", "doctor", "train", "evaluate", "report")
 

@@ -6,10 +6,10 @@ import tarfile
 import pytest
 
 from tests.conftest import made
-from videodpo.clips import file_of, read_clip, write_tar
-from videodpo.digests import Damaged, digest_path
-from videodpo.tables import read_shards, read_table, shard_path
-from videodpo.verify import verify
+from videodpo.storage.clips import file_of, read_clip, write_tar
+from videodpo.storage.digests import Damaged, digest_path
+from videodpo.storage.tables import read_shards, read_table, shard_path
+from videodpo.tools.verify import verify
 
 
 def videos(run):

@@ -17,11 +17,11 @@ import yaml
 
 from tests.conftest import ROOT, small_run
 from tests.workspace import make_workspace, snakemake
-from videodpo import registry
 from videodpo.cli import main
 from videodpo.config import Config, ConfigError, Generate, Pairs, PillarWeights, Section, parse_config, validate
-from videodpo.workflow import Workflow
-from videodpo.yaml_files import read_config
+from videodpo.config.loading import read_config
+from videodpo.runtime import registry
+from videodpo.workflow.run import Workflow
 
 ABSENT = object()
 TEXT = {"kind": "text", "path": "{files}/three.txt"}

@@ -13,7 +13,7 @@ import yaml
 
 from videodpo.cli import main
 from videodpo.config import parse_config
-from videodpo.config_docs import markdown_text, schema_text
+from videodpo.config.docs import markdown_text, schema_text
 
 ROOT = Path(__file__).resolve().parents[1]
 BOUNDS = {"gt", "ge", "lt", "le"}  # pydantic's own words; JSON schema has others

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from videodpo.digests import (
+from videodpo.storage.digests import (
     Damaged,
     digest_path,
     fault,
@@ -22,8 +22,8 @@ from videodpo.digests import (
     replace_folder,
     require_intact,
 )
-from videodpo.files import NoSpace, atomic_path, remove_leftover, scratch_folder, sha256_of
-from videodpo.tensors import TensorFile, intact_tensors, sort_metadata, write_tensors
+from videodpo.storage.files import NoSpace, atomic_path, remove_leftover, scratch_folder, sha256_of
+from videodpo.storage.tensors import TensorFile, intact_tensors, sort_metadata, write_tensors
 
 
 def test_sha256sum_reads_them(tmp_path):
@@ -47,7 +47,7 @@ def test_between_the_digest_and_the_file_the_old_one_is_still_right(tmp_path, mo
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr("videodpo.files.os.replace", killed)
+    monkeypatch.setattr("videodpo.storage.files.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         record_json(path, 2)
     assert len(read_digests(path)) == 2

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from tests.finished_round import FinishedRound
-from videodpo.evaluate import evaluate, format_table
-from videodpo.evaluate.statistics import bootstrap_interval, motion_panel, win_rate
-from videodpo.tables import read_table
+from videodpo.preference.statistics import bootstrap_interval, motion_panel, win_rate
+from videodpo.stages.evaluate import evaluate, format_table
+from videodpo.storage.tables import read_table
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_interval_covers_the_truth_about_95_times_in_100():
 def test_interval_does_not_depend_on_how_many_resamples_are_held_at_once(monkeypatch):
     deltas, prompts = normal_deltas(np.random.default_rng(4), 30, 2), pd.Series(np.repeat(range(30), 2))
     whole = bootstrap_interval(deltas, prompts, resamples=500, seed=1)
-    monkeypatch.setattr("videodpo.evaluate.statistics._CELLS", 100)
+    monkeypatch.setattr("videodpo.preference.statistics._CELLS", 100)
     assert bootstrap_interval(deltas, prompts, resamples=500, seed=1) == whole
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from videodpo.failures import failed_so_far, refuse_too_many
-from videodpo.schemas import SCORES
-from videodpo.tables import shard_path, write_table
+from videodpo.runtime.failures import failed_so_far, refuse_too_many
+from videodpo.storage.schemas import SCORES
+from videodpo.storage.tables import shard_path, write_table
 
 
 def failed(count):

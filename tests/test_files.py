@@ -12,12 +12,12 @@ import time
 
 import pytest
 
-from videodpo.files import atomic_path, sha256_of, write_json, write_text
+from videodpo.storage.files import atomic_path, sha256_of, write_json, write_text
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from videodpo.files import atomic_path
+from videodpo.storage.files import atomic_path
 print("ready", flush=True)
 while True:
     for letter in "ab":

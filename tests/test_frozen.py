@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.conftest import small_run
 from videodpo.config import parse_config
-from videodpo.frozen import frozen_text, stage_names, weight_files
+from videodpo.runtime.snapshot import frozen_text, stage_names, weight_files
 
 
 def test_the_order_of_keys_changes_no_stage(tmp_path: Path) -> None:

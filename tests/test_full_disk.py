@@ -27,10 +27,10 @@ from tests.every_stage import (
     remount,
 )
 from videodpo.cli import main
-from videodpo.verify import verify
-from videodpo.video import write_mp4
-from videodpo.world.captions import random_scene
-from videodpo.world.render import render
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import render
+from videodpo.storage.video import write_mp4
+from videodpo.tools.verify import verify
 
 SIZES = int(os.environ.get("VIDEODPO_FULL_DISKS", "3"))
 pytestmark = only_root_mounts
@@ -160,6 +160,6 @@ def used_by(stage: str, whole: Path) -> int:
 
 def cut_clips(results: Path) -> list[Path]:
     """Clips under a final name that do not decode to all their frames."""
-    from videodpo.video import read_mp4
+    from videodpo.storage.video import read_mp4
 
     return [path for path in results.rglob("*.mp4") if len(read_mp4(path)[0]) != 5]

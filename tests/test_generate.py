@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 
 from tests.conftest import made
-from videodpo.files import sha256_of
-from videodpo.tables import read_shards, read_table, shard_path
-from videodpo.video import read_mp4
+from videodpo.storage.files import sha256_of
+from videodpo.storage.tables import read_shards, read_table, shard_path
+from videodpo.storage.video import read_mp4
 
 
 def digests(run):
@@ -69,9 +69,9 @@ def test_a_killed_shard_goes_on_after_its_last_whole_batch(one, monkeypatch):
 
 def test_an_error_in_the_background_stops_the_job_and_leaves_only_whole_parts(one, monkeypatch):
     """The third batch's clips cannot be written: the two before stay, and nothing else."""
-    import videodpo.generate
+    import videodpo.stages.generate.sample
 
-    write, written = videodpo.generate.write_mp4, []
+    write, written = videodpo.stages.generate.sample.write_mp4, []
 
     def full_disk(path, *args, **keys):
         written.append(path)
@@ -80,7 +80,7 @@ def test_an_error_in_the_background_stops_the_job_and_leaves_only_whole_parts(on
         write(path, *args, **keys)
 
     shutil.rmtree(one.round_folder / "videos")
-    monkeypatch.setattr(videodpo.generate, "write_mp4", full_disk)
+    monkeypatch.setattr(videodpo.stages.generate.sample, "write_mp4", full_disk)
     with pytest.raises(OSError, match="No space left"):
         one.generate()
     parts = sorted(path.name for path in (one.round_folder / "videos" / "work" / "shard-00000").glob("[!.]*"))
@@ -93,10 +93,10 @@ def test_a_batch_is_finished_while_the_next_is_sampled(one, monkeypatch):
     """The sampling of the second batch ends only when a clip of the first is being written."""
     import threading
 
-    import videodpo.generate
+    import videodpo.stages.generate.sample
     from videodpo.models.wan import WanModel
 
-    write, sample, calls = videodpo.generate.write_mp4, WanModel.sample, []
+    write, sample, calls = videodpo.stages.generate.sample.write_mp4, WanModel.sample, []
     writing = threading.Event()
 
     def seen(path, *args, **keys):
@@ -109,7 +109,7 @@ def test_a_batch_is_finished_while_the_next_is_sampled(one, monkeypatch):
         return sample(self, *args)
 
     shutil.rmtree(one.round_folder / "videos")
-    monkeypatch.setattr(videodpo.generate, "write_mp4", seen)
+    monkeypatch.setattr(videodpo.stages.generate.sample, "write_mp4", seen)
     monkeypatch.setattr(WanModel, "sample", waits)
     one.generate()
     assert len(calls) == 5
@@ -146,7 +146,7 @@ def run_again_from_parts(run, monkeypatch, *, keep, resampled, before=lambda: No
         with pytest.raises(KeyboardInterrupt):
             run.generate()
     else:  # everything but the last act: the merge into one table
-        monkeypatch.setattr("videodpo.shards._finish", lambda *_: None)
+        monkeypatch.setattr("videodpo.stages.generate.shards._finish", lambda *_: None)
         run.generate()
         monkeypatch.undo()
     before()
@@ -206,8 +206,8 @@ def test_clips_that_failed_are_tried_again(stages, small_config, monkeypatch):
 
 def test_shards_that_fail_one_after_the_other_stop_the_run(stages, small_config, monkeypatch):
     """18 clips in shards of one block of 8: one alone is below the limit of a half, the second one goes beyond."""
-    from videodpo.generate import generate_shard
     from videodpo.models.wan import WanModel
+    from videodpo.stages.generate.sample import generate_shard
 
     sample = WanModel.sample
     monkeypatch.setattr(WanModel, "sample", lambda self, *args: sample(self, *args) * torch.nan)

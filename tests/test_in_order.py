@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from videodpo.in_order import Follower, OutOfOrder, one_ahead, starts_of_runs
+from videodpo.storage.in_order import Follower, OutOfOrder, one_ahead, starts_of_runs
 
 
 def column(*ids: str) -> pa.ChunkedArray:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from videodpo.config import Sampling
-from videodpo.intake import fit_frames, intake_shard, nearest_size
-from videodpo.tables import read_shards, read_table
-from videodpo.texts import EMPTY, NEGATIVE, CachedTexts
-from videodpo.video import UnreadableVideo, read_mp4, write_mp4
-from videodpo.world.captions import random_scene
-from videodpo.world.render import render
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import render
+from videodpo.models.prompt_embeds import EMPTY, NEGATIVE, CachedTexts
+from videodpo.stages.generate.import_clips import fit_frames, intake_shard, nearest_size
+from videodpo.storage.tables import read_shards, read_table
+from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
 
 
 @pytest.fixture

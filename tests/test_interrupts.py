@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from videodpo.exits import Interrupted
-from videodpo.interrupts import Interrupts
-from videodpo.tables import read_table
+from videodpo.runtime.exit_codes import Interrupted
+from videodpo.runtime.signals import Interrupts
+from videodpo.storage.tables import read_table
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

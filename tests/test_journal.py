@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from videodpo.journal import Journal
+from videodpo.storage.journal import Journal
 
 ABOUT = {"digest": "d", "rows": 0}
 FOR_EVER = """
 import sys
 import time
 from pathlib import Path
-from videodpo.journal import Journal
+from videodpo.storage.journal import Journal
 journal = Journal(Path(sys.argv[1]), {"digest": "d", "rows": 0})
 for number in range(len(journal.found), 10**9):
     journal.append([number, "x" * (number % 5000)])

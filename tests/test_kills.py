@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.writers import WRITERS, write_for_ever
-from videodpo.digests import digest_path, fault
+from videodpo.storage.digests import digest_path, fault
 
 MOST = 100  # tries until one comes while a file is half written
 

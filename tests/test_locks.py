@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from videodpo.locks import Held, driver, exclusive, take_run, writes
+from videodpo.runtime.locks import Held, driver, exclusive, take_run, writes
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from videodpo.locks import exclusive, take_run
+from videodpo.runtime.locks import exclusive, take_run
 folder, output = Path(sys.argv[1]), sys.argv[2]
 if output == "the run":
     take_run(folder)

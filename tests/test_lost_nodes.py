@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import snakemake_executor_plugin_slurm as plugin
 
-from videodpo.lost_nodes import leave_to_slurm
+from videodpo.workflow.slurm_plugin import leave_to_slurm
 
 
 @pytest.mark.parametrize(("requeue", "excluded"), [(True, {"n7"}), (False, {"n7", "n3"})])

@@ -11,12 +11,13 @@ import pytest
 
 from tests.conftest import write_execution
 from videodpo.config import ConfigError, OmniScore, validate
-from videodpo.frozen import Frozen, OmniScoreSettings
-from videodpo.in_order import OutOfOrder
-from videodpo.omniscore import aggregate, omniscore
-from videodpo.omniscore.shards import LeftOut, scored_parts
-from videodpo.schemas import PROMPTS, SCORES, VIDEOS
-from videodpo.tables import read_metadata, read_table, shard_path, write_table
+from videodpo.preference import omniscore
+from videodpo.runtime.snapshot import Frozen, OmniScoreSettings
+from videodpo.stages.omniscore import aggregate
+from videodpo.stages.omniscore.shards import LeftOut, scored_parts
+from videodpo.storage.in_order import OutOfOrder
+from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
+from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table
 
 VBENCH = {
     "subject_consistency": ("quality", 0.1462, 1.0, 1.0),

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from videodpo.config import Pairs, validate
-from videodpo.frozen import Frozen, PairsSettings
-from videodpo.pairs import pair_weights
-from videodpo.pairs.stage import choose_pairs, select_pairs
-from videodpo.row_groups import ROW_GROUP
-from videodpo.schemas import CLIP_SIZE, PAIRS, PAIRS_REJECTED, PROMPTS, VIDEOS, omniscore_schema
-from videodpo.tables import read_metadata, read_table, shard_path, write_table
+from videodpo.preference import pair_weights
+from videodpo.runtime.snapshot import Frozen, PairsSettings
+from videodpo.stages.pairs.stage import choose_pairs, select_pairs
+from videodpo.storage.row_groups import ROW_GROUP
+from videodpo.storage.schemas import CLIP_SIZE, PAIRS, PAIRS_REJECTED, PROMPTS, VIDEOS, omniscore_schema
+from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 # Bins of width 0.1: 3 with 4 scores, 5 with 3, 9 with 1; so shares 0.5, 0.375, 0.125.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from videodpo.plan import shard_batches
+from videodpo.runtime.sharding import shard_batches
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 3, 7, 40])

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, small_run
-from videodpo import registry
 from videodpo.cli import main
+from videodpo.runtime import registry
 from videodpo.scorers.base import Clip
-from videodpo.video import read_mp4, write_mp4
+from videodpo.storage.video import read_mp4, write_mp4
 
 EXAMPLE = ROOT / "docs" / "example-plugin"
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"

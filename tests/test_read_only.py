@@ -24,7 +24,7 @@ from tests.every_stage import (
     remount,
 )
 from videodpo.cli import main
-from videodpo.verify import verify
+from videodpo.tools.verify import verify
 
 # Rights mean nothing to root, unless it gives up its capabilities.
 PLAIN_USER = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from videodpo import registry
+from videodpo.runtime import registry
 from videodpo.scorers.base import Clip, Scorer
 
 PLUGIN = '''
@@ -77,7 +77,7 @@ def test_a_plugin_is_loaded_and_scores(plugin):
 
 def test_a_plugin_is_configured_like_any_scorer(plugin, tmp_path):
     from tests.conftest import ROOT, small_run
-    from videodpo.workflow import Workflow
+    from videodpo.workflow.run import Workflow
 
     raw = small_run(ROOT / "demo" / "text_to_video", tmp_path / "results")
     raw["scores"]["brightness"] = {}

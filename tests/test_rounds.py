@@ -2,7 +2,7 @@
 
 import pytest
 
-from videodpo.rounds import adapter_after
+from videodpo.runtime.rounds import adapter_after
 
 
 def test_the_first_round_starts_from_the_base_model(tmp_path):

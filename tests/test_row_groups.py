@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from videodpo.row_groups import ROW_GROUP, RowGroups, read_parts
-from videodpo.schemas import SCORES
-from videodpo.tables import table_writer
+from videodpo.storage.row_groups import ROW_GROUP, RowGroups, read_parts
+from videodpo.storage.schemas import SCORES
+from videodpo.storage.tables import table_writer
 
 COUNT = 2 * ROW_GROUP + 1234
 

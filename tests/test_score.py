@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_execution
-from videodpo import registry
 from videodpo.config import ConfigError
-from videodpo.digests import Damaged
-from videodpo.files import sha256_of
-from videodpo.frozen import Frozen, ScoreSettings, freeze, load_frozen
-from videodpo.journal import Journal
-from videodpo.locks import exclusive
-from videodpo.schemas import MEASURED, PROMPTS, SCORES, VIDEOS
-from videodpo.score import measure, measure_shard, score_files, score_shard
-from videodpo.score.store import Column
-from videodpo.score.write import _label
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import FPS, NUM_FRAMES, SIZE, render
+from videodpo.runtime import registry
+from videodpo.runtime.locks import exclusive
+from videodpo.runtime.snapshot import Frozen, ScoreSettings, freeze, load_frozen
 from videodpo.scorers.base import Clip
-from videodpo.tables import read_metadata, read_rows, read_table, write_table
-from videodpo.video import read_mp4, write_mp4
-from videodpo.world.captions import random_scene
-from videodpo.world.render import FPS, NUM_FRAMES, SIZE, render
+from videodpo.stages.score import measure, measure_shard, score_files, score_shard
+from videodpo.stages.score.store import Column
+from videodpo.stages.score.write import _label
+from videodpo.storage.digests import Damaged
+from videodpo.storage.files import sha256_of
+from videodpo.storage.journal import Journal
+from videodpo.storage.schemas import MEASURED, PROMPTS, SCORES, VIDEOS
+from videodpo.storage.tables import read_metadata, read_rows, read_table, write_table
+from videodpo.storage.video import read_mp4, write_mp4
 
 NUM_CLIPS, BLOCK = 6, 2
 TABLE = "scores/temporal_flickering/shard-00000.parquet"

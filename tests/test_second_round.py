@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from tests.workspace import dry_run, make_workspace, without_default_scorers
 from videodpo.cli import main
-from videodpo.tables import read_shards, read_table
+from videodpo.storage.tables import read_shards, read_table
 
 
 @pytest.fixture(scope="module")

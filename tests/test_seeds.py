@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from videodpo.seeds import derive_seed
+from videodpo.runtime.seeds import derive_seed
 
 
 def test_a_known_seed_in_figures():
@@ -14,7 +14,7 @@ def test_a_known_seed_in_figures():
 
 
 def test_another_process_draws_the_same():
-    code = "from videodpo.seeds import derive_seed; print(derive_seed(7, 'pair', 'x'))"
+    code = "from videodpo.runtime.seeds import derive_seed; print(derive_seed(7, 'pair', 'x'))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(answer.stdout) == derive_seed(7, "pair", "x")
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from videodpo.cli import main
-from videodpo.schemas import PROMPTS
-from videodpo.shard_list import write_shard_list
-from videodpo.tables import shard_path, write_table
-from videodpo.tensors import write_tensors
+from videodpo.storage.schemas import PROMPTS
+from videodpo.storage.shard_list import write_shard_list
+from videodpo.storage.tables import shard_path, write_table
+from videodpo.storage.tensors import write_tensors
 
 ROW = {"prompt_id": "0" * 16, "prompt": "a tram", "source": "text:p.txt", "split": "train"}
 

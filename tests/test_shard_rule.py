@@ -7,8 +7,8 @@ import pytest
 from tests.conftest import ROOT, small_run
 from tests.workspace import dry_run, make_workspace
 from videodpo.config import ConfigError, parse_config
-from videodpo.frozen import frozen_text
-from videodpo.yaml_files import read_config
+from videodpo.config.loading import read_config
+from videodpo.runtime.snapshot import frozen_text
 
 
 def config(num_train, **changes):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from safetensors.torch import load_file
 
-from videodpo.digests import digest_path
-from videodpo.tables import read_shards, shard_path
+from videodpo.storage.digests import digest_path
+from videodpo.storage.tables import read_shards, shard_path
 
 TABLE, LATENTS, TEXTS = "shard-00000.parquet", "latents/shard-00000.safetensors", "texts/shard-00000.safetensors"
 
@@ -95,7 +95,7 @@ def test_a_file_system_without_hard_links_keeps_nothing_and_says_so(finished, mo
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("videodpo.digests.os.link", refuse)
+    monkeypatch.setattr("videodpo.storage.digests.os.link", refuse)
     before = take_away(finished)
     make_again(finished, before)
     assert "no hard links" in caplog.text

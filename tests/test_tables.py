@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from videodpo import __version__, schemas, tables
-from videodpo.row_groups import RowGroups
-from videodpo.schemas import PROMPTS, REFERENCE, SCORES, omniscore_schema
-from videodpo.tables import commit, read_metadata, read_rows, read_shards, read_table, shard_path, write_table
+from videodpo import __version__
+from videodpo.storage import schemas, tables
+from videodpo.storage.row_groups import RowGroups
+from videodpo.storage.schemas import PROMPTS, REFERENCE, SCORES, omniscore_schema
+from videodpo.storage.tables import commit, read_metadata, read_rows, read_shards, read_table, shard_path, write_table
 
 ROW = {"prompt_id": "0" * 16, "prompt": "a tram", "source": "text:p.txt", "split": "train", "position": 0}
 SCORE = {"video_id": "p-0", "prompt_id": "p", "dimension": "d", "value": 0.5, "status": "ok", "scorer": "d v1"}

@@ -3,8 +3,17 @@
 import pytest
 import torch
 
-from videodpo.tables import read_shards, read_table
-from videodpo.texts import EMPTY, NEGATIVE, CachedTexts, FreshTexts, lengthen, read_texts, shorten, write_texts
+from videodpo.models.prompt_embeds import (
+    EMPTY,
+    NEGATIVE,
+    CachedTexts,
+    FreshTexts,
+    lengthen,
+    read_texts,
+    shorten,
+    write_texts,
+)
+from videodpo.storage.tables import read_shards, read_table
 
 
 def made(stages, small_config, **changes):
@@ -103,7 +112,7 @@ def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_tha
 
 
 def test_the_evaluation_stores_no_texts(one):
-    from videodpo.generate import generate_heldout_shard
+    from videodpo.stages.generate.sample import generate_heldout_shard
 
     generate_heldout_shard(one.frozen("evaluate_generate"), 1, 0, "base", None)
     videos = one.round_folder / "evaluation" / "videos" / "base"

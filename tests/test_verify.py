@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from tests.workspace import SIGNS, dry_run, snakemake
 from videodpo.cli import main
-from videodpo.digests import digest_path
-from videodpo.files import sha256_of
-from videodpo.tables import read_shards, read_table
-from videodpo.verify import verify
+from videodpo.storage.digests import digest_path
+from videodpo.storage.files import sha256_of
+from videodpo.storage.tables import read_shards, read_table
+from videodpo.tools.verify import verify
 
 DAMAGES = int(os.environ.get("VIDEODPO_DAMAGES", "50"))
 NOT_READ = {"logs", "benchmarks", "tracking", "samples", "locks"}

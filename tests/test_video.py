@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from videodpo import video
-from videodpo.video import UnreadableVideo, read_mp4, write_mp4
+from videodpo.storage import video
+from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
 
 
 def gradient(frames=6, height=32, width=48):
@@ -81,7 +81,7 @@ def test_the_same_frames_give_the_same_bytes_again_and_again(tmp_path):
 
 def test_another_process_writes_the_same_bytes_on_other_threads(clip, tmp_path):
     np.save(tmp_path / "frames.npy", gradient())
-    code = "import sys; from pathlib import Path; import numpy as np; from videodpo.video import write_mp4\n"
+    code = "import sys; from pathlib import Path; import numpy as np; from videodpo.storage.video import write_mp4\n"
     code += "write_mp4(Path(sys.argv[2]), np.load(sys.argv[1]), 8.0)"
     other = tmp_path / "other.mp4"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "frames.npy"), str(other)], check=True)

@@ -9,12 +9,12 @@ import pytest
 from tests.conftest import small_run
 from videodpo.cli import main
 from videodpo.config import ConfigError, parse_config
-from videodpo.frozen import Frozen, OmniScoreSettings, PairsSettings, freeze, frozen_text, load_frozen
-from videodpo.omniscore import aggregate
-from videodpo.pairs.stage import select_pairs
-from videodpo.schemas import PROMPTS, SCORES, VIDEOS
-from videodpo.tables import read_table, shard_path, write_table
-from videodpo.what_if import format_comparison, what_if
+from videodpo.runtime.snapshot import Frozen, OmniScoreSettings, PairsSettings, freeze, frozen_text, load_frozen
+from videodpo.stages.omniscore import aggregate
+from videodpo.stages.pairs.stage import select_pairs
+from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
+from videodpo.storage.tables import read_table, shard_path, write_table
+from videodpo.tools.what_if import format_comparison, what_if
 
 SHARP, MOTION = "imaging_quality_sharpness", "dynamic_degree_dis"
 MORE_MOTION = f"omniscore.dimensions.{MOTION}.weight=9"

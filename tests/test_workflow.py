@@ -219,9 +219,9 @@ def test_what_the_snakefile_imports_is_light():
     code = """
 import sys
 from pathlib import Path
-from videodpo import registry
-from videodpo.workflow import Workflow
-from videodpo.yaml_files import read_config
+from videodpo.runtime import registry
+from videodpo.workflow.run import Workflow
+from videodpo.config.loading import read_config
 for name in registry.names("videodpo.scorers"):
     registry.load("videodpo.scorers", name)
 assert Workflow(read_config(Path("config.yaml"))).frozen

@@ -20,7 +20,7 @@ LINKED = ("Snakefile", "rules", "envs", "profiles", "slurm")
 
 PLUGIN = '''
 from videodpo.scorers.base import Scorer
-from videodpo.sections import Real
+from videodpo.config.section import Real
 
 
 class Brightness(Scorer):

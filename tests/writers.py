@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 import torch._dynamo  # which an optimiser imports at its first step
 
-from videodpo.clips import write_tar
-from videodpo.digests import read_json, record_json
 from videodpo.dpo.checkpoints import Checkpoints
-from videodpo.schemas import PROMPTS
-from videodpo.tables import read_table, write_table
-from videodpo.tensors import TensorFile, write_tensors
-from videodpo.video import read_mp4, write_mp4
+from videodpo.storage.clips import write_tar
+from videodpo.storage.digests import read_json, record_json
+from videodpo.storage.schemas import PROMPTS
+from videodpo.storage.tables import read_table, write_table
+from videodpo.storage.tensors import TensorFile, write_tensors
+from videodpo.storage.video import read_mp4, write_mp4
 
 NUM_ROWS = 50_000
 NUM_LETTERS = 300_000

@@ -15,7 +15,7 @@ from safetensors.torch import save_model
 
 from demo.recipe import tokenizer as bpe
 from demo.recipe.common import SEED, WEIGHTS, Average, draw_clip, learning_rate, log
-from videodpo.world.render import SIZE
+from videodpo.demo_world.render import SIZE
 
 CONFIG = {
     "embed_dim": 64,

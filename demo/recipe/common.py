@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from videodpo.world.captions import BACKGROUNDS, COLORS, MOTIONS, SHAPES, Scene, random_scene
-from videodpo.world.render import DEFECTS, render
+from videodpo.demo_world.captions import BACKGROUNDS, COLORS, MOTIONS, SHAPES, Scene, random_scene
+from videodpo.demo_world.render import DEFECTS, render
 
 WEIGHTS = Path(__file__).resolve().parents[1]  # demo/
 SEED = 20260101

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from demo.recipe.common import SEED, WEIGHTS, Average, learning_rate, log, to_tensor
 from demo.recipe.degrade import degrade
-from videodpo.world.captions import random_scene
-from videodpo.world.judge_network import ANSWERS, STILL, JudgeNetwork, answers
-from videodpo.world.render import DEFECTS, render
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.judge_network import ANSWERS, STILL, JudgeNetwork, answers
+from videodpo.demo_world.render import DEFECTS, render
 
 STEPS, BATCH, PEAK_RATE = 1100, 64, 3e-3
 DEFECT_SHARE = 0.4

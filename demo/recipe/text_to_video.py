@@ -19,12 +19,12 @@ from demo.recipe import tokenizer as bpe
 from demo.recipe.common import SEED, WEIGHTS, Average, draw_clip, learning_rate, log, misdescribe, to_tensor
 from demo.recipe.vae import LATENT_CHANNELS
 from videodpo.config import parse_config
+from videodpo.config.loading import read_config
+from videodpo.demo_world.captions import Scene, random_scene
 from videodpo.models.base import stack_texts
 from videodpo.models.wan import WanModel
 from videodpo.scorers.base import Clip
 from videodpo.scorers.caption_accuracy import CaptionAccuracy
-from videodpo.world.captions import Scene, random_scene
-from videodpo.yaml_files import read_config
 
 TEXT_DIM = 64
 TRANSFORMER = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from videodpo.world.captions import all_scenes
+from videodpo.demo_world.captions import all_scenes
 
 PAD, EOS = 0, 1
 CONTEXT_LENGTH = 32  # a two-object caption has 16 tokens

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from videodpo import __version__
 from videodpo.config import ConfigError, Section
-from videodpo.exits import Interrupted, is_ours, is_refusal
-from videodpo.files import refuse_full_disk
+from videodpo.runtime.exit_codes import Interrupted, is_ours, is_refusal
+from videodpo.storage.files import refuse_full_disk
 
 S = TypeVar("S", bound=Section)
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
@@ -47,35 +47,35 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prompts(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import PromptsSettings
-    from videodpo.prompts.stage import make_prompts
+    from videodpo.runtime.snapshot import PromptsSettings
+    from videodpo.stages.prompts.stage import make_prompts
 
     make_prompts(_frozen(arguments, "prompts", PromptsSettings))
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import EvaluateGenerateSettings, GenerateSettings
-    from videodpo.rounds import adapter_after
+    from videodpo.runtime.rounds import adapter_after
+    from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings
 
     if arguments.arm:
-        from videodpo.generate import generate_heldout_shard
+        from videodpo.stages.generate.sample import generate_heldout_shard
 
         heldout = _frozen(arguments, "evaluate_generate", EvaluateGenerateSettings)
         adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
         return generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
     frozen = _frozen(arguments, "generate", GenerateSettings)
     if frozen.settings.from_clips:
-        from videodpo.intake import intake_shard
+        from videodpo.stages.generate.import_clips import intake_shard
 
         return intake_shard(frozen, arguments.round, arguments.shard)
-    from videodpo.generate import generate_shard
+    from videodpo.stages.generate.sample import generate_shard
 
     return generate_shard(frozen, arguments.round, arguments.shard, adapter_after(frozen.folder, arguments.round - 1))
 
 
 def _measure(arguments: argparse.Namespace) -> None:
-    from videodpo.score import measure_shard
-    from videodpo.tables import shard_path
+    from videodpo.stages.score import measure_shard
+    from videodpo.storage.tables import shard_path
 
     frozens = _scorers(arguments)
     videos, scores = _videos_and_scores(frozens[0].folder, arguments)
@@ -83,8 +83,8 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from videodpo.score import score_all_shards, score_shard
-    from videodpo.tables import shard_path
+    from videodpo.stages.score import score_all_shards, score_shard
+    from videodpo.storage.tables import shard_path
 
     frozens = _scorers(arguments)
     videos, scores = _videos_and_scores(frozens[0].folder, arguments)
@@ -95,9 +95,9 @@ def _score(arguments: argparse.Namespace) -> None:
 
 def _scorers(arguments: argparse.Namespace) -> list[Any]:
     """Frozen settings of the scorers: those of the JSON files, or of config.yaml's dimensions."""
-    from videodpo.frozen import ScoreSettings, load_frozen
-    from videodpo.workflow import Workflow
-    from videodpo.yaml_files import read_config
+    from videodpo.config.loading import read_config
+    from videodpo.runtime.snapshot import ScoreSettings, load_frozen
+    from videodpo.workflow.run import Workflow
 
     if all(path.suffix == ".json" for path in arguments.config):
         if arguments.preset or arguments.set:
@@ -123,46 +123,46 @@ def _videos_and_scores(folder: Path, arguments: argparse.Namespace) -> tuple[Pat
 
 
 def _omniscore(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import OmniScoreSettings
-    from videodpo.omniscore import aggregate
+    from videodpo.runtime.snapshot import OmniScoreSettings
+    from videodpo.stages.omniscore import aggregate
 
     frozen = _frozen(arguments, "omniscore", OmniScoreSettings)
     aggregate(frozen, _round(frozen.folder, arguments))
 
 
 def _pairs(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import PairsSettings
-    from videodpo.pairs.stage import select_pairs
+    from videodpo.runtime.snapshot import PairsSettings
+    from videodpo.stages.pairs.stage import select_pairs
 
     frozen = _frozen(arguments, "pairs", PairsSettings)
     select_pairs(frozen, _round(frozen.folder, arguments))
 
 
 def _reference(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import ReferenceSettings
-    from videodpo.reference import reference_shard
+    from videodpo.runtime.snapshot import ReferenceSettings
+    from videodpo.stages.reference import reference_shard
 
     frozen = _frozen(arguments, "reference", ReferenceSettings)
     reference_shard(frozen, _round(frozen.folder, arguments), arguments.shard)
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import TrainSettings
-    from videodpo.launch import launch_command, launch_environment
-    from videodpo.rounds import adapter_after
+    from videodpo.runtime.rounds import adapter_after
+    from videodpo.runtime.snapshot import TrainSettings
+    from videodpo.stages.train.launch import launch_command, launch_environment
 
     frozen = _frozen(arguments, "train", TrainSettings)
     again = ["train", "--config", str(frozen.folder / "config" / "train.json"), "--round", str(arguments.round)]
     if command := launch_command(frozen.execution.trainer, again, os.environ):
         os.execvpe(command[0], command, launch_environment(frozen.execution.trainer, os.environ))
-    from videodpo.train import train
+    from videodpo.stages.train.stage import train
 
     train(frozen, _round(frozen.folder, arguments), adapter_after(frozen.folder, arguments.round - 1))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from videodpo.doctor import diagnose, diagnose_log, report
-    from videodpo.frozen import TrainSettings
+    from videodpo.runtime.snapshot import TrainSettings
+    from videodpo.stages.doctor import diagnose, diagnose_log, report
 
     if arguments.train_log:
         findings = diagnose_log(arguments.train_log)
@@ -173,36 +173,36 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from videodpo.evaluate import evaluate
-    from videodpo.frozen import EvaluateSettings
+    from videodpo.runtime.snapshot import EvaluateSettings
+    from videodpo.stages.evaluate import evaluate
 
     frozen = _frozen(arguments, "evaluate", EvaluateSettings)
     evaluate(frozen, _round(frozen.folder, arguments))
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import ReportSettings
-    from videodpo.report import make_report
+    from videodpo.runtime.snapshot import ReportSettings
+    from videodpo.stages.report import make_report
 
     frozen = _frozen(arguments, "report", ReportSettings)
     make_report(frozen, _round(frozen.folder, arguments))
 
 
 def _freeze(arguments: argparse.Namespace) -> None:
-    from videodpo.frozen import freeze
+    from videodpo.runtime.snapshot import freeze
 
     freeze(arguments.text, arguments.out)
 
 
 def _list_shards(arguments: argparse.Namespace) -> None:
-    from videodpo.shard_list import write_shard_list
+    from videodpo.storage.shard_list import write_shard_list
 
     write_shard_list(arguments.out)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from videodpo.workflow import Workflow
-    from videodpo.yaml_files import read_config
+    from videodpo.config.loading import read_config
+    from videodpo.workflow.run import Workflow
 
     run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
     print(f"{arguments.config}: fine; run {run.config.run!r} writes to {run.folder}")
@@ -213,11 +213,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _weights(arguments: argparse.Namespace) -> None:
+    from videodpo.config.loading import read_config
     from videodpo.weights.fetch import fetch_all, verify_all
     from videodpo.weights.needed import describe
     from videodpo.weights.places import is_published
-    from videodpo.workflow import Workflow
-    from videodpo.yaml_files import read_config
+    from videodpo.workflow.run import Workflow
 
     needed = Workflow(read_config(arguments.config, arguments.preset, arguments.set)).weights
     published = [one for one in needed if is_published(one.place)]
@@ -230,7 +230,7 @@ def _weights(arguments: argparse.Namespace) -> None:
 
 
 def _score_files(arguments: argparse.Namespace) -> None:
-    from videodpo.score import score_files
+    from videodpo.stages.score import score_files
 
     failed = 0
     for answer in score_files(
@@ -246,20 +246,20 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from videodpo.inspect_table import describe
+    from videodpo.tools.inspect import describe
 
     print(describe(arguments.table, arguments.rows))
 
 
 def _what_if(arguments: argparse.Namespace) -> None:
-    from videodpo.what_if import format_comparison, what_if
+    from videodpo.tools.what_if import format_comparison, what_if
 
     print(f"{arguments.run}, round {arguments.round}: {', '.join(arguments.set)}")
     print(format_comparison(what_if(arguments.run, arguments.round, arguments.set)))
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from videodpo.verify import verify
+    from videodpo.tools.verify import verify
 
     report = verify(arguments.run_folder, mend=arguments.mend)
     print("\n".join(report.lines()))
@@ -267,30 +267,25 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _summary(arguments: argparse.Namespace) -> None:
-    from videodpo.digests import read_json
-    from videodpo.evaluate import format_table
+    from videodpo.tools.summary import summary
 
-    rounds = sorted(arguments.run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
-    if not rounds:
-        raise ValueError(f"{arguments.run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
-    print(format_table(read_json(rounds[-1])))
-    print(f"\nreport: {(rounds[-1].parents[1] / 'report' / 'index.html').resolve()}")
+    print(summary(arguments.run_folder))
 
 
 def _schema(arguments: argparse.Namespace) -> None:
-    from videodpo.config_docs import markdown_text, schema_text
+    from videodpo.config.docs import markdown_text, schema_text
 
     print(markdown_text() if arguments.markdown else schema_text(), end="")
 
 
 def _frozen(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
     """The stage's frozen settings: read as they are, or frozen now from a config.yaml."""
-    from videodpo.frozen import freeze, frozen_text, load_frozen
+    from videodpo.runtime.snapshot import freeze, frozen_text, load_frozen
 
     path: Path = arguments.config
     if path.suffix != ".json":
-        from videodpo.workflow import Workflow
-        from videodpo.yaml_files import read_config
+        from videodpo.config.loading import read_config
+        from videodpo.workflow.run import Workflow
 
         run = Workflow(read_config(path, arguments.preset, arguments.set))
         folder = Path(run.folder) / "config"
@@ -301,7 +296,7 @@ def _frozen(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
 
 
 def _round(folder: Path, arguments: argparse.Namespace) -> Path:
-    from videodpo.rounds import round_folder
+    from videodpo.runtime.rounds import round_folder
 
     return round_folder(folder, arguments.round)
 

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 
 from tests.conftest import small_run
 from videodpo.cli import main
-from videodpo.digests import digest_path
-from videodpo.doctor import diagnose_log
 from videodpo.dpo import batches
 from videodpo.models.wan import WanModel
-from videodpo.schemas import PAIRS, REFERENCE, TRAIN_LOG, VIDEOS
-from videodpo.tables import read_shards, read_table, shard_path, write_table
-from videodpo.tensors import write_tensors
+from videodpo.stages.doctor import diagnose_log
+from videodpo.storage.digests import digest_path
+from videodpo.storage.schemas import PAIRS, REFERENCE, TRAIN_LOG, VIDEOS
+from videodpo.storage.tables import read_shards, read_table, shard_path, write_table
+from videodpo.storage.tensors import write_tensors
 
 OWN = {"stage": "test", "digest": "d", "seed": 0}
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from tests.models.families import FAMILIES, write
-from videodpo import registry
 from videodpo.config import Lora, Model
-from videodpo.doctor.forward import check_forward, find_level
 from videodpo.models.base import stack_texts
 from videodpo.models.shared.noise_schedules import Diffusion, FlowMatching
+from videodpo.runtime import registry
+from videodpo.stages.doctor.forward import check_forward, find_level
 
 
 @pytest.mark.parametrize("name", FAMILIES)

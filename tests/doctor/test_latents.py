@@ -7,10 +7,10 @@ import torch
 
 from tests.conftest import ROOT
 from videodpo.config import Model
-from videodpo.doctor.latents import Clip, check_latents
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import render
 from videodpo.models.wan import WanModel
-from videodpo.world.captions import random_scene
-from videodpo.world.render import render
+from videodpo.stages.doctor.latents import Clip, check_latents
 
 
 @pytest.fixture(scope="module")

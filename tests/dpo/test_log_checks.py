@@ -9,9 +9,9 @@ import pytest
 from tests.finished_round import FinishedRound
 from videodpo.cli import main
 from videodpo.dpo.log_checks import check_log
-from videodpo.omniscore import aggregate
-from videodpo.schemas import TRAIN_LOG
-from videodpo.tables import read_table, write_table
+from videodpo.stages.omniscore import aggregate
+from videodpo.storage.schemas import TRAIN_LOG
+from videodpo.storage.tables import read_table, write_table
 
 LN_2 = np.log(2)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from videodpo.config_train import Objective
+from videodpo.config.training import Objective
 from videodpo.dpo.objectives import (
     auto_beta,
     denoising_errors,

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from videodpo.config_train import Objective
+from videodpo.config.training import Objective
 from videodpo.dpo.objectives import (
     denoising_errors,
     diffusion_dpo_loss_from_errors,

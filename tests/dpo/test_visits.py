@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from videodpo.config import Schedule, Timesteps
-from videodpo.config_train import Validation
+from videodpo.config.training import Validation
 from videodpo.dpo.visits import make_plan, plan_visits
 
 WIDE, TALL, LONG = (5, 32, 64), (5, 64, 32), (9, 32, 32)

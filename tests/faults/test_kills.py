@@ -17,9 +17,9 @@ import pytest
 
 from tests.conftest import ROOT, small_run
 from tests.workspace import make_workspace, without_default_scorers
-from videodpo.locks import driver
-from videodpo.tables import read_table
-from videodpo.yaml_files import read_config
+from videodpo.config.loading import read_config
+from videodpo.runtime.locks import driver
+from videodpo.storage.tables import read_table
 
 CLOCKS = ["seconds", "samples_per_second", "max_memory_mb"]  # of the training's log
 CLIP_STORAGE = os.environ.get("VIDEODPO_CLIP_STORAGE", "files")

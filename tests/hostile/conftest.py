@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.worker import Worker
-from videodpo.tables import commit
+from videodpo.storage.tables import commit
 
 
 @pytest.fixture(scope="session")

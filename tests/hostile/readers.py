@@ -38,13 +38,13 @@ def _raw_config() -> dict[str, Any]:
 
 def _read_config(path: Path) -> object:
     from videodpo.config import parse_config
-    from videodpo.yaml_files import read_config
+    from videodpo.config.loading import read_config
 
     return parse_config(read_config(path))
 
 
 def _make_frozen(path: Path) -> None:
-    from videodpo.files import write_json
+    from videodpo.storage.files import write_json
 
     settings = {"omniscore": _raw_config()["omniscore"]}
     document = {"stage": "omniscore", "run": "r", "folder": "results/r", "seed": 1, "code_version": "1"}
@@ -52,15 +52,15 @@ def _make_frozen(path: Path) -> None:
 
 
 def _read_frozen(path: Path) -> object:
-    from videodpo.frozen import OmniScoreSettings, load_frozen
+    from videodpo.runtime.snapshot import OmniScoreSettings, load_frozen
 
     return load_frozen(path, "omniscore", OmniScoreSettings)
 
 
 def _read_prompts(kind: str, path: Path) -> object:
     from videodpo.config import Source
-    from videodpo.prompts.cleaning import clean
-    from videodpo.prompts.sources import read_rows
+    from videodpo.stages.prompts.cleaning import clean
+    from videodpo.stages.prompts.sources import read_rows
 
     return [clean(row.text) for row in read_rows(Source(kind=kind, path=str(path)), 0) if row.text is not None]
 
@@ -85,7 +85,7 @@ def _make_csv(path: Path) -> None:
 def _make_vidprom(path: Path) -> None:
     import pandas as pd
 
-    from videodpo.prompts.sources import TOXICITY
+    from videodpo.stages.prompts.sources import TOXICITY
 
     pd.DataFrame({"prompt": PROMPTS} | dict.fromkeys(TOXICITY, 0.01)).to_csv(path, index=False)
 
@@ -103,8 +103,8 @@ def _make_clips(path: Path) -> None:
 
 def _read_clips(path: Path) -> object:
     from videodpo.config import Source
-    from videodpo.prompts.cleaning import prompt_id
-    from videodpo.prompts.clips import clip_rows
+    from videodpo.stages.prompts.cleaning import prompt_id
+    from videodpo.stages.prompts.clips import clip_rows
 
     return clip_rows(Source(kind="clips", path=str(path)), {prompt_id(text) for text in PROMPTS})
 
@@ -126,21 +126,21 @@ _IN_TAR = b"the clip's bytes"
 
 
 def _make_tar(path: Path) -> None:
-    from videodpo.clips import write_tar
+    from videodpo.storage.clips import write_tar
 
     (place,) = write_tar(path, [("v0.mp4", _IN_TAR)])
     assert place == f"#512+{len(_IN_TAR)}"
 
 
 def _read_tar(path: Path) -> object:
-    from videodpo.clips import read_clip
+    from videodpo.storage.clips import read_clip
 
     return read_clip(path.with_name(f"{path.name}#512+{len(_IN_TAR)}"), hashlib.sha256(_IN_TAR).hexdigest())
 
 
 def _make_table(path: Path) -> None:
-    from videodpo.schemas import SCORES
-    from videodpo.tables import write_table
+    from videodpo.storage.schemas import SCORES
+    from videodpo.storage.tables import write_table
 
     rows = [
         {"video_id": f"v{k}", "prompt_id": "p", "dimension": "d", "value": k / 3, "status": "ok", "scorer": "s"}
@@ -150,35 +150,35 @@ def _make_table(path: Path) -> None:
 
 
 def _read_table(path: Path) -> object:
-    from videodpo.tables import read_metadata, read_table
+    from videodpo.storage.tables import read_metadata, read_table
 
     read_metadata(path)
     return read_table(path)
 
 
 def _make_store(path: Path) -> None:
-    from videodpo.schemas import MEASURED
-    from videodpo.tables import write_table
+    from videodpo.storage.schemas import MEASURED
+    from videodpo.storage.tables import write_table
 
     row = {"video_id": "v", "sha256": "s", "dimension": "d", "scorer_digest": "x", "value": 0.5, "retry": False}
     write_table(path, [row], MEASURED, stage="score", digest="", seed=0)
 
 
 def _read_store(path: Path) -> object:
-    from videodpo.score.store import Store
+    from videodpo.stages.score.store import Store
 
     return Store(path, [{"video_id": "v", "sha256": "s"}])
 
 
 def _make_video(path: Path) -> None:
-    from videodpo.video import write_mp4
+    from videodpo.storage.video import write_mp4
 
     frames = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
     write_mp4(path, frames, 8.0, crf=40)
 
 
 def _read_video(path: Path) -> object:
-    from videodpo.video import read_mp4
+    from videodpo.storage.video import read_mp4
 
     return read_mp4(path)[0]
 
@@ -197,7 +197,7 @@ def _make_latents(path: Path) -> None:
 
 
 def _read_latents(path: Path) -> object:
-    from videodpo.tensors import TensorFile
+    from videodpo.storage.tensors import TensorFile
 
     file = TensorFile(path)
     return [file.get(name) for name in ("0", "1")]
@@ -206,13 +206,13 @@ def _read_latents(path: Path) -> object:
 def _make_texts(path: Path) -> None:
     import torch
 
-    from videodpo.texts import write_texts
+    from videodpo.models.prompt_embeds import write_texts
 
     write_texts(path, {"empty": {"embeds": (torch.ones(2, 3), 4)}, "a1": {"embeds": (torch.ones(3, 3), 4)}})
 
 
 def _read_texts(path: Path) -> object:
-    from videodpo.texts import lengthen, read_texts
+    from videodpo.models.prompt_embeds import lengthen, read_texts
 
     return [lengthen(text) for text in read_texts(path).values()]
 
@@ -291,7 +291,7 @@ def _make_state(path: Path) -> None:
 
 
 def _read_state(path: Path) -> object:
-    from videodpo.digests import digest_path
+    from videodpo.storage.digests import digest_path
 
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(path.parent / "whole", folder, dirs_exist_ok=True)
@@ -306,7 +306,7 @@ def _make_done(path: Path) -> None:
 
 
 def _read_done(path: Path) -> object:
-    from videodpo.score.measure import read_done
+    from videodpo.stages.score.measure import read_done
 
     return read_done(path.parent, 0)
 
@@ -316,14 +316,14 @@ def _prompts(kind: str, file: str, make: Callable[[Path], None]) -> Reader:
 
 
 def _make_journal(path: Path) -> None:
-    from videodpo.journal import Journal
+    from videodpo.storage.journal import Journal
 
     for number in range(10):
         Journal(path, ["fields"]).append([{"video_id": f"v{number}", "value": number / 3}])
 
 
 def _read_journal(path: Path) -> object:
-    from videodpo.journal import Journal
+    from videodpo.storage.journal import Journal
 
     return Journal(path, ["fields"]).found
 

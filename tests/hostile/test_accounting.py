@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.finished_round import FinishedRound
-from videodpo.evaluate import evaluate
-from videodpo.omniscore import aggregate
-from videodpo.schemas import VIDEOS
+from videodpo.stages.evaluate import evaluate
+from videodpo.stages.omniscore import aggregate
+from videodpo.storage.schemas import VIDEOS
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from tests.hostile import bombs
 from tests.hostile.readers import READERS
-from videodpo.digests import digest_path
+from videodpo.storage.digests import digest_path
 
 MEGABYTES = 700  # peak of one reading, on top of what the process has
 SECONDS = 30

@@ -6,7 +6,7 @@ import pytest
 
 from tests.workspace import make_workspace, snakemake
 from videodpo.cli import main
-from videodpo.yaml_files import read_config
+from videodpo.config.loading import read_config
 
 TAGS = {
     "a call": "run: !!python/object/apply:os.system ['touch {0}']",

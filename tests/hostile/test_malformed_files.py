@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.hostile.readers import READERS
-from videodpo.digests import digest_path
+from videodpo.storage.digests import digest_path
 
 TRIES = int(os.environ.get("VIDEODPO_FUZZ_TRIES", "40"))
 MEGABYTES = 512  # of memory that one small file may take

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from videodpo.models.wan import WanModel
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import score_clips
-from videodpo.tables import read_shards, read_table
-from videodpo.tensors import write_tensors
+from videodpo.storage.tables import read_shards, read_table
+from videodpo.storage.tensors import write_tensors
 
 GIVEN = [math.nan, math.inf, -math.inf, None, "high", [], [0.5, 0.5], torch.ones(2), {"score": 1.0}]
 

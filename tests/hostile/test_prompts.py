@@ -12,10 +12,10 @@ import pytest
 from tests.finished_round import FinishedRound
 from tests.hostile.texts import HOSTILE
 from tests.workspace import SIGNS
-from videodpo.omniscore import aggregate
-from videodpo.prompts.cleaning import clean, prompt_id
-from videodpo.report import make_report
-from videodpo.tables import read_shards, read_table
+from videodpo.stages.omniscore import aggregate
+from videodpo.stages.prompts.cleaning import clean, prompt_id
+from videodpo.stages.report import make_report
+from videodpo.storage.tables import read_shards, read_table
 
 CLEAN = [clean(text) for text in HOSTILE]
 
@@ -102,7 +102,7 @@ def test_the_page_shows_hostile_prompts_as_text(tmp_path):
         finished.write()
         aggregate(finished.frozen_omniscore(), finished.round)
         finished.write_training(read_table(finished.round / "omniscore.parquet"))
-        from videodpo.evaluate import evaluate
+        from videodpo.stages.evaluate import evaluate
 
         evaluate(finished.frozen_evaluate(), finished.round)
         make_report(finished.frozen_report(num_pairs=8, num_comparisons=16), finished.round)

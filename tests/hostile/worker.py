@@ -69,7 +69,7 @@ class Worker:
 def attempt(name: str, path: Path) -> dict[str, Any]:
     """Read one file under a limit of memory, and say what came of it."""
     from tests.hostile.readers import READERS
-    from videodpo.exits import is_ours
+    from videodpo.runtime.exit_codes import is_ours
 
     reader = READERS[name]
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here

@@ -11,11 +11,11 @@ from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from tests.models.families import FAMILIES, TEXT_TOKENS, write
-from videodpo import registry
 from videodpo.config import Lora, Model, Trainer
 from videodpo.dpo.objectives import denoising_errors, diffusion_dpo_loss_from_errors
 from videodpo.dpo.policy import save_memory
 from videodpo.models.base import stack_texts
+from videodpo.runtime import registry
 
 ANY_LENGTH = ("text_to_video_sd", "videocrafter2", "t2v_turbo")
 PROMPT, OTHER = "A red circle moves left on a gray background.", "A blue square."

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from videodpo.config import Prompts
-from videodpo.frozen import Frozen, PromptsSettings
-from videodpo.prompts.stage import make_prompts
-from videodpo.tables import read_table
+from videodpo.runtime.snapshot import Frozen, PromptsSettings
+from videodpo.stages.prompts.stage import make_prompts
+from videodpo.storage.tables import read_table
 
 
 def prompts_of(kind: str, path: Path | str | None = None, **keys) -> Prompts:

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from videodpo.config import ConfigError
-from videodpo.prompts.check import check_source
+from videodpo.stages.prompts.check import check_source
 
 from .conftest import prompts_of
 

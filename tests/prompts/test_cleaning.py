@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from videodpo.prompts.cleaning import clean
+from videodpo.stages.prompts.cleaning import clean
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from videodpo.prompts.duplicates import NearDuplicates, exact_key, shingles
+from videodpo.stages.prompts.duplicates import NearDuplicates, exact_key, shingles
 
 LONG = "a small red tram climbs the steep street behind the old harbour while gulls circle over the quiet water"
 

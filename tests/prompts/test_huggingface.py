@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from videodpo.prompts.data_sets import read_dataset, refuse_unbounded
-from videodpo.prompts.sources import TOXICITY
+from videodpo.stages.prompts.data_sets import read_dataset, refuse_unbounded
+from videodpo.stages.prompts.sources import TOXICITY
 
 from .conftest import prompts_of
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from videodpo.prompts.sources import TOXICITY, read_rows, source_name
-from videodpo.world.captions import parse_caption
+from videodpo.demo_world.captions import parse_caption
+from videodpo.stages.prompts.sources import TOXICITY, read_rows, source_name
 
 from .conftest import prompts_of
 
@@ -185,7 +185,7 @@ def test_the_name_of_a_hub_source_is_its_id():
 
 def test_reading_sources_imports_nothing_heavy():
     code = (
-        "import sys, videodpo.prompts.check\n"
+        "import sys, videodpo.stages.prompts.check\n"
         "heavy = {'pandas', 'pyarrow', 'torch', 'datasets', 'numpy', 'datasketch'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )

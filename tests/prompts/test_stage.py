@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from videodpo.tables import read_metadata
+from videodpo.storage.tables import read_metadata
 
 ANIMALS = ("otter", "heron", "badger", "lynx", "marten", "osprey", "beaver", "falcon")
 PLACES = ("in a flooded quarry", "on a frozen lake", "under an iron bridge", "behind the greenhouse", "by a lighthouse")
@@ -126,7 +126,7 @@ def test_nulls_are_dropped_with_a_reason(run, tmp_path):
 
 
 def test_unsampled_prompts_are_counted_and_not_listed(run, forty, tmp_path, caplog):
-    with caplog.at_level(logging.INFO, "videodpo.prompts"):
+    with caplog.at_level(logging.INFO, "videodpo.stages.prompts"):
         _, dropped = run("text", forty, num_train=10, num_heldout=4)
     assert len(dropped) == 0
     assert "unsampled               26" in caplog.text

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.finished_round import HOSTILE, FinishedRound
-from videodpo.evaluate import evaluate
-from videodpo.omniscore import aggregate
-from videodpo.report import make_report
-from videodpo.report.figures import expected_gaps
-from videodpo.report.galleries import even_spread
-from videodpo.tables import read_table
+from videodpo.stages.evaluate import evaluate
+from videodpo.stages.omniscore import aggregate
+from videodpo.stages.report import make_report
+from videodpo.stages.report.figures import expected_gaps
+from videodpo.stages.report.galleries import even_spread
+from videodpo.storage.tables import read_table
 
 
 def finish(finished):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import FPS, render
 from videodpo.scorers.base import Clip
-from videodpo.video import read_mp4, write_mp4
-from videodpo.world.captions import random_scene
-from videodpo.world.render import FPS, render
+from videodpo.storage.video import read_mp4, write_mp4
 
 NUM_SCENES = 20
 

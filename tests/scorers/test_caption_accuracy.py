@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from videodpo.demo_world.captions import parse_caption
+from videodpo.demo_world.judge_network import JudgeNetwork
 from videodpo.scorers.base import Clip
 from videodpo.scorers.caption_accuracy import CaptionAccuracy
-from videodpo.world.captions import parse_caption
-from videodpo.world.judge_network import JudgeNetwork
 
 BUNDLED = Path(__file__).parents[2] / "demo" / "judge" / "judge.safetensors"
 

@@ -11,12 +11,12 @@ import av
 import numpy as np
 import pytest
 
-from videodpo import registry
-from videodpo.digests import Damaged
-from videodpo.score.read_ahead import Wanted, read_ahead, read_clip
+from videodpo.runtime import registry
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Unavailable, score_clips
-from videodpo.video import read_mp4, write_mp4
+from videodpo.stages.score.read_ahead import Wanted, read_ahead, read_clip
+from videodpo.storage.digests import Damaged
+from videodpo.storage.video import read_mp4, write_mp4
 
 ONE = 1 << 16  # of a track's display matrix
 
@@ -122,7 +122,7 @@ def test_what_is_no_film_is_a_reason(tmp_path, make, reason):
 
 def test_a_film_beyond_the_memory_is_a_reason_and_not_read_to_its_end(tmp_path, monkeypatch):
     write_mp4(tmp_path / "0.mp4", np.stack([picture(32, 48)] * 30), 8)
-    monkeypatch.setattr("videodpo.video.MAX_BYTES", 10 * 32 * 48 * 3)
+    monkeypatch.setattr("videodpo.storage.video.MAX_BYTES", 10 * 32 * 48 * 3)
     assert "too long" in str(read_clip(Wanted(tmp_path / "0.mp4", "", num_bytes=0)))
 
 
@@ -132,9 +132,9 @@ def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
         write_mp4(tmp_path / f"{number}.mp4", np.stack([picture(32, 48, number)] * 2), 8)
         wanted.append(Wanted(tmp_path / f"{number}.mp4", str(number), num_bytes=2 * 32 * 48 * 3))
     wanted[5] = Wanted(tmp_path / "none.mp4", "5", num_bytes=10**12)  # larger than all that may wait
-    monkeypatch.setattr("videodpo.score.read_ahead.MAX_BYTES", 3 * wanted[0].num_bytes)
+    monkeypatch.setattr("videodpo.stages.score.read_ahead.MAX_BYTES", 3 * wanted[0].num_bytes)
     asked = []
-    monkeypatch.setattr("videodpo.score.read_ahead.read_clip", lambda one: asked.append(one) or read_clip(one))
+    monkeypatch.setattr("videodpo.stages.score.read_ahead.read_clip", lambda one: asked.append(one) or read_clip(one))
     with read_ahead(wanted) as clips:
         for number, clip in enumerate(clips):
             assert len(asked) <= number + 1 + 3

@@ -14,13 +14,13 @@ import torch
 
 from tests.scorers.tiny_transformers import byte_tokenizer, tiny_judge
 from videodpo.config import ConfigError
+from videodpo.config.section import validate
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
 from videodpo.scorers.networks.transformers_folder import load_processor
 from videodpo.scorers.shared.backbone import score_clips
 from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
 from videodpo.scorers.vision_language_judge import VisionLanguageJudge
-from videodpo.sections import validate
 
 DIGITS = {str(number): float(number) for number in range(1, 6)}
 QUESTION = "How well does the clip show: {prompt}\nRate {it} from 1 to 5."

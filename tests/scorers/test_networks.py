@@ -18,7 +18,7 @@ from torchvision.models.optical_flow import raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid
 from torchvision.models.optical_flow.raft import CorrBlock
 
-from videodpo import registry
+from videodpo.runtime import registry
 from videodpo.scorers.base import Clip
 from videodpo.scorers.dynamic_degree import THRESHOLD
 from videodpo.scorers.networks import amt

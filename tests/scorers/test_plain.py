@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videodpo import registry
 from videodpo.config import Section
+from videodpo.runtime import registry
 from videodpo.scorers.base import Clip, Scorer
 
 PLAIN = ("temporal_flickering", "dynamic_degree_dis", "motion_smoothness_dis", "imaging_quality_sharpness")

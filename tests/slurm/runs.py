@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from tests.conftest import Stages, small_run
 from tests.workspace import make_workspace, without_default_scorers, write_overlay
-from videodpo.shard_list import NAME, write_shard_list
-from videodpo.yaml_files import read_config
+from videodpo.config.loading import read_config
+from videodpo.storage.shard_list import NAME, write_shard_list
 
 PLUGIN = Path(__file__).parents[1] / "slow_plugin"
 PATIENCE = 1500.0  # seconds; several times what a quiet machine needs

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from tests.slurm.limits import COUNT, LIMITS, SIGNALS, TARGETS, WORK
 from tests.slurm.runs import Round
-from videodpo.tables import read_shards, read_table
+from videodpo.storage.tables import read_shards, read_table
 
 MOST_SUBMISSIONS = 7
 MOST_LOST = 0.03

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.slurm.runs import Round, slow_run
-from videodpo.tables import read_shards, read_table
+from videodpo.storage.tables import read_shards, read_table
 
 TRAINED = "results/small/round1/adapter"
 STEPS = 60

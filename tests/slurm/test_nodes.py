@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.slurm.runs import send
-from videodpo.tables import read_table
+from videodpo.storage.tables import read_table
 
 TRAINED = "results/small/round1/adapter"
 STEPS = 60

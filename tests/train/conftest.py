@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import Stages, small_run
-from videodpo.tables import read_table
+from videodpo.storage.tables import read_table
 
 NUM_STEPS = 50
 

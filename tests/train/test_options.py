@@ -10,7 +10,7 @@ from tests.train.conftest import NUM_STEPS, adapter_of, log_of
 from tests.train.families import OfFamily
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy
-from videodpo.texts import EMPTY, CachedTexts
+from videodpo.models.prompt_embeds import EMPTY, CachedTexts
 
 
 def test_dropped_captions_are_the_empty_one_as_often_as_configured(trainings):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tests.train.conftest import by_command, command, log_of
 from tests.train.families import OfFamily
 from videodpo.config import Trainer
-from videodpo.launch import launch_command, launch_environment
+from videodpo.stages.train.launch import launch_command, launch_environment
 
 
 @pytest.mark.parametrize(

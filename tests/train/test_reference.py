@@ -8,8 +8,8 @@ import pytest
 
 from tests.conftest import small_run
 from videodpo.dpo import batches
-from videodpo.schemas import REFERENCE
-from videodpo.tables import read_metadata, read_rows, read_shards, read_table, write_table
+from videodpo.storage.schemas import REFERENCE
+from videodpo.storage.tables import read_metadata, read_rows, read_shards, read_table, write_table
 
 VISITS_A_PASS = 2
 
@@ -44,7 +44,7 @@ def test_a_new_alpha_finds_its_reference_errors_done(trainings, monkeypatch):
     run.pairs()
     assert (read_table(run.round_folder / "pairs.parquet")["weight"] == 1).all()
     with monkeypatch.context() as patch:
-        patch.setattr("videodpo.reference.load_model", None)
+        patch.setattr("videodpo.stages.reference.load_model", None)
         run.reference()
     assert read_shards(run.round_folder / "reference").equals(before)
     run.config = run.config.model_copy(update={"pairs": pairs})

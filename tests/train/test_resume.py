@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.train.conftest import NUM_STEPS, adapter_of, command, last_step, log_of
-from videodpo.locks import exclusive
+from videodpo.runtime.locks import exclusive
 
 DROPOUT = {"rank": 4, "dropout": 0.1}
 

@@ -16,8 +16,8 @@ from videodpo.dpo.guards import gives_up, refusal
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy
 from videodpo.dpo.trainer import Training
-from videodpo.tables import read_table
-from videodpo.tensors import write_tensors
+from videodpo.storage.tables import read_table
+from videodpo.storage.tensors import write_tensors
 
 # A pair a step, so that a bad one is in few; no table, which would know its latents as they were; an objective whose
 # gradient does not fade once a pair is won. Every weight: those of a LoRA lie behind norms that take the size away.

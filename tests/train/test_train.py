@@ -13,7 +13,7 @@ from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import make_policy
 from videodpo.dpo.progress import progress_line
 from videodpo.dpo.visits import Visit
-from videodpo.video import read_mp4
+from videodpo.storage.video import read_mp4
 
 
 @pytest.mark.parametrize("reference", ["table", "live"])

@@ -7,9 +7,9 @@ import hashlib
 import pytest
 
 from tests.workspace import make_workspace, snakemake
-from videodpo import registry
 from videodpo.cli import main
 from videodpo.config import ConfigError
+from videodpo.runtime import registry
 from videodpo.weights.catalogue import PublishedFile, catalogue
 from videodpo.weights.places import NotFetched, check_name, digests, location, resolve
 

@@ -15,9 +15,9 @@ import torch
 from videodpo.dpo.objectives import denoising_errors
 from videodpo.dpo.visits import Visit
 from videodpo.models.base import Text, VideoModel, stack_texts
-from videodpo.tables import read_shards, read_table
-from videodpo.tensors import TensorFile
-from videodpo.texts import EMPTY, CachedTexts, FreshTexts
+from videodpo.models.prompt_embeds import EMPTY, CachedTexts, FreshTexts
+from videodpo.storage.tables import read_shards, read_table
+from videodpo.storage.tensors import TensorFile
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from videodpo.digests import remove_folder, remove_leftover_folders, replace_folder, require_intact
 from videodpo.dpo.state_files import read_state, unreadable
-from videodpo.files import read_json, refuse_full_disk
+from videodpo.storage.digests import remove_folder, remove_leftover_folders, replace_folder, require_intact
+from videodpo.storage.files import read_json, refuse_full_disk
 
 KEEP = 2
 _TRAINABLE = StateDictOptions(ignore_frozen_params=True, strict=False)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config import Objective
-from videodpo.findings import Finding, Status, grade, worse
-from videodpo.schemas import DRIFT_BUCKETS
+from videodpo.dpo.findings import Finding, Status, grade, worse
+from videodpo.storage.schemas import DRIFT_BUCKETS
 
 # Beginning and end are means over a tenth of the log: single steps see a handful of pairs.
 TENTH = 0.1

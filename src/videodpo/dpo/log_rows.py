@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from videodpo.dpo.visits import Visit
-from videodpo.schemas import DRIFT_BUCKETS
+from videodpo.storage.schemas import DRIFT_BUCKETS
 
 # What one visit leaves for the log; the order of the columns of a step's statistics.
 STATISTICS = ("loss", "margin", "error_winner", "error_loser", "ref_error_winner", "ref_error_loser", "weight")

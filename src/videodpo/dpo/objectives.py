@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from videodpo.config_train import Objective
+from videodpo.config.training import Objective
 from videodpo.dpo import preference_terms as terms
 
 

@@ -23,10 +23,10 @@ from videodpo.dpo.objectives import (
 from videodpo.dpo.policy import all_dropout, without_dropout
 from videodpo.dpo.reference_errors import read_reference
 from videodpo.dpo.visits import Plan, Visit, read_plan, separate_draw
-from videodpo.frozen import Frozen, TrainSettings
 from videodpo.models.base import VideoModel
-from videodpo.seeds import derive_seed
-from videodpo.texts import CachedTexts, FreshTexts
+from videodpo.models.prompt_embeds import CachedTexts, FreshTexts
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import Frozen, TrainSettings
 
 
 class Passes:

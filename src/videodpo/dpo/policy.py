@@ -13,10 +13,10 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from videodpo.config import Trainer
-from videodpo.frozen import Frozen, TrainSettings
 from videodpo.models import load_model
 from videodpo.models.base import VideoModel
-from videodpo.seeds import derive_seed
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import Frozen, TrainSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

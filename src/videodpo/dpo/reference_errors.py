@@ -11,7 +11,7 @@ import pandas as pd
 from videodpo.dpo.batches import timesteps
 from videodpo.dpo.visits import Plan, Visit
 from videodpo.models.base import VideoModel
-from videodpo.tables import read_shards
+from videodpo.storage.tables import read_shards
 
 
 def read_reference(round_folder: Path, model: VideoModel, plan: Plan) -> np.ndarray:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from videodpo.dpo.policy import without_dropout
-from videodpo.frozen import Frozen, TrainSettings
 from videodpo.models.base import VideoModel, stack_texts
-from videodpo.seeds import derive_seed
-from videodpo.tables import read_table
-from videodpo.texts import NEGATIVE, CachedTexts
-from videodpo.video import write_mp4
+from videodpo.models.prompt_embeds import NEGATIVE, CachedTexts
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.storage.tables import read_table
+from videodpo.storage.video import write_mp4
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from videodpo.files import first_line
+from videodpo.storage.files import first_line
 
 # What torch's writer names in its index; the pickles of single values go through torch.load(weights_only=True).
 _KNOWN = {

@@ -27,12 +27,12 @@ from videodpo.dpo.policy import make_policy, offloaded_activations, save_memory,
 from videodpo.dpo.progress import progress_line, start_trackers, track
 from videodpo.dpo.samples import draw_samples
 from videodpo.dpo.visits import Visit
-from videodpo.exits import Interrupted
-from videodpo.files import sha256_of, sha256_of_folder
-from videodpo.frozen import Frozen, TrainSettings
-from videodpo.interrupts import Interrupts
-from videodpo.schemas import TRAIN_LOG
-from videodpo.tables import write_table
+from videodpo.runtime.exit_codes import Interrupted
+from videodpo.runtime.signals import Interrupts
+from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.storage.files import sha256_of, sha256_of_folder
+from videodpo.storage.schemas import TRAIN_LOG
+from videodpo.storage.tables import write_table
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

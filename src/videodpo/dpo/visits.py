@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config import Schedule, Timesteps
-from videodpo.schemas import ClipSize
-from videodpo.seeds import derive_seed
-from videodpo.tables import read_sizes, read_table
+from videodpo.runtime.seeds import derive_seed
+from videodpo.storage.schemas import ClipSize
+from videodpo.storage.tables import read_sizes, read_table
 
 
 @dataclass(frozen=True)

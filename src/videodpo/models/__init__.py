@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from videodpo import registry
-from videodpo.device import choose_device
+from videodpo.runtime import registry
+from videodpo.runtime.device import choose_device
 
 if TYPE_CHECKING:
     from videodpo.config import Model

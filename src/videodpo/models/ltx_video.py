@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from videodpo.config import Sampling, Section
+from videodpo.config.section import Real
 from videodpo.models.base import Text
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
-from videodpo.sections import Real
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import Field
 
 from videodpo.config import Model, Sampling, Section
+from videodpo.config.section import Real
 from videodpo.models.videocrafter2 import VideoCrafter2Model
-from videodpo.sections import Real
 
 LORA = "unet_lora.pt"
 STEPS = range(1, 51)

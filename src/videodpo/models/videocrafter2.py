@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from videodpo.config import Model, Sampling, Section
+from videodpo.config.section import Real
 from videodpo.models.shared.pipeline_model import Compression, Config
 from videodpo.models.text_to_video_sd import TextToVideoSdModel, refuse_tokens
-from videodpo.sections import Real
 from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling, Section, validate
+from videodpo.config.section import PositiveReal
 from videodpo.models.base import Text
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
-from videodpo.sections import PositiveReal
 from videodpo.weights.places import NotFetched, resolve
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.scorers.shared.file_weights import check_file

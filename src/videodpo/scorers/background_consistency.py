@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of

@@ -72,7 +72,7 @@ class Scorer(ABC):
         """Load what `score` needs.
 
         Args:
-            device: as configured (`auto`, `cpu`, `cuda`); `videodpo.device.choose_device` makes torch's name
+            device: as configured (`auto`, `cpu`, `cuda`); `videodpo.runtime.device.choose_device` makes torch's name
                 of it, and is left alone by scorers without a network, which need no torch.
         """
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.demo_world.captions import parse_caption
+from videodpo.demo_world.render import NUM_FRAMES, SIZE
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.file_weights import FileWeights, file_of
-from videodpo.world.captions import parse_caption
-from videodpo.world.render import NUM_FRAMES, SIZE
 
 
 class CaptionAccuracy(FileWeights):
@@ -17,7 +17,7 @@ class CaptionAccuracy(FileWeights):
 
     Four for one object (shape, color, motion, background), six for two (other_shape, other_color). The network
     shares nothing with CLIP. A clip of another size or length is brought to 9 x 32 x 32 first. Weights: safetensors of
-    `videodpo.world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors.
+    `videodpo.demo_world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors.
     """
 
     version = "1"
@@ -25,7 +25,7 @@ class CaptionAccuracy(FileWeights):
     def __init__(self, options: Section, device: str) -> None:
         from safetensors.torch import load_file
 
-        from videodpo.world.judge_network import JudgeNetwork
+        from videodpo.demo_world.judge_network import JudgeNetwork
 
         path = file_of(options)
         self._device = choose_device(device)
@@ -47,7 +47,7 @@ class CaptionAccuracy(FileWeights):
         """What the judge sees: a value for every attribute; `none` where it sees no second object."""
         import torch
 
-        from videodpo.world.judge_network import ANSWERS
+        from videodpo.demo_world.judge_network import ANSWERS
 
         clip_CTHW = torch.from_numpy(_standard(frames_THWC)).permute(3, 0, 1, 2).float() / 127.5 - 1
         with torch.no_grad():

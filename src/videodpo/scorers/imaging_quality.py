@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of

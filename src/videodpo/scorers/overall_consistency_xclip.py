@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of, refuse_folder
 

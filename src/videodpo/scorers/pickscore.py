@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of, refuse_folder
 from videodpo.scorers.shared.prompt_frames import PromptFramesScorer
 

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.config.section import PositiveReal, Real, WrongKeys
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Result
 from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of
-from videodpo.sections import PositiveReal, Real, WrongKeys
 
 PROMPT = "{prompt}"
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 import yaml
 from pydantic import Field
 
-from videodpo.sections import Section
+from videodpo.config.section import Section
 
 _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from videodpo.files import first_line
+from videodpo.storage.files import first_line
 
 # What a damaged or hostile file makes of the readers, on top of saying so.
 _UNREADABLE = (

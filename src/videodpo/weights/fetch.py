@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import HUB_PREFIX
-from videodpo.files import atomic_path, sha256_of, write_json
+from videodpo.storage.files import atomic_path, sha256_of, write_json
 from videodpo.weights.catalogue import PublishedFile, catalogue
 from videodpo.weights.needed import Needed
 from videodpo.weights.places import (

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videodpo.config import Lora
-from videodpo.files import first_line
 from videodpo.models.base import VideoModel
 from videodpo.models.shared.context_parallel import split_tokens
+from videodpo.storage.files import first_line
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
-from videodpo.device import choose_device
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Backbone, Part, arithmetic
 from videodpo.scorers.shared.correlation import pairs_at_once, refuse_large

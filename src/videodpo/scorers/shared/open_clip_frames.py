@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from videodpo.config import HUB_PREFIX, Section
-from videodpo.device import choose_device
+from videodpo.runtime.device import choose_device
 from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer, Part
 from videodpo.scorers.shared.crops import square_crops
 from videodpo.weights.places import resolve

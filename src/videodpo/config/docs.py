@@ -1,0 +1,97 @@
+"""The configuration's classes to a JSON schema for editors and to docs/configuration.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from videodpo.config import Config
+
+_HEAD = """\
+# Every key of the configuration
+
+Made from the classes in `src/videodpo/config/` by `make docs`; a test holds them together.
+`config.yaml` is the full run, the files in `presets/` are laid over it key by key. Unknown keys are refused, and a
+wrong value is answered with the key, the value and what is allowed: `videodpo check --config config.yaml --preset
+presets/demo.yaml` says so before anything runs. In an editor with a YAML language server, `config.schema.json` gives
+the same while typing.
+
+The blocks below `scores` and `evaluate.judges` are each scorer's own options: [scorers](scorers.md) has them.
+"""
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+_TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "object": "mapping"}
+
+
+def schema_text() -> str:
+    """JSON schema of a whole configuration."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def markdown_text() -> str:
+    """One table a section: key, values, default, meaning."""
+    schema = Config.model_json_schema()
+    return "\n".join([_HEAD, *_sections("", schema, schema["$defs"])])
+
+
+def _sections(path: str, section: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## `{path}`\n" if path else "## Top level\n"
+    yield "| key | values | default | meaning |\n|---|---|---|---|"
+    inner: list[tuple[str, Mapping[str, Any]]] = []
+    for name, field in section["properties"].items():
+        key = f"{path}.{name}" if path else name
+        default = "required" if name in section.get("required", []) else f"`{json.dumps(field.get('default', {}))}`"
+        if target := _reference(field):
+            values, default = f"[section](#{_anchor(key)})", default if default == "required" else ""
+            inner.append((key, definitions[target]))
+        elif target := _reference(field.get("items")):
+            key = f"{key}.<number>"
+            values = f"list of [section](#{_anchor(key)})"
+            inner.append((key, definitions[target]))
+        elif target := _reference(field.get("additionalProperties")):
+            key = f"{key}.<name>"
+            values = f"name: [section](#{_anchor(key)})"
+            inner.append((key, definitions[target]))
+        else:
+            values = _values(field)
+        yield f"| `{name}` | {values} | {default} | {_escaped(field['description'])} |"
+    yield ""
+    for key, definition in inner:
+        yield from _sections(key, definition, definitions)
+
+
+def _values(field: Mapping[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_values(option) for option in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "null":
+        return "null"
+    if field.get("type") == "array":
+        return f"list of {_values(field['items'])}"
+    text = _TYPES[field["type"]]
+    if isinstance(field.get("additionalProperties"), Mapping):
+        text = f"name: {_values(field['additionalProperties'])}"
+    bounds = [f"{word} {field[bound]:g}" for bound, word in _BOUNDS.items() if bound in field]
+    if field.get("minLength") or field.get("minProperties"):
+        bounds.append("not empty")
+    if "pattern" in field:
+        pattern = field["pattern"].replace("|", "&#124;")
+        bounds.append(f"pattern <code>{pattern}</code>")
+    return ", ".join([text, *bounds])
+
+
+def _escaped(text: str) -> str:
+    """Text for a cell of a table: outside of backticks, <name> would be taken for HTML."""
+    parts = " ".join(text.split()).replace("|", "&#124;").split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
+
+
+def _reference(field: Any) -> str | None:
+    return field["$ref"].rpartition("/")[2] if isinstance(field, Mapping) and "$ref" in field else None
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that a Markdown page gives to a heading."""
+    return "".join(letter for letter in heading.lower().replace(" ", "-") if letter.isalnum() or letter in "-_")

@@ -1,0 +1,395 @@
+"""The typed configuration: every key, its unit, its range, and one readable message for a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from videodpo.config.section import ConfigError, PositiveReal, Real, Section, Shards, WrongKeys, validate, without_nulls
+from videodpo.config.shard_counts import AUTO, heldout_shards, reference_shards, sampling_shards
+from videodpo.config.training import Lora, Objective, OfficialCode, ReferenceJobs, Schedule, Timesteps, Train, Trainer
+
+__all__ = [
+    "HUB_PREFIX",
+    "Config",
+    "ConfigError",
+    "Lora",
+    "Objective",
+    "OfficialCode",
+    "ReferenceJobs",
+    "Schedule",
+    "Section",
+    "Timesteps",
+    "Train",
+    "Trainer",
+    "parse_config",
+    "validate",
+]
+
+HUB_PREFIX = "hub:"  # weights or data sets that are fetched by id; everything else is a path
+
+
+class Source(Section):
+    kind: Literal["text", "jsonl", "csv", "parquet", "vidprom", "huggingface", "clips", "world"]
+    """Where prompts come from; `clips` is a manifest of your own videos with prompts."""
+    path: str | None = None
+    """File, or `hub:<id>` for vidprom and huggingface; not used by `world`."""
+    column: str = "prompt"
+    """Column or JSON key that holds the prompt."""
+    split: str = "train"
+    """Split of a Hugging Face data set."""
+    max_toxicity: Real = Field(0.2, ge=0, le=1)
+    """VidProM: rows with any of the six toxicity probabilities above this are dropped."""
+
+    @model_validator(mode="after")
+    def _path_is_given(self) -> Source:
+        if self.kind != "world" and not self.path:
+            raise WrongKeys(("path", f"missing; the kind {self.kind!r} needs one"))
+        return self
+
+
+class Prompts(Section):
+    source: Source
+    """Where the prompts come from."""
+    num_train: int | None = Field(None, ge=1)
+    """Prompts to sample videos for; null takes all that the held-out prompts leave."""
+    num_heldout: int = Field(..., ge=0)
+    """Prompts kept for the evaluation; with 0 there is no evaluation and no report."""
+    min_chars: int = Field(3, ge=1)
+    """Shorter prompts (after cleaning) are dropped; characters."""
+    max_chars: int = Field(2000, ge=1)
+    """Longer prompts are dropped; characters."""
+    near_duplicate: Real = Field(0.8, gt=0, le=1)
+    """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 keeps all but exact ones."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Prompts:
+        if self.min_chars > self.max_chars:
+            raise WrongKeys(("min_chars", f"{self.min_chars} is above max_chars {self.max_chars}"))
+        return self
+
+
+class Model(Section):
+    family: str
+    """Registered model family, for example `wan`."""
+    weights: str
+    """Folder in diffusers' format, or `hub:<org>/<name>@<commit>`."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Type of the denoiser's and text encoder's weights; the VAE stays in float32."""
+    mixed_precision: bool = False
+    """Weights in float32, matrix products in `dtype`: what full fine-tuning in bfloat16 needs."""
+    max_text_tokens: int = Field(512, ge=1)
+    """Prompt tokens given to the denoiser."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The family's own keys."""
+
+
+class Size(Section):
+    num_frames: int = Field(..., ge=1)
+    """Frames a clip."""
+    height: int = Field(..., ge=16)
+    """Pixels."""
+    width: int = Field(..., ge=16)
+    """Pixels."""
+
+
+class Sampling(Size):
+    buckets: list[Size] = Field([])
+    """Further sizes: every prompt draws one of these or the one above, a clip of your own goes to the one it fits."""
+    fps: Real = Field(16.0, gt=0)
+    """Frames a second of the MP4."""
+    num_steps: int = Field(50, ge=1)
+    """Denoising steps."""
+    guidance_scale: Real = Field(5.0, ge=1)
+    """Classifier-free guidance; 1 is off."""
+    negative_prompt: str = ""
+    """Text for the unconditional branch."""
+    batch_size: int = Field(1, ge=1)
+    """Clips denoised at once."""
+    crf: int = Field(18, ge=0, le=51)
+    """x264 quality, 0 is lossless."""
+    latents_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the stored latents."""
+
+    @property
+    def sizes(self) -> list[Sampling]:
+        """This sampling at each of its sizes: its own, then the buckets'."""
+        return [self.model_copy(update={**_size_of(size), "buckets": []}) for size in (self, *self.buckets)]
+
+    @model_validator(mode="after")
+    def _sizes_differ(self) -> Sampling:
+        known = [_size_of(self)]
+        for place, bucket in enumerate(self.buckets):
+            if _size_of(bucket) in known:
+                size = f"{bucket.num_frames} frames of {bucket.height} x {bucket.width}"
+                raise WrongKeys((f"buckets.{place}", f"{size} are there already; each size is named once"))
+            known.append(_size_of(bucket))
+        return self
+
+
+def _size_of(size: Size) -> dict[str, int]:
+    return {name: getattr(size, name) for name in Size.model_fields}
+
+
+class Generate(Section):
+    videos_per_prompt: int = Field(4, ge=2)
+    """N of the paper; a pair needs at least 2."""
+    shards: Shards = AUTO  # type: ignore[assignment]
+    """Jobs a round for the sampling (or the intake of clips), and for the scoring; `auto` is 200 clips each, and 1,000
+    jobs at most, or 200 where num_train is null."""
+    sampling: Sampling
+    """How one clip is made; the evaluation samples in the same way."""
+    fit_clips: bool = False
+    """Clips of your own with another size, rate or length: true cuts and scales them, false makes them failed rows."""
+
+
+class OmniDimension(Section):
+    pillar: Literal["quality", "semantic"]
+    """Pillar that the dimension counts in."""
+    min: Real
+    """Raw score that becomes 0."""
+    max: Real
+    """Raw score that becomes 1."""
+    weight: Real = Field(1.0, ge=0)
+    """Weight within the pillar."""
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> OmniDimension:
+        if self.min >= self.max:
+            raise WrongKeys(("min", f"{self.min} is not below max {self.max}"))
+        return self
+
+
+class PillarWeights(Section):
+    quality: Real = Field(4.0, ge=0)
+    """Weight of the quality pillar."""
+    semantic: Real = Field(1.0, ge=0)
+    """Weight of the semantic pillar."""
+
+
+class OmniScore(Section):
+    pillars: PillarWeights = PillarWeights()
+    """OmniScore = weighted mean of the two pillars."""
+    clip: bool = False
+    """Clip scaled scores to [0, 1]; VBench does not."""
+    dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
+    """Scale and weight of each dimension; a dimension that is scored and not named here is only reported."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, raw: Any) -> Any:
+        return without_nulls(raw, "dimensions")
+
+    @model_validator(mode="after")
+    def _pillars_have_weight(self) -> OmniScore:
+        total = 0.0
+        for pillar, weight in (("quality", self.pillars.quality), ("semantic", self.pillars.semantic)):
+            inside = sum(d.weight for d in self.dimensions.values() if d.pillar == pillar)
+            if weight > 0 and inside == 0:
+                raise WrongKeys((f"pillars.{pillar}", f"{weight}, but no dimension with a weight is in this pillar"))
+            total += weight
+        if total == 0:
+            raise WrongKeys(("pillars", "both have weight 0; one must be above"))
+        return self
+
+
+class Filters(Section):
+    min_gap: Real = Field(0.0, ge=0)
+    """Pairs with a smaller OmniScore gap are rejected."""
+    drop_percentile: Real = Field(0.0, ge=0, lt=100)
+    """Share of the pairs with the smallest gaps that is rejected, in percent."""
+    no_regression: dict[str, Real] = Field(default_factory=dict)
+    """Dimension: how much lower, in scaled units, the winner may be there."""
+    min_motion: Real | None = None
+    """Winners with a smaller raw score of `motion_dimension` are rejected."""
+    motion_dimension: str | None = None
+    """Dimension of the motion floor."""
+
+    @model_validator(mode="after")
+    def _motion_floor_is_whole(self) -> Filters:
+        if (self.min_motion is None) != (self.motion_dimension is None):
+            absent = "min_motion" if self.min_motion is None else "motion_dimension"
+            raise WrongKeys((absent, "missing; min_motion and motion_dimension go together"))
+        return self
+
+
+class Pairs(Section):
+    policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
+    """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
+    filters: Filters = Filters()
+    """Which pairs are left out."""
+    bin_width: Real = Field(0.01, gt=0)
+    """Histogram bin of the re-weighting, in OmniScore."""
+    alpha: Real = Field(0.72, ge=0)
+    """Exponent of the re-weighting; 0 is plain DPO."""
+    beta: PositiveReal | None = None
+    """Numerator of the re-weighting; null is the largest bin's share."""
+    normalize: bool = False
+    """Divide the weights by their mean."""
+
+    @model_validator(mode="after")
+    def _ranks_in_order(self) -> Pairs:
+        if self.policy.startswith("rank:"):
+            better, worse = map(int, self.policy[5:].split("-"))
+            if better >= worse:
+                raise WrongKeys(("policy", f"{self.policy!r}: two ranks are needed, the better one first: rank:1-4"))
+        return self
+
+
+class Evaluate(Section):
+    videos_per_prompt: int = Field(1, ge=1)
+    """Clips for each held-out prompt and model, with the same seeds for both."""
+    shards: Shards = AUTO  # type: ignore[assignment]
+    """Sampling jobs, and scoring jobs, for each model; `auto` is 50 clips each, 100 jobs at most."""
+    judges: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    """Scorers that only the evaluation uses: independent of what was trained on."""
+    bootstrap: int = Field(10_000, ge=100)
+    """Resamples of the prompts for the confidence intervals."""
+    motion_dimension: str | None = None
+    """Dimension of the motion panel."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, raw: Any) -> Any:
+        return without_nulls(raw, "judges")
+
+
+class Report(Section):
+    num_pairs: int = Field(24, ge=0)
+    """Pairs shown with their clips."""
+    num_comparisons: int = Field(24, ge=0)
+    """Held-out prompts shown before and after."""
+
+
+class Config(Section):
+    """The whole run."""
+
+    run: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run, of letters, digits, `.`, `_` and `-`: results go to <results>/<run>."""
+    results: str = Field("results", pattern=r"^[^\x00-\x1f{}<>~-][^\x00-\x1f{}<>]*$")
+    """Folder of all runs: without control characters, `{`, `}`, `<` and `>`, with neither `~` nor `-` at its start."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Root of every random draw."""
+    rounds: int = Field(1, ge=1)
+    """Rounds of sampling and alignment; 1 is the paper."""
+    max_failed_fraction: Real = Field(0.02, ge=0, le=1)
+    """A stage with a larger share of failed clips stops the run."""
+    clip_storage: Literal["files", "tar"] = "files"
+    """A file for each clip, or one tar file for those of a shard: then a million clips are a thousand files. Holds for
+    shards that are finished from then on; an edit here makes nothing again."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run; auto is a GPU if there is one. CUDA_VISIBLE_DEVICES chooses among several."""
+    prompts: Prompts
+    """Which prompts."""
+    model: Model
+    """The model to be aligned."""
+    generate: Generate
+    """Sampling."""
+    scores: dict[str, dict[str, Any] | None] = Field(..., min_length=1)
+    """Scorer name: its options; null takes a scorer of the base configuration out."""
+    omniscore: OmniScore
+    """Scaling and weights."""
+    pairs: Pairs = Pairs()
+    """Choice and weights of the pairs."""
+    reference: ReferenceJobs = ReferenceJobs()
+    """Reference errors."""
+    schedule: Schedule
+    """Which pairs are visited when, and at which noise levels; shared by the reference errors and the training."""
+    train: Train
+    """The DPO fine-tune."""
+    trainer: Trainer = Trainer()
+    """How the fine-tune runs: processes, memory, checkpoints, tracking. An edit here makes nothing again."""
+    evaluate: Evaluate = Evaluate()
+    """Base against aligned."""
+    report: Report = Report()
+    """The page."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, raw: Any) -> Any:
+        return without_nulls(raw, "scores")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Config:
+        if problems := list(self._disagreements()):
+            raise WrongKeys(*problems)
+        return self._with_numbers_of_shards()
+
+    def _with_numbers_of_shards(self) -> Config:
+        schedule, videos = self.schedule, self.generate.videos_per_prompt
+        numbers = {
+            "generate": sampling_shards(self.prompts.num_train, videos),
+            "reference": reference_shards(schedule.num_steps * schedule.pairs_per_step),
+            "evaluate": heldout_shards(self.prompts.num_heldout, self.evaluate.videos_per_prompt),
+        }
+        sections = {name: getattr(self, name) for name in numbers if getattr(self, name).shards == AUTO}
+        return self.model_copy(
+            update={name: part.model_copy(update={"shards": numbers[name]}) for name, part in sections.items()}
+        )
+
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        """Keys that do not go with a key of another section, and why."""
+        named = {f"omniscore.dimensions.{name}": name for name in self.omniscore.dimensions}
+        if self.evaluate.motion_dimension is not None:
+            named["evaluate.motion_dimension"] = self.evaluate.motion_dimension
+        for key, name in named.items():
+            if name not in self.scores:
+                yield key, f"{name!r} is not among scores ({', '.join(sorted(self.scores))})"
+        yield from filter_disagreements(self.pairs, self.omniscore)
+        for name in sorted(set(self.scores) & set(self.evaluate.judges)):
+            yield f"evaluate.judges.{name}", "also among scores, so not independent; take it out of one of them"
+        if self.generate.fit_clips and self.prompts.source.kind != "clips":
+            yield "generate.fit_clips", f"true, but prompts.source.kind is {self.prompts.source.kind!r}, not 'clips'"
+        if self.prompts.source.kind == "clips" and self.rounds != 1:
+            yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
+        yield from self._training_disagreements()
+        worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
+        if worst > (videos := self.generate.videos_per_prompt):
+            needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"
+            yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"
+
+    def _training_disagreements(self) -> Iterator[tuple[str, str]]:
+        model, train, trainer = self.model, self.train, self.trainer
+        held_back, num_train = self.schedule.validation.num_prompts, self.prompts.num_train
+        if held_back and num_train is not None and held_back >= num_train:
+            yield "schedule.validation.num_prompts", f"{held_back} of the {num_train} of prompts.num_train"
+        if model.mixed_precision and model.dtype == "float32":
+            yield "model.mixed_precision", "true with dtype float32, where it has no effect"
+        if train.method == "full" and model.dtype != "float32" and not model.mixed_precision:
+            reason = "every trained weight is float32; model.mixed_precision: true multiplies in this type"
+            yield "model.dtype", f"{model.dtype!r} with train.method full: {reason}"
+        if train.warmup_steps > (num_steps := self.schedule.num_steps):
+            yield "train.warmup_steps", f"{train.warmup_steps}, more than schedule.num_steps {num_steps}"
+        if trainer.strategy == "fsdp" and train.method == "full" and train.reference == "live":
+            yield (
+                "trainer.strategy",
+                "fsdp with train.method full and reference live: the copy is not sharded; use table",
+            )
+        runs, processes = self.schedule.pairs_per_step // self.schedule.micro_batch, trainer.processes * trainer.nodes
+        if runs % processes:
+            reason = f"{runs} micro-batches a step (pairs_per_step / micro_batch) do not divide over {processes}"
+            yield "trainer.processes", f"{trainer.processes} on {trainer.nodes} nodes: {reason}"
+        if trainer.strategy == "fsdp" and trainer.processes * trainer.nodes == 1 and not trainer.offload_optimizer:
+            yield "trainer.strategy", "fsdp with one process has nothing to shard; raise processes or offload_optimizer"
+
+
+def filter_disagreements(pairs: Pairs, omniscore: OmniScore) -> Iterator[tuple[str, str]]:
+    """Keys of the pair filters that name no dimension of the OmniScore, and why."""
+    filters = pairs.filters
+    named = {f"pairs.filters.no_regression.{name}": name for name in filters.no_regression}
+    if filters.motion_dimension is not None:
+        named["pairs.filters.motion_dimension"] = filters.motion_dimension
+    for key, name in named.items():
+        if name not in omniscore.dimensions:
+            yield key, f"{name!r} is not among omniscore.dimensions ({', '.join(sorted(omniscore.dimensions))})"
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
+    """Validate a mapping as read from YAML.
+
+    Raises:
+        ConfigError: one line a wrong key, with its value and what is allowed.
+    """
+    return validate(Config, raw)

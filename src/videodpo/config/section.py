@@ -1,0 +1,134 @@
+"""What every section of the configuration has: strict types, no unknown keys, one readable message for a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
+
+from videodpo.config.shard_counts import AUTO
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message names the key, the value and what is allowed."""
+
+
+class WrongKeys(ValueError):
+    """Raised in a section's validator: keys that are wrong beside others, below that section, and why."""
+
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        super().__init__("; ".join(f"{key}: {reason}" for key, reason in problems))
+        self.problems = problems
+
+
+def _scientific(value: Any) -> Any:
+    """YAML 1.1 reads 6e-6 as text: take it for the number it is."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
+# For numbers that may also be null: pydantic puts a bound given at such a key into the JSON schema under no known name.
+PositiveReal = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_scientific)]
+
+
+def number_or_auto(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
+    return value if value == AUTO else number(value)
+
+
+# `auto` becomes a number when the whole configuration is known.
+Shards = Annotated[
+    int,
+    Field(ge=1),
+    WrapValidator(number_or_auto),
+    PlainSerializer(lambda value: value),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "enum": [AUTO]}]}),
+]
+
+
+class Section(BaseModel):
+    """Frozen, strict in types, refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def validate(kind: type[S], raw: Mapping[str, Any], prefix: str = "") -> S:
+    """Validate one section; a ConfigError names keys below `prefix`."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        lines = [line for issue in error.errors(include_url=False) for line in _explain(issue, prefix, kind)]
+        raise ConfigError("configuration: " + "\n  ".join(lines)) from None
+
+
+def without_nulls(raw: Any, key: str) -> Any:
+    """`raw` with the entries of its mapping `key` that are null taken out: so an overlay removes them."""
+    if not isinstance(raw, Mapping) or not isinstance(raw.get(key), Mapping):
+        return raw
+    return {**raw, key: {name: block for name, block in raw[key].items() if block is not None}}
+
+
+# Never written out as a whole: YAML's aliases make a value that has no end.
+_SHORT = reprlib.Repr()
+_SHORT.maxdict, _SHORT.maxlist = 12, 24
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+
+
+def _explain(issue: Any, prefix: str, kind: type[Section]) -> Iterator[str]:
+    loc: tuple[Any, ...] = issue["loc"]
+    place = ".".join([part for part in (prefix, *map(str, loc)) if part])
+    key, value = place or "(whole file)", _SHORT.repr(issue["input"])
+    if len(value) > 120:
+        value = f"{value[:117]}..."
+    error = issue.get("ctx", {}).get("error")
+    if isinstance(error, WrongKeys):
+        yield from (f"{place}.{below}: {reason}".removeprefix(".") for below, reason in error.problems)
+    elif issue["type"] == "missing":
+        yield f"{key}: missing, and it has no default"
+    elif issue["type"] == "extra_forbidden":
+        yield f"{key}: unknown key (value {value}){_nearest(str(loc[-1]), _section_at(kind, loc[:-1]))}"
+    elif issue["type"] in ("model_type", "dict_type"):
+        yield f"{key}: {value}: a mapping of keys is needed"
+    elif issue["type"] == "string_pattern_mismatch":
+        section = _section_at(kind, loc[:-1])
+        assert section is not None
+        yield f"{key}: {value} is not allowed; {section.model_fields[str(loc[-1])].description}"
+    else:
+        yield f"{key}: {value}: {issue['msg']}"
+
+
+def _nearest(name: str, section: type[BaseModel] | None) -> str:
+    if section is None:
+        return ""
+    near = difflib.get_close_matches(name, section.model_fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(section.model_fields) or 'none'}"
+
+
+def _section_at(kind: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The section that a path leads to, through sections and mappings of sections."""
+    here: Any = kind
+    for part in loc:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            field = here.model_fields.get(str(part))
+            here = field.annotation if field else None
+        else:
+            here = (get_args(here) or (None,))[-1]
+    return here if isinstance(here, type) and issubclass(here, BaseModel) else None

@@ -1,0 +1,182 @@
+"""Encoded prompts to files beside the videos, and back, so that a fine-tune needs no text encoder.
+
+Legend: L text token, N bytes of one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from videodpo.storage.digests import Damaged
+from videodpo.storage.tables import count_shards, read_table
+from videodpo.storage.tensors import TensorFile, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+    from videodpo.models.base import Text, VideoModel
+
+EMPTY, NEGATIVE = "empty", "negative"
+"""Entries beside the prompts, which go by 16 hex digits: no words, and `generate.sampling.negative_prompt`."""
+
+ShortText: TypeAlias = "Mapping[str, tuple[torch.Tensor, int]]"
+"""By name: a tensor on the CPU without its padding, and its full length."""
+
+# One entry: the library writes several in an order that changes from process to process.
+_LENGTHS = "lengths"
+MAX_TOKENS = 2**16  # of one encoded prompt with its padding
+
+
+def without_padding(full: torch.Tensor) -> torch.Tensor:
+    """[L, ...] without the zeros at its end, on the CPU."""
+    import torch
+
+    bytes_LN = full.cpu().reshape(len(full), math.prod(full.shape[1:])).contiguous().view(torch.uint8)  # -0.0 is told
+    told = bytes_LN.any(dim=1)
+    length = int(told.nonzero().max()) + 1 if told.any() else 0
+    return full[:length].cpu().clone()
+
+
+def padded(short: torch.Tensor, length: int) -> torch.Tensor:
+    """[length, ...], zeros at the end."""
+    import torch
+
+    return torch.cat([short, short.new_zeros(length - len(short), *short.shape[1:])])
+
+
+def shorten(text: Text) -> ShortText:
+    """One prompt's tensors without their padding: that of 10,000 prompts would be 40 GB."""
+    return {name: (without_padding(full), len(full)) for name, full in text.items()}
+
+
+def lengthen(text: ShortText) -> Text:
+    """What `shorten` was given, on the CPU."""
+    return {name: padded(short, length) for name, (short, length) in text.items()}
+
+
+def encode_prompts(model: VideoModel, prompts: Mapping[str, str], known: Mapping[str, Text]) -> dict[str, Text]:
+    """Encodings by id, those of `known` taken from there. prompts: id to words."""
+    return {key: known[key] if key in known else model.encode_prompt(words) for key, words in prompts.items()}
+
+
+def write_texts(path: Path, texts: Mapping[str, ShortText]) -> None:
+    """Write encodings by id; the same texts give the same bytes."""
+    tensors = {f"{key}/{name}": short.contiguous() for key, text in texts.items() for name, (short, _) in text.items()}
+    lengths = {f"{key}/{name}": length for key, text in texts.items() for name, (_, length) in text.items()}
+    write_tensors(path, tensors, {_LENGTHS: json.dumps(lengths, sort_keys=True)})
+
+
+def read_texts(path: Path) -> dict[str, ShortText]:
+    """What `write_texts` wrote."""
+    file = _File(path)
+    return {key: file.text(key) for key in file.ids}
+
+
+def intact_texts(path: Path) -> dict[str, ShortText]:
+    """Those of `read_texts` that are what was written; none where the file itself cannot be read."""
+    found = {}
+    try:
+        file = _File(path)
+    except ValueError:
+        return {}
+    for key in file.ids:
+        with suppress(Damaged):
+            found[key] = file.text(key)
+    return found
+
+
+class CachedTexts:
+    """Encodings that lie beside a round's videos."""
+
+    def __init__(self, round_folder: Path) -> None:
+        """Open the files that belong to the round's videos tables; tensors are read when asked for.
+
+        Raises:
+            ValueError: a file is missing; the message names the stage to run again.
+        """
+        self._folder = round_folder / "videos" / "texts"
+        self._files: dict[str, _File] = {}
+        for shard in range(count_shards(round_folder / "videos")):
+            file = _File(texts_path(round_folder / "videos", shard))
+            self._files |= dict.fromkeys(file.ids, file)
+
+    def of(self, prompt_id: str) -> Text:
+        """One prompt as `encode_prompt` gave it, on the CPU; `EMPTY` and `NEGATIVE` are ids too.
+
+        Raises:
+            ValueError: a prompt without videos in this round; the message names the stage to run again.
+        """
+        if prompt_id not in self._files:
+            raise ValueError(f"prompt {prompt_id}: no encoded text in {self._folder}; run the stage generate again")
+        return lengthen(self._files[prompt_id].text(prompt_id))
+
+
+class FreshTexts:
+    """Encodings made by the model when asked for, and kept."""
+
+    def __init__(self, folder: Path, model: VideoModel) -> None:
+        """Read the prompts of a run's folder."""
+        self._model = model
+        prompts = read_table(folder / "prompts.parquet")
+        self._prompts = {EMPTY: "", **dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))}
+        self._texts: dict[str, ShortText] = {}
+
+    def of(self, prompt_id: str) -> Text:
+        """One prompt, or `EMPTY`, as `CachedTexts` gives it.
+
+        Raises:
+            ValueError: no such prompt; the message names the stage to run again.
+        """
+        if prompt_id not in self._texts:
+            if prompt_id not in self._prompts:
+                raise ValueError(f"prompt {prompt_id}: not in prompts.parquet; run the stage prompts again")
+            self._texts[prompt_id] = shorten(self._model.encode_prompt(self._prompts[prompt_id]))
+        return lengthen(self._texts[prompt_id])
+
+
+def texts_path(videos: Path, shard: int) -> Path:
+    """Name of one shard's texts."""
+    return videos / "texts" / f"shard-{shard:05d}.safetensors"
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._file = _opened(path)
+        self._lengths = _read_lengths(self._file, path)
+        self.ids: dict[str, list[str]] = {}
+        """Prompt to its tensors' names."""
+        for entry in sorted(self._file.names):
+            key, _, name = entry.partition("/")
+            self.ids.setdefault(key, []).append(name)
+
+    def text(self, key: str) -> ShortText:
+        entries = {name: f"{key}/{name}" for name in self.ids[key]}
+        return {name: (self._file.get(entry), self._lengths[entry]) for name, entry in entries.items()}
+
+
+def _opened(path: Path) -> TensorFile:
+    try:
+        return TensorFile(path)
+    except Damaged:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{error}; run the stage generate again") from error
+
+
+def _read_lengths(file: TensorFile, path: Path) -> dict[str, int]:
+    try:
+        lengths = json.loads(file.metadata.get(_LENGTHS, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {_LENGTHS}: {error}; run the stage generate again") from error
+    for name in sorted(file.names):
+        shape = file.shape(name)
+        length = lengths.get(name) if isinstance(lengths, dict) else None
+        if not isinstance(length, int) or not shape or not shape[0] <= length <= MAX_TOKENS:
+            reason = f"{name!r} has {length!r}, its tensor is {shape}"
+            raise ValueError(f"{path}: {_LENGTHS}: {reason}; run the stage generate again")
+    return dict(lengths)

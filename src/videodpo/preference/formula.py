@@ -1,0 +1,74 @@
+"""The OmniScore's formula: scaling, pillars, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from videodpo.config import OmniScore, validate
+from videodpo.storage.schemas import omniscore_schema
+
+
+def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.DataFrame:
+    """Scale raw scores and weigh them into pillars and the OmniScore.
+
+    normalised = (raw - min) / (max - min); a pillar is the weighted mean of its dimensions; the OmniScore is
+    the weighted mean of the two pillars (VBench's Total; arXiv 2412.14167, section 3.1).
+
+    Args:
+        raw: one row a video: `video_id`, `prompt_id`, `sample`, and `raw_<dimension>` for every dimension of
+            `config`; further columns are passed over.
+        config: the section `omniscore`, or a mapping like it.
+
+    Returns:
+        The columns of `schemas.omniscore_schema` for the sorted dimensions, rows in the order of `raw`. A pillar
+        without a weighted dimension (its own weight is then 0) is 0.0.
+
+    Raises:
+        ValueError: a column is missing, or a raw score is missing or not finite.
+    """
+    if not isinstance(config, OmniScore):
+        config = validate(OmniScore, config, "omniscore")
+    names = sorted(config.dimensions)
+    needed = ["video_id", "prompt_id", "sample", *(f"raw_{name}" for name in names)]
+    if absent := [column for column in needed if column not in raw.columns]:
+        raise ValueError(
+            f"raw scores: columns {absent} are missing; score these dimensions or take them out of omniscore"
+        )
+    columns = {name: raw[f"raw_{name}"].to_numpy(np.float64, na_value=np.nan) for name in names}
+    for name, values in columns.items():
+        if (unusable := ~np.isfinite(values)).any():
+            raise ValueError(
+                f"raw_{name}: video {raw.video_id.to_numpy()[unusable][0]!r} has no finite score; leave it out"
+            )
+    table = raw[["video_id", "prompt_id", "sample"]].reset_index(drop=True).astype({"sample": np.int32})
+    scored: pd.DataFrame = table.assign(**scale(columns, config))[omniscore_schema(names).names]
+    return scored
+
+
+def scale(raw: Mapping[str, NDArray[np.float64]], config: OmniScore) -> dict[str, NDArray[np.float64]]:
+    """The columns `raw_*`, `norm_*`, `quality`, `semantic` and `omniscore` of finite raw scores, [videos] each.
+
+    Args:
+        raw: by the names of all dimensions of `config`.
+    """
+    names = sorted(config.dimensions)
+    columns = {f"raw_{name}": raw[name] for name in names}
+    for name in names:
+        bounds = config.dimensions[name]
+        norm = (raw[name] - bounds.min) / (bounds.max - bounds.min)
+        columns[f"norm_{name}"] = norm.clip(0.0, 1.0) if config.clip else norm
+    for pillar in ("quality", "semantic"):
+        # Column by column in the order of the names: the same bytes for every number of rows and threads.
+        total, weights = np.zeros_like(raw[names[0]]), 0.0
+        for name in (name for name in names if config.dimensions[name].pillar == pillar):
+            total = total + config.dimensions[name].weight * columns[f"norm_{name}"]
+            weights += config.dimensions[name].weight
+        columns[pillar] = total / weights if weights else np.zeros_like(total)
+    quality, semantic = config.pillars.quality, config.pillars.semantic
+    columns["omniscore"] = (quality * columns["quality"] + semantic * columns["semantic"]) / (quality + semantic)
+    return columns

@@ -1,0 +1,1 @@
+"""How a job runs: settings snapshot, seeds, device, locks, signals, exit codes, progress."""

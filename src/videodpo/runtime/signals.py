@@ -1,0 +1,40 @@
+"""SIGTERM and SIGUSR1, which clusters send before they kill, to a stop between two batches or steps."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+from videodpo.runtime.exit_codes import Interrupted
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupts:
+    """A context in which these signals are only noted; `asked` names the last one."""
+
+    def __init__(self) -> None:
+        self.asked: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def stop_here(self, done: str) -> None:
+        """Where everything is saved.
+
+        Raises:
+            Interrupted: a signal came; the message says what is done.
+        """
+        if self.asked:
+            raise Interrupted(f"{self.asked} after {done}: the state is saved, start again to go on")
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.asked = signal.Signals(number).name

@@ -1,7 +1,0 @@
-"""Videos to scores: networks measure what a store lacks, and each dimension's table is written from the store."""
-
-from videodpo.score.measure import measure_shard
-from videodpo.score.single_files import score_files
-from videodpo.score.write import score_all_shards, score_shard
-
-__all__ = ["measure_shard", "score_all_shards", "score_files", "score_shard"]

@@ -1,0 +1,51 @@
+"""The spread of the reference's errors to the beta that fits it."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from videodpo.config import Train
+from videodpo.dpo.findings import Finding, Status
+from videodpo.dpo.objectives import auto_beta
+
+# Three decades are in use (50 to 5000); within one, the learning rate makes up for it.
+MOST_OFF = 10.0
+FALLBACK = 1000.0
+
+
+def suggested_beta(train: Train, reference: pd.DataFrame) -> float:
+    """What `beta: auto` would be; infinite where the reference's errors have no spread."""
+    errors = reference[["ref_error_winner", "ref_error_loser"]].to_numpy()
+    try:
+        return auto_beta(errors[:, 0], errors[:, 1], train.beta_logit)
+    except ValueError:  # which the check tells in its own words
+        return math.inf
+
+
+def numeric_beta(train: Train, reference: pd.DataFrame | None) -> float:
+    """The configured beta, or what stands in for `auto`."""
+    if not isinstance(train.beta, str):
+        return train.beta
+    beta = math.inf if reference is None else suggested_beta(train, reference)
+    return beta if math.isfinite(beta) else FALLBACK
+
+
+def check_beta(train: Train, reference: pd.DataFrame | None) -> Finding:
+    expected = f"within {MOST_OFF:g} times the suggested one, either way"
+    if reference is None:
+        return Finding(
+            "beta", "fine", f"beta {train.beta}; not compared, there is no table of reference errors", expected
+        )
+    beta = suggested_beta(train, reference)
+    if not math.isfinite(beta):
+        advice = (
+            "Winners and losers are the same clips, or the table is wrong: run the stages pairs and reference again."
+        )
+        return Finding("beta", "alarm", "the reference's errors on winners and losers do not differ", expected, advice)
+    measured = f"beta {train.beta}, suggested {beta:.3g} (train.beta_logit {train.beta_logit:g})"
+    off = 1.0 if isinstance(train.beta, str) else max(train.beta / beta, beta / train.beta)
+    status: Status = "warning" if off > MOST_OFF else "fine"
+    advice = f"Set train.beta nearer to {beta:.2g}, or to auto; a higher one holds the model closer to the reference."
+    return Finding("beta", status, measured, expected, advice, beta)

@@ -1,0 +1,133 @@
+"""The adapter's `predict` against what the pipeline itself asks of the denoiser while it samples.
+
+Legend: B batch, C latent channel, F latent frame, H latent height, W latent width; L text token.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from videodpo.config import Sampling
+from videodpo.dpo.findings import Finding, grade
+from videodpo.models.base import Text, VideoModel
+from videodpo.models.shared.pipeline_model import PipelineModel
+
+# Steps of the trial: of two experts, each is asked.
+NUM_STEPS = 3
+SEED = 0
+# Largest difference, in standard deviations of the pipeline's answer. Float32 leaves 1e-6; in bfloat16 an answer is
+# rounded to 1/256 of itself, and what stands before it is rounded in another order.
+ROUNDED, ROUNDED_BELOW_FLOAT32 = 1e-5, 5e-2
+# Timesteps run to 1000: one that is this far off is another one.
+OTHER_TIMESTEP = 0.5
+
+
+class Call(NamedTuple):
+    """What a network was told, by the names of its arguments, and what it answered."""
+
+    told: Mapping[str, Any]
+    answer: torch.Tensor
+
+
+def check_forward(model: VideoModel, text: Text, sampling: Sampling) -> Finding:
+    """Sample a clip without guidance, then ask `predict` for the same latents, noise levels and text.
+
+    Args:
+        text: [1, L, ...] of one prompt. sampling: the size of a clip.
+    """
+    expected = "the pipeline's own answers"
+    if not isinstance(model, PipelineModel):
+        return Finding(
+            "forward", "fine", "not compared, this family has no PipelineModel around its pipeline", expected
+        )
+    trial = sampling.model_copy(update={"num_steps": NUM_STEPS, "guidance_scale": 1.0})
+    with _recorded(model.denoiser) as calls:
+        model.sample(text, [SEED], trial)
+    if not calls:
+        advice = "What is trained is not what samples: make_denoiser has to give the pipeline's own network."
+        return Finding("forward", "alarm", "the pipeline never called model.denoiser", expected, advice)
+    compared = [_compare(model, call, text, trial) for call in calls]
+    largest = float(np.max([off for off, _ in compared]))  # NaN where one is
+    differing = sorted(set().union(*(names for _, names in compared)))
+    limit = ROUNDED if calls[0].answer.dtype == torch.float32 else ROUNDED_BELOW_FLOAT32
+    measured = f"{len(calls)} answers of predict are {largest:.2g} standard deviations off at most"
+    if differing and not largest <= limit:
+        measured += f" (told otherwise: {', '.join(differing)})"
+    advice = "The training would teach another network than the one that samples: mend the family's predict."
+    return Finding("forward", grade(largest, limit, limit), measured, f"{expected}, to {limit:g}", advice, largest)
+
+
+def _compare(model: PipelineModel, call: Call, text: Text, sampling: Sampling) -> tuple[float, set[str]]:
+    """Difference of the answers in standard deviations, and the names of arguments that differ."""
+    timestep = torch.as_tensor(call.told["timestep"]).reshape(-1)[0].float().cpu()
+    level_1 = find_level(model, float(timestep))
+    told = call.told["hidden_states"] if "hidden_states" in call.told else call.told["sample"]
+    channels, *_ = model.latent_shape(sampling)
+    # Some families put further channels beside the latents.
+    noisy_1CFHW = model.from_pipeline(told, sampling)[:, :channels]
+    with torch.no_grad(), _recorded(model.denoiser) as calls:
+        found = model.predict(noisy_1CFHW, level_1.to(model.device), text).float()
+    answer = model.from_pipeline(call.answer, sampling).float()
+    off = float((found - answer).abs().max() / answer.std()) if found.shape == answer.shape else float("inf")
+    ours = calls[0].told if calls else {}
+    return off, {name for name, value in call.told.items() if not _is_same(value, ours.get(name))}
+
+
+def find_level(model: VideoModel, timestep: float) -> torch.Tensor:
+    """A noise level of this timestep, [1], in the middle of all that have it; the schedule's function is monotone."""
+
+    def first(is_reached: Callable[[float], bool]) -> torch.Tensor:
+        low, high = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        for _ in range(48):
+            middle = (low + high) / 2
+            if is_reached(float(model.noise_schedule.timestep(middle))):
+                high = middle
+            else:
+                low = middle
+        return high
+
+    return ((first(lambda found: found >= timestep) + first(lambda found: found > timestep)) / 2).float()
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if not isinstance(one, torch.Tensor):  # options that the pipeline spells out, or leaves at their defaults
+        return True
+    if not isinstance(other, torch.Tensor) or one.shape != other.shape:
+        return False
+    return torch.allclose(one.float(), other.float(), rtol=1e-4, atol=1e-4)
+
+
+@contextmanager
+def _recorded(denoiser: torch.nn.Module) -> Iterator[list[Call]]:
+    """The calls of the denoiser, there after the block; where it bundles networks that the pipeline calls, of those."""
+    calls: list[Call] = []
+    found: list[tuple[bool, Call]] = []
+    depth = 0
+
+    def enter(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        nonlocal depth
+        depth += 1
+
+    def leave(module: torch.nn.Module, args: Any, kwargs: Any, answer: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if not depth:
+            told = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+            told |= told.pop("inputs", {})  # named through **inputs
+            found.append((module is denoiser, Call(told, answer[0])))
+
+    modules = (denoiser, *denoiser.children())
+    handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in modules]
+    handles += [module.register_forward_hook(leave, with_kwargs=True) for module in modules]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+        calls += [call for is_whole, call in found if is_whole == any(whole for whole, _ in found)]

@@ -1,0 +1,146 @@
+"""Stored latents against the clips that they were decoded to, and against the VAE, to findings.
+
+Legend: C latent channel, F latent frame, H latent height, W latent width; T frame, Y, X pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from videodpo.dpo.findings import Finding, Status, grade
+from videodpo.models.base import VideoModel
+from videodpo.models.shared.pipeline_model import PipelineModel
+
+# Standard deviation of latents that the denoiser knows, which are normalised to 1; the demo's lie in 0.9 to 1.5.
+SMALLEST_STD, LARGEST_STD = 0.3, 3.0
+# Peak signal to noise of decoded latents against the MP4: 29 to 41 dB in the demo, 26 for noise that a random VAE makes
+# (both is the codec's loss), 18 to 26 for latents multiplied by the demo VAE's std, 10 for another clip.
+FITS, FITS_NOT = 25.0, 12.0
+# By this much the own latents fit better than rescaled ones do, or those of the pair's other clip.
+CLEARLY = 1.0
+# Latents that are decoded and encoded again: off by 0.28 to 0.40 of themselves in the demo, by 1 for a random VAE.
+ROUND_TRIP = 0.5
+# Where encoding gives a channel back up to its scale, the scale is right to this factor; std or 1 / std of it is not.
+SAME, SCALE = 0.7, 1.5
+
+
+class Clip(NamedTuple):
+    """A clip of a pair: its latents as the training reads them, [1, C, F, H, W], and its file's frames."""
+
+    video_id: str
+    latents_1CFHW: torch.Tensor
+    frames_TYXC: np.ndarray
+    is_imported: bool
+
+
+def check_latents(model: VideoModel, clips: Sequence[Clip]) -> list[Finding]:
+    """Checks on the winner and the loser of a pair."""
+    statistics = _statistics(clips)
+    if statistics.status == "alarm":
+        return [statistics]
+    decoded: list[np.ndarray] = []
+    for clip in clips:
+        (frames,) = model.decode(clip.latents_1CFHW)
+        if frames is None:
+            return [statistics, _not_decoded(clip)]
+        decoded.append(frames)
+    return [statistics, _fit(model, clips, decoded), _round_trip(model, clips, decoded)]
+
+
+def _not_decoded(clip: Clip) -> Finding:
+    measured = f"the VAE gives NaN or infinite pixels of {clip.video_id}"
+    return Finding("latents_fit_clips", "alarm", measured, "finite pixels", "See the weights of the VAE.")
+
+
+def _statistics(clips: Sequence[Clip]) -> Finding:
+    values = torch.cat([clip.latents_1CFHW.flatten() for clip in clips]).float()
+    mean, std = float(values.mean()), float(values.std())
+    status: Status = "fine"
+    if not math.isfinite(std):
+        status = "alarm"
+    elif not SMALLEST_STD <= std <= LARGEST_STD or abs(mean) > LARGEST_STD:
+        status = "warning"
+    advice = "Latents are not on the denoiser's scale: mean and standard deviation of the VAE's have to be taken away."
+    expected = f"about 0 and 1; {SMALLEST_STD:g} to {LARGEST_STD:g}"
+    return Finding("latent_scale", status, f"mean {mean:+.2f}, standard deviation {std:.2f}", expected, advice, std)
+
+
+def _fit(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> Finding:
+    """Decoded latents must show their own clip, better than the other clip's, or than rescaled ones do."""
+    own = [_psnr(frames, clip.frames_TYXC) for frames, clip in zip(decoded, clips, strict=True)]
+    expected = f"{FITS:g} dB or more, and better than any other scale or clip"
+    measured = f"decoded latents against the MP4: {', '.join(f'{value:.1f} dB' for value in own)}"
+    explained, best = max(_explanations(model, clips, decoded).items(), key=lambda entry: entry[1])
+    if best > np.mean(own) + CLEARLY:
+        advice = f"They fit better {explained} ({best:.1f} dB on average). Run the stage generate again."
+        return Finding("latents_fit_clips", "alarm", measured, expected, advice, min(own))
+    if min(own) < FITS_NOT and not any(clip.is_imported for clip in clips):
+        advice = "They do not show the clip: the files belong to another run. Run the stage generate again."
+        return Finding("latents_fit_clips", "alarm", measured, expected, advice, min(own))
+    advice = "A strong codec (generate.sampling.crf), or a VAE that hardly knows such clips: look at them."
+    return Finding("latents_fit_clips", grade(-min(own), -FITS), measured, expected, advice, min(own))
+
+
+def _explanations(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> dict[str, float]:
+    """What may have gone wrong, and how well the clips would fit, in dB on average, with it undone."""
+    scales: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "at half their size": partial(torch.mul, other=0.5),
+        "at twice their size": partial(torch.mul, other=2.0),
+    }
+    if isinstance(model, PipelineModel):
+        scales["divided by the VAE's standard deviation"] = model.scale
+        scales["divided by it twice"] = lambda latents: model.scale(model.scale(latents))
+        scales["multiplied by the VAE's standard deviation"] = model.unscale
+    tries = {name: [model.decode(change(clip.latents_1CFHW))[0] for clip in clips] for name, change in scales.items()}
+    tries["to the pair's other clip: files are swapped"] = list(reversed(decoded))
+    return {
+        name: float(np.mean([_psnr(frames, clip.frames_TYXC) for frames, clip in zip(found, clips, strict=True)]))
+        for name, found in tries.items()
+    }
+
+
+def _round_trip(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> Finding:
+    """Encoding decoded latents gives them back: exactly where the VAE is good, on the same scale in any case."""
+    errors, slopes = [], []
+    for clip, frames in zip(clips, decoded, strict=True):
+        latents = clip.latents_1CFHW[0].float().cpu()
+        again = model.encode(frames).float().cpu()
+        errors.append(float((again - latents).norm() / latents.norm()))
+        slopes += _slopes(latents, again)
+    worst = max(errors)
+    scale = float(np.exp(np.median(np.abs(np.log(slopes))))) if slopes else 1.0
+    status: Status = "alarm" if scale > SCALE else grade(worst, ROUND_TRIP)
+    measured = (
+        f"decoded and encoded again, latents are {worst:.2f} of themselves off, scales by a factor of {scale:.2f}"
+    )
+    advice = (
+        "Encoding is on another scale than decoding: see scale and unscale of the model family."
+        if status == "alarm"
+        else "The VAE does not give these latents back: no harm to sampled clips, a loss for imported ones."
+    )
+    expected = f"at most {ROUND_TRIP:g}, and {SCALE:g}"
+    return Finding("vae_round_trip", status, measured, expected, advice, worst)
+
+
+def _slopes(latents_CFHW: torch.Tensor, again_CFHW: torch.Tensor) -> list[float]:
+    """Factor of each channel that comes back up to its scale."""
+    found = []
+    for one, other in zip(latents_CFHW.flatten(1), again_CFHW.flatten(1), strict=True):
+        correlation = float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+        if correlation > SAME:
+            found.append(float(other.std() / one.std()))
+    return found
+
+
+def _psnr(frames_TYXC: np.ndarray | None, others_TYXC: np.ndarray) -> float:
+    """Peak signal to noise in dB, at most 99; of clips of other sizes or without finite pixels, 0."""
+    if frames_TYXC is None or frames_TYXC.shape != others_TYXC.shape:
+        return 0.0
+    error = float(np.square(frames_TYXC.astype(float) - others_TYXC).mean())
+    return min(99.0, 10 * math.log10(255**2 / error)) if error else 99.0

@@ -1,0 +1,42 @@
+"""The pairs table to findings: weights that are numbers, that are not carried by a few pairs, and enough pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from videodpo.config import Schedule
+from videodpo.dpo.findings import Finding, Status, grade
+
+# A hundredth of the pairs that carry the whole training: the gradient is theirs alone.
+EFFECTIVE_SHARE = 0.01
+# The paper's run visits each of its 10,000 pairs 2.4 times; past this many visits a pair is known by heart.
+MOST_EPOCHS = 50.0
+
+
+def check_weights(pairs: pd.DataFrame) -> list[Finding]:
+    """Whether they are numbers, and how many pairs carry the training."""
+    weights = pairs["weight"].to_numpy(float)
+    good = np.isfinite(weights) & (weights > 0)
+    status: Status = "fine" if len(weights) and good.all() else "alarm"
+    measured = f"{len(weights)} weights, {int((~good).sum())} of them not"
+    advice = "Make pairs.parquet again; pairs.alpha and the OmniScore's table are what weights come from."
+    findings = [Finding("weights", status, measured, "all finite and above 0", advice, float((~good).sum()))]
+    if status == "alarm":
+        return findings
+    effective = float(weights.sum() ** 2 / np.square(weights).sum())
+    status = "warning" if effective < EFFECTIVE_SHARE * len(weights) else "fine"
+    measured = f"weights from {weights.min():.3g} to {weights.max():.3g}; as good as {effective:.0f} equal ones"
+    expected = f"at least {EFFECTIVE_SHARE:.0%} of {len(weights)} pairs"
+    advice = "A few pairs carry the training: lower pairs.alpha."
+    return [*findings, Finding("effective_pairs", status, measured, expected, advice, effective)]
+
+
+def check_epochs(num_pairs: int, schedule: Schedule) -> Finding:
+    """How often each of the pairs that are trained on is visited."""
+    epochs = schedule.num_steps * schedule.pairs_per_step / num_pairs
+    measured = (
+        f"{schedule.num_steps} steps of {schedule.pairs_per_step} visit {num_pairs} pairs {epochs:.2g} times each"
+    )
+    advice = "The pairs will be learned by heart: collect more, or lower schedule.num_steps."
+    return Finding("epochs", grade(epochs, MOST_EPOCHS), measured, f"at most {MOST_EPOCHS:g}", advice, epochs)

@@ -1,0 +1,88 @@
+"""Runs the checks in the order in which a fault would show, and tells what they found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from videodpo.config import ConfigError, Train
+from videodpo.dpo.findings import Finding, worst
+from videodpo.dpo.log_checks import check_log, is_plain
+from videodpo.runtime.snapshot import Frozen, TrainSettings, load_frozen
+from videodpo.storage.digests import record_text
+from videodpo.storage.tables import read_metadata, read_shards, read_table
+
+# 1 is a user's error, 2 wrong usage.
+ALARM_EXIT_CODE = 3
+
+
+def diagnose(frozen: Frozen[TrainSettings], round_folder: Path) -> list[Finding]:
+    """All checks before a training, on the round's tables and a few of its pairs with the real model.
+
+    Args:
+        frozen: the training's settings. round_folder: has pairs, videos and, for `reference: table`, the errors.
+
+    Raises:
+        ValueError: a table is not there yet.
+    """
+    from videodpo.dpo.visits import read_plan
+    from videodpo.stages.doctor.beta import check_beta, numeric_beta
+    from videodpo.stages.doctor.pairs import check_epochs, check_weights
+
+    settings = frozen.settings
+    reference = read_shards(round_folder / "reference") if settings.train.reference == "table" else None
+    pairs = read_table(round_folder / "pairs.parquet")
+    findings = check_weights(pairs)
+    if worst(findings) == "alarm":  # weights that are no numbers make nothing else mean anything
+        return findings
+    plan = read_plan(round_folder, settings.schedule, frozen.seed)
+    findings.append(check_epochs(plan.num_pairs, settings.schedule))
+    from videodpo.stages.doctor.forward import check_forward
+    from videodpo.stages.doctor.latents import check_latents
+    from videodpo.stages.doctor.start import Start
+
+    findings.append(check_beta(settings.train, reference))
+    start = Start(frozen, round_folder, reference, numeric_beta(settings.train, reference))
+    findings += start.check()
+    findings.append(check_forward(start.model, start.text, start.sampling))
+    return findings + check_latents(start.model, start.clips())
+
+
+def diagnose_log(path: Path) -> list[Finding]:
+    """All checks on a `train_log.parquet`, of a training that ended, or of its last checkpoint's.
+
+    Raises:
+        ValueError: no readable table, or another table.
+    """
+    log = read_table(path)
+    stage = read_metadata(path).get("stage")
+    if stage != "train":
+        raise ValueError(f"{path}: a table of the stage {stage!r}; a train_log.parquet is needed")
+    round_folder = path.resolve().parent
+    if round_folder.name == "state":  # of the last checkpoint
+        round_folder = round_folder.parent
+    number = re.fullmatch(r"round(\d+)", round_folder.name)
+    is_first = not number or number[1] == "1"
+    train = _settings(path, round_folder.parent / "config" / "train.json")
+    if train is None:
+        return check_log(log, starts_at_ln_2=is_first)
+    return check_log(log, starts_at_ln_2=is_first and is_plain(train.objective), max_grad_norm=train.max_grad_norm)
+
+
+def _settings(path: Path, frozen: Path) -> Train | None:
+    """Those that the log was made with, where they still lie in the run's folder."""
+    try:
+        known = load_frozen(frozen, "train", TrainSettings)
+    except ConfigError:
+        return None
+    return known.settings.train if known.digest == read_metadata(path)["config_digest"] else None
+
+
+def report(findings: Sequence[Finding], *, as_json: bool, out: Path | None) -> int:
+    """Print one line a finding, write them as JSON lines to `out`; the exit code."""
+    lines = [finding.json for finding in findings]
+    if out:
+        record_text(out, "".join(f"{line}\n" for line in lines))
+    print("\n".join(lines if as_json else [finding.line for finding in findings]))
+    return ALARM_EXIT_CODE if worst(findings) == "alarm" else 0

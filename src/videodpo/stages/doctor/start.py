@@ -1,0 +1,244 @@
+"""The first losses of a training, on a few of its real batches, to findings.
+
+Legend: B pairs, L text token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from videodpo.config import Sampling
+from videodpo.dpo.batches import Batch, PairData, model_errors
+from videodpo.dpo.findings import Finding, Status, grade
+from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
+from videodpo.dpo.reference_errors import has_draws
+from videodpo.dpo.visits import Visit, read_plan
+from videodpo.models import load_model
+from videodpo.models.base import Text
+from videodpo.models.prompt_embeds import CachedTexts, FreshTexts
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.stages.doctor.latents import Clip
+from videodpo.storage.clips import read_clip
+from videodpo.storage.schemas import ClipSize
+from videodpo.storage.tables import read_shards, read_sizes
+from videodpo.storage.video import decode_mp4
+
+NUM_PAIRS = 4
+# Loss against ln 2, logits at the margins below: what one machine's float32 leaves.
+EXACT = 1e-5
+# Errors as shares of themselves: of another machine's, or another batch's, rounding in float32, and in bfloat16.
+ROUNDED = {torch.float32: 1e-4}
+ROUNDED_BELOW_FLOAT32 = 2e-2
+# Of the loss, in units of the pair's weight: bfloat16 errors of another kind of GPU move a logit by 0.06 at beta 5000.
+LOSS_ROUNDED = 0.05
+
+
+class Start:
+    """The configured model, as the training begins with it, and a few batches of the plan: every size is in one."""
+
+    def __init__(
+        self, frozen: Frozen[TrainSettings], round_folder: Path, reference: pd.DataFrame | None, beta: float
+    ) -> None:
+        settings = frozen.settings
+        self._folder, self._settings, self._reference, self._beta = frozen.folder, settings.train, reference, beta
+        self.model = load_model(settings.model, frozen.execution.device)
+        if self._settings.method == "lora":
+            self.model.add_lora(self._settings.lora, derive_seed(frozen.seed, "lora"))
+        elif reference is None:
+            self.model.keep_reference()
+        cached = self._settings.texts == "cached"
+        texts = CachedTexts(round_folder) if cached else FreshTexts(frozen.folder, self.model)
+        self._data = PairData(round_folder, texts, self.model.device)
+        self._videos = read_shards(round_folder / "videos").set_index("video_id", drop=False)
+        self._sizes = read_sizes(round_folder / "videos")
+        plan = read_plan(round_folder, settings.schedule, frozen.seed)
+        self._visits = plan.visits
+        # In the plan's own runs: what shares a forward pass is part of the last bits.
+        micro = settings.schedule.micro_batch
+        runs = [run for run in plan.runs if len(run) == micro]
+        wanted = min(len(runs), max(2, math.ceil(NUM_PAIRS / micro)))
+        picked = {int(place) for place in np.linspace(0, len(runs) - 1, wanted)}
+        firsts: dict[ClipSize, int] = {}
+        for place, run in enumerate(runs):
+            firsts.setdefault(self._size(self._visits[run.start]), place)
+        self._runs = [runs[place] for place in sorted(picked | set(firsts.values()))]
+
+    def _size(self, visit: Visit) -> ClipSize:
+        pair: Any = self._data.pairs.loc[visit.pair_id]
+        return self._sizes[pair["winner_id"]]
+
+    @cached_property
+    def _batches(self) -> list[Batch]:
+        return [self._data.batch(self._visits[run.start : run.stop]) for run in self._runs]
+
+    @property
+    def _rounded(self) -> float:
+        dtype = next(self.model.denoiser.parameters()).dtype
+        return ROUNDED.get(dtype, ROUNDED_BELOW_FLOAT32)
+
+    @property
+    def text(self) -> Text:
+        """Of one pair's prompt, [1, L, ...]."""
+        return {name: tensor[:1] for name, tensor in self._batches[0].text.items()}
+
+    @property
+    def sampling(self) -> Sampling:
+        """The size of the stored clips."""
+        row = self._videos.loc[self._data.pairs["winner_id"].iloc[0]]
+        return Sampling(num_frames=int(row["num_frames"]), height=int(row["height"]), width=int(row["width"]))
+
+    def clips(self) -> list[Clip]:
+        """Winner and loser of the first pair.
+
+        Raises:
+            Damaged: a clip is not what was made.
+        """
+        pair: Any = self._data.pairs.loc[self._visits[0].pair_id]
+        winners = len(self._batches[0].latents) // 2
+        found = []
+        for video_id, place in ((pair["winner_id"], 0), (pair["loser_id"], winners)):
+            row: Any = self._videos.loc[video_id]
+            frames, _ = decode_mp4(read_clip(self._folder / row["path"], row["sha256"]), video_id)
+            latents = self._batches[0].latents[place : place + 1]
+            found.append(Clip(video_id, latents, frames, row["model"] == "import"))
+        return found
+
+    def check(self) -> list[Finding]:
+        """Everything that a batch, its errors and its loss must be before the first step."""
+        findings = [self._shared_draws()]
+        if self._reference is not None:
+            findings.append(self._table())
+            if findings[-1].status == "alarm":
+                return findings
+        with torch.no_grad():
+            one_logit = self._one_logit()
+            findings.append(one_logit)
+            if one_logit.status != "alarm":
+                policy = [model_errors(self.model, batch) for batch in self._batches]
+                reference = [self._reference_errors(place) for place in range(len(self._runs))]
+                findings += [self._loss(policy, reference), self._equal(policy, reference)]
+        return findings
+
+    def _shared_draws(self) -> Finding:
+        differing = set()
+        for batch in self._batches:
+            tensors = {"noise": batch.noise, "noise level": batch.level, **batch.text}
+            for name, tensor in tensors.items():
+                winner, loser = tensor.chunk(2)
+                if not torch.equal(winner, loser):
+                    differing.add(name)
+            winner, loser = batch.latents.chunk(2)
+            if any(torch.equal(one, other) for one, other in zip(winner, loser, strict=True)):
+                differing.add("nothing at all: a pair's latents are one clip's")
+        expected = "one noise, one noise level, one text a pair"
+        if not differing:
+            return Finding(
+                "shared_draws", "fine", f"winner and loser share all in {len(self._batches)} batches", expected
+            )
+        is_wanted = self._settings.objective.official_code.separate_noise
+        status: Status = "warning" if is_wanted and differing <= {"noise", "noise level"} else "alarm"
+        advice = (
+            "objective.official_code.separate_noise asks for it."
+            if status == "warning"
+            else ("The difference of errors is then that of the draws, not of the clips: see videodpo.dpo.batches.")
+        )
+        return Finding(
+            "shared_draws", status, f"winner and loser differ in {', '.join(sorted(differing))}", expected, advice
+        )
+
+    def _table(self) -> Finding:
+        assert self._reference is not None
+        rows = self._reference
+        errors = rows[["ref_error_winner", "ref_error_loser"]].to_numpy(float)
+        bad = int((~(np.isfinite(errors) & (errors >= 0))).any(axis=1).sum())
+        expected = "one finite error a draw of the plan, in its order"
+        advice = "Run the stage reference again."
+        if not has_draws(rows, self.model, self._visits):
+            measured = f"{len(rows)} rows that are not the {len(self._visits)} draws of this plan"
+            return Finding("reference_table", "alarm", measured, expected, advice)
+        measured = f"{len(rows)} rows as planned, {bad} of them not finite"
+        return Finding("reference_table", "alarm" if bad else "fine", measured, expected, advice, float(bad))
+
+    def _reference_errors(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._reference is None:
+            with self.model.reference_weights():
+                return model_errors(self.model, self._batches[place])
+        run = self._runs[place]
+        rows = self._reference.iloc[run.start : run.stop]
+        both = [torch.tensor(rows[f"ref_error_{side}"].to_numpy(np.float32)) for side in ("winner", "loser")]
+        winner, loser = (errors.to(self._batches[place].weight.device) for errors in both)
+        return winner, loser
+
+    def _loss(
+        self, policy: Sequence[tuple[torch.Tensor, ...]], reference: Sequence[tuple[torch.Tensor, ...]]
+    ) -> Finding:
+        off, count = 0.0, 0
+        for batch, (policy_w, policy_l), (ref_w, ref_l) in zip(self._batches, policy, reference, strict=True):
+            loss = diffusion_dpo_loss_from_errors(
+                policy_w, policy_l, ref_w, ref_l, beta=self._beta, weight=batch.weight
+            )
+            gap = (loss.per_pair / batch.weight - math.log(2)).abs().max()
+            off, count = max(off, float(gap)) if not gap.isnan() else math.nan, count + len(policy_w)
+        measured = f"{count} losses over their weights differ from ln 2 by {off:.2g} at most"
+        advice = "Policy and reference are not the same model at step 0; see same_model."
+        return Finding("step_0_loss", grade(off, EXACT, LOSS_ROUNDED), measured, f"at most {EXACT:g}", advice, off)
+
+    def _equal(
+        self, policy: Sequence[tuple[torch.Tensor, ...]], reference: Sequence[tuple[torch.Tensor, ...]]
+    ) -> Finding:
+        ours = torch.cat([errors for both in policy for errors in both])
+        theirs = torch.cat([errors for both in reference for errors in both])
+        off = float(((ours - theirs).abs() / theirs).max())
+        exact = 0.0 if self.model.device.type == "cpu" else self._rounded
+        measured = f"{len(ours)} errors of policy and reference differ by {off:.2g} of themselves at most"
+        advice = (
+            "The table comes from another machine or thread count."
+            if off <= self._rounded
+            else "These are another model's errors, or a fresh adapter is not zero: run the stage reference again."
+        )
+        expected = "equal to the bit" if not exact else f"at most {exact:g} on a GPU"
+        return Finding("same_model", grade(off, exact, self._rounded), measured, expected, advice, off)
+
+    def _one_logit(self) -> Finding:
+        """A batch of two against each alone: errors a video, and a loss that is a mean over pairs."""
+        starts = [self._visits[run.start] for run in self._runs]
+        # Of one size: in the rest of the plan there may be another pair of the first one's, if not in these runs.
+        visits = [visit for visit in starts + self._visits if self._size(visit) == self._size(starts[0])]
+        visits = list(dict.fromkeys(visits))[:2]
+        together = model_errors(self.model, self._data.batch(visits))
+        alone = [model_errors(self.model, self._data.batch([visit])) for visit in visits]
+        expected = "one error a video, and the loss of a batch the mean of its pairs'"
+        advice = "The error is a mean over channel, frame, height and width: see videodpo.dpo.objectives."
+        shapes = [tuple(errors.shape) for errors in (*together, *alone[0])]
+        if shapes != [(len(visits),)] * 2 + [(1,)] * 2:
+            return Finding(
+                "one_logit", "alarm", f"{len(visits)} pairs have errors of shape {shapes[0]}", expected, advice
+            )
+        off = 0.0
+        for side in (0, 1):
+            singles = torch.cat([errors[side] for errors in alone])
+            off = max(off, float(((together[side] - singles).abs() / singles).max()))
+        # A reference moved so far that the logits are 2 and -1: at ln 2 all means are alike.
+        shift = torch.tensor([2.0, -1.0], device=together[0].device)[: len(visits)] / self._beta
+        errors = (*together, together[0] + shift, together[1] - shift)
+        weight = torch.arange(1.0, len(visits) + 1, device=shift.device)
+        whole = diffusion_dpo_loss_from_errors(*errors, beta=self._beta, weight=weight)
+        parts = [
+            diffusion_dpo_loss_from_errors(
+                *(value[k : k + 1] for value in errors), beta=self._beta, weight=weight[k : k + 1]
+            ).loss
+            for k in range(len(visits))
+        ]
+        apart = float((whole.loss - torch.stack(parts).mean()).abs())
+        status: Status = "fine" if off <= self._rounded and apart <= EXACT * float(whole.loss) else "alarm"
+        measured = f"errors alone and in a batch differ by {off:.2g} of themselves, the losses by {apart:.2g}"
+        return Finding("one_logit", status, measured, expected, advice, apart)

@@ -1,0 +1,6 @@
+"""Scores of base and aligned clips to a paired comparison on the held-out prompts."""
+
+from videodpo.stages.evaluate.compare import evaluate
+from videodpo.stages.evaluate.terminal import format_table
+
+__all__ = ["evaluate", "format_table"]

@@ -1,0 +1,158 @@
+"""The evaluation stage: scores of both models' clips to paired rows and their summary."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from videodpo.preference import omniscore
+from videodpo.preference.frames import in_prompt_order, read_scores, wide_table
+from videodpo.preference.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
+from videodpo.runtime.failures import refuse_too_many
+from videodpo.runtime.locks import writes
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import EvaluateSettings, Frozen
+from videodpo.storage.digests import record_json
+from videodpo.storage.schemas import EVALUATION
+from videodpo.storage.tables import read_shards, write_table
+
+log = logging.getLogger(__name__)
+
+ARMS = ("base", "aligned")
+_TOTALS = {"omniscore": "total", "quality": "pillar", "semantic": "pillar"}
+_KINDS = ("total", "pillar", "dimension", "reported", "judge")
+
+
+@writes("evaluation/prompts.parquet")
+def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
+    """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
+
+    A clip counts where both arms have it with every score of the OmniScore. What is outside the OmniScore, a judge
+    above all, is compared on those of the clips that it could score in both arms; one that could score none is listed
+    as not applicable.
+
+    Raises:
+        RuntimeError: the arms do not hold the same clips, scores and videos do not match, more than
+            `max_failed_fraction` is left out, or there is nothing to compare.
+    """
+    settings, folder = frozen.settings, round_folder / "evaluation"
+    videos = {arm: read_shards(folder / "videos" / arm) for arm in ARMS}
+    scores = {arm: read_scores(folder / "scores" / arm, videos[arm], settings.dimensions) for arm in ARMS}
+    values, num_left_out = _paired(videos, scores, settings, frozen.execution.max_failed_fraction)
+    base, aligned = (in_prompt_order(values[arm], frozen.folder / "prompts.parquet") for arm in ARMS)
+    names = sorted(set(base.columns) - {"prompt_id", "sample"})
+    deltas = aligned[names] - base[names]
+    not_applicable = {name: _first_error(name, scores) for name in names if deltas[name].isna().all()}
+    names = [name for name in names if name not in not_applicable]
+    rows = pd.DataFrame(
+        {
+            "prompt_id": base.prompt_id.repeat(len(names)),
+            "sample": base["sample"].repeat(len(names)),
+            "dimension": names * len(base),
+            "base": base[names].to_numpy().ravel(),
+            "aligned": aligned[names].to_numpy().ravel(),
+            "delta": deltas[names].to_numpy().ravel(),
+        }
+    )
+    write_table(
+        folder / "prompts.parquet",
+        rows[rows.delta.notna()],
+        EVALUATION,
+        stage="evaluate",
+        digest=frozen.digest,
+        seed=frozen.seed,
+        extra={"num_left_out": str(num_left_out)},
+    )
+    dimensions = _summarise(base, aligned, names, frozen)
+    summary = {
+        "run": frozen.run,
+        "round": round_folder.name,
+        "seed": frozen.seed,
+        "config_digest": frozen.digest,
+        "confidence": CONFIDENCE,
+        "bootstrap": settings.evaluate.bootstrap,
+        "num_prompts": int(base.prompt_id.nunique()),
+        "num_clips": len(base),
+        "num_left_out": num_left_out,
+        "not_applicable": not_applicable,
+        "order": sorted(names, key=lambda name: (_KINDS.index(dimensions[name]["kind"]), name)),
+        "dimensions": dimensions,
+        "motion": None,
+    }
+    if (motion := settings.evaluate.motion_dimension) in names:
+        assert motion is not None
+        there = deltas[motion].notna()
+        summary["motion"] = motion_panel(motion, base[motion][there], aligned[motion][there])
+    record_json(folder / "summary.json", summary)
+    log.info("evaluation: %d clip pairs, %d left out", len(base), num_left_out)
+
+
+def _paired(
+    videos: dict[str, pd.DataFrame],
+    scores: dict[str, dict[str, pd.DataFrame]],
+    settings: EvaluateSettings,
+    max_failed_fraction: float,
+) -> tuple[dict[str, pd.DataFrame], int]:
+    """Both arms' values over the clips that both have, in one order, and the number of clips left out.
+
+    Dimensions outside the OmniScore are NaN where they failed.
+    """
+    needed = sorted(settings.omniscore.dimensions)
+    others = [name for name in settings.dimensions if name not in needed]
+    keyed = {}
+    for arm in ARMS:
+        wide = wide_table(videos[arm], {name: scores[arm][name] for name in needed})
+        wide = wide.assign(**{f"raw_{name}": scores[arm][name].value for name in others})
+        keyed[arm] = wide.set_index(["prompt_id", "sample"])
+    if set(keyed["base"].index) != set(keyed["aligned"].index):
+        odd = sorted(set(keyed["base"].index) ^ set(keyed["aligned"].index))[0]
+        raise RuntimeError(f"evaluation: prompt {odd[0]}, sample {odd[1]} is in one arm only; sample both arms again")
+    reasons = pd.DataFrame({arm: table.reason for arm, table in keyed.items()})
+    if reasons.empty:
+        raise RuntimeError("evaluation: there are no clips to compare; prompts.num_heldout must be 1 or more")
+    failed = reasons[reasons.notna().any(axis=1)]
+    why = ("base: " + failed["base"]).fillna("aligned: " + failed["aligned"])
+    names = [f"{prompt_id}-{sample}" for prompt_id, sample in failed.index]
+    refuse_too_many("evaluation", dict(zip(names, why, strict=True)), len(reasons), max_failed_fraction)
+    kept = reasons.index[reasons.isna().all(axis=1)]
+    values = {}
+    for arm, table in keyed.items():
+        raw = table.loc[kept].reset_index()
+        columns = {column: column.removeprefix("raw_") for column in raw.columns if column.startswith("raw_")}
+        totals = omniscore(raw, settings.omniscore)[list(_TOTALS)]
+        values[arm] = pd.concat(
+            [raw[["prompt_id", "sample"]], raw[list(columns)].rename(columns=columns), totals], axis=1
+        )
+    return values, len(failed)
+
+
+def _first_error(name: str, scores: dict[str, dict[str, pd.DataFrame]]) -> str:
+    return str(pd.concat([scores[arm][name].error for arm in ARMS]).dropna().iloc[0])
+
+
+def _summarise(
+    base: pd.DataFrame, aligned: pd.DataFrame, names: list[str], frozen: Frozen[EvaluateSettings]
+) -> dict[str, dict[str, Any]]:
+    evaluation = frozen.settings.evaluate
+    deltas = aligned[names] - base[names]
+    summary = {}
+    for name in names:
+        there = deltas[name].notna()
+        delta = deltas[name][there]
+        seed = derive_seed(frozen.seed, "bootstrap")  # the same draws for all dimensions that scored the same prompts
+        low, high = bootstrap_interval(delta, base.prompt_id[there], resamples=evaluation.bootstrap, seed=seed)
+        inside = "dimension" if name in frozen.settings.omniscore.dimensions else "reported"
+        summary[name] = {
+            "kind": _TOTALS.get(name) or ("judge" if name in evaluation.judges else inside),
+            "num_clips": int(there.sum()),
+            "base": float(base[name][there].mean()),
+            "aligned": float(aligned[name][there].mean()),
+            "delta": float(delta.mean()),
+            "ci_low": low,
+            "ci_high": high,
+            "win_rate": win_rate(delta),
+        }
+    return summary

@@ -1,0 +1,1 @@
+"""Samples videos, or imports the clips of the user."""

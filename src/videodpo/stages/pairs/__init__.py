@@ -1,0 +1,1 @@
+"""OmniScores to preference pairs with weights."""

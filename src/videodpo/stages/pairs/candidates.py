@@ -1,0 +1,150 @@
+"""Scored videos to candidate pairs, before any filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from videodpo.preference.policies import chosen, rank_pairs
+from videodpo.storage.in_order import starts_of_runs
+from videodpo.storage.schemas import ClipSize
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The size of every video: its place in `known`."""
+
+    known: Sequence[ClipSize]
+    of: NDArray[np.int16]
+
+    def __getitem__(self, rows: slice) -> Sizes:
+        return Sizes(self.known, self.of[rows])
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Whole prompts of the omniscore table, in its order."""
+
+    table: pa.Table
+    sizes: Sizes | None
+    """None where all videos of the round have one size."""
+    first_group: int
+    """How many groups the prompts before them have."""
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = self.table[name].to_numpy()
+        return values
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Row of each prompt's first video."""
+        return starts_of_runs(self.table["prompt_id"])
+
+    @cached_property
+    def groups(self) -> Groups:
+        count = self.table.num_rows
+        if self.sizes is None:
+            lengths = np.diff(self.starts, append=count)
+            return Groups(np.arange(count), lengths, np.arange(len(lengths)))
+        prompt = np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=count))
+        _, first, inverse = np.unique(
+            prompt * len(self.sizes.known) + self.sizes.of, return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)  # groups as their first videos come
+        group = np.argsort(order)[inverse]
+        return Groups(np.argsort(group, kind="stable"), np.bincount(group), prompt[first[order]])
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Videos that may be paired: of one prompt and one size."""
+
+    rows: NDArray[np.int64]
+    """Rows of all videos, group by group, within a group by sample."""
+    lengths: NDArray[np.int64]
+    prompts: NDArray[np.int64]
+    """Which of the prompts each group is of."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each group begins in `rows`."""
+        return np.cumsum(self.lengths) - self.lengths
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs in the order of their groups: rows of the winner's and the loser's video, and the prompt's place."""
+
+    winners: NDArray[np.int64]
+    losers: NDArray[np.int64]
+    prompts: NDArray[np.int64]
+    lacking: list[tuple[int, str]]
+    """Groups with too few videos: the prompt's place, and the reason."""
+
+
+def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
+    """Rank the videos of every group by OmniScore, of equal ones the lower sample first, and pair them."""
+    groups, scores = videos.groups, videos.column("omniscore")
+    nothing = np.zeros(0, dtype=np.int64)
+    winners, losers, sources, lacking = [nothing], [nothing], [nothing], [nothing]
+    for length in np.unique(groups.lengths).tolist():
+        alike = np.flatnonzero(groups.lengths == length)
+        rows = groups.rows[groups.offsets[alike][:, None] + np.arange(length)]
+        if not (pairs := np.array(rank_pairs(policy, length))).size:
+            lacking.append(alike)
+            continue
+        ranked = np.take_along_axis(rows, np.argsort(-scores[rows], axis=1, kind="stable"), axis=1)
+        prompt_ids = videos.table["prompt_id"].take(pa.array(rows[:, 0])).to_pylist() if policy == "random" else []
+        picked = chosen(policy, len(pairs), videos.first_group + alike, prompt_ids, seed)
+        for side, column in ((winners, 0), (losers, 1)):
+            side.append(np.take_along_axis(ranked, pairs[:, column][picked], axis=1).ravel())
+        sources.append(np.repeat(alike, picked.shape[1]))
+    source = np.concatenate(sources)
+    order = np.argsort(source, kind="stable")
+    return Candidates(
+        np.concatenate(winners)[order],
+        np.concatenate(losers)[order],
+        groups.prompts[source[order]],
+        _too_few(videos, np.sort(np.concatenate(lacking)), policy),
+    )
+
+
+def _too_few(videos: Videos, lacking: NDArray[np.int64], policy: str) -> list[tuple[int, str]]:
+    """Of these groups the prompt's place, and what to say of it."""
+    groups, found = videos.groups, []
+    num_sizes = np.bincount(groups.prompts)
+    first_rows = groups.rows[groups.offsets[lacking]]
+    for group, row in zip(lacking.tolist(), first_rows.tolist(), strict=True):
+        prompt, which = int(groups.prompts[group]), ""
+        if videos.sizes and num_sizes[prompt] > 1:
+            which = " of {} x {} x {}".format(*videos.sizes.known[videos.sizes.of[row]])
+        found.append((prompt, f"too few scored videos{which} ({groups.lengths[group]}) for policy {policy}"))
+    return found
+
+
+def videos_by_prompt(parts: Iterable[pa.Table], sizes: Sizes | None) -> Iterator[Videos]:
+    """Parts of the omniscore table as whole prompts; sizes: of all rows."""
+    row = group = 0
+    for table in _whole_prompts(parts):
+        videos = Videos(table, sizes and sizes[row : row + table.num_rows], group)
+        row, group = row + table.num_rows, group + len(videos.groups.lengths)
+        yield videos
+
+
+def _whole_prompts(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The parts, cut between two prompts only."""
+    held: list[pa.Table] = []
+    for part in parts:
+        table = pa.concat_tables([*held, part])
+        if not table.num_rows:
+            continue
+        last = int(starts_of_runs(table["prompt_id"])[-1])
+        if last:
+            yield table[:last]
+        held = [table[last:]]
+    yield from held

@@ -1,0 +1,154 @@
+"""Turns files and data sets into records, one at a time, with errors that name the line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from videodpo.config import ConfigError
+from videodpo.storage.files import first_line
+
+Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
+
+MAX_LINE = 2**20  # bytes of one line of a file
+MAX_TEXT = 2**18  # bytes of one text in a Parquet file
+BATCH = 4096  # rows in memory at once, of the formats that are read in batches
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, each with its 0-based number, without the line's end.
+
+    Raises:
+        ConfigError: not readable, or not UTF-8.
+    """
+    for number, line in enumerate(_decoded(path)):
+        if line.strip():
+            yield number, line.rstrip("\r\n")
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    """Rows of a comma-separated file with a header; all values are text.
+
+    Raises:
+        ConfigError: not readable, not UTF-8, a column is missing, or a row does not fit the header.
+    """
+    reader = csv.reader(_decoded(path), strict=True)
+    try:
+        header = next(reader, [])
+        need_columns(path.name, columns, header)
+        places = [header.index(name) for name in columns]
+        number = 0
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise ConfigError(
+                    f"prompts.source.path: {path.name}, line {reader.line_num}: {len(row)} fields where the header has "
+                    f"{len(header)}; put quotes around prompts that hold a comma"
+                )
+            yield number, tuple(row[place] for place in places)
+            number += 1
+    except csv.Error as error:
+        raise ConfigError(
+            f"prompts.source.path: {path.name}, line {reader.line_num}: not valid CSV ({error}); "
+            "a quote inside a quoted prompt is written twice"
+        ) from error
+
+
+def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    """Objects of a file with one JSON object a line.
+
+    Raises:
+        ConfigError: not readable, not UTF-8, a line is no JSON object, or lacks a column.
+    """
+    for number, line in read_lines(path):
+        where = f"{path.name}, line {number + 1}"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"prompts.source.path: {where}: not valid JSON ({error}); mend or remove it") from error
+        if not isinstance(record, dict):
+            raise ConfigError(f"prompts.source.path: {where}: {type(record).__name__} where an object is needed")
+        need_columns(where, columns, list(record))
+        yield number, tuple(record[name] for name in columns)
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    """Rows of a Parquet file, in batches, so that memory does not grow with the file.
+
+    Raises:
+        ConfigError: not readable as Parquet, or a column is missing or holds no text.
+        ValueError: larger than `tables.open_parquet` reads.
+    """
+    import pyarrow as pa
+
+    from videodpo.storage.tables import open_parquet
+
+    try:
+        with open_parquet(path) as file:
+            need_columns(path.name, columns, file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(batch_size=BATCH, columns=list(columns)):
+                for row in zip(*(_texts(batch.column(name), name, path) for name in columns), strict=True):
+                    yield number, row
+                    number += 1
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({first_line(error)})") from error
+
+
+def _texts(column: Any, name: str, path: Path) -> list[str | None]:
+    """One batch of a column that `tables.open_parquet` gives; rows with one text share it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_null(column.type):
+        return [None] * len(column)
+    if not (pa.types.is_dictionary(column.type) and column.type.value_type in (pa.string(), pa.large_string())):
+        raise ConfigError(f"prompts.source.column: {name!r} of {path.name} is {column.type}; text is needed")
+    if (pc.max(pc.binary_length(column.dictionary)).as_py() or 0) > MAX_TEXT:
+        raise too_long(path.name)
+    texts = column.dictionary.to_pylist()
+    return [None if index is None else texts[index] for index in column.indices.to_pylist()]
+
+
+def raw_lines(handle: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Lines of a file with their ends; one of more than `MAX_LINE` bytes is a ConfigError, and not read into memory."""
+    while line := handle.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ConfigError(f"prompts.source.path: {path.name}: a line is longer than {MAX_LINE:,} bytes")
+        yield line
+
+
+def _decoded(path: Path) -> Iterator[str]:
+    """Lines with their ends; decoded one by one, so that the message can name the line."""
+    try:
+        with open(path, "rb") as handle:
+            for number, line in enumerate(raw_lines(handle, path)):
+                yield line.decode("utf-8-sig" if number == 0 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"prompts.source.path: {path.name}, line {number + 1}: not UTF-8 ({error.reason}); "
+            "convert the file, for example with iconv -t UTF-8"
+        ) from error
+    except (OSError, ValueError) as error:  # the latter for a name with NUL in it
+        if isinstance(error, ConfigError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({reason})") from error
+
+
+def too_long(where: str) -> ConfigError:
+    """The error of a text of more than `MAX_TEXT` bytes."""
+    return ConfigError(f"prompts.source.path: {where}: a text has more than {MAX_TEXT:,} bytes")
+
+
+def need_columns(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
+    """Raises ConfigError where one of the columns is not there."""
+    for name in columns:
+        if name not in there:
+            raise ConfigError(
+                f"prompts.source.column: no {name!r} in {where}; there are: {', '.join(map(repr, there)) or 'none'}"
+            )

@@ -1,0 +1,136 @@
+"""Turns the configured source of prompts into rows, one at a time: nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from videodpo.config import HUB_PREFIX, ConfigError, Source
+from videodpo.demo_world.captions import all_scenes
+from videodpo.runtime.seeds import derive_seed
+from videodpo.stages.prompts.data_sets import read_dataset
+from videodpo.stages.prompts.formats import Record, read_csv, read_jsonl, read_lines, read_parquet
+
+VIDPROM_FILE = "VidProM_unique.csv"
+TOXICITY = ("toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
+
+_MANIFESTS = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+
+
+class Row(NamedTuple):
+    """One prompt as the source has it."""
+
+    row: int
+    """0-based row (of text and JSONL: line) of the source."""
+    text: str | None
+    """None where the source has a null."""
+    toxicity: float | None = None
+    """The largest of VidProM's six probabilities; NaN if one is missing, None for other sources."""
+
+
+def read_rows(source: Source, seed: int) -> Iterator[Row]:
+    """All prompts of a source, in its order.
+
+    Args:
+        source: what to read. seed: the run's; only the world's choice of scenes depends on it.
+
+    Raises:
+        ConfigError: the source cannot be read; the message names the key, and the line or the columns there are.
+    """
+    if source.kind == "world":
+        yield from _world(seed)
+        return
+    assert source.path is not None, "the configuration refuses other kinds without a path"
+    hub = source.path.startswith(HUB_PREFIX)
+    if hub and source.kind not in ("vidprom", "huggingface"):
+        raise ConfigError(
+            f"prompts.source.path: {source.path!r} is only for the kinds vidprom and huggingface; "
+            f"the kind {source.kind!r} needs a file"
+        )
+    path, column = Path(source.path), source.column
+    if source.kind == "vidprom":
+        columns = (column, *TOXICITY)
+        records = read_dataset(source.path, source.split, columns, VIDPROM_FILE) if hub else read_csv(path, columns)
+        for row, (text, *probabilities) in records:
+            yield Row(row, _text(text, row, source), _worst(probabilities, row, source))
+    elif source.kind == "clips":
+        yield from _manifest(path, source)
+    else:
+        for row, (text, *_) in _records(source, path):
+            yield Row(row, _text(text, row, source))
+
+
+def source_name(source: Source) -> str:
+    """What the prompts table says of the origin: kind and file name or data set id, never a folder of this machine."""
+    if source.path is None or source.kind == "world":
+        return source.kind
+    if source.path.startswith(HUB_PREFIX):
+        return f"{source.kind}:{source.path.removeprefix(HUB_PREFIX)}"
+    return f"{source.kind}:{Path(source.path).name}"
+
+
+def _records(source: Source, path: Path) -> Iterator[Record]:
+    if source.kind == "text":
+        return ((number, (line,)) for number, line in read_lines(path))
+    if source.kind == "jsonl":
+        return read_jsonl(path, (source.column,))
+    if source.kind == "csv":
+        return read_csv(path, (source.column,))
+    if source.kind == "parquet":
+        return read_parquet(path, (source.column,))
+    return read_dataset(str(source.path), source.split, (source.column,))
+
+
+def _manifest(path: Path, source: Source) -> Iterator[Row]:
+    """The distinct prompts of a list of clips; a prompt's further clips are no duplicates to be reported."""
+    seen = set()
+    for row, (text, _) in read_manifest(path, source.column):
+        if text not in seen:
+            seen.add(text)
+            yield Row(row, _text(text, row, source))
+
+
+def read_manifest(path: Path, column: str) -> Iterator[Record]:
+    """Prompt and clip path of every row of a list of clips.
+
+    Raises:
+        ConfigError: the file's kind is not known, or it cannot be read.
+    """
+    if path.suffix.lower() not in _MANIFESTS:
+        raise ConfigError(f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}")
+    return _MANIFESTS[path.suffix.lower()](path, (column, "path"))
+
+
+def _world(seed: int) -> Iterator[Row]:
+    """Every one-object scene and, so that these are not drowned, just as many of the others, drawn by the seed."""
+    captions = [(scene.other_shape is None, scene.caption) for scene in all_scenes()]
+    others = [row for row, (single, _) in enumerate(captions) if not single]
+    rng = random.Random(derive_seed(seed, "prompts", "world"))
+    drawn = set(rng.sample(others, len(captions) - len(others)))
+    for row, (single, caption) in enumerate(captions):
+        if single or row in drawn:
+            yield Row(row, caption)
+
+
+def _text(value: Any, row: int, source: Source) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ConfigError(
+        f"prompts.source.column: {source.column!r} holds {value!r} in row {row} of {source_name(source)}; "
+        "text is needed"
+    )
+
+
+def _worst(probabilities: list[Any], row: int, source: Source) -> float:
+    numbers = []
+    for name, value in zip(TOXICITY, probabilities, strict=True):
+        try:
+            numbers.append(math.nan if value in (None, "") else float(value))
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"prompts.source.path: {name} is {value!r} in row {row} of {source_name(source)}; a number is needed"
+            ) from None
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers)

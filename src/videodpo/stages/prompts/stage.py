@@ -1,0 +1,158 @@
+"""Turns a source of prompts into the prompts table: cleaned, without duplicates, drawn and split by the seed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from videodpo.config import ConfigError, Prompts
+from videodpo.runtime.locks import exclusive
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import Frozen, PromptsSettings
+from videodpo.stages.prompts.cleaning import clean, prompt_id, scrub
+from videodpo.stages.prompts.clips import clip_rows
+from videodpo.stages.prompts.duplicates import NearDuplicates, exact_key
+from videodpo.stages.prompts.sources import read_rows, source_name
+from videodpo.storage.schemas import CLIPS, PROMPTS, PROMPTS_DROPPED
+from videodpo.storage.tables import write_table
+
+STEPS = ("null", "length", "toxicity", "duplicate", "near_duplicate")
+_KEYS = {
+    "length": "prompts.min_chars or max_chars",
+    "toxicity": "prompts.source.max_toxicity",
+    "near_duplicate": "prompts.near_duplicate",
+}
+_log = logging.getLogger("videodpo.stages.prompts")
+
+
+def make_prompts(frozen: Frozen[PromptsSettings]) -> None:
+    """Write `prompts.parquet` and `prompts_dropped.parquet`, for clips of your own also `clips.parquet`.
+
+    Near-duplicates are looked for in the order of the draw and only until enough prompts are found, so the cost
+    follows from the sample and not from the source: of two similar prompts the one drawn first is kept, and no
+    held-out prompt is a near-duplicate of a training one. The held-out prompts are drawn first: they stay the
+    same when `num_train` changes.
+
+    Raises:
+        ConfigError: the source cannot be read, or too few prompts are left; the message says what each step dropped.
+    """
+    settings = frozen.settings.prompts
+    tally = _Tally(source_name(settings.source))
+    rows, texts = _usable(settings, frozen.seed, tally)
+    drawn = _draw(rows, texts, settings, frozen.seed, tally)
+    heldout, train = drawn[: settings.num_heldout], drawn[settings.num_heldout :]
+    chosen = train + heldout
+    ids = [prompt_id(text) for text in chosen]
+    assert len(set(ids)) == len(ids), "two prompts share a prompt_id"
+    table = pd.DataFrame(
+        {
+            "prompt_id": ids,
+            "prompt": chosen,
+            "source": tally.source,
+            "split": ["train"] * len(train) + ["heldout"] * len(heldout),
+            "position": range(len(chosen)),
+        }
+    )
+    provenance: dict[str, Any] = {"stage": "prompts", "digest": frozen.digest, "seed": frozen.seed}
+    provenance["extra"] = {"counts": json.dumps(tally.counts(len(train), len(heldout)))}
+    path = frozen.folder / "prompts.parquet"
+    with exclusive(frozen.folder, path):
+        write_table(path.with_name("prompts_dropped.parquet"), tally.dropped_rows(), PROMPTS_DROPPED, **provenance)
+        write_table(path, table, PROMPTS, **provenance)
+        if settings.source.kind == "clips":
+            clips = clip_rows(settings.source, set(ids[: len(train)]))
+            write_table(path.with_name("clips.parquet"), clips, CLIPS, **provenance)
+    for name, count in tally.counts(len(train), len(heldout)).items():
+        _log.info("%-16s %9d", name, count)
+
+
+@dataclass
+class _Tally:
+    """What came in, and what each step dropped."""
+
+    source: str
+    read: int = 0
+    dropped: list[tuple[int, str, str, str]] = field(default_factory=list)
+
+    def drop(self, row: int, prompt: str, step: str, reason: str) -> None:
+        self.dropped.append((row, prompt, step, reason))
+
+    def by_step(self) -> dict[str, int]:
+        steps = Counter(step for _, _, step, _ in self.dropped)
+        return {step: steps[step] for step in STEPS}
+
+    def counts(self, train: int, heldout: int) -> dict[str, int]:
+        dropped = self.by_step()
+        unsampled = self.read - sum(dropped.values()) - train - heldout
+        return {"read": self.read, **dropped, "unsampled": unsampled, "train": train, "heldout": heldout}
+
+    def dropped_rows(self) -> pd.DataFrame:
+        frame = pd.DataFrame(sorted(self.dropped), columns=PROMPTS_DROPPED.names)
+        return frame.astype({"row": "int64"})
+
+
+def _usable(settings: Prompts, seed: int, tally: _Tally) -> tuple[list[int], list[str]]:
+    """Rows and cleaned texts that pass every step but the one for near-duplicates, in the source's order."""
+    rows: list[int] = []
+    texts: list[str] = []
+    seen: set[bytes] = set()
+    low, high, limit = settings.min_chars, settings.max_chars, settings.source.max_toxicity
+    for row, raw, toxicity in read_rows(settings.source, seed):
+        tally.read += 1
+        if raw is None:
+            tally.drop(row, "", "null", "the source has no text here")
+            continue
+        text = clean(raw)
+        if not low <= len(text) <= high:
+            # The uncleaned text: cleaning may have left nothing to recognise it by.
+            tally.drop(row, scrub(raw), "length", f"{len(text)} characters after cleaning, {low} to {high} are allowed")
+        elif toxicity is not None and not toxicity <= limit:  # so that NaN is dropped
+            tally.drop(row, text, "toxicity", f"{toxicity:.4g} is not at most {limit:g}")
+        elif (key := exact_key(text)) in seen:
+            tally.drop(row, text, "duplicate", "differs from an earlier prompt in case and blanks at most")
+        else:
+            seen.add(key)
+            rows.append(row)
+            texts.append(text)
+    return rows, texts
+
+
+def _draw(rows: list[int], texts: list[str], settings: Prompts, seed: int, tally: _Tally) -> list[str]:
+    """Held-out prompts, then training prompts, none similar to another."""
+    order = list(range(len(texts)))
+    random.Random(derive_seed(seed, "prompts")).shuffle(order)
+    need = settings.num_heldout + (settings.num_train or 1)
+    most = len(texts) if settings.num_train is None else need
+    near = NearDuplicates(settings.near_duplicate)
+    drawn: list[str] = []
+    for index in order:
+        if len(drawn) == most:
+            break
+        similar = near.add(texts[index])
+        if similar is None:
+            drawn.append(texts[index])
+        else:
+            reason = f"similarity {similar[1]:.3f} to prompt {prompt_id(similar[0])}"
+            tally.drop(rows[index], texts[index], "near_duplicate", reason)
+    if len(drawn) < need:
+        raise ConfigError(_too_few(len(drawn), settings, tally))
+    return drawn
+
+
+def _too_few(there: int, settings: Prompts, tally: _Tally) -> str:
+    dropped = {step: count for step, count in tally.by_step().items() if count}
+    wanted = "at least 1" if settings.num_train is None else str(settings.num_train)
+    losses = ", ".join(f"{count} by {step}" for step, count in dropped.items()) or "none"
+    keys = [_KEYS[step] for step in dropped if step in _KEYS]
+    widen = f", widen {', '.join(keys)}" if keys else ""
+    return (
+        f"prompts.num_train, prompts.num_heldout: {wanted} + {settings.num_heldout} prompts are wanted, {there} are "
+        f"left of {tally.read} in {tally.source} (dropped: {losses}); "
+        f"lower one of the two{widen}, or bring more prompts"
+    )

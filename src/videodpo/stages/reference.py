@@ -1,0 +1,107 @@
+"""Pairs to the reference model's errors on winner and loser at every draw that the training will make."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from videodpo.dpo.visits import Visit, read_plan
+from videodpo.models import load_model
+from videodpo.runtime.locks import exclusive
+from videodpo.runtime.sharding import shard_batches
+from videodpo.runtime.signals import Interrupts
+from videodpo.runtime.snapshot import Frozen, ReferenceSettings
+from videodpo.storage.journal import Journal
+from videodpo.storage.schemas import REFERENCE
+from videodpo.storage.tables import read_metadata, read_rows, read_shards, read_table, shard_path, write_table
+
+log = logging.getLogger(__name__)
+
+
+def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard: int) -> None:
+    """Compute one shard of `round<r>/reference`: rows in training order, one a visit.
+
+    The reference is the base model. Its forward passes hold the same visits as the training's, so the
+    errors equal the policy's at step 0 to the bit. A killed job goes on from its work file, which stays: the errors
+    do not depend on scores and weights, so new ones (another alpha) find the same pairs done.
+
+    Raises:
+        Interrupted: a signal asked to stop; what was computed is saved.
+    """
+    import torch
+
+    from videodpo.dpo.batches import PairData, model_errors, timesteps
+    from videodpo.models.prompt_embeds import CachedTexts
+
+    settings = frozen.settings
+    pairs = read_table(round_folder / "pairs.parquet")
+    plan = read_plan(round_folder, settings.schedule, frozen.seed)
+    visits = plan.visits
+    runs = [plan.runs[number] for number, _ in shard_batches(len(plan.runs), 1, shard, settings.reference.shards)]
+    out = shard_path(round_folder / "reference", shard)
+    work = out.parent / "work" / out.name
+    extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
+    extra["pairs"] = _digest(pairs, round_folder / "videos")
+
+    def save(path: Path, rows: list[dict[str, Any]]) -> None:
+        write_table(path, rows, REFERENCE, stage="reference", digest=frozen.digest, seed=frozen.seed, extra=extra)
+
+    with exclusive(frozen.folder, out), Interrupts() as interrupts:
+        rows: list[dict[str, Any]] = []
+        if work.exists():
+            known = read_metadata(work)
+            if (known.get("config_digest"), known.get("pairs")) == (frozen.digest, extra["pairs"]):
+                rows = read_rows(work)
+        # It goes on from a table of so many rows: once the table has grown, its lines, there too, count no longer.
+        journal = Journal(work.with_suffix(".jsonl"), [frozen.digest, extra["pairs"], len(rows)])
+        rows += chain(*journal.found)
+        todo = [places for places in runs if places.start >= runs[0].start + len(rows)]
+        if todo:
+            model = load_model(settings.model, frozen.execution.device, denoiser_only=True)
+            data = PairData(round_folder, CachedTexts(round_folder), model.device)
+        for places in todo:
+            run = visits[places.start : places.stop]
+            with torch.no_grad():
+                winner, loser = model_errors(model, data.batch(run))
+            columns = zip(run, timesteps(model, run), winner.tolist(), loser.tolist(), strict=True)
+            made = [_row(*column) for column in columns]
+            journal.append(made)
+            rows += made
+            log.info("%s: %d of %d visits", out.name, len(rows), sum(map(len, runs)))
+            interrupts.stop_here(f"{len(rows)} visits")
+        save(work, rows)
+        journal.remove()
+        save(out, rows)
+        log.info("reference shard %d: %d visits", shard, len(rows))
+
+
+def _row(visit: Visit, timestep: float, error_winner: float, error_loser: float) -> dict[str, Any]:
+    if not (math.isfinite(error_winner) and math.isfinite(error_loser)):
+        raise ValueError(
+            f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {timestep:g}: the base model's errors are "
+            f"{error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
+        )
+    return {
+        "pair_id": visit.pair_id,
+        "visit": visit.visit,
+        "timestep": timestep,
+        "noise_seed": visit.noise_seed,
+        "ref_error_winner": error_winner,
+        "ref_error_loser": error_loser,
+    }
+
+
+def _digest(pairs: pd.DataFrame, videos: Path) -> str:
+    """Of everything that the errors depend on: which clips are paired, their bytes, and how latents were made."""
+    clips = read_shards(videos).set_index("video_id")["sha256"]
+    columns = [pairs[name] for name in ("pair_id", "prompt_id", "winner_id", "loser_id")]
+    columns += [pairs[name].map(clips) for name in ("winner_id", "loser_id")]
+    lines = [" ".join(map(str, row)) for row in zip(*columns, strict=True)]
+    lines.append(read_metadata(shard_path(videos, 0))["config_digest"])
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""A finished round to one self-contained page: galleries, figures, tables."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from videodpo.runtime.locks import writes
+from videodpo.runtime.snapshot import Frozen, ReportSettings
+from videodpo.stages.report.curves import training_figures
+from videodpo.stages.report.figures import data_figures, forest
+from videodpo.stages.report.galleries import ClipFolder, comparison_cards, pair_cards
+from videodpo.stages.report.inputs import read_round
+from videodpo.stages.report.panels import flow_rows, headline, provenance_rows, summary_rows
+from videodpo.stages.report.style import FigureFolder
+from videodpo.storage.digests import record
+from videodpo.storage.files import write_text
+
+log = logging.getLogger(__name__)
+
+
+@writes("report")
+def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
+    """Write `report/index.html` with `report/figures` and copies of the shown clips in `report/clips`.
+
+    The page loads nothing from elsewhere and works from a file:// address; the same tables give the same bytes.
+
+    Raises:
+        ValueError: a table of the round is missing or unreadable.
+    """
+    finished = read_round(frozen, round_folder)
+    folder = round_folder / "report"
+    clips, figures = ClipFolder(folder / "clips", frozen.folder), FigureFolder(folder / "figures")
+    shown = frozen.settings.report
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            finished=finished,
+            headline=headline(finished.summary),
+            summary_rows=summary_rows(finished.summary),
+            forest=forest(finished, figures),
+            comparisons=comparison_cards(finished, clips, shown.num_comparisons),
+            pairs=pair_cards(finished, clips, shown.num_pairs),
+            data_figures=data_figures(finished, figures),
+            training_figures=training_figures(finished.train_log, figures),
+            flow_rows=flow_rows(finished),
+            dropped=_counts(finished.prompts_dropped.step),
+            rejected=_counts(finished.pairs_rejected.reason),
+            provenance=provenance_rows(finished),
+        )
+    )
+    write_text(folder / "index.html", page)
+    clips.remove_others()
+    figures.remove_others()
+    record(folder)
+    log.info("report: %s", folder / "index.html")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("videodpo.stages.report"),
+        autoescape=True,  # prompts come from strangers
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = lambda name: str(name).replace("_", " ")
+    environment.filters["score"] = lambda value, digits=4: _number(f"{value:.{digits}f}")
+    environment.filters["signed"] = lambda value, digits=4: _number(f"{value:+.{digits}f}")
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
+    return environment
+
+
+def _number(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _counts(values: Iterable[str]) -> list[tuple[str, int]]:
+    """Value and number of rows, most frequent first."""
+    return sorted(Counter(values).items(), key=lambda row: (-row[1], row[0]))

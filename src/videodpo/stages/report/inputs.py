@@ -1,0 +1,95 @@
+"""The tables of a finished round, read once for all parts of the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from videodpo.runtime.snapshot import Frozen, ReportSettings
+from videodpo.storage.digests import read_json
+from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Everything that the page shows."""
+
+    run: str
+    round_name: str
+    texts: dict[str, str]
+    """Prompt by prompt_id."""
+    prompts: pd.DataFrame
+    prompts_dropped: pd.DataFrame
+    videos: pd.DataFrame
+    arms: dict[str, pd.DataFrame]
+    """Videos of the evaluation: `base` and `aligned`."""
+    scores: pd.DataFrame
+    """The omniscore table."""
+    num_left_out: int
+    """Videos without an OmniScore."""
+    pairs: pd.DataFrame
+    pairs_rejected: pd.DataFrame
+    train_log: pd.DataFrame
+    comparison: pd.DataFrame
+    """The evaluation's rows: prompt_id, sample, dimension, base, aligned, delta."""
+    summary: dict[str, Any]
+    """The evaluation's summary.json."""
+    provenance: list[tuple[str, dict[str, str], str]]
+    """Table, its metadata, and the scorer that filled it ("" for other tables)."""
+
+    @property
+    def dimensions(self) -> list[str]:
+        """Dimensions of the OmniScore."""
+        return [name.removeprefix("norm_") for name in self.scores.columns if name.startswith("norm_")]
+
+
+def read_round(frozen: Frozen[ReportSettings], round_folder: Path) -> Finished:
+    """Read what the page needs.
+
+    Raises:
+        ValueError: a table is missing or unreadable; the message names it.
+    """
+    run_folder, evaluation = frozen.folder, round_folder / "evaluation"
+    prompts = read_table(run_folder / "prompts.parquet")
+    scores = read_table(round_folder / "omniscore.parquet")
+    finished = Finished(
+        run=frozen.run,
+        round_name=round_folder.name,
+        texts=dict(zip(prompts.prompt_id, prompts.prompt, strict=True)),
+        prompts=prompts,
+        prompts_dropped=read_table(run_folder / "prompts_dropped.parquet"),
+        videos=read_shards(round_folder / "videos"),
+        arms={arm: read_shards(evaluation / "videos" / arm) for arm in ("base", "aligned")},
+        scores=scores,
+        num_left_out=int(read_metadata(round_folder / "omniscore.parquet").get("num_left_out", "0")),
+        pairs=read_table(round_folder / "pairs.parquet"),
+        pairs_rejected=read_table(round_folder / "pairs_rejected.parquet"),
+        train_log=read_table(round_folder / "train_log.parquet"),
+        comparison=read_table(evaluation / "prompts.parquet"),
+        summary=read_json(evaluation / "summary.json"),
+        provenance=[],
+    )
+    finished.provenance.extend(_provenance(finished, frozen, round_folder))
+    return finished
+
+
+def _provenance(
+    finished: Finished, frozen: Frozen[ReportSettings], round_folder: Path
+) -> list[tuple[str, dict[str, str], str]]:
+    evaluation = round_folder / "evaluation"
+    files = [frozen.folder / "prompts.parquet", shard_path(round_folder / "videos", 0)]
+    files += [shard_path(round_folder / "scores" / name, 0) for name in finished.dimensions]
+    files += [round_folder / f"{name}.parquet" for name in ("omniscore", "pairs", "train_log")]
+    files += [shard_path(evaluation / "videos" / arm, 0) for arm in finished.arms]
+    judged = [name for name in frozen.settings.dimensions if name not in finished.dimensions]
+    files += [shard_path(evaluation / "scores" / "aligned" / name, 0) for name in judged]
+    files.append(evaluation / "prompts.parquet")
+    rows = []
+    for file in files:
+        metadata = read_metadata(file)
+        scorers: list[str] = list(read_table(file, ["scorer"]).scorer.unique()) if "scores" in file.parts else []
+        rows.append((str(file.relative_to(frozen.folder)), metadata, ", ".join(scorers)))
+    return rows

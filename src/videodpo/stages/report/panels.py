@@ -1,0 +1,58 @@
+"""The page's headline and tables, as plain rows for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from videodpo.stages.report.inputs import Finished
+
+
+def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The OmniScore's row, and one sentence that claims no more than its interval does."""
+    row = summary["dimensions"]["omniscore"]
+    if row["ci_low"] > 0:
+        verdict, kind = "The aligned model scores higher on held-out prompts.", "up"
+    elif row["ci_high"] < 0:
+        verdict, kind = "The aligned model scores lower on held-out prompts.", "down"
+    else:
+        verdict, kind = "No clear difference: the interval includes zero.", "even"
+    tiles = [
+        {"name": name, **summary["dimensions"][name]}
+        for name in summary["order"]
+        if summary["dimensions"][name]["kind"] in ("pillar", "judge")
+    ]
+    return {**row, "verdict": verdict, "direction": kind, "tiles": tiles}
+
+
+def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a dimension, the OmniScore first, with whether its interval excludes zero."""
+    rows = []
+    for name in summary["order"]:
+        row = summary["dimensions"][name]
+        direction = "up" if row["ci_low"] > 0 else "down" if row["ci_high"] < 0 else "even"
+        rows.append({"name": name, "direction": direction, **row})
+    return rows
+
+
+def flow_rows(finished: Finished) -> list[tuple[str, int, str]]:
+    """What went on from each step, and what stayed behind."""
+    split, status = finished.prompts.split.value_counts(), finished.videos.status.value_counts()
+    heldout, train = int(split.get("heldout", 0)), int(split.get("train", 0))
+    return [
+        ("prompts", train + heldout, f"{train} to train, {heldout} held out; {len(finished.prompts_dropped)} dropped"),
+        ("videos", int(status.get("ok", 0)), f"{int(status.get('failed', 0))} failed"),
+        ("videos with an OmniScore", len(finished.scores), f"{finished.num_left_out} left out"),
+        ("pairs", len(finished.pairs), f"{len(finished.pairs_rejected)} rejected"),
+        ("training steps", len(finished.train_log), ""),
+        ("clip pairs compared", int(finished.summary["num_clips"]), f"{finished.summary['num_left_out']} left out"),
+    ]
+
+
+def provenance_rows(finished: Finished) -> list[dict[str, str]]:
+    """Table, stage, version, commit, seed, digest of the frozen settings, and scorer."""
+    keys = ("stage", "package_version", "commit", "seed", "config_digest")
+    return [
+        {"table": table, "scorer": scorer, **{key: metadata.get(key, "") for key in keys}}
+        for table, metadata, scorer in finished.provenance
+    ]

@@ -1,0 +1,194 @@
+"""Clips of one shard to values in its store: each clip decoded once, for all the scorers that lack it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from videodpo.config import validate
+from videodpo.runtime import registry
+from videodpo.runtime.failures import refuse_too_many
+from videodpo.runtime.locks import exclusive
+from videodpo.runtime.signals import Interrupts
+from videodpo.runtime.snapshot import Frozen, ScoreSettings
+from videodpo.scorers.base import Clip, Scorer
+from videodpo.scorers.shared.backbone import Result, Unavailable, score_clips
+from videodpo.stages.score.read_ahead import Wanted, read_ahead
+from videodpo.stages.score.store import Column, Measured, Store, store_path
+from videodpo.storage.digests import read_json, record_json
+from videodpo.storage.tables import read_metadata, read_rows, read_table
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 2**30  # of decoded frames that are scored together
+Video = dict[str, Any]
+Frozens = Sequence[Frozen[ScoreSettings]]
+
+
+def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
+    """Measure what the shard's store lacks, and say in `<scores>/shard-<number>.json` which clips failed.
+
+    Clips share batches with those of their block alone, and a block is measured as a whole: so a value depends neither
+    on the shard, nor on where a killed job went on, nor on which scorers are asked.
+
+    Args:
+        frozens: settings of all dimensions; clips and prompts.parquet lie in their folder.
+        videos: the shard's videos table. scores: folder of all dimensions' scores.
+
+    Raises:
+        RuntimeError: more than `max_failed_fraction` of all clips failed in a dimension that is no judge's; what was
+            measured is kept for the next try. Or another process is at this shard.
+        ValueError: the options are wrong, or the prompts table lacks a video's prompt.
+        Interrupted: a signal asked to stop; what was measured is saved.
+    """
+    metadata = read_metadata(videos)
+    shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
+    columns = [Column(frozen) for frozen in frozens]
+    with exclusive(frozens[0].folder, store_path(scores, shard)):
+        table = read_rows(videos)
+        made = [video for video in table if video["status"] == "ok"]
+        store = Store(store_path(scores, shard), made)
+        _measure(columns, _blocks(table, int(metadata["block"])), store)
+        store.save()
+        done = {column.dimension: _done(column, made, store) for column in columns}
+        others = [read_done(scores, other) for other in range(num_shards) if other != shard]
+        problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
+        if found := [problem for problem in problems if problem]:
+            raise RuntimeError("\n".join(found))
+        record_json(_done_path(scores, shard), read_done(scores, shard) | done)
+
+
+def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, Any]:
+    found = {video["video_id"]: store.get(column.key(video)) for video in videos}
+    failed = {video_id: measured.error for video_id, measured in found.items() if measured and measured.value is None}
+    return {"scorer_digest": column.digest, "num_clips": len(videos), "failed": failed}
+
+
+def _problem(column: Column, done: dict[str, Any], others: Sequence[dict[str, Any]], num_videos: int) -> str | None:
+    """What `refuse_too_many` says of this shard's failures and those of the others that are done."""
+    failed = dict(done["failed"])
+    if not failed or column.frozen.settings.is_judge:
+        return None
+    for other in (other[column.dimension] for other in others if column.dimension in other):
+        if other["scorer_digest"] == column.digest:
+            failed |= other["failed"]
+    try:
+        refuse_too_many(column.dimension, failed, num_videos, column.frozen.execution.max_failed_fraction)
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+def _done_path(scores: Path, shard: int) -> Path:
+    return scores / f"shard-{shard:05d}.json"
+
+
+def read_done(scores: Path, shard: int) -> dict[str, Any]:
+    """What is known of a shard's failures, by dimension; nothing where none of it was measured.
+
+    Raises:
+        ValueError: not what `measure_shard` wrote; the message names the file.
+    """
+    path = _done_path(scores, shard)
+    known = read_json(path) if path.exists() else {}
+    if not isinstance(known, dict) or not all(_is_done(done) for done in known.values()):
+        raise ValueError(f"{path}: not a shard's list of failures; remove it and measure again")
+    return known
+
+
+def _is_done(done: Any) -> bool:
+    return (
+        isinstance(done, dict)
+        and done.keys() == {"scorer_digest", "num_clips", "failed"}
+        and isinstance(done["failed"], dict)
+        and isinstance(done["scorer_digest"], str)
+    )
+
+
+def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store: Store) -> None:
+    todo = [
+        (number, block, lacking)
+        for number, block in enumerate(blocks, start=1)
+        if (lacking := [column for column in columns if any(store.lacks(column.key(video)) for video in block)])
+    ]
+    if not todo:
+        log.info("%s: nothing is lacking", store.path.name)
+        return
+    folder = columns[0].frozen.folder
+    table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
+    prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
+    for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
+        raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
+    needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
+    scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
+    wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
+    with read_ahead(wanted) as clips, Interrupts() as interrupts:
+        for number, block, lacking in todo:
+            _measure_block(block, lacking, scorers, clips, store)
+            store.checkpoint()
+            log.info("%s: block %d of %d", store.path.name, number, len(blocks))
+            interrupts.stop_here(f"block {number} of {len(blocks)}")
+
+
+def _measure_block(
+    block: Sequence[Video],
+    lacking: Sequence[Column],
+    scorers: Mapping[str, Scorer],
+    clips: Iterator[Clip | ValueError],
+    store: Store,
+) -> None:
+    """Into the store. clips: go on with this block's."""
+    for videos, read in _in_memory(block, clips):
+        found = [clip for clip in read if isinstance(clip, Clip)]
+        results = score_clips([scorers[column.dimension] for column in lacking], found)
+        for column, values in zip(lacking, results, strict=True):
+            rest = iter(values)
+            for video, clip in zip(videos, read, strict=True):
+                store.put(column.key(video), _measured(next(rest) if isinstance(clip, Clip) else clip))
+
+
+def _measured(result: Result) -> Measured:
+    if isinstance(result, ValueError):
+        return Measured(None, str(result) or type(result).__name__, isinstance(result, Unavailable))
+    return Measured(result, None, retry=False)
+
+
+def _make_scorer(frozen: Frozen[ScoreSettings]) -> Scorer:
+    """Raises ValueError where options or weights are wrong."""
+    dimension = frozen.settings.dimension
+    kind = registry.load("videodpo.scorers", dimension)
+    options = validate(kind.Options, frozen.settings.options, f"scores.{dimension}")
+    scorer: Scorer = kind(options, frozen.execution.device)
+    return scorer
+
+
+def _blocks(videos: Sequence[Video], size: int) -> list[list[Video]]:
+    """The table's rows in runs of `size`, less the videos that were not made."""
+    blocks = [videos[start : start + size] for start in range(0, len(videos), size)]
+    return [[video for video in block if video["status"] == "ok"] for block in blocks]
+
+
+def _wanted(video: Video, folder: Path, prompts: dict[str, str]) -> Wanted:
+    num_bytes = 3 * video["num_frames"] * video["height"] * video["width"]
+    return Wanted(folder / video["path"], prompts[video["prompt_id"]], num_bytes, video["sha256"])
+
+
+def _in_memory(
+    block: Sequence[Video], clips: Iterator[Clip | ValueError]
+) -> Iterator[tuple[list[Video], list[Clip | ValueError]]]:
+    """The block's clips as they are read; in several parts where they are too large to be scored together."""
+    videos: list[Video] = []
+    read: list[Clip | ValueError] = []
+    num_bytes = 0
+    for video in block:
+        clip = next(clips)
+        num_bytes += clip.frames_THWC.nbytes if isinstance(clip, Clip) else 0
+        if num_bytes > MAX_BYTES and read:
+            yield videos, read
+            videos, read, num_bytes = [], [], clip.frames_THWC.nbytes if isinstance(clip, Clip) else 0
+        videos.append(video)
+        read.append(clip)
+    if read:
+        yield videos, read

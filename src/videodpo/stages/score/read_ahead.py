@@ -1,0 +1,84 @@
+"""Decodes clips on threads, ahead of the networks that wait for them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.backbone import Unavailable
+from videodpo.storage.clips import read_clip as read_bytes
+from videodpo.storage.digests import Damaged
+from videodpo.storage.video import decode_mp4, read_mp4
+
+# Decoded frames that wait at most; one clip at least is read, however large.
+MAX_BYTES, MAX_CLIPS = 2**30, 32
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A clip to be read."""
+
+    path: Path
+    prompt: str
+    num_bytes: int
+    """Of its decoded frames."""
+    sha256: str | None = None
+    """What the clip must have; not known of files that are no run's."""
+
+
+def read_clip(wanted: Wanted) -> Clip | ValueError:
+    """The decoded clip, or why there is none.
+
+    Raises:
+        Damaged: it is not what the videos table says: so it has to be made again, and is no failed clip.
+    """
+    path = wanted.path
+    try:
+        # Four of five damaged files decode without a complaint, to other pixels: only the digest tells.
+        if wanted.sha256:
+            frames_THWC, fps = decode_mp4(read_bytes(path, wanted.sha256), path.name)
+        elif path.is_file():
+            frames_THWC, fps = read_mp4(path)
+        else:
+            return Unavailable(f"{path.name}: no such file")
+    except OSError as error:
+        return Unavailable(f"{path.name}: {error.strerror or error}")
+    except Damaged:
+        raise
+    except ValueError as error:
+        return error
+    return Clip(frames_THWC, fps, wanted.prompt)
+
+
+_Waiting = tuple[Wanted, Future[Clip | ValueError]]
+
+
+@contextmanager
+def read_ahead(clips: Iterable[Wanted]) -> Iterator[Iterator[Clip | ValueError]]:
+    """`read_clip` of every clip, in order. The threads end with the block, as those of `in_order.one_ahead`."""
+    with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
+        try:
+            yield _read_ahead(iter(clips), pool)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_ahead(rest: Iterator[Wanted], pool: ThreadPoolExecutor) -> Iterator[Clip | ValueError]:
+    waiting: deque[_Waiting] = deque()
+    ahead = next(rest, None)
+    while ahead is not None or waiting:
+        while ahead is not None and (not waiting or _has_room(waiting, ahead)):
+            waiting.append((ahead, pool.submit(read_clip, ahead)))
+            ahead = next(rest, None)
+        yield waiting.popleft()[1].result()
+
+
+def _has_room(waiting: Sequence[_Waiting], ahead: Wanted) -> bool:
+    num_bytes = sum(wanted.num_bytes for wanted, _ in waiting) + ahead.num_bytes
+    return len(waiting) < MAX_CLIPS and num_bytes <= MAX_BYTES

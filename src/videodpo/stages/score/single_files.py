@@ -1,0 +1,47 @@
+"""Scores of files of the user's own, outside of any run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from videodpo.config import ConfigError, validate
+from videodpo.runtime import registry
+from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.backbone import score_clips
+from videodpo.stages.score.read_ahead import Wanted, read_clip
+
+
+def score_files(
+    paths: Sequence[Path], dimension: str, prompt: str | None, weights: Sequence[str], device: str
+) -> Iterator[dict[str, Any]]:
+    """Score single clips: for each {"file", "dimension", "value"}, or a null value and "error".
+
+    Args:
+        paths: MP4 files. dimension: a registered scorer. prompt: the clips' text, where the scorer needs one.
+        weights: the scorer's weights (its option `weights`). device: auto, cpu, or cuda.
+
+    Raises:
+        ValueError: unknown dimension, or weights missing or not taken.
+    """
+    kind = registry.load("videodpo.scorers", dimension)
+    scorer = kind(validate(kind.Options, _options_with(dimension, weights), f"scores.{dimension}"), device)
+    for path in paths:
+        clip = read_clip(Wanted(path, prompt or "", num_bytes=0))
+        result = score_clips([scorer], [clip])[0][0] if isinstance(clip, Clip) else clip
+        answer: dict[str, Any] = {"file": str(path), "dimension": dimension, "value": None}
+        yield answer | ({"error": str(result)} if isinstance(result, ValueError) else {"value": result})
+
+
+def _options_with(dimension: str, weights: Sequence[str]) -> dict[str, Any]:
+    field = registry.load("videodpo.scorers", dimension).Options.model_fields.get("weights")
+    if not weights and (field is None or not field.is_required()):
+        return {}
+    if field is None:
+        raise ConfigError(f"--weights: {dimension} takes none, {list(weights)} given; leave the option out")
+    if field.annotation is str:
+        if len(weights) != 1:
+            raise ConfigError(f"--weights: {dimension} takes exactly one, {len(weights)} given")
+        return {"weights": weights[0]}
+    return {"weights": list(weights)}

@@ -1,0 +1,1 @@
+"""File formats: tables, tensors, clips, manifests."""

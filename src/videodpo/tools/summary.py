@@ -1,0 +1,21 @@
+"""The last evaluation of a run as text for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videodpo.stages.evaluate import format_table
+from videodpo.storage.digests import read_json
+
+
+def summary(run_folder: Path) -> str:
+    """Base against aligned in the last round that was evaluated, and where the report is.
+
+    Raises:
+        ValueError: no round of the run was evaluated.
+    """
+    rounds = sorted(run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
+    if not rounds:
+        raise ValueError(f"{run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
+    report = (rounds[-1].parents[1] / "report" / "index.html").resolve()
+    return f"{format_table(read_json(rounds[-1]))}\n\nreport: {report}"

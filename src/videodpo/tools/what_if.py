@@ -1,0 +1,175 @@
+"""A finished round and changed settings to what would become of its pairs: in memory, without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from videodpo.config import ConfigError, OmniScore, Pairs, filter_disagreements, validate
+from videodpo.config.loading import with_settings
+from videodpo.preference import omniscore
+from videodpo.preference.frames import scored_videos
+from videodpo.runtime.snapshot import (
+    EvaluateSettings,
+    Frozen,
+    OmniScoreSettings,
+    PairsSettings,
+    load_execution,
+    load_frozen,
+)
+from videodpo.stages.pairs.stage import choose_pairs
+from videodpo.storage.tables import read_sizes, shard_path
+
+SECTIONS = ("omniscore", "pairs")
+MOTION_PREFIX = "dynamic_degree"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one set of settings chooses."""
+
+    videos: pd.DataFrame
+    """The omniscore table."""
+    pairs: pd.DataFrame
+    rejected: pd.DataFrame
+    margins: dict[str, float]
+    """Dimension: mean of winner minus loser, scaled as in the run (as changed, where the run does not scale it)."""
+    still_winners: dict[str, float]
+    """Motion dimension: share of pairs whose winner moves less than its loser."""
+
+    @property
+    def effective_pairs(self) -> float:
+        """Pairs of equal weight that would average as well: (sum w)^2 / sum w^2."""
+        weight = self.pairs["weight"].to_numpy()
+        return float(weight.sum() ** 2 / np.square(weight).sum())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The run's own settings against the changed ones."""
+
+    now: Choice
+    then: Choice
+    kept: int
+    flipped: int
+    """The same two videos, winner and loser swapped."""
+    new: int
+    gone: int
+
+
+def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Comparison:
+    """Choose the pairs of one round as frozen, and again with settings laid over; nothing is written.
+
+    Args:
+        run_folder: <results>/<run>. round_number: from 1.
+        settings: `key.key=value` with keys of the sections omniscore and pairs.
+
+    Raises:
+        ConfigError: a key of another section, or a value that is not allowed.
+        ValueError, RuntimeError: the round has no scores, or no pair is left.
+    """
+    frozen_omniscore = load_frozen(run_folder / "config" / "omniscore.json", "omniscore", OmniScoreSettings)
+    frozen_pairs = load_frozen(run_folder / "config" / "pairs.json", "pairs", PairsSettings)
+    now = (frozen_omniscore.settings.omniscore, frozen_pairs.settings.pairs)
+    then = _changed(now, settings)
+    round_folder = run_folder / f"round{round_number}"
+    scored = [folder.name for folder in sorted((round_folder / "scores").glob("*")) if shard_path(folder, 0).exists()]
+    for name in then[0].dimensions:
+        if scored and name not in scored:
+            raise ConfigError(f"omniscore.dimensions.{name}: not scored in {round_folder} ({', '.join(scored)})")
+
+    allowed = load_execution(run_folder).max_failed_fraction
+
+    def videos(dimensions: Sequence[str]) -> pd.DataFrame:
+        return scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)[0]
+
+    tables = [omniscore(videos(list(part.dimensions)), part) for part, _ in (now, then)]
+    scaled = _columns(tables[1], "norm_") | _columns(tables[0], "norm_")
+    motions = _motion_dimensions(run_folder, scored)
+    motion = {name: videos([name]).set_index("video_id")[f"raw_{name}"] for name in motions}
+    sizes = read_sizes(round_folder / "videos")
+    choices = []
+    for table, (_, pairs_settings) in zip(tables, (now, then), strict=True):
+        pairs, rejected = choose_pairs(table, sizes, pairs_settings, frozen_pairs.seed)
+        margins = {name: float(_margins(pairs, values).mean()) for name, values in sorted(scaled.items())}
+        still = {name: float((_margins(pairs, values) < 0).mean()) for name, values in motion.items()}
+        choices.append(Choice(table, pairs, rejected, margins, still))
+    return _compare(*choices)
+
+
+def format_comparison(comparison: Comparison) -> str:
+    """A table for the terminal."""
+    now, then = comparison.now, comparison.then
+    lines = [f"{'':44}{'now':>10}{'then':>10}"]
+
+    def add(label: str, before: str, after: str) -> None:
+        lines.append(f"{label:44}{before:>10}{after:>10}")
+
+    add("videos", str(len(now.videos)), str(len(then.videos)))
+    add("pairs", str(len(now.pairs)), str(len(then.pairs)))
+    for label in ("kept", "flipped", "new", "gone"):
+        add(f"  {label}", "", str(getattr(comparison, label)))
+    add("rejected", str(len(now.rejected)), str(len(then.rejected)))
+    add("effective pairs (by weight)", f"{now.effective_pairs:.1f}", f"{then.effective_pairs:.1f}")
+    for name, share in now.still_winners.items():
+        add(f"winner moves less ({name})", f"{share:.1%}", f"{then.still_winners[name]:.1%}")
+    lines.append("mean margin, winner minus loser, scaled as now")
+    for name, margin in now.margins.items():
+        add(f"  {name}", f"{margin:+.4f}", f"{then.margins[name]:+.4f}")
+    return "\n".join(lines)
+
+
+def _changed(now: tuple[OmniScore, Pairs], settings: Sequence[str]) -> tuple[OmniScore, Pairs]:
+    for setting in settings:
+        section, dot, _ = setting.partition("=")[0].partition(".")
+        if section not in SECTIONS or not dot:
+            raise ConfigError(
+                f"--set {setting!r}: keys below omniscore. and pairs. can be tried; the rest needs the run itself"
+            )
+    raw = {name: section.model_dump() for name, section in zip(SECTIONS, now, strict=True)}
+    raw = with_settings(raw, settings)
+    changed = validate(OmniScore, raw["omniscore"], "omniscore"), validate(Pairs, raw["pairs"], "pairs")
+    if problems := [f"{key}: {reason}" for key, reason in filter_disagreements(changed[1], changed[0])]:
+        raise ConfigError("configuration: " + "\n  ".join(problems))
+    return changed
+
+
+def _motion_dimensions(run_folder: Path, scored: Sequence[str]) -> list[str]:
+    """The evaluation's motion dimension, else every one that measures a degree of motion."""
+    path = run_folder / "config" / "evaluate.json"
+    if path.exists():
+        evaluate: Frozen[EvaluateSettings] = load_frozen(path, "evaluate", EvaluateSettings)
+        if (chosen := evaluate.settings.evaluate.motion_dimension) in scored:
+            assert chosen is not None
+            return [chosen]
+    return [name for name in scored if name.startswith(MOTION_PREFIX)]
+
+
+def _columns(table: pd.DataFrame, prefix: str) -> dict[str, pd.Series]:
+    """Values by video_id of every column with the prefix, under its name without it."""
+    indexed = table.set_index("video_id")
+    return {name.removeprefix(prefix): indexed[name] for name in indexed.columns if name.startswith(prefix)}
+
+
+def _margins(pairs: pd.DataFrame, values: pd.Series) -> pd.Series:
+    """Winner minus loser of each pair that has both values."""
+    winner, loser = (values.reindex(pairs[side]).to_numpy() for side in ("winner_id", "loser_id"))
+    return pd.Series(winner - loser).dropna()
+
+
+def _compare(now: Choice, then: Choice) -> Comparison:
+    before, after = (set(zip(c.pairs["winner_id"], c.pairs["loser_id"], strict=True)) for c in (now, then))
+    kept = before & after
+    flipped = {(winner, loser) for winner, loser in after if (loser, winner) in before}
+    return Comparison(
+        now=now,
+        then=then,
+        kept=len(kept),
+        flipped=len(flipped),
+        new=len(after) - len(kept) - len(flipped),
+        gone=len(before) - len(kept) - len(flipped),
+    )

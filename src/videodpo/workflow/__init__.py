@@ -1,0 +1,1 @@
+"""What the Snakefile and SLURM need to know about a run."""

@@ -1,0 +1,244 @@
+"""What the Snakefile needs to know of a configuration: checked names, shard numbers, frozen texts; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from videodpo.config import Config, ConfigError, parse_config, validate
+from videodpo.runtime import registry
+from videodpo.runtime.locks import driver, take_run
+from videodpo.runtime.snapshot import differs, freeze, frozen_text, stage_names
+from videodpo.stages.prompts.check import check_source
+from videodpo.weights.needed import Needed, merge
+from videodpo.weights.places import NotFetched, check_name, is_published, resolve, root
+
+_SCORING = {"measure", "score", "evaluate_measure", "evaluate_score"}
+_WITH_THE_MODEL = {"generate", "evaluate_generate", "reference", "doctor", "train"}
+
+
+class Workflow:
+    """A validated run, as the rules see it."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        """Validate everything that can be known before a job starts.
+
+        Raises:
+            ConfigError: names every wrong key, with its value and what is allowed.
+        """
+        self.config: Config = parse_config(raw)
+        check(self.config)
+        self.folder = str(Path(self.config.results) / self.config.run)
+        self.scorers = list(self.config.scores)
+        self.judges = list(self.config.evaluate.judges)
+        self.from_clips = self.config.prompts.source.kind == "clips"
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """Numbers of the sampling shards, as file names have them."""
+        return _numbers(self.config.generate.shards)
+
+    @cached_property
+    def reference_shards(self) -> list[str]:
+        return _numbers(self.config.reference.shards) if self.config.train.reference == "table" else []
+
+    @cached_property
+    def heldout_shards(self) -> list[str]:
+        return _numbers(self.config.evaluate.shards)
+
+    @cached_property
+    def targets(self) -> list[str]:
+        """What a whole run ends with: the last round's report, or its adapter where no prompts are held out."""
+        last = f"{self.folder}/round{self.config.rounds}"
+        return [f"{last}/report/index.html" if self.config.prompts.num_heldout else f"{last}/adapter"]
+
+    def num_gpus(self, dimensions: Sequence[str]) -> int:
+        """GPUs that a job for these dimensions asks for."""
+        return int(any(registry.load("videodpo.scorers", dimension).uses_gpu for dimension in dimensions))
+
+    @cached_property
+    def train_resources(self) -> dict[str, int | str]:
+        """What the fine-tune asks SLURM for.
+
+        On several nodes one task each, in which torch's launcher starts the processes: as an MPI job, because any other
+        is put into one task of srun by Snakemake's plugin, and with `gres`, as `gpu` would count over all nodes.
+        """
+        trainer = self.config.trainer
+        if trainer.nodes == 1:
+            return {"gpu": trainer.processes, "nodes": 1}
+        nodes = trainer.nodes
+        # Of a job with GPUs the plugin takes `tasks` for the number a GPU, unless that is said to be none.
+        gres = f"gpu:{trainer.processes}"
+        return {"mpi": "srun", "nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "gres": gres}
+
+    @cached_property
+    def frozen(self) -> dict[str, str]:
+        """Frozen text of every stage and `score/<dimension>`."""
+        return {name: frozen_text(self.config, name) for name in stage_names(self.config)}
+
+    @cached_property
+    def weights(self) -> list[Needed]:
+        """All weights that the run reads, each once."""
+        model = registry.load("videodpo.models", self.config.model.family)
+        needed = [Needed(self.config.model.weights, ("model",), model.hub_files)]
+        for key, (name, block) in _scorer_blocks(self.config).items():
+            scorer = registry.load("videodpo.scorers", name)
+            places = scorer.weights(validate(scorer.Options, block, key))
+            needed += [Needed(place, (key,), scorer.hub_files) for place in places]
+        return merge(needed)
+
+    def start(self, rules: Set[str], kept: Set[str]) -> None:
+        """Before the first job: check weights and frozen settings, take the run's lock, write `config/execution.json`.
+
+        That file, how jobs run, is an input of no rule: were it `ancient`, Snakemake would make it again after an edit,
+        and leave out of its plan what is missing.
+
+        Args:
+            rules: those that are going to run.
+            kept: frozen settings that jobs are going to read as they are.
+
+        Raises:
+            ConfigError: one line says what is in the way.
+        """
+        self.require_weights(rules)
+        self.refuse_edits(kept)
+        try:
+            take_run(Path(self.folder))
+            freeze(self.frozen["execution"], self._frozen_file("execution"))
+        except (RuntimeError, OSError) as error:
+            raise ConfigError(str(error)) from error
+
+    def edited(self) -> list[str]:
+        """Frozen settings on disk that are not those of this configuration.
+
+        Raises:
+            ConfigError: one cannot be read.
+        """
+        names = [name for name in self.frozen if name != "execution"]
+        try:
+            return [name for name in names if differs(self._frozen_file(name), self.frozen[name])]
+        except OSError as error:
+            raise ConfigError(str(error)) from error
+
+    def refuse_edits(self, kept: Set[str] | None = None) -> None:
+        """Raises ConfigError where frozen settings that are kept (all, if not given) are not those of now."""
+        if other := [str(self._frozen_file(name)) for name in self.edited() if kept is None or name in kept]:
+            raise ConfigError(
+                "frozen settings differ from the configuration, and Snakemake would keep them, as it has no record of "
+                f"them or is told not to look: remove these files and start again: {', '.join(other)}"
+            )
+
+    def _frozen_file(self, name: str) -> Path:
+        return Path(self.folder) / "config" / f"{name}.json"
+
+    @property
+    def driver(self) -> str | None:
+        """Who drives this run at this moment: process, host, and since when."""
+        return driver(Path(self.folder))
+
+    def require_weights(self, rules: Set[str] | None = None) -> None:
+        """Raises ConfigError where published weights are not on this disk: one message for all of them.
+
+        Args:
+            rules: those that are going to run; all, if not given.
+        """
+        missing = []
+        scores, samples = (rules is None or bool(rules & those) for those in (_SCORING, _WITH_THE_MODEL))
+        for needed in self.weights:
+            if not (samples if needed.keys == ("model",) else scores):
+                continue
+            try:
+                resolve(needed.place)
+            except NotFetched:
+                missing.append(f"\n  {needed.place} ({', '.join(needed.keys)})")
+        if missing:
+            raise ConfigError(
+                f"weights that this run needs are not in {root()}:{''.join(missing)}\n"
+                "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
+            )
+
+    def previous_adapter(self, number: str) -> list[str]:
+        """What round `number` samples and trains from: nothing for the first, then the adapter of the round before."""
+        return [f"{self.folder}/round{int(number) - 1}/adapter"] if number != "1" else []
+
+
+def check_place(folder: str) -> None:
+    """Raises ConfigError where the rules lie in a folder whose name the engine would take for a pattern."""
+    if set("{}") & set(folder):
+        raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
+
+
+def check(config: Config) -> None:
+    """What types alone do not tell: plug-in names and options, weights, prompts.
+
+    Raises:
+        ConfigError: one message for all that is wrong.
+    """
+    tests: list[Callable[[], None]] = []
+    tests += [partial(_check_scorer, key, name, block) for key, (name, block) in _scorer_blocks(config).items()]
+    tests += [partial(_check_model, config), partial(check_source, config.prompts.source, config.prompts)]
+    problems: list[str] = []
+    for test in tests:
+        try:
+            test()
+        except ConfigError as error:
+            problems.append(str(error).removeprefix("configuration: "))
+    if problems:
+        raise ConfigError("configuration: " + "\n  ".join(problems))
+
+
+def _scorer_blocks(config: Config) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Key in the configuration: name and options of every scorer and judge."""
+    blocks = {f"scores.{name}": (name, block or {}) for name, block in config.scores.items()}
+    return blocks | {f"evaluate.judges.{name}": (name, block or {}) for name, block in config.evaluate.judges.items()}
+
+
+def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:
+    try:
+        scorer = registry.load("videodpo.scorers", name)
+        options = validate(scorer.Options, block, key)
+        for place in scorer.weights(options):
+            _check_weights(f"{key}.weights", place)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    try:
+        scorer.check(options)
+    except ValueError as error:
+        raise ConfigError(f"{key}.{error}") from error
+
+
+def _check_model(config: Config) -> None:
+    try:
+        model = registry.load("videodpo.models", config.model.family)
+    except ValueError as error:
+        raise ConfigError(f"model.family: {error}") from error
+    _check_weights("model.weights", config.model.weights, model.index)
+    validate(model.Options, config.model.options, "model.options")
+    problems = []
+    for number, sampling in enumerate(config.generate.sampling.sizes):
+        try:
+            model.check(config.model, sampling)
+        except ValueError as error:
+            if not number:  # the sampling's own size: what is wrong may concern them all
+                raise ConfigError(str(error)) from error
+            reason = str(error).removeprefix("generate.sampling: ")
+            problems.append(f"generate.sampling.buckets.{number - 1}: {reason}")
+    if problems:
+        raise ConfigError("\n  ".join(problems))
+
+
+def _check_weights(key: str, place: str, needed: str | None = None) -> None:
+    try:
+        check_name(place)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if needed and not is_published(place) and not (Path(place) / needed).is_file():
+        raise ConfigError(f"{key}: {place!r} has no {needed}, so it is no model folder of this family")
+
+
+def _numbers(count: int) -> list[str]:
+    return [f"{shard:05d}" for shard in range(count)]
