@@ -53,7 +53,7 @@ wildcard_constraints:
     shard=r"\d{5}",
     arm="base|aligned",
     dimension=r"[A-Za-z0-9_]+",
-    frozen=r"[a-z_]+|score/[A-Za-z0-9_]+",
+    snapshot=r"[a-z_]+|score/[A-Za-z0-9_]+",
 
 
 # Snakemake's own lock does not say who has it.
@@ -64,10 +64,10 @@ if workflow.is_main_process and RUN.driver:
 # Not at a dry run: a plan needs no weights.
 onstart:
     try:
-        freezes = [job for job in workflow.dag.jobs if job.rule.name == "freeze"]
+        snapshots = [job for job in workflow.dag.jobs if job.rule.name == "snapshot"]
         RUN.start(
             rules={job.rule.name for job in workflow.dag.needrun_jobs()},
-            kept={job.wildcards.frozen for job in freezes if not workflow.dag.needrun(job)},
+            kept={job.wildcards.snapshot for job in snapshots if not workflow.dag.needrun(job)},
         )
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
@@ -92,7 +92,7 @@ rule tables:
         f"{LAST}/pairs.parquet",
 
 
-include: "rules/freeze.smk"
+include: "rules/snapshot.smk"
 include: "rules/prompts.smk"
 include: "rules/generate.smk"
 include: "rules/score.smk"

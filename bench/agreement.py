@@ -5,7 +5,7 @@
 
 The CPU's scores are those that agree with the benchmark's own code (docs/scorers.md). Beside the largest difference of
 a dimension stands the bound that agreement is held to. Then as many clips as `--num-timed`, of the given size, are
-scored together twice, as `videodpo measure` does; the second time counts.
+scored together twice, as `videodpo score` does; the second time counts.
 
 `--weights` is a folder with the files that the networks' authors publish; without it weights are random, and say little
 of trained ones. `--clips` are the clips whose scores are compared; without it three are drawn.

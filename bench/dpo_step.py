@@ -6,8 +6,8 @@ From the repository's root, on the CPU. The pairs come out of the stages themsel
 
     released  two MP4s decoded and put through the VAE, the caption through the text encoder, the policy forward and
               backward, a second network in memory as the reference, clipping, optimiser; from this project's parts
-    live      `train.reference: live`: latents and texts from files, a frozen copy (or the adapter off) as reference
-    table     `train.reference: table`: the reference's errors from its table
+    live      `train.reference: online`: latents and texts from files, a frozen copy (or the adapter off) as reference
+    table     `train.reference: precomputed`: the reference's errors from its table
     bare      the policy forward and backward on the same tensors, made ready before; nothing else
 
 `live` and `table` are the trainer's own step: reading, noise, loss, backward, clipping, guards, optimiser, log row. The
@@ -43,11 +43,11 @@ from videodpo.dpo.batches import Batch, prediction_and_target
 from videodpo.dpo.objectives import denoising_errors, preference_loss
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer
 from videodpo.dpo.passes import Passes
-from videodpo.dpo.policy import make_policy, trainable
+from videodpo.dpo.policy import build_policy, trainable
 from videodpo.models import load_model
-from videodpo.models.base import stack_texts
+from videodpo.models.base import collate
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Frozen, TrainSettings, freeze, frozen_text, load_frozen
+from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot, snapshot_text, write_snapshot
 from videodpo.storage.files import write_json
 from videodpo.storage.tables import commit, read_shards, read_table
 from videodpo.storage.video import read_mp4
@@ -97,19 +97,19 @@ class Arm(Protocol):
 class Released:
     """The released code's step: everything from the files, every time."""
 
-    def __init__(self, frozen: Frozen[TrainSettings], round_folder: Path) -> None:
-        self._settings, self._run, self._clock = frozen.settings, frozen.folder, Clock()
-        self._model = load_model(frozen.settings.model, "cpu")
+    def __init__(self, snapshot: Snapshot[TrainSettings], round_folder: Path) -> None:
+        self._settings, self._run, self._clock = snapshot.settings, snapshot.folder, Clock()
+        self._model = load_model(snapshot.settings.model, "cpu")
         self._model.keep_reference()
         if self._settings.train.method == "lora":
-            self._model.add_lora(self._settings.train.lora, derive_seed(frozen.seed, "lora"))
+            self._model.add_lora(self._settings.train.lora, derive_seed(snapshot.seed, "lora"))
         else:
             self._model.denoiser.requires_grad_(True)
         self._weights = list(trainable(self._model).values())
         self._optimizer = make_optimizer(self._weights, self._settings.train)
-        self._passes = Passes(frozen, round_folder, self._model)
+        self._passes = Passes(snapshot, round_folder, self._model)
         self._files = read_shards(round_folder / "videos").set_index("video_id")["path"].to_dict()
-        self._prompts = read_table(frozen.folder / "prompts.parquet").set_index("prompt_id")["prompt"].to_dict()
+        self._prompts = read_table(snapshot.folder / "prompts.parquet").set_index("prompt_id")["prompt"].to_dict()
         pairs = read_table(round_folder / "pairs.parquet")
         self._pairs = {row["pair_id"]: row for row in pairs.to_dict("records")}
 
@@ -135,7 +135,7 @@ class Released:
         return clock.stop()
 
     def _batch(self, number: int) -> Batch:
-        count, clock, model = self._settings.schedule.micro_batch, self._clock, self._model
+        count, clock, model = self._settings.schedule.micro_batch_size, self._clock, self._model
         visits = self._passes.plan.training[number * count : (number + 1) * count]
         rows = [self._pairs[visit.pair_id] for visit in visits]
         videos = [row[side] for side in ("winner_id", "loser_id") for row in rows]
@@ -150,8 +150,8 @@ class Released:
         return Batch(
             latents=latents,
             noise=torch.cat([noise, noise]),
-            text=stack_texts(texts + texts),
-            level=torch.tensor([visit.level for visit in visits] * 2),
+            text=collate(texts + texts),
+            noise_level=torch.tensor([visit.noise_level for visit in visits] * 2),
             weight=torch.tensor([row["weight"] for row in rows], dtype=torch.float32),
         )
 
@@ -159,9 +159,9 @@ class Released:
 class Trained:
     """The trainer's own step, with a clock around its parts."""
 
-    def __init__(self, frozen: Frozen[TrainSettings], round_folder: Path) -> None:
+    def __init__(self, snapshot: Snapshot[TrainSettings], round_folder: Path) -> None:
         self._clock, self._rows = Clock(), list[dict[str, Any]]()
-        self._training = trainer.Training(frozen, round_folder, None, Accelerator(cpu=True))
+        self._training = trainer.Training(snapshot, round_folder, None, Accelerator(cpu=True))
         model, optimizer, accelerator = self._training.model, self._training.optimizer, self._training.accelerator
         ways = {"policy": self._clock.around("policy forward", model.predict)}
         ways["reference"] = self._clock.around("reference forward", model.predict)
@@ -187,20 +187,20 @@ class Trained:
 class Bare:
     """The policy alone on tensors that are ready."""
 
-    def __init__(self, frozen: Frozen[TrainSettings], round_folder: Path) -> None:
-        self._clock, self._count = Clock(), frozen.settings.schedule.micro_batch
-        self._model = make_policy(frozen, None, "cpu")
-        self._passes = Passes(frozen, round_folder, self._model)
+    def __init__(self, snapshot: Snapshot[TrainSettings], round_folder: Path) -> None:
+        self._clock, self._count = Clock(), snapshot.settings.schedule.micro_batch_size
+        self._model = build_policy(snapshot, None, "cpu")
+        self._passes = Passes(snapshot, round_folder, self._model)
         self._weights = list(trainable(self._model).values())
 
     def step(self, number: int) -> dict[str, float]:
         visits = self._passes.plan.training[number * self._count : (number + 1) * self._count]
         batch, schedule = self._passes.data.batch(visits), self._model.noise_schedule
-        noisy = schedule.add_noise(batch.latents, batch.noise, batch.level)
-        target = schedule.target(batch.latents, batch.noise, batch.level)
+        noisy = schedule.add_noise(batch.latents, batch.noise, batch.noise_level)
+        target = schedule.target(batch.latents, batch.noise, batch.noise_level)
         self._clock.start()
         with self._clock.part("policy forward"):
-            prediction = self._model.predict(noisy, batch.level, batch.text)
+            prediction = self._model.predict(noisy, batch.noise_level, batch.text)
         loss = torch.nn.functional.mse_loss(prediction, target)
         with self._clock.part("backward"):
             loss.backward()
@@ -210,10 +210,10 @@ class Bare:
         return seconds
 
 
-ARMS: dict[str, Callable[[Frozen[TrainSettings], Path], Arm]] = {
+ARMS: dict[str, Callable[[Snapshot[TrainSettings], Path], Arm]] = {
     "released": Released,
-    "live": Trained,
-    "table": Trained,
+    "online": Trained,
+    "precomputed": Trained,
     "bare": Bare,
 }
 
@@ -260,11 +260,11 @@ def _settings(arguments: argparse.Namespace, folder: Path, method: str) -> list[
         "generate.shards=1",
         "reference.shards=1",
         f"schedule.num_steps={WARM_UP + arguments.steps}",
-        f"schedule.pairs_per_step={pairs}",
-        f"schedule.micro_batch={pairs}",
+        f"schedule.global_batch_size={pairs}",
+        f"schedule.micro_batch_size={pairs}",
         f"train.method={method}",
-        "train.max_grad_growth=null",  # a step that is skipped has no optimiser step to time
-        "trainer.trackers=[]",
+        "train.skip_above_median=null",  # a step that is skipped has no optimiser step to time
+        "train_runtime.trackers=[]",
     ]
 
 
@@ -280,10 +280,10 @@ def _arm(name: str, settings: Sequence[str]) -> Arm:
     own = [*settings, f"train.reference={'table' if name in ('table', 'bare') else 'live'}"]
     workflow = Workflow(read_config(ROOT / "config.yaml", [ROOT / "presets" / "demo.yaml"], own))
     folder = Path(workflow.folder) / "config"
-    freeze(frozen_text(workflow.config, "execution"), folder / "execution.json")
-    freeze(frozen_text(workflow.config, "train"), folder / f"train-{name}.json")
-    frozen = load_frozen(folder / f"train-{name}.json", "train", TrainSettings)
-    return ARMS[name](frozen, frozen.folder / "round1")
+    write_snapshot(snapshot_text(workflow.config, "execution"), folder / "execution.json")
+    write_snapshot(snapshot_text(workflow.config, "train"), folder / f"train-{name}.json")
+    snapshot = load_snapshot(folder / f"train-{name}.json", "train", TrainSettings)
+    return ARMS[name](snapshot, snapshot.folder / "round1")
 
 
 def _compare(arguments: argparse.Namespace, folder: Path, method: str) -> dict[str, Any]:
@@ -306,12 +306,12 @@ def _compare(arguments: argparse.Namespace, folder: Path, method: str) -> dict[s
 def _ratios(taken: dict[str, list[dict[str, float]]], clock: str) -> dict[str, float]:
     middle = {name: float(np.median([step[clock] for step in steps])) for name, steps in taken.items()}
     ratios = {
-        "released / table": middle["released"] / middle["table"],
-        "live / table": middle["live"] / middle["table"],
-        "table / bare": middle["table"] / middle["bare"],
+        "released / precomputed": middle["released"] / middle["precomputed"],
+        "online / precomputed": middle["online"] / middle["precomputed"],
+        "precomputed / bare": middle["precomputed"] / middle["bare"],
     }
     if clock == CPU:
-        body = [step[CPU] - sum(step[part] for part in STEP_ENDS) for step in taken["table"]]
+        body = [step[CPU] - sum(step[part] for part in STEP_ENDS) for step in taken["precomputed"]]
         ratios["table without clipping and optimiser / bare"] = float(np.median(body)) / middle["bare"]
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 

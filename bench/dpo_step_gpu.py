@@ -6,9 +6,9 @@
 
 First, sampling: the family's `sample` with guidance, which is two forward passes a step, without text encoder; then the
 VAE's decoder on one clip, and what share of both the denoising is at `--sampling-steps`.
-Then the trainer's own step with `train.reference: table`, in all ways that the configuration takes; weights, latents
-and texts are random, the reference table is made by its stage. The weights are drawn on the device: nothing is read but
-the configurations below. `--size tiny --device cpu` runs the same code with a small network.
+Then the trainer's own step with `train.reference: precomputed`, in all ways that the configuration takes; weights,
+latents and texts are random, the reference table is made by its stage. The weights are drawn on the device: nothing is
+read but the configurations below. `--size tiny --device cpu` runs the same code with a small network.
 
 TFLOP are those of matrix products (2 a multiply-add), counted on the network itself: a forward pass of Wan 2.1 1.3B
 at 81 x 480 x 832 is 283, of CogVideoX-2b at 49 x 480 x 720 it is 120. Backward is twice that where every weight is
@@ -42,10 +42,10 @@ from videodpo.config import Config, parse_config
 from videodpo.config.loading import read_config as read_yaml
 from videodpo.dpo.trainer import Training
 from videodpo.models import load_model
-from videodpo.models.prompt_embeds import texts_path, write_texts
 from videodpo.models.shared.pipeline_model import PipelineModel, read_config
+from videodpo.models.shared.prompt_embeds import texts_path, write_texts
 from videodpo.runtime.device import choose_device
-from videodpo.runtime.snapshot import ReferenceSettings, TrainSettings, freeze, frozen_text, load_frozen
+from videodpo.runtime.snapshot import ReferenceSettings, TrainSettings, load_snapshot, snapshot_text, write_snapshot
 from videodpo.stages.reference import reference_shard
 from videodpo.storage.files import write_json
 from videodpo.storage.schemas import PAIRS, VIDEOS
@@ -158,9 +158,9 @@ def main() -> None:
         ways = itertools.product(arguments.method, arguments.checkpointing, arguments.compile)
         for method, checkpointing_kind, compiled in ways:
             row = {"method": method, "checkpointing": checkpointing_kind, "compile": compiled}
-            choice = [f"train.method={method}", f"trainer.gradient_checkpointing={checkpointing_kind}"]
+            choice = [f"train.method={method}", f"train_runtime.gradient_checkpointing={checkpointing_kind}"]
             choice += [f"model.mixed_precision={arguments.mixed_precision or method == 'full'}"]
-            config = _config(folder, size, arguments, device, [*choice, f"trainer.compile={compiled}"])
+            config = _config(folder, size, arguments, device, [*choice, f"train_runtime.compile={compiled}"])
             try:
                 measured = _measure(config, folder, arguments, device)
             except torch.OutOfMemoryError:
@@ -227,10 +227,10 @@ def _measure(config: Config, folder: Path, arguments: argparse.Namespace, device
     """Seconds of the trainer's steps, and of the policy's forward and backward alone on tensors that are ready."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
-    freeze(frozen_text(config, "execution"), folder / "run" / "config" / "execution.json")
-    freeze(frozen_text(config, "train"), folder / "run" / "config" / "train.json")
-    frozen = load_frozen(folder / "run" / "config" / "train.json", "train", TrainSettings)
-    training = Training(frozen, folder / "run" / "round1", None, Accelerator(cpu=device == "cpu"))
+    write_snapshot(snapshot_text(config, "execution"), folder / "run" / "config" / "execution.json")
+    write_snapshot(snapshot_text(config, "train"), folder / "run" / "config" / "train.json")
+    snapshot = load_snapshot(folder / "run" / "config" / "train.json", "train", TrainSettings)
+    training = Training(snapshot, folder / "run" / "round1", None, Accelerator(cpu=device == "cpu"))
     rows: list[dict[str, Any]] = []
     seconds = []
     for number in range(arguments.warm_up + arguments.steps):
@@ -253,13 +253,13 @@ def _measure(config: Config, folder: Path, arguments: argparse.Namespace, device
 def _bare_seconds(training: Training, arguments: argparse.Namespace, device: str) -> float:
     visits = training.passes.plan.training[: arguments.pairs_per_pass]
     batch, schedule = training.passes.data.batch(visits), training.model.noise_schedule
-    noisy = schedule.add_noise(batch.latents, batch.noise, batch.level)
-    target = schedule.target(batch.latents, batch.noise, batch.level)
+    noisy = schedule.add_noise(batch.latents, batch.noise, batch.noise_level)
+    target = schedule.target(batch.latents, batch.noise, batch.noise_level)
     seconds = []
     for _ in range(arguments.steps):
         begun = _now(device)
         with training.model.precision():
-            prediction = training.model.predict(noisy, batch.level, batch.text)
+            prediction = training.model.predict(noisy, batch.noise_level, batch.text)
         torch.nn.functional.mse_loss(prediction.float(), target).backward()
         seconds.append(_now(device) - begun)
         training.optimizer.zero_grad(set_to_none=True)
@@ -345,16 +345,16 @@ def _config(folder: Path, size: Size, arguments: argparse.Namespace, device: str
         f"model.weights={folder / 'model'}",
         f"model.dtype={str(_dtype(device)).removeprefix('torch.')}",
         "model.mixed_precision=false",
-        f"model.max_text_tokens={tokens}",
+        f"model.max_sequence_length={tokens}",
         f"schedule.num_steps={arguments.warm_up + arguments.steps}",
-        f"schedule.pairs_per_step={pairs}",
-        f"schedule.micro_batch={pairs}",
+        f"schedule.global_batch_size={pairs}",
+        f"schedule.micro_batch_size={pairs}",
         "schedule.validation.num_prompts=0",
         "reference.shards=1",
-        "train.reference=table",
+        "train.reference=precomputed",
         "train.beta=100.0",
-        "train.max_grad_growth=null",
-        "trainer.trackers=[]",
+        "train.skip_above_median=null",
+        "train_runtime.trackers=[]",
     ]
     return parse_config(read_yaml(ROOT / "config.yaml", settings=[*settings, *more]))
 
@@ -390,9 +390,9 @@ def _write_round(folder: Path, size: Size, arguments: argparse.Namespace, device
     write_table(round_folder / "pairs.parquet", pairs, PAIRS, stage="pairs", **made)
     config = _config(folder, size, arguments, device, [])
     for name in ("execution", "reference"):
-        freeze(frozen_text(config, name), folder / "run" / "config" / f"{name}.json")
-    frozen = load_frozen(folder / "run" / "config" / "reference.json", "reference", ReferenceSettings)
-    reference_shard(frozen, round_folder, 0)
+        write_snapshot(snapshot_text(config, name), folder / "run" / "config" / f"{name}.json")
+    snapshot = load_snapshot(folder / "run" / "config" / "reference.json", "reference", ReferenceSettings)
+    reference_shard(snapshot, round_folder, 0)
     _free(device)
 
 

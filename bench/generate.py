@@ -33,7 +33,14 @@ from videodpo.config.loading import read_config
 from videodpo.models import load_model
 from videodpo.models.shared.pipeline_model import PipelineModel
 from videodpo.runtime.device import choose_device
-from videodpo.runtime.snapshot import Frozen, GenerateSettings, PromptsSettings, freeze, frozen_text, load_frozen
+from videodpo.runtime.snapshot import (
+    GenerateSettings,
+    PromptsSettings,
+    Snapshot,
+    load_snapshot,
+    snapshot_text,
+    write_snapshot,
+)
 from videodpo.stages.prompts.stage import make_prompts
 from videodpo.storage.files import write_json
 from videodpo.storage.tables import commit, read_shards, read_table
@@ -87,17 +94,17 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
     videodpo.stages.generate.sample.load_model = lambda *_: model
     turns = []
     for config in configs:
-        frozen = _prepared(config)
+        snapshot = _prepared(config)
         begun = time.perf_counter()
         with _timed(model, device) as denoising:
-            videodpo.stages.generate.sample.generate_shard(frozen, 1, 0, None)
+            videodpo.stages.generate.sample.generate_shard(snapshot, 1, 0, None)
         seconds = {"ours": time.perf_counter() - begun}
-        videos = read_shards(frozen.folder / "round1" / "videos")
+        videos = read_shards(snapshot.folder / "round1" / "videos")
         begun = time.perf_counter()
-        plain = _plain(pipe, frozen, videos)
+        plain = _plain(pipe, snapshot, videos)
         seconds["plain"] = time.perf_counter() - begun
         difference = max(
-            float(np.abs(plain[row.video_id] - _pixels(model, frozen, row.latents)).max())
+            float(np.abs(plain[row.video_id] - _pixels(model, snapshot, row.latents)).max())
             for row in videos.itertuples()
         )
         turns.append((seconds, denoising, difference, len(videos)))
@@ -120,28 +127,28 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
     }
 
 
-def _prepared(config: Config) -> Frozen[GenerateSettings]:
+def _prepared(config: Config) -> Snapshot[GenerateSettings]:
     """Freeze the settings and draw the prompts."""
     folder = Path(config.results) / config.run
     for stage in ("prompts", "generate", "execution"):
-        freeze(frozen_text(config, stage), folder / "config" / f"{stage}.json")
-    make_prompts(load_frozen(folder / "config" / "prompts.json", "prompts", PromptsSettings))
-    return load_frozen(folder / "config" / "generate.json", "generate", GenerateSettings)
+        write_snapshot(snapshot_text(config, stage), folder / "config" / f"{stage}.json")
+    make_prompts(load_snapshot(folder / "config" / "prompts.json", "prompts", PromptsSettings))
+    return load_snapshot(folder / "config" / "generate.json", "generate", GenerateSettings)
 
 
-def _plain(pipe: Any, frozen: Frozen[GenerateSettings], videos: Any) -> dict[str, np.ndarray]:
+def _plain(pipe: Any, snapshot: Snapshot[GenerateSettings], videos: Any) -> dict[str, np.ndarray]:
     """One video at a time, to MP4; the frames of each [T, Y, X, 3] from 0 to 1, for the comparison."""
-    sampling = frozen.settings.generate.sampling
-    prompts = read_table(frozen.folder / "prompts.parquet").set_index("prompt_id")["prompt"]
+    sampling = snapshot.settings.generate.sampling
+    prompts = read_table(snapshot.folder / "prompts.parquet").set_index("prompt_id")["prompt"]
     pixels = {}
     for row in videos.itertuples():
         frames = pipe(
             prompt=prompts[row.prompt_id],
             generator=torch.Generator("cpu").manual_seed(row.seed),
             **_call(sampling),
-            max_sequence_length=frozen.settings.model.max_text_tokens,
+            max_sequence_length=snapshot.settings.model.max_sequence_length,
         ).frames[0]
-        path = frozen.folder / "plain" / f"{row.video_id}.mp4"
+        path = snapshot.folder / "plain" / f"{row.video_id}.mp4"
         write_mp4(path, (frames * 255).round().astype(np.uint8), sampling.fps, crf=sampling.crf)
         pixels[row.video_id] = frames
     return pixels
@@ -180,10 +187,10 @@ def _timed(model: PipelineModel, device: str) -> Iterator[list[float]]:
         model.sample = sample  # type: ignore[method-assign]
 
 
-def _pixels(model: PipelineModel, frozen: Frozen[GenerateSettings], place: str) -> np.ndarray:
+def _pixels(model: PipelineModel, snapshot: Snapshot[GenerateSettings], place: str) -> np.ndarray:
     """Of the latents that the stage stored, as `_plain` has them."""
     file, _, name = place.partition("#")
-    with safe_open(frozen.folder / file, framework="pt") as opened, torch.no_grad():
+    with safe_open(snapshot.folder / file, framework="pt") as opened, torch.no_grad():
         decoded = model.decode_raw(model.unscale(opened.get_tensor(name)[None].to(model.device)))
     pixels: np.ndarray = decoded[0].permute(1, 2, 3, 0).clamp(-1, 1).cpu().numpy()
     return (pixels + 1) / 2

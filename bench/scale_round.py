@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from videodpo.config import Config, parse_config
 from videodpo.config.loading import read_config
 from videodpo.runtime.sharding import block_size, shard_batches
-from videodpo.runtime.snapshot import freeze, frozen_text
+from videodpo.runtime.snapshot import snapshot_text, write_snapshot
 from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
 from videodpo.storage.tables import shard_path, table_writer
 
@@ -49,7 +49,7 @@ def make_round(results: Path, num_videos: int) -> Path:
     config = configuration(results, num_videos)
     run = results / config.run
     for stage in ("omniscore", "pairs", "execution"):
-        freeze(frozen_text(config, stage), run / "config" / f"{stage}.json")
+        write_snapshot(snapshot_text(config, stage), run / "config" / f"{stage}.json")
     prompts = _hex_ids(np.random.default_rng(0), num_videos // SAMPLES)
     _write_prompts(run, prompts)
     batch, num_shards = config.generate.sampling.batch_size, config.generate.shards
@@ -101,7 +101,7 @@ def _write_shard(
         **sizes,
         **digests,
     )
-    for name in config.omniscore.dimensions:
+    for name in config.formula.dimensions:
         failed = rng.random(count) < FAILED
         write(
             shard_path(run / "round1" / "scores" / name, shard),

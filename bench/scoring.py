@@ -123,7 +123,7 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
 
 
 def _together(scorers: Sequence[Scorer], paths: Sequence[Path], device: str) -> float:
-    """Seconds for all clips, block by block as `videodpo measure` takes them; the median of three times."""
+    """Seconds for all clips, block by block as `videodpo score` takes them; the median of three times."""
     seconds = []
     for _ in range(3):
         begun = time.perf_counter()

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import FPS, NUM_FRAMES, SIZE, render
-from videodpo.runtime.snapshot import Frozen, ScoreSettings
-from videodpo.stages.score import measure_shard
+from videodpo.runtime.snapshot import ScoreSettings, Snapshot
+from videodpo.stages.score import score_shard
 from videodpo.storage.files import sha256_of, write_json
 from videodpo.storage.schemas import PROMPTS, VIDEOS
 from videodpo.storage.tables import commit, read_rows, write_table
@@ -36,7 +36,7 @@ EXECUTION = {
     "seed": 0,
     "code_version": "",
     "weights": {},
-    "settings": {"clip_storage": "files", "device": "cpu", "max_failed_fraction": 0.0, "trainer": {}},
+    "settings": {"clip_storage": "files", "device": "cpu", "max_failed_fraction": 0.0, "train_runtime": {}},
 }
 
 
@@ -62,20 +62,20 @@ def main() -> None:
 
 def _measure(run: Path, count: int) -> dict[str, float]:
     videos = _write_run(run, count)
-    scorers = [_frozen(run, name, {}) for name in ("temporal_flickering", "imaging_quality_sharpness")]
+    scorers = [_snapshot(run, name, {}) for name in ("temporal_flickering", "imaging_quality_sharpness")]
     clip = {"weights": str(ROOT / "demo" / "clip")}
-    scorers += [_frozen(run, name, clip) for name in ("subject_consistency_clip", "overall_consistency_clip")]
+    scorers += [_snapshot(run, name, clip) for name in ("subject_consistency_clip", "overall_consistency_clip")]
     begun = time.perf_counter()
-    measure_shard(scorers, videos, run / "scores")
+    score_shard(scorers, videos, run / "scores")
     seconds = time.perf_counter() - begun
     assert len(read_rows(run / "scores" / "by-clip" / "shard-00000.parquet")) == count * len(scorers)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"clips": count, "seconds": round(seconds, 1), "peak_memory_mb": round(peak)}
 
 
-def _frozen(run: Path, dimension: str, options: dict[str, str]) -> Frozen[ScoreSettings]:
+def _snapshot(run: Path, dimension: str, options: dict[str, str]) -> Snapshot[ScoreSettings]:
     settings = ScoreSettings(dimension=dimension, options=options, is_judge=False)
-    return Frozen("score", "bench", run, 0, settings, dimension, {})
+    return Snapshot("score", "bench", run, 0, settings, dimension, {})
 
 
 def _write_run(run: Path, count: int) -> Path:

@@ -19,7 +19,7 @@ rule evaluate_generate:
         " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
 
 
-rule evaluate_measure:
+rule evaluate_score:
     input:
         configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers + RUN.judges),
         prompts=f"{FOLDER}/prompts.parquet",
@@ -27,27 +27,27 @@ rule evaluate_measure:
     output:
         f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json",
     log:
-        f"{ROUND}/logs/evaluate_measure/{{arm}}/shard-{{shard}}.log",
+        f"{ROUND}/logs/evaluate_score/{{arm}}/shard-{{shard}}.log",
     benchmark:
-        f"{ROUND}/benchmarks/evaluate_measure/{{arm}}/shard-{{shard}}.tsv"
+        f"{ROUND}/benchmarks/evaluate_score/{{arm}}/shard-{{shard}}.tsv"
     conda:
         "../envs/videodpo.yaml"
     resources:
         gpu=RUN.num_gpus(RUN.scorers + RUN.judges),
         cpus_per_task=4,  # clips are decoded ahead
     shell:
-        "OMP_NUM_THREADS={threads} exec videodpo measure --config {input.configs:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo score --config {input.configs:q} --round {wildcards.round}"
         " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
 
 
-rule evaluate_score:
+rule evaluate_collect_scores:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
         prompts=f"{FOLDER}/prompts.parquet",
         videos=expand(
             f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet", shard=RUN.heldout_shards, allow_missing=True
         ),
-        measured=ancient(
+        scored=ancient(
             expand(
                 f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", shard=RUN.heldout_shards, allow_missing=True
             )
@@ -59,13 +59,13 @@ rule evaluate_score:
             allow_missing=True,
         ),
     log:
-        f"{ROUND}/logs/evaluate_score/{{arm}}/{{dimension}}.log",
+        f"{ROUND}/logs/evaluate_collect_scores/{{arm}}/{{dimension}}.log",
     benchmark:
-        f"{ROUND}/benchmarks/evaluate_score/{{arm}}/{{dimension}}.tsv"
+        f"{ROUND}/benchmarks/evaluate_collect_scores/{{arm}}/{{dimension}}.tsv"
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo score --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} > {log:q} 2>&1"
+        "exec videodpo collect-scores --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} > {log:q} 2>&1"
 
 
 rule evaluate:

@@ -5,7 +5,7 @@ rule omniscore:
         videos=f"{ROUND}/videos/shards.json",
         scores=expand(
             f"{ROUND}/scores/{{dimension}}/shards.json",
-            dimension=sorted(RUN.config.omniscore.dimensions),
+            dimension=sorted(RUN.config.formula.dimensions),
             allow_missing=True,
         ),
     output:

@@ -17,7 +17,7 @@ rule train:
         f"{ROUND}/benchmarks/train.tsv"
     conda:
         "../envs/videodpo.yaml"
-    threads: RUN.config.trainer.processes
+    threads: RUN.config.train_runtime.processes
     resources:
         **RUN.train_resources,
     shell:

@@ -59,30 +59,32 @@ def small_run(model: Path, results: Path, /, **changes: Any) -> dict[str, Any]:
         "results": str(results),
         "seed": 3,
         "device": "cpu",
-        "prompts": {"source": {"kind": "world"}, "num_train": 6, "num_heldout": 2, "near_duplicate": 1.0},
-        "model": {"family": "wan", "weights": str(model), "dtype": "float32", "max_text_tokens": 32},
+        "prompts": {
+            "source": {"kind": "demo_world"},
+            "num_train": 6,
+            "num_heldout": 2,
+            "near_duplicate_threshold": 1.0,
+        },
+        "model": {"family": "wan", "weights": str(model), "dtype": "float32", "max_sequence_length": 32},
         "generate": {
             "videos_per_prompt": 3,
             "shards": 1,
             "sampling": {"num_frames": 5, "height": 32, "width": 32, "fps": 8.0, "num_steps": 2, "batch_size": 4},
         },
-        "scores": {"temporal_flickering": {}, "imaging_quality_sharpness": {}},
-        "omniscore": {
-            "pillars": {"quality": 1.0, "semantic": 0.0},
-            "dimensions": {
-                "temporal_flickering": {"pillar": "quality", "min": 0.5, "max": 1.0},
-                "imaging_quality_sharpness": {"pillar": "quality", "min": 0.0, "max": 1.0},
-            },
+        "dimensions": {
+            "temporal_flickering": {"pillar": "quality", "min": 0.5, "max": 1.0},
+            "imaging_quality_sharpness": {"pillar": "quality", "min": 0.0, "max": 1.0},
         },
+        "omniscore": {"pillars": {"quality": 1.0, "semantic": 0.0}},
         "reference": {"shards": 1},
-        "schedule": {"num_steps": 3, "pairs_per_step": 4, "micro_batch": 2, "validation": {"num_prompts": 0}},
+        "schedule": {"num_steps": 3, "global_batch_size": 4, "micro_batch_size": 2, "validation": {"num_prompts": 0}},
         "train": {
             "lora": {"rank": 4},
             "beta": 100.0,
             "learning_rate": 1e-3,
         },
-        "trainer": {"gradient_checkpointing": "off", "checkpoint_steps": 2, "trackers": []},
-        "evaluate": {"bootstrap": 100, "motion_dimension": None},
+        "train_runtime": {"gradient_checkpointing": "off", "checkpoint_steps": 2, "trackers": []},
+        "evaluate": {"bootstrap_resamples": 100, "motion_dimension": None},
     }
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(raw.get(key), dict):
@@ -99,10 +101,15 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
 
 
 def write_execution(folder: Path, *, max_failed_fraction: float = 0.5) -> None:
-    """The run's `config/execution.json`, for tests that make frozen settings by hand."""
+    """The run's `config/execution.json`, for tests that make settings snapshots by hand."""
     from videodpo.storage.digests import record_json
 
-    settings = {"clip_storage": "files", "device": "cpu", "max_failed_fraction": max_failed_fraction, "trainer": {}}
+    settings = {
+        "clip_storage": "files",
+        "device": "cpu",
+        "max_failed_fraction": max_failed_fraction,
+        "train_runtime": {},
+    }
     document = {"stage": "execution", "run": "r", "folder": str(folder), "seed": 0, "code_version": "1"}
     record_json(folder / "config" / "execution.json", document | {"weights": {}, "settings": settings})
 
@@ -117,54 +124,54 @@ class Stages:
         self.folder = Path(self.config.results) / self.config.run
         self.round_folder = self.folder / "round1"
 
-    def frozen(self, name: str) -> Any:
-        """A stage's settings, frozen to the run's folder and read back."""
-        from videodpo.runtime.snapshot import _KINDS, freeze, frozen_text, load_frozen
+    def snapshot(self, name: str) -> Any:
+        """A stage's settings, as a snapshot in the run folder, and read back."""
+        from videodpo.runtime.snapshot import _KINDS, load_snapshot, snapshot_text, write_snapshot
 
         stage = name.partition("/")[0]
         path = self.folder / "config" / f"{name}.json"
         for part in (name, "execution"):
-            freeze(frozen_text(self.config, part), self.folder / "config" / f"{part}.json")
-        return load_frozen(path, stage, _KINDS[stage])
+            write_snapshot(snapshot_text(self.config, part), self.folder / "config" / f"{part}.json")
+        return load_snapshot(path, stage, _KINDS[stage])
 
     def prompts(self) -> None:
         from videodpo.stages.prompts.stage import make_prompts
 
-        make_prompts(self.frozen("prompts"))
+        make_prompts(self.snapshot("prompts"))
 
     def generate(self) -> None:
         from videodpo.stages.generate.sample import generate_shard
 
         for shard in range(self.config.generate.shards):
-            generate_shard(self.frozen("generate"), 1, shard, None)
+            generate_shard(self.snapshot("generate"), 1, shard, None)
 
     def score(self) -> None:
-        from videodpo.stages.score import measure_shard, score_shard
+        from videodpo.stages.score import collect_shard, score_shard
         from videodpo.storage.tables import shard_path
 
-        scorers = [self.frozen(f"score/{dimension}") for dimension in self.config.scores]
+        scorers = [self.snapshot(f"score/{dimension}") for dimension in self.config.dimensions]
         for shard in range(self.config.generate.shards):
             videos = shard_path(self.round_folder / "videos", shard)
-            measure_shard(scorers, videos, self.round_folder / "scores")
             score_shard(scorers, videos, self.round_folder / "scores")
+            collect_shard(scorers, videos, self.round_folder / "scores")
 
     def pairs(self) -> None:
         from videodpo.stages.omniscore import aggregate
         from videodpo.stages.pairs.stage import select_pairs
 
-        aggregate(self.frozen("omniscore"), self.round_folder)
-        select_pairs(self.frozen("pairs"), self.round_folder)
+        aggregate(self.snapshot("omniscore"), self.round_folder)
+        select_pairs(self.snapshot("pairs"), self.round_folder)
 
     def reference(self) -> None:
         from videodpo.stages.reference import reference_shard
 
         for shard in range(self.config.reference.shards):
-            reference_shard(self.frozen("reference"), self.round_folder, shard)
+            reference_shard(self.snapshot("reference"), self.round_folder, shard)
 
     def train(self) -> None:
         from videodpo.stages.train.stage import train
 
-        train(self.frozen("train"), self.round_folder, None)
+        train(self.snapshot("train"), self.round_folder, None)
 
     def until_pairs(self) -> None:
         self.prompts()
@@ -256,6 +263,5 @@ def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
     overlay["evaluate"]["shards"] = 1
     dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
-    overlay["scores"] = {FLICKER: {}, BRIGHTNESS: {"gain": 1.0}}
-    overlay["omniscore"]["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension}}
+    overlay["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension, "options": {"gain": 1.0}}}
     return Finished(folder, without_default_scorers(overlay))

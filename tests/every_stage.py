@@ -44,9 +44,9 @@ def make_all(model: Path, results: Path) -> Path:
 
 
 def config(model: Path, results: Path, /, **changes: Any) -> Stages:
-    """Settings of every stage, frozen; `changes` as of `small_run`."""
-    trainer = {"gradient_checkpointing": "off", "checkpoint_steps": 1, "trackers": ["tensorboard"]}
-    run = Stages(small_run(model, results, **{"prompts": {"num_train": 3}, "trainer": trainer} | changes))
+    """Snapshots of every stage; `changes` as of `small_run`."""
+    train_runtime = {"gradient_checkpointing": "off", "checkpoint_steps": 1, "trackers": ["tensorboard"]}
+    run = Stages(small_run(model, results, **{"prompts": {"num_train": 3}, "train_runtime": train_runtime} | changes))
     names = [
         "prompts",
         "generate",
@@ -59,7 +59,7 @@ def config(model: Path, results: Path, /, **changes: Any) -> Stages:
         "report",
     ]
     for name in names + [f"score/{dimension}" for dimension in run.config.scores]:
-        run.frozen(name)
+        run.snapshot(name)
     return run
 
 
@@ -67,23 +67,23 @@ _SCORERS = ["score/temporal_flickering", "score/imaging_quality_sharpness"]
 COMMANDS = {
     "prompts": ["prompts", "--config", "prompts"],
     "generate": ["generate", "--config", "generate"],
-    "measure": ["measure", "--config", *_SCORERS],
     "score": ["score", "--config", *_SCORERS],
+    "collect_scores": ["collect-scores", "--config", *_SCORERS],
     "omniscore": ["omniscore", "--config", "omniscore"],
     "pairs": ["pairs", "--config", "pairs"],
     "reference": ["reference", "--config", "reference"],
     "train": ["train", "--config", "train"],
     "sample base": ["generate", "--config", "evaluate_generate", "--arm", "base"],
     "sample aligned": ["generate", "--config", "evaluate_generate", "--arm", "aligned"],
-    "score base": ["score", "--config", *_SCORERS, "--arm", "base"],
-    "score aligned": ["score", "--config", *_SCORERS, "--arm", "aligned"],
+    "score base": ["collect-scores", "--config", *_SCORERS, "--arm", "base"],
+    "score aligned": ["collect-scores", "--config", *_SCORERS, "--arm", "aligned"],
     "evaluate": ["evaluate", "--config", "evaluate"],
     "report": ["report", "--config", "report"],
 }
 
 
 def command(stage: str, results: Path) -> list[str]:
-    """With the paths of its frozen settings."""
+    """With the paths of its settings snapshots."""
     folder = results / "small" / "config"
     words = COMMANDS[stage]
     last = words.index("--arm") if "--arm" in words else len(words)
@@ -114,7 +114,7 @@ def maker(name: Path) -> str:
             return f"{'sample' if inside[1] == 'videos' else 'score'} {inside[2]}"
         return "evaluate"
     if inside[0] == "scores":
-        return "measure" if inside[1] == "by-clip" or ".json" in inside[1] else "score"
+        return "score" if inside[1] == "by-clip" or ".json" in inside[1] else "collect_scores"
     first = inside[0].strip(".").partition(".")[0]
     places = {"videos": "generate", "adapter": "train", "state": "train", "tracking": "train", "train_log": "train"}
     places |= {"pairs_rejected": "pairs"}

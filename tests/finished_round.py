@@ -13,7 +13,7 @@ from tests.conftest import write_execution
 from videodpo.config import Evaluate, OmniScore, Report, validate
 from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import DEFECTS, FPS, NUM_FRAMES, SIZE, render
-from videodpo.runtime.snapshot import EvaluateSettings, Frozen, OmniScoreSettings, ReportSettings
+from videodpo.runtime.snapshot import EvaluateSettings, OmniScoreSettings, ReportSettings, Snapshot
 from videodpo.storage.files import sha256_of
 from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED, PROMPTS, PROMPTS_DROPPED, SCORES, TRAIN_LOG, VIDEOS
 from videodpo.storage.tables import shard_path, write_table
@@ -47,7 +47,7 @@ class FinishedRound:
         ]
         self.videos = {"train": self._videos("train", samples, "videos")}
         self.scores = {"train": {name: self._scores("train", name, 0.0) for name in OMNISCORE["dimensions"]}}
-        self.evaluation: dict[str, Any] = {"judges": {"caption_accuracy": {}}, "bootstrap": 500}
+        self.evaluation: dict[str, Any] = {"judges": {"caption_accuracy": {}}, "bootstrap_resamples": 500}
         self.evaluation["motion_dimension"] = "motion_amount"
         for arm, shift in (("base", 0.0), ("aligned", 0.12)):
             self.videos[arm] = self._videos("heldout", 2, arm)
@@ -182,24 +182,24 @@ class FinishedRound:
         rows = [{name: values[k].item() for name, values in log.items()} for k in range(len(steps))]
         self.save("round1/train_log.parquet", rows, TRAIN_LOG, "train")
 
-    def frozen_omniscore(self) -> Frozen[OmniScoreSettings]:
-        return self._frozen("omniscore", OmniScoreSettings(omniscore=validate(OmniScore, OMNISCORE)))
+    def omniscore_snapshot(self) -> Snapshot[OmniScoreSettings]:
+        return self._snapshot("omniscore", OmniScoreSettings(omniscore=validate(OmniScore, OMNISCORE)))
 
-    def frozen_evaluate(self, *, max_failed_fraction: float = 0.5) -> Frozen[EvaluateSettings]:
+    def evaluate_snapshot(self, *, max_failed_fraction: float = 0.5) -> Snapshot[EvaluateSettings]:
         settings = EvaluateSettings(
             evaluate=validate(Evaluate, self.evaluation),
             omniscore=validate(OmniScore, OMNISCORE),
             dimensions=list(SCALES),
         )
         write_execution(self.folder, max_failed_fraction=max_failed_fraction)
-        return self._frozen("evaluate", settings)
+        return self._snapshot("evaluate", settings)
 
-    def frozen_report(self, *, num_pairs: int = 3, num_comparisons: int = 3) -> Frozen[ReportSettings]:
+    def report_snapshot(self, *, num_pairs: int = 3, num_comparisons: int = 3) -> Snapshot[ReportSettings]:
         shown = Report(num_pairs=num_pairs, num_comparisons=num_comparisons)
-        return self._frozen("report", ReportSettings(report=shown, dimensions=list(SCALES)))
+        return self._snapshot("report", ReportSettings(report=shown, dimensions=list(SCALES)))
 
-    def _frozen(self, stage: str, settings: Any) -> Frozen[Any]:
+    def _snapshot(self, stage: str, settings: Any) -> Snapshot[Any]:
         if not (self.folder / "config" / "execution.json").exists():
             write_execution(self.folder)
         digest = hashlib.sha256(stage.encode()).hexdigest()
-        return Frozen(stage, "tiny-run", self.folder, 3, settings, digest, weights={})
+        return Snapshot(stage, "tiny-run", self.folder, 3, settings, digest, weights={})

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tests.conftest import small_run
 from videodpo.cli import main
 from videodpo.dpo.passes import Passes
-from videodpo.dpo.policy import make_policy
+from videodpo.dpo.policy import build_policy
 from videodpo.dpo.trainer import Training
 from videodpo.stages.generate.sample import generate_heldout_shard
 from videodpo.stages.report.galleries import ClipFolder
@@ -31,7 +31,7 @@ def configuration(model, results, *, shards=1, reference_shards=1, train=None, *
     raw = small_run(model, results, reference={"shards": reference_shards}, pairs={"policy": "all"})
     buckets = [dict(zip(CLIP_SIZE, bucket, strict=True)) for bucket in BUCKETS]
     raw["generate"] |= {"sampling": raw["generate"]["sampling"] | {"buckets": buckets} | sampling, "shards": shards}
-    raw["schedule"] = {"num_steps": 8, "pairs_per_step": 4, "micro_batch": 2}
+    raw["schedule"] = {"num_steps": 8, "global_batch_size": 4, "micro_batch_size": 2}
     raw["schedule"]["validation"] = {"num_prompts": 3, "draws": 3}
     raw["train"] |= train or {}
     return raw
@@ -128,23 +128,23 @@ def test_the_reference_table_does_not_depend_on_its_shard_count(run, stages, ran
 
 
 def test_every_pass_of_the_plan_starts_at_ln_2_and_takes_one_size(run):
-    passes = Passes(run.frozen("train"), run.round_folder, make_policy(run.frozen("train"), None, "cpu"))
+    passes = Passes(run.snapshot("train"), run.round_folder, build_policy(run.snapshot("train"), None, "cpu"))
     shapes = set()
-    for places in passes.plan.runs:
+    for places in passes.plan.micro_batches:
         shapes.add(passes._batch(places).latents.shape[2:])
         np.testing.assert_allclose(passes.measure(places)[:, 1].tolist(), math.log(2), rtol=0, atol=1e-6)
     assert shapes == set(LATENTS.values())
 
 
 def test_passes_of_two_sizes_are_refused(run):
-    passes = Passes(run.frozen("train"), run.round_folder, make_policy(run.frozen("train"), None, "cpu"))
-    visits = [passes.plan.visits[places.start] for places in passes.plan.runs]
+    passes = Passes(run.snapshot("train"), run.round_folder, build_policy(run.snapshot("train"), None, "cpu"))
+    visits = [passes.plan.visits[places.start] for places in passes.plan.micro_batches]
     with pytest.raises(ValueError, match="do not fit into one forward pass"):
         passes.data.batch(visits)
 
 
 def test_table_and_live_references_train_alike(trained):
-    table, live = trained("table"), trained("live")
+    table, live = trained("precomputed"), trained("online")
     assert len(table) == 8
     assert np.isfinite(table[["loss", "margin", "grad_norm", "error_winner", "error_loser"]]).all(axis=None)
     assert (table["grad_norm"] > 0).all()
@@ -154,7 +154,7 @@ def test_table_and_live_references_train_alike(trained):
 
 
 def test_a_killed_training_ends_with_the_same_log(trained, stages, random_model, results, monkeypatch):
-    expected = trained("table")
+    expected = trained("precomputed")
     run = stages(configuration(random_model, results))
     shutil.rmtree(run.round_folder / "state")
     step = Training._step
@@ -174,9 +174,9 @@ def test_a_killed_training_ends_with_the_same_log(trained, stages, random_model,
 
 
 def test_two_processes_with_passes_of_two_sizes_train_like_one(trained, run):
-    one = trained("table")
+    one = trained("precomputed")
     shutil.rmtree(run.round_folder / "state")
-    run.frozen("train")
+    run.snapshot("train")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -187,10 +187,10 @@ def test_two_processes_with_passes_of_two_sizes_train_like_one(trained, run):
 
 
 def test_both_arms_of_the_evaluation_draw_the_same_sizes(trained, run):
-    trained("table")
-    frozen = run.frozen("evaluate_generate")
+    trained("precomputed")
+    snapshot = run.snapshot("evaluate_generate")
     for arm, adapter in (("base", None), ("aligned", run.round_folder / "adapter")):
-        generate_heldout_shard(frozen, 1, 0, arm, adapter)
+        generate_heldout_shard(snapshot, 1, 0, arm, adapter)
     base, aligned = (read_sizes(run.round_folder / "evaluation" / "videos" / arm) for arm in ("base", "aligned"))
     assert base == aligned
     assert set(base.values()) <= {OWN, *BUCKETS}
@@ -207,7 +207,7 @@ def test_the_doctor_finds_a_healthy_round_healthy_and_looks_at_every_size(run, m
         return check(self)
 
     monkeypatch.setattr(Start, "check", seen)
-    run.frozen("train")
+    run.snapshot("train")
     assert main(["doctor", "--config", str(run.folder / "config" / "train.json"), "--round", "1", "--json"]) == 0
     findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {finding["check"] for finding in findings if finding["status"] != "fine"} == {"vae_round_trip"}

@@ -157,17 +157,17 @@ def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
     assert said.count("\n") == 1
 
 
-def test_a_stage_refuses_the_frozen_settings_of_another(tmp_path, capsys):
+def test_a_stage_refuses_the_snapshot_of_another(tmp_path, capsys):
     write_execution(tmp_path)
     assert main(["pairs", "--config", str(tmp_path / "config" / "execution.json")]) == 1
-    assert "frozen for stage 'execution', 'pairs' is needed" in capsys.readouterr().err
+    assert "a snapshot for stage 'execution', 'pairs' is needed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["[]", '{"stage": "pairs"}', "{"])
-def test_a_stage_refuses_json_that_is_no_frozen_settings(tmp_path, capsys, text):
+def test_a_stage_refuses_json_that_is_no_snapshot(tmp_path, capsys, text):
     (tmp_path / "pairs.json").write_text(text)
     assert main(["pairs", "--config", str(tmp_path / "pairs.json")]) == 1
-    assert "not a frozen configuration" in capsys.readouterr().err
+    assert "not a settings snapshot" in capsys.readouterr().err
 
 
 def test_a_librarys_error_keeps_its_traceback(random_model):
@@ -186,7 +186,7 @@ def test_an_error_for_the_user_is_known_as_such(tmp_path):
 
 def test_a_damaged_table_is_named_in_one_line(tmp_path, stages, small_config, capsys):
     run = stages(small_config())
-    run.frozen("score/temporal_flickering")
+    run.snapshot("score/temporal_flickering")
     config = str(run.folder / "config" / "score" / "temporal_flickering.json")
     assert main(["score", "--config", config, "--dimension", "temporal_flickering"]) == 1
     assert "shard-00000.parquet: not a readable table" in capsys.readouterr().err
@@ -195,7 +195,7 @@ def test_a_damaged_table_is_named_in_one_line(tmp_path, stages, small_config, ca
 def test_the_aligned_arm_needs_an_adapter(stages, small_config, capsys):
     run = stages(small_config())
     run.prompts()
-    run.frozen("evaluate_generate")
+    run.snapshot("evaluate_generate")
     config = str(run.folder / "config" / "evaluate_generate.json")
     assert main(["generate", "--config", config, "--arm", "aligned"]) == 1
     assert "train round 1 first" in capsys.readouterr().err
@@ -203,7 +203,7 @@ def test_the_aligned_arm_needs_an_adapter(stages, small_config, capsys):
 
 def test_a_later_round_needs_the_adapter_of_the_one_before(stages, small_config, capsys):
     run = stages(small_config())
-    run.frozen("generate")
+    run.snapshot("generate")
     assert main(["generate", "--config", str(run.folder / "config" / "generate.json"), "--round", "2"]) == 1
     assert "train round 1 first" in capsys.readouterr().err
 
@@ -214,9 +214,9 @@ def test_rounds_count_from_1(capsys):
     assert "0 is below 1" in capsys.readouterr().err
 
 
-def test_scoring_takes_a_configuration_or_frozen_files_not_both(capsys):
-    assert main(["measure", "--config", "config.yaml", "a.json"]) == 1
-    assert "one config.yaml, or frozen JSON files" in capsys.readouterr().err
+def test_scoring_takes_a_configuration_or_snapshots_not_both(capsys):
+    assert main(["score", "--config", "config.yaml", "a.json"]) == 1
+    assert "one config.yaml, or snapshot files" in capsys.readouterr().err
 
 
 def test_summary_of_a_folder_without_results_says_so(tmp_path, capsys):

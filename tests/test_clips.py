@@ -82,7 +82,7 @@ def test_a_damaged_clip_is_found_refused_and_costs_its_batch_alone(tar, sampled)
     file.write_bytes(good[: start + 9] + bytes([good[start + 9] ^ 1]) + good[start + 10 :])
     with pytest.raises(Damaged, match=r"shard-00000\.tar#\d+\+\d+: sha256 differs from the videos table; `videodpo"):
         tar.score()
-    (finding,) = verify(tar.folder, mend=True).findings
+    (finding,) = verify(tar.folder, discard_damaged=True).findings
     assert (finding.path, finding.kind) == (file.relative_to(tar.folder), "damaged")
     assert file.exists()
     tar.generate()
@@ -111,7 +111,7 @@ def test_another_storage_makes_no_clip_again(stages, small_config, sampled, chan
     first.prompts()
     first.generate()
     before, number = videos(first), len(sampled)
-    second.frozen("execution")
+    second.snapshot("execution")
     shard_path(first.round_folder / "videos", 0).unlink()
     second.generate()
     assert len(sampled) == number

@@ -18,14 +18,25 @@ import yaml
 from tests.conftest import ROOT, small_run
 from tests.workspace import make_workspace, snakemake
 from videodpo.cli import main
-from videodpo.config import Config, ConfigError, Generate, Pairs, PillarWeights, Section, parse_config, validate
+from videodpo.config import (
+    Config,
+    ConfigError,
+    Generate,
+    Pairs,
+    PillarWeights,
+    Section,
+    parse_config,
+    renamed,
+    validate,
+)
 from videodpo.config.loading import read_config
 from videodpo.runtime import registry
 from videodpo.workflow.run import Workflow
 
 ABSENT = object()
 TEXT = {"kind": "text", "path": "{files}/three.txt"}
-FLICKER = "omniscore.dimensions.temporal_flickering"
+FLICKER = "dimensions.temporal_flickering"
+CLIP = "dimensions.overall_consistency_clip"
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 
 
@@ -68,24 +79,24 @@ WRONG = {
     "unknown key of a dimension": ({f"{FLICKER}.wieght": 1}, f"{FLICKER}.wieght", "did you mean 'weight'"),
     "missing section": ({"schedule": ABSENT}, "schedule", "missing"),
     "missing key": ({"train.beta": ABSENT}, "train.beta", "missing"),
-    "unknown scorer": ({"scores.aesthetics": {}}, "scores.aesthetics", "unknown scorer"),
+    "unknown scorer": ({"dimensions.aesthetics": {}}, "dimensions.aesthetics", "unknown scorer"),
     "misspelt scorer": (
-        {"scores.dynamic_degre_dis": {}},
-        "scores.dynamic_degre_dis",
+        {"dimensions.dynamic_degre_dis": {}},
+        "dimensions.dynamic_degre_dis",
         "did you mean 'dynamic_degree_dis'",
     ),
     "unknown judge": ({"evaluate.judges": {"taste": {}}}, "evaluate.judges.taste", "unknown scorer"),
     "unknown option of a scorer": (
-        {"scores.temporal_flickering": {"speed": 1}},
-        "scores.temporal_flickering.speed",
+        {f"{FLICKER}.options": {"speed": 1}},
+        f"{FLICKER}.options.speed",
         "unknown key",
     ),
     "unknown family": ({"model.family": "wann"}, "model.family", "did you mean 'wan'"),
     # types
     "section is text": ({"prompts": "prompts.txt"}, "prompts", "a mapping of keys is needed"),
     "section is empty": ({"train": None}, "train", "a mapping of keys is needed"),
-    "scorer is a number": ({"scores.temporal_flickering": 1}, "scores.temporal_flickering", "a mapping"),
-    "alpha is text": ({"pairs.alpha": "high"}, "pairs.alpha", "'high'"),
+    "dimension is a number": ({FLICKER: 1}, FLICKER, "a mapping"),
+    "exponent is text": ({"pairs.reweight.exponent": "high"}, "pairs.reweight.exponent", "'high'"),
     "count is a fraction": ({"generate.videos_per_prompt": 4.5}, "generate.videos_per_prompt", "4.5"),
     "count is text": ({"schedule.num_steps": "many"}, "schedule.num_steps", "'many'"),
     "count is a truth value": ({"rounds": True}, "rounds", "integer"),
@@ -94,7 +105,7 @@ WRONG = {
     "N is 1": ({"generate.videos_per_prompt": 1}, "generate.videos_per_prompt", "greater than or equal to 2"),
     "N is negative": ({"generate.videos_per_prompt": -4}, "generate.videos_per_prompt", "-4"),
     "negative weight": ({f"{FLICKER}.weight": -1.0}, f"{FLICKER}.weight", "greater than or equal to 0"),
-    "alpha is NaN": ({"pairs.alpha": math.nan}, "pairs.alpha", "nan"),
+    "exponent is NaN": ({"pairs.reweight.exponent": math.nan}, "pairs.reweight.exponent", "nan"),
     "beta is infinite": ({"train.beta": math.inf}, "train.beta", "finite"),
     "beta is too large to hold": ({"train.beta": "1e999"}, "train.beta", "finite"),
     "learning rate is 0": ({"train.learning_rate": 0.0}, "train.learning_rate", "greater than 0"),
@@ -105,7 +116,7 @@ WRONG = {
     "unknown source": ({"prompts.source.kind": "xml"}, "prompts.source.kind", "'jsonl'"),
     "run name with a slash": ({"run": "a/b"}, "run", "letters, digits"),
     "run name that climbs": ({"run": ".."}, "run", "letters, digits"),
-    "no scores": ({"scores": {"temporal_flickering": None}}, "scores", "at least 1"),
+    "no dimensions": ({"dimensions": {"temporal_flickering": None}}, "dimensions", "at least 1"),
     # keys against each other
     "min above max": ({f"{FLICKER}.min": 2.0}, f"{FLICKER}.min", "not below max"),
     "min equals max": ({f"{FLICKER}.min": 1.0}, f"{FLICKER}.min", "not below max"),
@@ -113,11 +124,11 @@ WRONG = {
     "text lengths in wrong order": ({"prompts.min_chars": 9000}, "prompts.min_chars", "max_chars"),
     "ranks in wrong order": ({"pairs.policy": "rank:3-1"}, "pairs.policy", "better one first"),
     "rank beyond N": ({"pairs.policy": "rank:1-4"}, "pairs.policy", "generate.videos_per_prompt is 3"),
-    "micro-batch does not divide": ({"schedule.micro_batch": 3}, "schedule.micro_batch", "pairs_per_step 4"),
+    "micro-batch does not divide": ({"schedule.micro_batch_size": 3}, "schedule.micro_batch_size", "does not divide 4"),
     "caption dropout with the reference table": (
         {"train.caption_dropout": 0.2},
         "train.caption_dropout",
-        "needs reference: live",
+        "needs reference: online",
     ),
     "full fine-tuning in bf16": (
         {"train.method": "full", "model.dtype": "bfloat16"},
@@ -126,23 +137,19 @@ WRONG = {
     ),
     "empty pillar": ({"omniscore.pillars.semantic": 1.0}, "omniscore.pillars.semantic", "no dimension with a weight"),
     "pillars without weight": ({"omniscore.pillars.quality": 0.0}, "omniscore.pillars", "both have weight 0"),
-    "dimension not among scores": (
-        {"scores": {"temporal_flickering": {}}},
-        "omniscore.dimensions.imaging_quality_sharpness",
-        "not among scores (temporal_flickering)",
-    ),
-    "motion dimension not among scores": (
+    "pillar without a range": ({FLICKER: {"pillar": "quality", "max": 1.0}}, f"{FLICKER}.min", "a pillar needs it"),
+    "motion dimension not among dimensions": (
         {"evaluate.motion_dimension": "dynamic_degree_dis"},
         "evaluate.motion_dimension",
-        "not among scores",
+        "not among dimensions",
     ),
     "filter by a dimension outside the OmniScore": (
         {"pairs.filters": {"no_regression": {"taste": 0.1}}},
         "pairs.filters.no_regression.taste",
-        "not among omniscore.dimensions",
+        "not among the dimensions of the OmniScore",
     ),
     "half a motion floor": ({"pairs.filters": {"min_motion": 0.1}}, "pairs.filters.motion_dimension", "go together"),
-    "judge also among scores": (
+    "judge also among dimensions": (
         {"evaluate.judges": {"temporal_flickering": {}}},
         "evaluate.judges.temporal_flickering",
         "not independent",
@@ -188,18 +195,18 @@ WRONG = {
     "model folder without an index": ({"model.weights": "{files}/folder"}, "model.weights", "no model_index.json"),
     "model id without an organisation": ({"model.weights": "hub:wan"}, "model.weights", "<organisation>/<name>@"),
     "CLIP weights are not named": (
-        {"scores.overall_consistency_clip": {}},
-        "scores.overall_consistency_clip.weights",
+        {CLIP: {}},
+        f"{CLIP}.options.weights",
         "",
     ),
     "CLIP weights do not exist": (
-        {"scores.overall_consistency_clip": {"weights": "{files}/none"}},
-        "scores.overall_consistency_clip.weights",
+        {f"{CLIP}.options": {"weights": "{files}/none"}},
+        f"{CLIP}.options.weights",
         "does not exist",
     ),
     "CLIP weights are no open_clip folder": (
-        {"scores.overall_consistency_clip": {"weights": "{files}/folder"}},
-        "scores.overall_consistency_clip.weights",
+        {f"{CLIP}.options": {"weights": "{files}/folder"}},
+        f"{CLIP}.options.weights",
         "no folder with an open_clip_config.json",
     ),
     "judge's weights are a folder": (
@@ -211,7 +218,7 @@ WRONG = {
     "clips are to be fitted and there are none": (
         {"generate.fit_clips": True},
         "generate.fit_clips",
-        "prompts.source.kind is 'world', not 'clips'",
+        "prompts.source.kind is 'demo_world', not 'clips'",
     ),
     "model folder without its VAE": ({"model.weights": "{files}/half"}, "model.weights", "vae/config.json"),
     "height that the model cannot sample": (
@@ -265,20 +272,42 @@ def test_refused_by_a_message_that_names_the_key(files, changes, key, reason):
     assert not others
 
 
+@pytest.mark.parametrize(("old", "new"), renamed.KEYS.items())
+def test_an_old_key_is_refused_with_its_new_name(files, old, new):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw_with(files, {old: 1}))
+    assert f"{old}: this key is now {new}" in str(caught.value)
+
+
+@pytest.mark.parametrize("new", renamed.KEYS.values())
+def test_the_new_name_of_an_old_key_is_a_key(files, new):
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    section, _, key = new.rpartition(".")
+    heading = f"## `{section}`" if section else "## Top level"
+    assert f"| `{key}` |" in page.partition(heading + "\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize(("key", "old", "new"), [(key, old, new) for (key, old), new in renamed.VALUES.items()])
+def test_an_old_value_is_refused_with_its_new_name(files, key, old, new):
+    with pytest.raises(ConfigError, match=f"{re.escape(key)}: '{old}': .*; this value is now '{new}'"):
+        parse_config(raw_with(files, {key: old}))
+
+
 def test_all_wrong_keys_are_named_at_once(files):
     with pytest.raises(ConfigError) as caught:
-        Workflow(raw_with(files, {"rounds": 0, "pairs.alpha": "high", "pairs.policy": "best"}))
+        Workflow(raw_with(files, {"rounds": 0, "pairs.reweight.exponent": "high", "pairs.policy": "best"}))
     lines = str(caught.value).removeprefix("configuration: ").split("\n")
-    assert sorted(line.strip().partition(": ")[0] for line in lines) == ["pairs.alpha", "pairs.policy", "rounds"]
+    found = sorted(line.strip().partition(": ")[0] for line in lines)
+    assert found == ["pairs.policy", "pairs.reweight.exponent", "rounds"]
 
 
 def test_all_that_is_missing_on_the_disk_is_named_at_once(files):
-    changes = {"model.weights": "none", "prompts.source": {"kind": "text", "path": "none"}, "scores.taste": {}}
+    changes = {"model.weights": "none", "prompts.source": {"kind": "text", "path": "none"}, "dimensions.taste": {}}
     with pytest.raises(ConfigError) as caught:
         Workflow(raw_with(files, changes))
     lines = str(caught.value).removeprefix("configuration: ").split("\n")
     assert [line.strip().partition(": ")[0] for line in lines] == [
-        "scores.taste",
+        "dimensions.taste",
         "model.weights",
         "prompts.source.path",
     ]
@@ -314,9 +343,9 @@ def test_numbers_as_yaml_users_write_them_are_numbers(files, text):
 
 
 def test_a_null_takes_out_what_the_base_configuration_named(files):
-    flicker = {"scores.temporal_flickering": None, FLICKER: None}
+    flicker = {FLICKER: None}
     config = parse_config(raw_with(files, flicker | {"evaluate.judges": {"caption_accuracy": None}}))
-    assert list(config.scores) == list(config.omniscore.dimensions) == ["imaging_quality_sharpness"]
+    assert list(config.dimensions) == list(config.formula.dimensions) == ["imaging_quality_sharpness"]
     assert config.evaluate.judges == {}
 
 
@@ -324,19 +353,21 @@ def test_a_null_takes_out_what_the_base_configuration_named(files):
 
 
 def test_snakemake_stops_at_a_wrong_key_before_any_job(tmp_path):
-    make_workspace(tmp_path, {"pairs": {"alpha": "high"}})
+    make_workspace(tmp_path, {"pairs": {"reweight": {"exponent": "high"}}})
     answer = snakemake(tmp_path, "--dry-run", "--configfile", "overlay.yaml")
     said = answer.stdout + answer.stderr
     assert answer.returncode != 0
-    assert "pairs.alpha: 'high'" in said
+    assert "pairs.reweight.exponent: 'high'" in said
     assert "rule " not in said
     assert "Traceback" not in said
 
 
 def test_check_names_the_wrong_key_in_one_line(files, config_file, capsys):
-    assert main(["check", "--config", str(config_file(raw_with(files, {"pairs.alpha": "high"})))]) == 1
+    assert main(["check", "--config", str(config_file(raw_with(files, {"pairs.reweight.exponent": "high"})))]) == 1
     said = capsys.readouterr()
-    assert said.err == "videodpo check: configuration: pairs.alpha: 'high': Input should be a valid number\n"
+    assert (
+        said.err == "videodpo check: configuration: pairs.reweight.exponent: 'high': Input should be a valid number\n"
+    )
     assert said.out == ""
 
 
@@ -347,11 +378,11 @@ def test_check_passes_a_good_configuration(files, config_file, capsys):
 
 def test_check_lays_presets_and_settings_over_the_file(files, config_file, tmp_path, capsys):
     preset = tmp_path / "preset.yaml"
-    preset.write_text("run: other\npairs: {policy: all, alpha: 2.0}\n")
+    preset.write_text("run: other\npairs: {policy: all, reweight: {exponent: 2.0}}\n")
     file = str(config_file(raw_with(files, {})))
-    assert main(["check", "--config", file, "--preset", str(preset), "--set", "pairs.alpha=-1"]) == 1
-    assert "pairs.alpha: -1" in capsys.readouterr().err
-    assert main(["check", "--config", file, "--preset", str(preset), "--set", "pairs.alpha=1"]) == 0
+    assert main(["check", "--config", file, "--preset", str(preset), "--set", "pairs.reweight.exponent=-1"]) == 1
+    assert "pairs.reweight.exponent: -1" in capsys.readouterr().err
+    assert main(["check", "--config", file, "--preset", str(preset), "--set", "pairs.reweight.exponent=1"]) == 0
     assert "run 'other'" in capsys.readouterr().out
 
 
@@ -365,7 +396,10 @@ def test_check_refuses_a_file_that_is_no_mapping(tmp_path, capsys, content, said
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("setting", ["pairs.alpha", "=1", "pairs.alpha.deep=1", "a..b=1", "pairs=5", "pairs.alpha=["])
+@pytest.mark.parametrize(
+    "setting",
+    ["pairs.reweight.exponent", "=1", "pairs.policy.deep=1", "a..b=1", "pairs=5", "pairs.reweight.exponent=["],
+)
 def test_check_refuses_a_setting_that_fits_nowhere(files, config_file, capsys, setting):
     assert main(["check", "--config", str(config_file(raw_with(files, {}))), "--set", setting]) == 1
     assert "Traceback" not in capsys.readouterr().err
@@ -376,7 +410,7 @@ def test_check_refuses_a_setting_that_fits_nowhere(files, config_file, capsys, s
 
 def test_the_shipped_configuration_is_fine_without_weights_or_network(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert Workflow(read_config(ROOT / "config.yaml")).config.pairs.alpha == 0.72
+    assert Workflow(read_config(ROOT / "config.yaml")).config.pairs.reweight.exponent == 0.72
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

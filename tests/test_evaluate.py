@@ -21,7 +21,7 @@ def finished(tmp_path):
 
 def run(finished, **more):
     finished.write()
-    evaluate(finished.frozen_evaluate(**more), finished.round)
+    evaluate(finished.evaluate_snapshot(**more), finished.round)
     folder = finished.round / "evaluation"
     return read_table(folder / "prompts.parquet"), json.loads((folder / "summary.json").read_text())
 

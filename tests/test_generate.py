@@ -214,9 +214,9 @@ def test_shards_that_fail_one_after_the_other_stop_the_run(stages, small_config,
     base = small_config()["generate"]
     run = stages(small_config(generate=base | {"shards": 3}, max_failed_fraction=0.5))
     run.prompts()
-    generate_shard(run.frozen("generate"), 1, 0, None)
+    generate_shard(run.snapshot("generate"), 1, 0, None)
     with pytest.raises(RuntimeError, match="generate: 16 of 18 clips failed"):
-        generate_shard(run.frozen("generate"), 1, 1, None)
+        generate_shard(run.snapshot("generate"), 1, 1, None)
 
 
 def test_each_text_is_encoded_once(stages, small_config, monkeypatch):

@@ -32,7 +32,7 @@ def follower(*parts: str) -> Follower:
 )
 def test_places_count_from_the_columns_start(parts, asked, places):
     table = follower(*parts)
-    assert np.concatenate([table.places(column(*ids)) for ids in asked]).tolist() == places
+    assert np.concatenate([table.indices(column(*ids)) for ids in asked]).tolist() == places
 
 
 @pytest.mark.parametrize("asked", [("ba",), ("aa",), ("b", "a"), ("x",), ("ax",), ("abcdefghi",)])
@@ -40,14 +40,14 @@ def test_ids_in_another_order_or_unknown_are_refused(asked):
     *before, last = asked
     table = follower("abc", "defgh")
     for ids in before:
-        table.places(column(*ids))
+        table.indices(column(*ids))
     with pytest.raises(OutOfOrder, match="is not where it should be"):
-        table.places(column(*last))
+        table.indices(column(*last))
 
 
 def test_the_refusal_names_the_id():
     with pytest.raises(OutOfOrder, match=r"^x is"):
-        follower("abc").places(column("a", "x"))
+        follower("abc").indices(column("a", "x"))
 
 
 def test_runs_begin_where_the_id_changes():

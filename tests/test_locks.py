@@ -97,11 +97,11 @@ def take(folder: Path, output: str) -> None:
 
 def test_a_stage_that_writes_a_table_runs_once_at_a_time(tmp_path, hold):
     @writes("omniscore.parquet")
-    def stage(frozen, round_folder):
+    def stage(snapshot, round_folder):
         return round_folder.name
 
-    frozen = SimpleNamespace(folder=tmp_path)
-    assert stage(frozen, tmp_path / "round1") == "round1"
+    snapshot = SimpleNamespace(folder=tmp_path)
+    assert stage(snapshot, tmp_path / "round1") == "round1"
     holder = hold("round1/omniscore.parquet")
     with pytest.raises(Held, match=f"pid {holder.pid} on "):
-        stage(frozen, tmp_path / "round1")
+        stage(snapshot, tmp_path / "round1")

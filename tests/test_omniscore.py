@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import write_execution
 from videodpo.config import ConfigError, OmniScore, validate
 from videodpo.preference import omniscore
-from videodpo.runtime.snapshot import Frozen, OmniScoreSettings
+from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
 from videodpo.stages.omniscore import aggregate
 from videodpo.stages.omniscore.shards import LeftOut, scored_parts
 from videodpo.storage.in_order import OutOfOrder
@@ -124,7 +124,7 @@ class Round:
         self.folder, self.round, self.shuffled = folder, folder / "round1", shuffled
         write_execution(folder, max_failed_fraction=max_failed_fraction)
         settings = OmniScoreSettings(omniscore=validate(OmniScore, TWO))
-        self.frozen = Frozen("omniscore", "test", folder, 0, settings, "d" * 64, weights={})
+        self.snapshot = Snapshot("omniscore", "test", folder, 0, settings, "d" * 64, weights={})
         self.prompts = [f"{k:016x}" for k in range(5)]
         self.write(
             folder / "prompts.parquet",
@@ -176,7 +176,7 @@ class Round:
             self.write(shard_path(self.round / "videos", shard), self.videos[part], VIDEOS, num_shards="2")
             for name, rows in self.scores.items():
                 self.write(shard_path(self.round / "scores" / name, shard), rows[part], SCORES, num_shards="2")
-        aggregate(self.frozen, self.round)
+        aggregate(self.snapshot, self.round)
         return read_table(self.round / "omniscore.parquet")
 
 

@@ -18,7 +18,6 @@ from videodpo.runtime import registry
 from videodpo.storage import schemas
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 400
 PYTHON = "3.11"
 APACHE_2 = "Apache License\n                           Version 2.0, January 2004"
 
@@ -182,14 +181,6 @@ def test_slurm_profile_is_found_from_a_fresh_clone() -> None:
 
 def test_no_profile_loads_by_itself() -> None:
     assert not (ROOT / "profiles" / "default").exists()
-
-
-def test_no_source_file_is_too_long() -> None:
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
-        for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "demo").rglob("*.py")]
-    }
-    assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
 
 
 def test_readme_names_every_room() -> None:

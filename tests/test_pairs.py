@@ -12,7 +12,7 @@ import yaml
 
 from videodpo.config import Pairs, validate
 from videodpo.preference import pair_weights
-from videodpo.runtime.snapshot import Frozen, PairsSettings
+from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.stage import choose_pairs, select_pairs
 from videodpo.storage.row_groups import ROW_GROUP
 from videodpo.storage.schemas import CLIP_SIZE, PAIRS, PAIRS_REJECTED, PROMPTS, VIDEOS, omniscore_schema
@@ -141,12 +141,15 @@ def _preset(name: str) -> Pairs:
 
 def test_preset_paper_is_the_papers_weighting():
     paper = _preset("paper")
-    assert (paper.policy, paper.bin_width, paper.alpha, paper.beta) == ("best_worst", 0.01, 0.72, None)
+    reweight = paper.reweight
+    assert paper.policy == "best_worst"
+    assert (reweight.bin_width, reweight.exponent, reweight.numerator) == (0.01, 0.72, None)
 
 
 def test_preset_official_code_is_the_released_loaders_weighting():
-    released = _preset("official-code")
-    weight = pair_weights(EIGHT, [0.91], [0.32], bin_width=released.bin_width, alpha=released.alpha, beta=released.beta)
+    released = _preset("official-code").reweight
+    options = {"bin_width": released.bin_width, "alpha": released.exponent, "beta": released.numerator}
+    weight = pair_weights(EIGHT, [0.91], [0.32], **options)
     assert weight[0] == pytest.approx(0.72 / 0.125, rel=1e-12)  # every score has its own bin of 1 in 8
 
 
@@ -271,15 +274,15 @@ def test_gap_and_scores_belong_to_the_videos():
 
 def test_the_histogram_counts_every_video_not_only_the_paired():
     table = scores([0.105, 0.505, 0.105, 0.105, 0.905], [0.105, 0.505])
-    pairs, _ = choose(table, bin_width=0.1)
+    pairs, _ = choose(table, reweight={"bin_width": 0.1})
     # shares: 0.1 bin 4/7, 0.5 bin 2/7, 0.9 bin 1/7
     assert pairs.probability.tolist() == pytest.approx([2 / 7, 8**0.5 / 7])
 
 
 def test_normalize_divides_by_the_mean():
     table = scores([0.11, 0.91], [0.12, 0.52], [0.13, 0.53])
-    plain, _ = choose(table, bin_width=0.1)
-    normalized, _ = choose(table, bin_width=0.1, normalize=True)
+    plain, _ = choose(table, reweight={"bin_width": 0.1})
+    normalized, _ = choose(table, reweight={"bin_width": 0.1, "normalize": True})
     assert normalized.weight.mean() == pytest.approx(1.0)
     assert (normalized.weight * plain.weight.mean()).tolist() == pytest.approx(plain.weight.tolist())
 
@@ -372,19 +375,19 @@ def _prompts(folder: Path, prompt_ids: list[str]) -> None:
     write_table(folder / "prompts.parquet", rows, PROMPTS, stage="prompts", digest="d", seed=0)
 
 
-def _frozen(folder: Path, **settings) -> Frozen[PairsSettings]:
+def _snapshot(folder: Path, **settings) -> Snapshot[PairsSettings]:
     wanted = PairsSettings(pairs=validate(Pairs, settings, "pairs"))
-    return Frozen("pairs", "run", folder, 5, wanted, digest="0" * 64, weights={})
+    return Snapshot("pairs", "run", folder, 5, wanted, digest="0" * 64, weights={})
 
 
 def test_tables_have_the_published_columns(tmp_path):
-    select_pairs(_frozen(tmp_path), _round(tmp_path, scores(FOUR, [0.5, 0.5])))
+    select_pairs(_snapshot(tmp_path), _round(tmp_path, scores(FOUR, [0.5, 0.5])))
     assert list(read_table(tmp_path / "pairs.parquet").columns) == PAIRS.names
     assert list(read_table(tmp_path / "pairs_rejected.parquet").columns) == PAIRS_REJECTED.names
 
 
 def test_table_tells_the_policy_and_the_seed(tmp_path):
-    select_pairs(_frozen(tmp_path, policy="random"), _round(tmp_path, scores(FOUR)))
+    select_pairs(_snapshot(tmp_path, policy="random"), _round(tmp_path, scores(FOUR)))
     assert set(read_table(tmp_path / "pairs.parquet").policy) == {"random"}
     assert read_metadata(tmp_path / "pairs.parquet")["seed"] == "5"
 
@@ -394,7 +397,7 @@ def test_the_same_settings_give_the_same_bytes(tmp_path):
     written = []
     for name in ("first", "second"):
         select_pairs(
-            _frozen(tmp_path / name, policy="random", filters={"min_gap": 0.1}), _round(tmp_path / name, table)
+            _snapshot(tmp_path / name, policy="random", filters={"min_gap": 0.1}), _round(tmp_path / name, table)
         )
         written.append([(tmp_path / name / f"{file}.parquet").read_bytes() for file in ("pairs", "pairs_rejected")])
     assert written[0] == written[1]
@@ -404,7 +407,7 @@ def test_a_training_prompt_without_a_scored_video_is_a_rejected_row(tmp_path):
     folder = _round(tmp_path, scores(FOUR))
     known = read_table(folder / "omniscore.parquet").prompt_id[0]
     _prompts(folder, [known, "f" * 16])
-    select_pairs(_frozen(tmp_path), folder)
+    select_pairs(_snapshot(tmp_path), folder)
     rejected = read_table(folder / "pairs_rejected.parquet")
     assert rejected[["prompt_id", "reason"]].values.tolist() == [["f" * 16, "no video of it has an OmniScore"]]
 
@@ -414,7 +417,7 @@ def test_a_training_prompt_without_a_scored_video_is_a_rejected_row(tmp_path):
     [
         ({}, "shuffled"),
         (
-            {"policy": "all", "filters": {"min_gap": 0.05, "drop_percentile": 20.0}, "normalize": True},
+            {"policy": "all", "filters": {"min_gap": 0.05, "drop_percentile": 20.0}, "reweight": {"normalize": True}},
             "side by side",
         ),
         ({"policy": "mixed_ranks", "filters": {"no_regression": {"motion": 0.5}}}, "side by side"),
@@ -429,7 +432,7 @@ def test_pairs_of_many_row_groups_are_those_of_the_whole_table(tmp_path, setting
     is_tall = rng.random(len(table)) < 0.4
     sizes = {video_id: TALL if tall else WIDE for video_id, tall in zip(table.video_id, is_tall, strict=True)}
     folder = _round(tmp_path, table, sizes, shuffled=order == "shuffled")
-    select_pairs(_frozen(tmp_path, **settings), folder)
+    select_pairs(_snapshot(tmp_path, **settings), folder)
     expected = choose(table, sizes, seed=5, **settings)
     for name, frame in zip(("pairs", "pairs_rejected"), expected, strict=True):
         pd.testing.assert_frame_equal(read_table(folder / f"{name}.parquet"), frame)
@@ -439,4 +442,4 @@ def test_an_omniscore_table_in_another_order_than_the_prompts_is_refused(tmp_pat
     folder = _round(tmp_path, scores(FOUR, FOUR))
     _prompts(folder, ["p1", "p0"])
     with pytest.raises(RuntimeError, match=r"omniscore\.parquet: prompt p1"):
-        select_pairs(_frozen(tmp_path), folder)
+        select_pairs(_snapshot(tmp_path), folder)

@@ -87,8 +87,7 @@ def check(installed, config_file, tmp_path):
 
     def run(**options: Any) -> subprocess.CompletedProcess[str]:
         raw = small_run(ROOT / "demo" / "text_to_video", tmp_path / "results")
-        raw["scores"]["colorfulness"] = options
-        raw["omniscore"]["dimensions"]["colorfulness"] = {"pillar": "quality", "min": 0.0, "max": 109.0}
+        raw["dimensions"]["colorfulness"] = {"options": options, "pillar": "quality", "min": 0.0, "max": 109.0}
         return videodpo("check", "--config", config_file(raw), plugins=installed)
 
     return run
@@ -133,13 +132,13 @@ def test_a_configuration_may_name_the_plugin_with_its_options(check):
 def test_an_option_out_of_its_range_is_refused_by_its_key(check):
     answer = check(every=0)
     assert answer.returncode == 1
-    assert "scores.colorfulness.every: 0: Input should be greater than or equal to 1" in answer.stderr
+    assert "dimensions.colorfulness.options.every: 0: Input should be greater than or equal to 1" in answer.stderr
 
 
 def test_an_unknown_option_is_refused_by_its_key_with_the_nearest(check):
     answer = check(evry=2)
     assert answer.returncode == 1
-    assert "scores.colorfulness.evry: unknown key (value 2); did you mean 'every'?" in answer.stderr
+    assert "dimensions.colorfulness.options.evry: unknown key (value 2); did you mean 'every'?" in answer.stderr
 
 
 def test_without_the_package_the_name_is_refused_with_the_known_ones(monkeypatch, capsys, clip):

@@ -32,8 +32,8 @@ ROUND = "small/round1"
 INPUTS = {
     "prompts": "small/config/prompts.json",
     "generate": "small/prompts.parquet",
-    "measure": f"{ROUND}/videos/shard-00000.parquet",
-    "score": f"{ROUND}/scores/by-clip/shard-00000.parquet",
+    "score": f"{ROUND}/videos/shard-00000.parquet",
+    "collect_scores": f"{ROUND}/scores/by-clip/shard-00000.parquet",
     "omniscore": f"{ROUND}/scores/temporal_flickering/shard-00000.parquet",
     "pairs": f"{ROUND}/omniscore.parquet",
     "reference": f"{ROUND}/videos/latents/shard-00000.safetensors",

@@ -80,12 +80,12 @@ def test_a_plugin_is_configured_like_any_scorer(plugin, tmp_path):
     from videodpo.workflow.run import Workflow
 
     raw = small_run(ROOT / "demo" / "text_to_video", tmp_path / "results")
-    raw["scores"]["brightness"] = {}
-    assert '"code_version": "7"' in Workflow(raw).frozen["score/brightness"]
+    raw["dimensions"]["brightness"] = {}
+    assert '"code_version": "7"' in Workflow(raw).snapshots["score/brightness"]
 
 
 def test_looking_for_a_name_loads_no_other_scorer():
-    code = "import sys; from videodpo import registry; registry.load('videodpo.scorers', 'temporal_flickering')"
+    code = "import sys; from videodpo.runtime import registry; registry.load('videodpo.scorers', 'temporal_flickering')"
     code += "; print([m for m in sys.modules if m.startswith('videodpo.scorers.')])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "caption_accuracy" not in answer.stdout

@@ -18,11 +18,11 @@ from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import FPS, NUM_FRAMES, SIZE, render
 from videodpo.runtime import registry
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import Frozen, ScoreSettings, freeze, load_frozen
+from videodpo.runtime.snapshot import ScoreSettings, Snapshot, load_snapshot, write_snapshot
 from videodpo.scorers.base import Clip
-from videodpo.stages.score import measure, measure_shard, score_files, score_shard
+from videodpo.stages.score import collect_shard, score_files, score_shard, stage
+from videodpo.stages.score.collect import _label
 from videodpo.stages.score.store import Column
-from videodpo.stages.score.write import _label
 from videodpo.storage.digests import Damaged
 from videodpo.storage.files import sha256_of
 from videodpo.storage.journal import Journal
@@ -74,7 +74,7 @@ def write_videos(run: Path, videos: list[dict], num_videos: int | None = None, n
     write_table(run / "videos.parquet", videos, VIDEOS, stage="generate", digest="v", seed=0, extra=extra)
 
 
-def frozen(
+def snapshot(
     run: Path,
     dimension: str = "temporal_flickering",
     *,
@@ -82,16 +82,16 @@ def frozen(
     digest: str = "d",
     options: dict | None = None,
     weights: dict[str, str] | None = None,
-) -> Frozen:
+) -> Snapshot:
     write_execution(run, max_failed_fraction=allowed)
     settings = ScoreSettings(dimension=dimension, options=options or {}, is_judge=False)
-    return Frozen("score", "test", run, 0, settings, digest, weights or {})
+    return Snapshot("score", "test", run, 0, settings, digest, weights or {})
 
 
 def score_all(run: Path, **kwargs) -> list[dict]:
-    measured = frozen(run, **kwargs)
-    measure_shard([measured], run / "videos.parquet", run / "scores")
+    measured = snapshot(run, **kwargs)
     score_shard([measured], run / "videos.parquet", run / "scores")
+    collect_shard([measured], run / "videos.parquet", run / "scores")
     return read_table(run / TABLE).to_dict("records")
 
 
@@ -142,7 +142,7 @@ def test_text_named_mp4_is_a_failed_row(run):
 
 def test_a_clip_that_is_gone_has_to_be_made_again(run):
     (run / "clips/1.mp4").unlink()
-    with pytest.raises(Damaged, match=r"1\.mp4: it is gone; `videodpo verify .* --mend`"):
+    with pytest.raises(Damaged, match=r"1\.mp4: it is gone; `videodpo verify .* --discard-damaged`"):
         score_all(run)
 
 
@@ -154,7 +154,9 @@ def test_one_frame_clip_is_a_failed_row_of_a_scorer_that_compares_frames(run):
 
 def test_a_clip_that_changed_after_the_videos_table_is_no_failed_row_but_has_to_be_made_again(run):
     break_clip(run, 3, (run / "clips/4.mp4").read_bytes(), tell=False)
-    with pytest.raises(Damaged, match=r"3\.mp4: sha256 differs from the videos table; `videodpo verify .* --mend`"):
+    with pytest.raises(
+        Damaged, match=r"3\.mp4: sha256 differs from the videos table; `videodpo verify .* --discard-damaged`"
+    ):
         score_all(run)
 
 
@@ -200,7 +202,7 @@ def test_failures_are_measured_against_all_shards(run):
 def test_a_judge_may_fail_on_every_clip(run, nan_scorer):
     write_execution(run, max_failed_fraction=0.0)
     settings = ScoreSettings(dimension="temporal_flickering", options={}, is_judge=True)
-    score_shard([Frozen("score", "test", run, 0, settings, "d", {})], run / "videos.parquet", run / "scores")
+    collect_shard([Snapshot("score", "test", run, 0, settings, "d", {})], run / "videos.parquet", run / "scores")
     assert set(read_table(run / TABLE)["status"]) == {"failed"}
 
 
@@ -276,14 +278,14 @@ def test_another_clip_is_measured_with_its_block_alone(run, count_scores):
 
 
 def test_dimensions_are_measured_together_and_each_has_its_table(run):
-    both = [frozen(run), frozen(run, "motion_smoothness_dis", digest="e")]
-    measure_shard(both, run / "videos.parquet", run / "scores")
+    both = [snapshot(run), snapshot(run, "motion_smoothness_dis", digest="e")]
+    score_shard(both, run / "videos.parquet", run / "scores")
     done = json.loads((run / "scores" / "shard-00000.json").read_text())
     assert {name: (entry["scorer_digest"], entry["failed"]) for name, entry in done.items()} == {
         column.dimension: (column.digest, {}) for column in map(Column, both)
     }
     for one in both:
-        score_shard([one], run / "videos.parquet", run / "scores")
+        collect_shard([one], run / "videos.parquet", run / "scores")
         table = read_table(run / "scores" / one.settings.dimension / "shard-00000.parquet")
         assert set(table["dimension"]) == {one.settings.dimension}
         assert set(table["status"]) == {"ok"}
@@ -292,8 +294,8 @@ def test_dimensions_are_measured_together_and_each_has_its_table(run):
 def test_a_new_dimension_is_measured_without_the_others(run, count_scores):
     score_all(run)
     count_scores.clear()
-    measure_shard(
-        [frozen(run), frozen(run, "motion_smoothness_dis", digest="e")], run / "videos.parquet", run / "scores"
+    score_shard(
+        [snapshot(run), snapshot(run, "motion_smoothness_dis", digest="e")], run / "videos.parquet", run / "scores"
     )
     assert count_scores == []
 
@@ -301,7 +303,7 @@ def test_a_new_dimension_is_measured_without_the_others(run, count_scores):
 def test_failures_of_other_shards_count(run):
     break_clip(run, 2, b"no video")
     write_videos(run, read_rows(run / "videos.parquet"), num_videos=50, num_shards=2)
-    digest = Column(frozen(run)).digest
+    digest = Column(snapshot(run)).digest
     (run / "scores").mkdir()
     for shard in (1, 2):  # the third is left over of a larger count
         entry = {"scorer_digest": digest, "num_clips": 6, "failed": {f"f-{shard}": "cut"}}
@@ -318,9 +320,9 @@ def one_frame_among_them(run, clip_folder) -> Callable[..., dict[str, list[float
 
     def measured(*names: str) -> dict[str, list[float]]:
         options = {"weights": str(clip_folder)}
-        frozens = [frozen(run, f"{name}_consistency_clip", options=options) for name in names]
-        measure_shard(frozens, run / "videos.parquet", run / "scores")
-        score_shard(frozens, run / "videos.parquet", run / "scores")
+        snapshots = [snapshot(run, f"{name}_consistency_clip", options=options) for name in names]
+        score_shard(snapshots, run / "videos.parquet", run / "scores")
+        collect_shard(snapshots, run / "videos.parquet", run / "scores")
         found = {}
         for name in names:
             table = read_table(run / "scores" / f"{name}_consistency_clip" / "shard-00000.parquet")
@@ -341,7 +343,7 @@ def test_a_score_does_not_depend_on_which_scorers_are_asked(run, one_frame_among
 
 def test_what_a_scorer_refused_is_not_asked_again(one_frame_among_them, monkeypatch):
     one_frame_among_them("background")
-    monkeypatch.setattr(measure, "_make_scorer", lambda frozen: pytest.fail("nothing is lacking"))
+    monkeypatch.setattr(stage, "_make_scorer", lambda snapshot: pytest.fail("nothing is lacking"))
     one_frame_among_them("background")
 
 
@@ -400,13 +402,13 @@ def test_label_follows_the_bytes_of_the_weights(tmp_path, run):
         "settings": settings,
         "weights": {str(weights): "?"},
     }
-    freeze(json.dumps(document), tmp_path / "frozen.json")
-    loaded = load_frozen(tmp_path / "frozen.json", "score", ScoreSettings)
+    write_snapshot(json.dumps(document), tmp_path / "snapshot.json")
+    loaded = load_snapshot(tmp_path / "snapshot.json", "score", ScoreSettings)
     assert _label(loaded) == f"caption_accuracy v1 {sha256_of(weights)[:12]}"
     several = replace(loaded, weights={"a": "1" * 64, "b": "2" * 64})
     moved = replace(loaded, weights={"c": "2" * 64, "d": "1" * 64})
     assert _label(several) == _label(moved) != _label(loaded)
-    score_shard([loaded], run / "videos.parquet", run / "scores")
+    collect_shard([loaded], run / "videos.parquet", run / "scores")
     assert read_table(run / "scores" / "caption_accuracy" / "shard-00000.parquet")["value"].between(0, 1).all()
 
 

@@ -20,10 +20,10 @@ def two_rounds(random_model, tmp_path_factory, stages):
     run.train()
     dimensions = list(run.config.scores)
     jobs = [("generate", "generate", [])]
-    jobs += [("score", f"score/{name}", ["--dimension", name]) for name in dimensions]
+    jobs += [("collect-scores", f"score/{name}", ["--dimension", name]) for name in dimensions]
     jobs += [(stage, stage, []) for stage in ("omniscore", "pairs", "reference", "train")]
     for stage, name, arguments in jobs:
-        run.frozen(name)
+        run.snapshot(name)
         config = str(run.folder / "config" / f"{name}.json")
         assert main([stage, "--config", config, "--round", "2", *arguments]) == 0
     return run

@@ -190,7 +190,7 @@ def refused(command: list[str], run: Path, capsys) -> str:
     assert main(command) == 1
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("videodpo ")]
     assert len(said) == 1
-    assert f"`videodpo verify {shlex.quote(str(run.relative_to(Path.cwd())))} --mend`" in said[0]
+    assert f"`videodpo verify {shlex.quote(str(run.relative_to(Path.cwd())))} --discard-damaged`" in said[0]
     return said[0]
 
 
@@ -216,7 +216,7 @@ def test_a_damaged_clip_is_refused_by_the_scoring_and_by_the_report(run, keep, m
     flip(clip, random.Random(0))
     store.unlink()  # or nothing would be measured
     try:
-        command = ["measure", "--config", "config/score/temporal_flickering.json", "--shard", "1"]
+        command = ["score", "--config", "config/score/temporal_flickering.json", "--shard", "1"]
         assert clip.name in refused(command, run, capsys)
         assert clip.name in refused(["report", "--config", "config/report.json"], run, capsys)
     finally:
@@ -268,7 +268,7 @@ def test_mending_makes_again_what_was_damaged_and_nothing_else(session_run, work
     expected = digests(run)
     victim = run / (of_one_pair(run, "path") if name == "clip" else name)
     flip(victim, random.Random(name))
-    assert main(["verify", f"{SIGNS}/small", "--mend"]) == 3
+    assert main(["verify", f"{SIGNS}/small", "--discard-damaged"]) == 3
     said = capsys.readouterr().out
     assert str(victim.relative_to(run) if "adapter" not in name else "round1/adapter") in said
     (line,) = [line for line in said.splitlines() if line.startswith("  snakemake ")]
@@ -297,7 +297,7 @@ def test_a_damaged_training_state_is_refused_and_the_one_before_it_goes_on(run, 
     older, newest = sorted((run / "round1/state").glob("*/step-*"))
     flip(newest / "progress.json", random.Random(0))
     assert newest.name in refused(["train", "--config", "config/train.json"], run, capsys)
-    assert main(["verify", str(run), "--mend"]) == 3
+    assert main(["verify", str(run), "--discard-damaged"]) == 3
     assert not newest.exists()
     assert older.exists()
     adapter = load_file(run / "round1/adapter/pytorch_lora_weights.safetensors")

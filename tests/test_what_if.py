@@ -9,7 +9,14 @@ import pytest
 from tests.conftest import small_run
 from videodpo.cli import main
 from videodpo.config import ConfigError, parse_config
-from videodpo.runtime.snapshot import Frozen, OmniScoreSettings, PairsSettings, freeze, frozen_text, load_frozen
+from videodpo.runtime.snapshot import (
+    OmniScoreSettings,
+    PairsSettings,
+    Snapshot,
+    load_snapshot,
+    snapshot_text,
+    write_snapshot,
+)
 from videodpo.stages.omniscore import aggregate
 from videodpo.stages.pairs.stage import select_pairs
 from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
@@ -17,7 +24,7 @@ from videodpo.storage.tables import read_table, shard_path, write_table
 from videodpo.tools.what_if import format_comparison, what_if
 
 SHARP, MOTION = "imaging_quality_sharpness", "dynamic_degree_dis"
-MORE_MOTION = f"omniscore.dimensions.{MOTION}.weight=9"
+MORE_MOTION = f"dimensions.{MOTION}.weight=9"
 # Prompt: (sharpness, motion) of each sample. Equal weights: sample 0 wins everywhere; in "a" the stiller one does.
 VALUES = {
     "a": [(0.9, 0.1), (0.2, 0.4)],
@@ -31,13 +38,10 @@ def configuration(results: Path, dimensions=(SHARP, MOTION), motion_dimension=MO
     return small_run(
         results / "no-model",
         results,
-        scores={name: {} for name in dimensions} | {SHARP: {}},
-        omniscore={
-            "pillars": {"quality": 1.0, "semantic": 0.0},
-            "dimensions": {name: dict(block) for name in dimensions},
-        },
+        dimensions={"temporal_flickering": None, SHARP: {}} | {name: dict(block) for name in dimensions},
+        omniscore={"pillars": {"quality": 1.0, "semantic": 0.0}},
         evaluate={"motion_dimension": motion_dimension},
-        pairs={"bin_width": 0.1, **pairs},
+        pairs={"reweight": {"bin_width": 0.1}, **pairs},
     )
 
 
@@ -47,7 +51,7 @@ def finished(results: Path, values=VALUES, **options) -> Path:
     config = parse_config(raw)
     run = results / config.run
     for stage in ("omniscore", "pairs", "evaluate", "execution"):
-        freeze(frozen_text(config, stage), run / "config" / f"{stage}.json")
+        write_snapshot(snapshot_text(config, stage), run / "config" / f"{stage}.json")
     kept = {"stage": "test", "digest": "d", "seed": 0}
     videos = [
         {"video_id": f"{p}-{s}", "prompt_id": p, "sample": s, "seed": 0, "status": "ok", "model": "m"}
@@ -66,11 +70,11 @@ def finished(results: Path, values=VALUES, **options) -> Path:
             for video in videos
         ]
         write_table(shard_path(run / "round1" / "scores" / name, 0), rows, SCORES, **kept)
-    omniscore: Frozen[OmniScoreSettings] = load_frozen(
+    omniscore: Snapshot[OmniScoreSettings] = load_snapshot(
         run / "config" / "omniscore.json", "omniscore", OmniScoreSettings
     )
     aggregate(omniscore, run / "round1")
-    select_pairs(load_frozen(run / "config" / "pairs.json", "pairs", PairsSettings), run / "round1")
+    select_pairs(load_snapshot(run / "config" / "pairs.json", "pairs", PairsSettings), run / "round1")
     return run
 
 
@@ -84,12 +88,12 @@ def counts(comparison):
 
 
 def test_now_are_the_pairs_that_the_stage_wrote(run):
-    now = what_if(run, 1, ["pairs.alpha=0"]).now
+    now = what_if(run, 1, ["pairs.reweight.exponent=0"]).now
     assert now.pairs.to_dict() == read_table(run / "round1" / "pairs.parquet").to_dict()
 
 
 def test_unchanged_settings_keep_every_pair(run):
-    assert counts(what_if(run, 1, ["pairs.alpha=0.72"])) == {"kept": 3, "flipped": 0, "new": 0, "gone": 0}
+    assert counts(what_if(run, 1, ["pairs.reweight.exponent=0.72"])) == {"kept": 3, "flipped": 0, "new": 0, "gone": 0}
 
 
 def test_a_new_weight_flips_the_pair_that_it_decides(run):
@@ -114,7 +118,7 @@ def test_margins_are_means_of_winner_minus_loser(run):
 
 
 def test_margins_keep_the_runs_scale_when_the_scale_is_what_changes(run):
-    comparison = what_if(run, 1, [f"omniscore.dimensions.{SHARP}.max=2"])
+    comparison = what_if(run, 1, [f"dimensions.{SHARP}.max=2"])
     assert comparison.then.margins == comparison.now.margins | {SHARP: comparison.then.margins[SHARP]}
     assert counts(comparison)["kept"] == 3
     assert comparison.then.margins[SHARP] == pytest.approx(0.65 / 3)
@@ -133,23 +137,23 @@ def test_motion_is_found_by_its_name_when_the_evaluation_names_none(tmp_path):
 
 def test_motion_that_is_only_reported_is_found_too(tmp_path):
     run = finished(tmp_path, dimensions=(SHARP,), motion_dimension=None)
-    assert list(what_if(run, 1, ["pairs.alpha=0"]).now.still_winners) == [MOTION]
+    assert list(what_if(run, 1, ["pairs.reweight.exponent=0"]).now.still_winners) == [MOTION]
 
 
 def test_a_dimension_can_be_tried_that_the_run_only_reports(tmp_path):
     run = finished(tmp_path, dimensions=(SHARP,), motion_dimension=None)
-    setting = f"omniscore.dimensions.{MOTION}={{pillar: quality, min: 0, max: 1}}"
+    setting = f"dimensions.{MOTION}={{pillar: quality, min: 0, max: 1}}"
     comparison = what_if(run, 1, [setting])
     assert counts(comparison)["flipped"] == 1  # prompt b: the sharper video moves much less
     assert set(comparison.now.margins) == {SHARP, MOTION}
 
 
 def test_a_dimension_can_be_taken_out(run):
-    assert counts(what_if(run, 1, [f"omniscore.dimensions.{MOTION}=null"]))["flipped"] == 1
+    assert counts(what_if(run, 1, [f"dimensions.{MOTION}=null"]))["flipped"] == 1
 
 
 def test_effective_pairs_are_all_of_them_without_reweighting(run):
-    comparison = what_if(run, 1, ["pairs.alpha=0"])
+    comparison = what_if(run, 1, ["pairs.reweight.exponent=0"])
     assert comparison.then.effective_pairs == 3.0
     weight = comparison.now.pairs.weight
     assert comparison.now.effective_pairs == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
@@ -158,7 +162,7 @@ def test_effective_pairs_are_all_of_them_without_reweighting(run):
 
 def test_a_run_that_was_moved_can_be_asked(run, tmp_path):
     moved = run.rename(tmp_path / "archive")
-    assert what_if(moved, 1, ["pairs.alpha=0"]).kept == 3
+    assert what_if(moved, 1, ["pairs.reweight.exponent=0"]).kept == 3
 
 
 def test_nothing_is_written(run):
@@ -167,20 +171,22 @@ def test_nothing_is_written(run):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-@pytest.mark.parametrize("setting", ["train.beta=1", "generate.videos_per_prompt=8", "pairs=5", "alpha=0", "nonsense"])
+@pytest.mark.parametrize(
+    "setting", ["train.beta=1", "generate.videos_per_prompt=8", "pairs=5", "exponent=0", "nonsense"]
+)
 def test_a_key_that_needs_the_run_itself_is_refused(run, setting):
-    with pytest.raises(ConfigError, match=r"keys below omniscore\. and pairs\. can be tried"):
+    with pytest.raises(ConfigError, match="keys of omniscore, dimensions and pairs can be tried"):
         what_if(run, 1, [setting])
 
 
 @pytest.mark.parametrize(
     ("setting", "key"),
     [
-        ("pairs.alpha=high", "pairs.alpha"),
+        ("pairs.reweight.exponent=high", "pairs.reweight.exponent"),
         ("pairs.alfa=1", "pairs.alfa"),
         ("pairs.policy=best", "pairs.policy"),
-        (f"omniscore.dimensions.{SHARP}.min=7", f"omniscore.dimensions.{SHARP}.min"),
-        ("omniscore.dimensions.taste={pillar: quality, min: 0, max: 1}", "omniscore.dimensions.taste"),
+        (f"dimensions.{SHARP}.min=7", f"dimensions.{SHARP}.min"),
+        ("dimensions.taste={pillar: quality, min: 0, max: 1}", "dimensions.taste"),
         ("pairs.filters.no_regression.taste=0.1", "pairs.filters.no_regression.taste"),
     ],
 )
@@ -195,7 +201,7 @@ def test_settings_that_leave_no_pair_are_refused_with_the_reasons(run):
 
 
 def test_command_prints_both_sides(run, capsys):
-    assert main(["what-if", "--run", str(run), "--set", MORE_MOTION, "--set", "pairs.alpha=0"]) == 0
+    assert main(["what-if", "--run", str(run), "--set", MORE_MOTION, "--set", "pairs.reweight.exponent=0"]) == 0
     lines = {" ".join(line.split()[:-2]): line.split()[-2:] for line in capsys.readouterr().out.splitlines()}
     assert lines["pairs"] == ["3", "3"]
     assert lines[f"winner moves less ({MOTION})"] == ["33.3%", "0.0%"]
@@ -209,10 +215,10 @@ def test_report_is_lines_of_one_width_or_headings(run):
 
 
 def test_command_names_a_folder_that_is_no_run(tmp_path, capsys):
-    assert main(["what-if", "--run", str(tmp_path), "--set", "pairs.alpha=0"]) == 1
-    assert f"not a frozen configuration: {tmp_path}/config/omniscore.json: not readable" in capsys.readouterr().err
+    assert main(["what-if", "--run", str(tmp_path), "--set", "pairs.reweight.exponent=0"]) == 1
+    assert f"not a settings snapshot: {tmp_path}/config/omniscore.json: not readable" in capsys.readouterr().err
 
 
 def test_command_names_a_round_that_there_is_not(run, capsys):
-    assert main(["what-if", "--run", str(run), "--round", "2", "--set", "pairs.alpha=0"]) == 1
+    assert main(["what-if", "--run", str(run), "--round", "2", "--set", "pairs.reweight.exponent=0"]) == 1
     assert "round2/videos: no shard-00000.parquet" in capsys.readouterr().err

@@ -32,8 +32,8 @@ AFTER_PAIRS = {
     "doctor",
     "train",
     "evaluate_generate",
-    "evaluate_measure",
     "evaluate_score",
+    "evaluate_collect_scores",
     "evaluate",
     "report",
 }
@@ -70,23 +70,23 @@ def test_a_second_call_does_nothing(finished):
 
 
 def test_a_changed_scorer_reruns_its_dimension_in_all_shards_and_what_follows(finished):
-    jobs = finished.jobs_after("scores.brightness.gain", 2.0)
-    assert rules(jobs) == {"freeze", "measure", "score", "omniscore", "pairs"} | AFTER_PAIRS
-    assert wildcards(jobs, "freeze", "frozen") == {("score/brightness",)}
-    assert wildcards(jobs, "measure", "shard") == {("00000",), ("00001",)}
-    assert wildcards(jobs, "score", "dimension") == {(BRIGHTNESS,)}
+    jobs = finished.jobs_after("dimensions.brightness.options.gain", 2.0)
+    assert rules(jobs) == {"snapshot", "score", "collect_scores", "omniscore", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "snapshot", "snapshot") == {("score/brightness",)}
+    assert wildcards(jobs, "score", "shard") == {("00000",), ("00001",)}
+    assert wildcards(jobs, "collect_scores", "dimension") == {(BRIGHTNESS,)}
 
 
 def test_a_dimension_that_does_not_count_is_measured_and_trains_nothing_again(finished):
-    jobs = finished.jobs_after("scores.dynamic_degree_dis", {})
-    assert rules(jobs) == {"freeze", "measure", "evaluate_measure", "evaluate_score", "evaluate", "report"}
+    jobs = finished.jobs_after("dimensions.dynamic_degree_dis", {})
+    assert rules(jobs) == {"snapshot", "score", "evaluate_score", "evaluate_collect_scores", "evaluate", "report"}
 
 
 def test_a_changed_scorer_reruns_no_other_dimension_of_clips_that_stay(finished):
     """The base model's held-out clips stay; the aligned model's are sampled again, and so scored in all dimensions."""
-    jobs = finished.jobs_after("scores.brightness.gain", 2.0)
+    jobs = finished.jobs_after("dimensions.brightness.options.gain", 2.0)
     assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
-    assert wildcards(jobs, "evaluate_score", "arm", "dimension") == {
+    assert wildcards(jobs, "evaluate_collect_scores", "arm", "dimension") == {
         ("base", BRIGHTNESS),
         ("aligned", BRIGHTNESS),
         ("aligned", FLICKER),
@@ -94,30 +94,34 @@ def test_a_changed_scorer_reruns_no_other_dimension_of_clips_that_stay(finished)
 
 
 def test_a_new_omniscore_weight_scores_and_samples_nothing_again(finished):
-    jobs = finished.jobs_after("omniscore.dimensions.brightness.weight", 0.5)
-    assert rules(jobs) == {"freeze", "omniscore", "pairs"} | AFTER_PAIRS
-    assert wildcards(jobs, "freeze", "frozen") == {("omniscore",), ("evaluate",)}
-    assert wildcards(jobs, "evaluate_score", "arm") == {("aligned",)}
+    jobs = finished.jobs_after("dimensions.brightness.weight", 0.5)
+    assert rules(jobs) == {"snapshot", "omniscore", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "snapshot", "snapshot") == {("omniscore",), ("evaluate",)}
+    assert wildcards(jobs, "evaluate_collect_scores", "arm") == {("aligned",)}
 
 
 def test_a_new_alpha_reruns_only_pairs_and_what_follows(finished):
-    jobs = finished.jobs_after("pairs.alpha", 0.0)
-    assert rules(jobs) == {"freeze", "pairs"} | AFTER_PAIRS
-    assert wildcards(jobs, "freeze", "frozen") == {("pairs",)}
+    jobs = finished.jobs_after("pairs.reweight.exponent", 0.0)
+    assert rules(jobs) == {"snapshot", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "snapshot", "snapshot") == {("pairs",)}
     assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
 
 
 def test_a_new_beta_trains_and_evaluates_the_aligned_model_on_the_same_reference_errors(finished):
     jobs = finished.jobs_after("train.beta", 200.0)
-    assert rules(jobs) == {"freeze"} | AFTER_PAIRS - {"reference"}
-    assert wildcards(jobs, "freeze", "frozen") == {("train",)}
-    assert wildcards(jobs, "evaluate_generate", "arm") == wildcards(jobs, "evaluate_score", "arm") == {("aligned",)}
+    assert rules(jobs) == {"snapshot"} | AFTER_PAIRS - {"reference"}
+    assert wildcards(jobs, "snapshot", "snapshot") == {("train",)}
+    assert (
+        wildcards(jobs, "evaluate_generate", "arm")
+        == wildcards(jobs, "evaluate_collect_scores", "arm")
+        == {("aligned",)}
+    )
 
 
 def test_report_settings_rerun_the_report_alone(finished):
     jobs = finished.jobs_after("report.num_pairs", 3)
-    assert rules(jobs) == {"freeze", "report"}
-    assert wildcards(jobs, "freeze", "frozen") == {("report",)}
+    assert rules(jobs) == {"snapshot", "report"}
+    assert wildcards(jobs, "snapshot", "snapshot") == {("report",)}
 
 
 @pytest.mark.parametrize(
@@ -125,9 +129,9 @@ def test_report_settings_rerun_the_report_alone(finished):
     [
         ("max_failed_fraction", 0.3),
         ("device", "auto"),
-        ("trainer.processes", 2),
-        ("trainer.gradient_checkpointing", "full"),
-        ("trainer.samples.num_prompts", 1),
+        ("train_runtime.processes", 2),
+        ("train_runtime.gradient_checkpointing", "full"),
+        ("train_runtime.samples.num_prompts", 1),
     ],
 )
 def test_how_a_run_is_executed_makes_nothing_again(finished, key, value):
@@ -141,14 +145,14 @@ def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished,
     answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--", target, **finished.environment)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert (folder / target).is_dir()
-    frozen = json.loads((folder / f"{SIGNS}/small/config/execution.json").read_text(encoding="utf-8"))
-    assert frozen["settings"]["max_failed_fraction"] == 0.3
+    snapshot = json.loads((folder / f"{SIGNS}/small/config/execution.json").read_text(encoding="utf-8"))
+    assert snapshot["settings"]["max_failed_fraction"] == 0.3
 
 
 def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
-    """Without .snakemake it does not know which settings a frozen file was made of, and would keep it."""
+    """Without .snakemake it does not know which settings a snapshot was made of, and would keep it."""
     folder = unfinished(finished, tmp_path, "pairs.parquet")
-    write_overlay(folder, finished.overlay | {"pairs": {"alpha": 0.0}})
+    write_overlay(folder, finished.overlay | {"pairs": {"reweight": {"exponent": 0.0}}})
     shutil.move(folder / ".snakemake", tmp_path / "records")
     call = ("--configfile", "overlay.yaml", "--", f"{SIGNS}/small/round1/pairs.parquet")
     for records in ("gone", "of other files"):
@@ -156,7 +160,7 @@ def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
         told = answer.stdout + answer.stderr
         assert answer.returncode != 0, records
         assert "Settings that changed: pairs\n" in told
-        assert "frozen settings differ from the configuration" in told
+        assert "settings snapshots differ from the configuration" in told
         assert f"start again: {SIGNS}/small/config/pairs.json" in told
         (folder / ".snakemake" / "metadata").mkdir(parents=True, exist_ok=True)
     assert not (folder / f"{SIGNS}/small/round1/pairs.parquet").exists()
@@ -177,7 +181,7 @@ def test_a_plan_that_leaves_out_what_is_missing_is_no_success(finished, tmp_path
     folder = unfinished(finished, tmp_path, "omniscore.parquet")
     call = ("--cores", "2", "--configfile", "overlay.yaml")
     target = ("--", f"{SIGNS}/small/round1/omniscore.parquet")
-    answer = snakemake(folder, *call, "--forcerun", "measure", *target, **finished.environment)
+    answer = snakemake(folder, *call, "--forcerun", "score", *target, **finished.environment)
     assert answer.returncode != 0
     assert f"left these out of its plan: {SIGNS}/small/round1/omniscore.parquet; start again" in answer.stderr
     answer = snakemake(folder, *call, *target, **finished.environment)
@@ -224,7 +228,7 @@ from videodpo.workflow.run import Workflow
 from videodpo.config.loading import read_config
 for name in registry.names("videodpo.scorers"):
     registry.load("videodpo.scorers", name)
-assert Workflow(read_config(Path("config.yaml"))).frozen
+assert Workflow(read_config(Path("config.yaml"))).snapshots
 print(sorted({"torch", "diffusers", "transformers", "open_clip", "datasets", "pandas"} & set(sys.modules)))
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -59,8 +59,8 @@ def make_workspace(folder: Path, overlay: dict[str, Any]) -> Path:
 def without_default_scorers(overlay: dict[str, Any]) -> dict[str, Any]:
     """The overlay with a null for every scorer of the default config.yaml that it does not name itself."""
     default = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    for section in (overlay["scores"], overlay["omniscore"]["dimensions"]):
-        section |= {name: section.get(name) for name in default["scores"]}
+    dimensions = overlay["dimensions"]
+    dimensions |= {name: dimensions.get(name) for name in default["dimensions"]}
     return overlay
 
 

@@ -21,7 +21,7 @@ from demo.recipe.vae import LATENT_CHANNELS
 from videodpo.config import parse_config
 from videodpo.config.loading import read_config
 from videodpo.demo_world.captions import Scene, random_scene
-from videodpo.models.base import stack_texts
+from videodpo.models.base import collate
 from videodpo.models.wan import WanModel
 from videodpo.scorers.base import Clip
 from videodpo.scorers.caption_accuracy import CaptionAccuracy
@@ -159,7 +159,7 @@ def figures(folder: Path = WEIGHTS / "text_to_video", num_clips: int = 256) -> d
         shares: list[float] = []
         for first in range(0, len(captions), sampling.batch_size):
             batch = captions[first : first + sampling.batch_size]
-            text = stack_texts([model.encode_prompt(caption) for caption in batch])
+            text = collate([model.encode_prompt(caption) for caption in batch])
             clips = model.decode(model.sample(text, [rng.randrange(2**32) for _ in batch], sampling))
             shares += [judge.score(Clip(clip, sampling.fps, text)) for clip, text in zip(clips, batch, strict=True)]
         result[f"{name}_attributes_right"] = sum(shares) / len(shares)

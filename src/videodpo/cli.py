@@ -50,7 +50,7 @@ def _prompts(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import PromptsSettings
     from videodpo.stages.prompts.stage import make_prompts
 
-    make_prompts(_frozen(arguments, "prompts", PromptsSettings))
+    make_prompts(_load(arguments, "prompts", PromptsSettings))
 
 
 def _generate(arguments: argparse.Namespace) -> None:
@@ -60,59 +60,61 @@ def _generate(arguments: argparse.Namespace) -> None:
     if arguments.arm:
         from videodpo.stages.generate.sample import generate_heldout_shard
 
-        heldout = _frozen(arguments, "evaluate_generate", EvaluateGenerateSettings)
+        heldout = _load(arguments, "evaluate_generate", EvaluateGenerateSettings)
         adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
         return generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
-    frozen = _frozen(arguments, "generate", GenerateSettings)
-    if frozen.settings.from_clips:
-        from videodpo.stages.generate.import_clips import intake_shard
+    snapshot = _load(arguments, "generate", GenerateSettings)
+    if snapshot.settings.from_clips:
+        from videodpo.stages.generate.import_clips import import_shard
 
-        return intake_shard(frozen, arguments.round, arguments.shard)
+        return import_shard(snapshot, arguments.round, arguments.shard)
     from videodpo.stages.generate.sample import generate_shard
 
-    return generate_shard(frozen, arguments.round, arguments.shard, adapter_after(frozen.folder, arguments.round - 1))
-
-
-def _measure(arguments: argparse.Namespace) -> None:
-    from videodpo.stages.score import measure_shard
-    from videodpo.storage.tables import shard_path
-
-    frozens = _scorers(arguments)
-    videos, scores = _videos_and_scores(frozens[0].folder, arguments)
-    measure_shard(frozens, shard_path(videos, arguments.shard), scores)
+    return generate_shard(
+        snapshot, arguments.round, arguments.shard, adapter_after(snapshot.folder, arguments.round - 1)
+    )
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from videodpo.stages.score import score_all_shards, score_shard
+    from videodpo.stages.score import score_shard
     from videodpo.storage.tables import shard_path
 
-    frozens = _scorers(arguments)
-    videos, scores = _videos_and_scores(frozens[0].folder, arguments)
+    snapshots = _scorers(arguments)
+    videos, scores = _videos_and_scores(snapshots[0].folder, arguments)
+    score_shard(snapshots, shard_path(videos, arguments.shard), scores)
+
+
+def _collect_scores(arguments: argparse.Namespace) -> None:
+    from videodpo.stages.score import collect_all_shards, collect_shard
+    from videodpo.storage.tables import shard_path
+
+    snapshots = _scorers(arguments)
+    videos, scores = _videos_and_scores(snapshots[0].folder, arguments)
     if arguments.shard is None:
-        return score_all_shards(frozens, videos, scores)
-    return score_shard(frozens, shard_path(videos, arguments.shard), scores)
+        return collect_all_shards(snapshots, videos, scores)
+    return collect_shard(snapshots, shard_path(videos, arguments.shard), scores)
 
 
 def _scorers(arguments: argparse.Namespace) -> list[Any]:
-    """Frozen settings of the scorers: those of the JSON files, or of config.yaml's dimensions."""
+    """Settings snapshot of the scorers: those of the JSON files, or of config.yaml's dimensions."""
     from videodpo.config.loading import read_config
-    from videodpo.runtime.snapshot import ScoreSettings, load_frozen
+    from videodpo.runtime.snapshot import ScoreSettings, load_snapshot
     from videodpo.workflow.run import Workflow
 
     if all(path.suffix == ".json" for path in arguments.config):
         if arguments.preset or arguments.set:
-            raise ValueError("--preset and --set have no effect on frozen JSON files; leave them out")
-        found = [load_frozen(path, "score", ScoreSettings) for path in arguments.config]
-        frozens = [one for one in found if not arguments.dimension or one.settings.dimension in arguments.dimension]
-        if not frozens:
+            raise ValueError("--preset and --set have no effect on snapshot files; leave them out")
+        found = [load_snapshot(path, "score", ScoreSettings) for path in arguments.config]
+        snapshots = [one for one in found if not arguments.dimension or one.settings.dimension in arguments.dimension]
+        if not snapshots:
             raise ValueError(f"--dimension: {arguments.dimension} is not that of {list(map(str, arguments.config))}")
-        return frozens
+        return snapshots
     if len(arguments.config) > 1:
-        raise ValueError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or frozen JSON files")
+        raise ValueError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or snapshot files")
     (arguments.config,) = arguments.config
     run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
     names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
-    return [_frozen(arguments, f"score/{name}", ScoreSettings) for name in names]
+    return [_load(arguments, f"score/{name}", ScoreSettings) for name in names]
 
 
 def _videos_and_scores(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path]:
@@ -126,24 +128,24 @@ def _omniscore(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import OmniScoreSettings
     from videodpo.stages.omniscore import aggregate
 
-    frozen = _frozen(arguments, "omniscore", OmniScoreSettings)
-    aggregate(frozen, _round(frozen.folder, arguments))
+    snapshot = _load(arguments, "omniscore", OmniScoreSettings)
+    aggregate(snapshot, _round(snapshot.folder, arguments))
 
 
 def _pairs(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import PairsSettings
     from videodpo.stages.pairs.stage import select_pairs
 
-    frozen = _frozen(arguments, "pairs", PairsSettings)
-    select_pairs(frozen, _round(frozen.folder, arguments))
+    snapshot = _load(arguments, "pairs", PairsSettings)
+    select_pairs(snapshot, _round(snapshot.folder, arguments))
 
 
 def _reference(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import ReferenceSettings
     from videodpo.stages.reference import reference_shard
 
-    frozen = _frozen(arguments, "reference", ReferenceSettings)
-    reference_shard(frozen, _round(frozen.folder, arguments), arguments.shard)
+    snapshot = _load(arguments, "reference", ReferenceSettings)
+    reference_shard(snapshot, _round(snapshot.folder, arguments), arguments.shard)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -151,13 +153,13 @@ def _train(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import TrainSettings
     from videodpo.stages.train.launch import launch_command, launch_environment
 
-    frozen = _frozen(arguments, "train", TrainSettings)
-    again = ["train", "--config", str(frozen.folder / "config" / "train.json"), "--round", str(arguments.round)]
-    if command := launch_command(frozen.execution.trainer, again, os.environ):
-        os.execvpe(command[0], command, launch_environment(frozen.execution.trainer, os.environ))
+    snapshot = _load(arguments, "train", TrainSettings)
+    again = ["train", "--config", str(snapshot.folder / "config" / "train.json"), "--round", str(arguments.round)]
+    if command := launch_command(snapshot.execution.train_runtime, again, os.environ):
+        os.execvpe(command[0], command, launch_environment(snapshot.execution.train_runtime, os.environ))
     from videodpo.stages.train.stage import train
 
-    train(frozen, _round(frozen.folder, arguments), adapter_after(frozen.folder, arguments.round - 1))
+    train(snapshot, _round(snapshot.folder, arguments), adapter_after(snapshot.folder, arguments.round - 1))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -167,8 +169,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.train_log:
         findings = diagnose_log(arguments.train_log)
     else:
-        frozen = _frozen(arguments, "train", TrainSettings)
-        findings = diagnose(frozen, _round(frozen.folder, arguments))
+        snapshot = _load(arguments, "train", TrainSettings)
+        findings = diagnose(snapshot, _round(snapshot.folder, arguments))
     return report(findings, as_json=arguments.json, out=arguments.out)
 
 
@@ -176,22 +178,22 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import EvaluateSettings
     from videodpo.stages.evaluate import evaluate
 
-    frozen = _frozen(arguments, "evaluate", EvaluateSettings)
-    evaluate(frozen, _round(frozen.folder, arguments))
+    snapshot = _load(arguments, "evaluate", EvaluateSettings)
+    evaluate(snapshot, _round(snapshot.folder, arguments))
 
 
 def _report(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import ReportSettings
     from videodpo.stages.report import make_report
 
-    frozen = _frozen(arguments, "report", ReportSettings)
-    make_report(frozen, _round(frozen.folder, arguments))
+    snapshot = _load(arguments, "report", ReportSettings)
+    make_report(snapshot, _round(snapshot.folder, arguments))
 
 
-def _freeze(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import freeze
+def _snapshot(arguments: argparse.Namespace) -> None:
+    from videodpo.runtime.snapshot import write_snapshot
 
-    freeze(arguments.text, arguments.out)
+    write_snapshot(arguments.text, arguments.out)
 
 
 def _list_shards(arguments: argparse.Namespace) -> None:
@@ -215,12 +217,12 @@ def _check(arguments: argparse.Namespace) -> None:
 def _weights(arguments: argparse.Namespace) -> None:
     from videodpo.config.loading import read_config
     from videodpo.weights.fetch import fetch_all, verify_all
+    from videodpo.weights.locations import is_published
     from videodpo.weights.needed import describe
-    from videodpo.weights.places import is_published
     from videodpo.workflow.run import Workflow
 
     needed = Workflow(read_config(arguments.config, arguments.preset, arguments.set)).weights
-    published = [one for one in needed if is_published(one.place)]
+    published = [one for one in needed if is_published(one.location)]
     if arguments.what == "verify":
         verify_all(published)
         return
@@ -261,7 +263,7 @@ def _what_if(arguments: argparse.Namespace) -> None:
 def _verify(arguments: argparse.Namespace) -> int:
     from videodpo.tools.verify import verify
 
-    report = verify(arguments.run_folder, mend=arguments.mend)
+    report = verify(arguments.run_folder, discard_damaged=arguments.discard_damaged)
     print("\n".join(report.lines()))
     return report.exit_code
 
@@ -278,9 +280,9 @@ def _schema(arguments: argparse.Namespace) -> None:
     print(markdown_text() if arguments.markdown else schema_text(), end="")
 
 
-def _frozen(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
-    """The stage's frozen settings: read as they are, or frozen now from a config.yaml."""
-    from videodpo.runtime.snapshot import freeze, frozen_text, load_frozen
+def _load(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
+    """The settings snapshot of a stage: read, or written now from a config.yaml and then read."""
+    from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_snapshot
 
     path: Path = arguments.config
     if path.suffix != ".json":
@@ -290,9 +292,9 @@ def _frozen(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
         run = Workflow(read_config(path, arguments.preset, arguments.set))
         folder = Path(run.folder) / "config"
         for part in (name, "execution"):
-            freeze(frozen_text(run.config, part), folder / f"{part}.json")
+            write_snapshot(snapshot_text(run.config, part), folder / f"{part}.json")
         path = folder / f"{name}.json"
-    return load_frozen(path, name.partition("/")[0], kind)
+    return load_snapshot(path, name.partition("/")[0], kind)
 
 
 def _round(folder: Path, arguments: argparse.Namespace) -> Path:
@@ -321,15 +323,17 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_stage(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = add(name, command, text)
-        _add_config(sub, several=command in (_measure, _score))
+        _add_config(sub, several=command in (_score, _collect_scores))
         sub.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
         return sub
 
     arm = {"choices": ("base", "aligned"), "help": "work on the held-out clips of this model instead"}
     add_stage("prompts", _prompts, "collect, clean and split the prompts")
     generate = add_stage("generate", _generate, "sample one shard of videos")
-    measure = add_stage("measure", _measure, "score one shard of videos in all dimensions, into its store")
-    score = add_stage("score", _score, "write the score tables from the stores, measuring what they lack")
+    score = add_stage("score", _score, "score one shard of videos in all dimensions")
+    collect = add_stage(
+        "collect-scores", _collect_scores, "write the table of each dimension, scoring what is still missing"
+    )
     add_stage("omniscore", _omniscore, "fold all dimensions into the OmniScore")
     add_stage("pairs", _pairs, "choose and weigh the preference pairs")
     reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
@@ -337,21 +341,21 @@ def _parser() -> argparse.ArgumentParser:
     add_stage("train", _train, "fine-tune with DPO")
     add_stage("evaluate", _evaluate, "compare base and aligned on held-out prompts")
     add_stage("report", _report, "draw the page")
-    for sub in (generate, measure, reference):
+    for sub in (generate, score, reference):
         sub.add_argument("--shard", type=int, default=0, help="shard of the stage's work, from 0")
-    score.add_argument("--shard", type=int, help="one shard alone, from 0")
-    for sub in (measure, score):
+    collect.add_argument("--shard", type=int, help="one shard alone, from 0")
+    for sub in (score, collect):
         sub.add_argument("--dimension", action="append", help="this scorer alone (repeatable)")
-    for sub in (generate, measure, score):
+    for sub in (generate, score, collect):
         sub.add_argument("--arm", **arm)  # type: ignore[arg-type]
 
     doctor.add_argument("train_log", type=Path, nargs="?", help="a train_log.parquet instead")
     doctor.add_argument("--json", action="store_true", help="one JSON object a line")
     doctor.add_argument("--out", type=Path, help="write those lines to this file too")
 
-    freeze = add("freeze", _freeze, "write one stage's settings, weights digested, for the workflow")
-    freeze.add_argument("out", type=Path)
-    freeze.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
+    snapshot = add("snapshot", _snapshot, "write the settings of one stage, weights digested, for the workflow")
+    snapshot.add_argument("out", type=Path)
+    snapshot.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
     add("list-shards", _list_shards, "digests of the shards beside a file, for the workflow").add_argument(
         "out", type=Path
     )
@@ -375,11 +379,15 @@ def _parser() -> argparse.ArgumentParser:
     what_if.add_argument("--run", type=Path, required=True, help="folder of the run, for example results/demo")
     what_if.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
     what_if.add_argument(
-        "--set", action="append", required=True, metavar="KEY=VALUE", help="a key of omniscore. or pairs. (repeatable)"
+        "--set",
+        action="append",
+        required=True,
+        metavar="KEY=VALUE",
+        help="a key of omniscore., dimensions. or pairs. (repeatable)",
     )
     verify = add("verify", _verify, "check every file of a run by its digest; 3 where one is not what was written")
     verify.add_argument("run_folder", type=Path)
-    verify.add_argument("--mend", action="store_true", help="take away what is damaged, so that it is made again")
+    verify.add_argument("--discard-damaged", action="store_true", help="remove what is damaged, so that it is re-made")
     summary = add("summary", _summary, "base against aligned, and where the report is")
     summary.add_argument("run_folder", type=Path)
     return parser
@@ -387,9 +395,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_config(sub: argparse.ArgumentParser, *, several: bool = False) -> None:
     if several:
-        text = "config.yaml, or frozen JSON files, one a dimension"
+        text = "config.yaml, or snapshot files, one a dimension"
         sub.add_argument("--config", type=Path, nargs="+", default=[Path("config.yaml")], help=text)
     else:
-        sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a frozen JSON file")
+        sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a snapshot file")
     sub.add_argument("--preset", type=Path, action="append", default=[], help="YAML laid over --config")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one key laid over all")

@@ -83,8 +83,8 @@ def rescale_latents(round_folder, factor):
 
 @pytest.mark.parametrize(
     "train",
-    [{}, {"beta": "auto"}, {"reference": "live", "lora": {"rank": 4, "dropout": 0.5}}, {"method": "full"}],
-    ids=["table", "auto", "live", "full"],
+    [{}, {"beta": "auto"}, {"reference": "online", "lora": {"rank": 4, "dropout": 0.5}}, {"method": "full"}],
+    ids=["precomputed", "auto", "online", "full"],
 )
 def test_a_healthy_round_has_no_alarm(doctor, train):
     code, findings = doctor(**train)
@@ -94,7 +94,7 @@ def test_a_healthy_round_has_no_alarm(doctor, train):
     assert findings["same_model"]["value"] == 0
 
 
-def test_frozen_settings_are_taken_and_the_findings_written(doctor, round_folder, tmp_path, capsys):
+def test_a_snapshot_is_taken_and_the_findings_written(doctor, round_folder, tmp_path, capsys):
     doctor()
     config, out = round_folder.parent / "config" / "train.json", tmp_path / "deep" / "doctor.json"
     assert main(["doctor", "--config", str(config), "--round", "1", "--out", str(out)]) == 0
@@ -133,13 +133,13 @@ def test_weights_that_one_pair_carries_and_many_epochs_are_warnings(doctor, roun
     many = pairs.iloc[np.arange(300) % len(pairs)].assign(pair_id=np.arange(300), weight=1.0)
     many.loc[many["pair_id"] == 7, "weight"] = 1e6
     rewrite(file, many, PAIRS)
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert (code, findings["effective_pairs"]["status"]) == (0, "warning")
     rewrite(file, pairs, PAIRS)
-    code, findings = doctor("--set", "schedule.num_steps=100", reference="live")
+    code, findings = doctor("--set", "schedule.num_steps=100", reference="online")
     assert (code, findings["epochs"]["status"]) == (0, "warning")
     validation = "schedule.validation={num_prompts: 1, draws: 1}"
-    _, held_back = doctor("--set", "schedule.num_steps=100", "--set", validation, reference="live")
+    _, held_back = doctor("--set", "schedule.num_steps=100", "--set", validation, reference="online")
     assert held_back["epochs"]["value"] > findings["epochs"]["value"]
 
 
@@ -178,9 +178,9 @@ def test_noise_of_their_own_for_winner_and_loser(doctor, monkeypatch):
         return dataclasses.replace(batch, noise=torch.cat([batch.noise.chunk(2)[0], -batch.noise.chunk(2)[1]]))
 
     monkeypatch.setattr(batches.PairData, "batch", separate)
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"shared_draws"})
-    code, findings = doctor(reference="live", objective={"official_code": {"separate_noise": True}})
+    code, findings = doctor(reference="online", objective={"official_code": {"separate_noise": True}})
     assert (code, findings["shared_draws"]["status"]) == (0, "warning")
 
 
@@ -189,18 +189,18 @@ def test_one_error_a_latent_column(doctor, monkeypatch):
         return (prediction - target).square().mean(dim=(1, 2, 3))
 
     monkeypatch.setattr(batches, "denoising_errors", per_column)
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"one_logit"})
 
 
 def test_an_error_that_depends_on_its_batch_mates(doctor, monkeypatch):
     errors = batches.denoising_errors
     monkeypatch.setattr(batches, "denoising_errors", lambda *given: errors(*given) * len(given[0]))
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"one_logit"})
 
 
-@pytest.mark.parametrize("reference", ["table", "live"])
+@pytest.mark.parametrize("reference", ["precomputed", "online"])
 def test_an_adapter_that_is_not_zero_at_the_start(doctor, monkeypatch, reference):
     add = WanModel.add_lora
 
@@ -217,8 +217,10 @@ def test_an_adapter_that_is_not_zero_at_the_start(doctor, monkeypatch, reference
 
 def test_a_timestep_on_another_scale(doctor, monkeypatch):
     predict = WanModel.predict
-    monkeypatch.setattr(WanModel, "predict", lambda self, noisy, level, text: predict(self, noisy, level / 1000, text))
-    code, findings = doctor(reference="live")
+    monkeypatch.setattr(
+        WanModel, "predict", lambda self, noisy, noise_level, text: predict(self, noisy, noise_level / 1000, text)
+    )
+    code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"forward"})
     assert "told otherwise: timestep)" in findings["forward"]["measured"]
 
@@ -226,18 +228,18 @@ def test_a_timestep_on_another_scale(doctor, monkeypatch):
 def test_a_text_that_the_denoiser_is_not_told(doctor, monkeypatch):
     predict = WanModel.predict
 
-    def silent(self, noisy, level, text):
-        return predict(self, noisy, level, {name: value * 0 for name, value in text.items()})
+    def silent(self, noisy, noise_level, text):
+        return predict(self, noisy, noise_level, {name: value * 0 for name, value in text.items()})
 
     monkeypatch.setattr(WanModel, "predict", silent)
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"forward"})
     assert "encoder_hidden_states" in findings["forward"]["measured"]
 
 
 def test_a_denoiser_that_is_not_the_pipelines(doctor, monkeypatch):
     monkeypatch.setattr(WanModel, "make_denoiser", lambda self: copy.deepcopy(self.pipe.transformer))
-    code, findings = doctor(reference="live", method="full")
+    code, findings = doctor(reference="online", method="full")
     assert (code, alarms(findings)) == (3, {"forward"})
     assert "never called" in findings["forward"]["measured"]
 
@@ -245,21 +247,21 @@ def test_a_denoiser_that_is_not_the_pipelines(doctor, monkeypatch):
 @pytest.mark.parametrize(("factor", "said"), [(3.0, "at half their size"), (0.3, "at twice their size")])
 def test_latents_on_another_scale(doctor, round_folder, factor, said):
     rescale_latents(round_folder, factor)
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"latents_fit_clips"})
     assert said in findings["latents_fit_clips"]["advice"]
 
 
 def test_latents_that_are_not_finite(doctor, round_folder):
     rescale_latents(round_folder, float("nan"))
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert code == 3
     assert "latent_scale" in alarms(findings)
 
 
 def test_latents_that_are_not_normalised_are_a_warning(doctor, round_folder):
     rescale_latents(round_folder, 6.0)
-    _, findings = doctor(reference="live")
+    _, findings = doctor(reference="online")
     assert findings["latent_scale"]["status"] == "warning"
 
 
@@ -278,16 +280,16 @@ def test_the_latents_of_the_pairs_other_clip(doctor, round_folder):
         swapped.get(video_id, own) for video_id, own in zip(videos["video_id"], videos["latents"], strict=True)
     ]
     rewrite(file, videos, VIDEOS, {"num_shards": "1"})
-    code, findings = doctor(reference="live")
+    code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"latents_fit_clips"})
     assert "other clip" in findings["latents_fit_clips"]["advice"]
 
 
 def test_the_log_of_another_objective_need_not_start_at_ln_2(round_folder, stages, random_model, tmp_path):
-    frozen = stages(small_run(random_model, tmp_path, train={"objective": {"name": "ipo"}})).frozen("train")
+    snapshot = stages(small_run(random_model, tmp_path, train={"objective": {"loss": "ipo"}})).snapshot("train")
     row = dict.fromkeys(TRAIN_LOG.names, 0.0) | {"step": 0, "loss": 5.0, "weight_mean": 1.0}
     log = pd.DataFrame([row]).astype({"step": int})
     for file in (round_folder / "train_log.parquet", round_folder / "state" / "train_log.parquet"):
-        for digest, is_checked in ((frozen.digest, False), ("of other settings", True)):
+        for digest, is_checked in ((snapshot.digest, False), ("of other settings", True)):
             write_table(file, log, TRAIN_LOG, stage="train", digest=digest, seed=0)
             assert ("step_0_loss" in {finding.check for finding in diagnose_log(file)}) == is_checked

@@ -5,7 +5,7 @@ import torch
 
 from tests.models.families import FAMILIES, write
 from videodpo.config import Lora, Model
-from videodpo.models.base import stack_texts
+from videodpo.models.base import collate
 from videodpo.models.shared.noise_schedules import Diffusion, FlowMatching
 from videodpo.runtime import registry
 from videodpo.stages.doctor.forward import check_forward, find_level
@@ -18,11 +18,11 @@ def test_every_familys_predict_is_its_pipelines_call(name, tmp_path):
         family=family.family,
         weights=str(write(family, tmp_path)),
         dtype="float32",
-        max_text_tokens=family.text_tokens,
+        max_sequence_length=family.text_tokens,
     )
     model = registry.load("videodpo.models", family.family)(settings, "cpu")
     model.add_lora(Lora(rank=4), seed=0)
-    finding = check_forward(model, stack_texts([model.encode_prompt("A red circle.")]), family.sampling)
+    finding = check_forward(model, collate([model.encode_prompt("A red circle.")]), family.sampling)
     assert finding.status == "fine", finding.line
     assert finding.measured.startswith("3 answers")
 

@@ -15,7 +15,9 @@ from videodpo.stages.doctor.latents import Clip, check_latents
 
 @pytest.fixture(scope="module")
 def model():
-    settings = Model(family="wan", weights=str(ROOT / "demo" / "text_to_video"), dtype="float32", max_text_tokens=32)
+    settings = Model(
+        family="wan", weights=str(ROOT / "demo" / "text_to_video"), dtype="float32", max_sequence_length=32
+    )
     return WanModel(settings, "cpu")
 
 

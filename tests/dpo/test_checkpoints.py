@@ -39,10 +39,10 @@ def test_the_newest_state_comes_back_with_weights_optimiser_and_log(tmp_path, ki
             network[1].weight.fill_(float(step))
         Checkpoints(tmp_path, MINE, network, optimizer).save(step, [{"step": step}])
     fresh, other = _training(kind())
-    frozen = fresh[0].weight.clone()
+    snapshot = fresh[0].weight.clone()
     assert Checkpoints(tmp_path, MINE, fresh, other).load() == (20, [{"step": 20}])
     assert (fresh[1].weight == 20).all()
-    assert torch.equal(fresh[0].weight, frozen)
+    assert torch.equal(fresh[0].weight, snapshot)
     moments = [dict(zip("wb", one.state.values(), strict=True))["w"] for one in (optimizer, other)]
     for name, value in moments[0].items():
         torch.testing.assert_close(_plain(moments[1][name]), _plain(value), rtol=0, atol=0)

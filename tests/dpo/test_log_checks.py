@@ -85,7 +85,7 @@ def test_a_healthy_log_exits_with_0(doctor):
 
 def test_the_log_of_a_finished_round_has_no_alarm(tmp_path):
     finished = FinishedRound(tmp_path, clips=False).write()
-    aggregate(finished.frozen_omniscore(), finished.round)
+    aggregate(finished.omniscore_snapshot(), finished.round)
     finished.write_training(read_table(finished.round / "omniscore.parquet"))
     log = pd.read_parquet(tmp_path / "round1" / "train_log.parquet")
     assert "alarm" not in not_fine(log).values()

@@ -13,7 +13,7 @@ from videodpo.dpo.objectives import (
     preference_loss,
     residual_overlap,
 )
-from videodpo.dpo.preference_terms import mapo, safeguard_scale
+from videodpo.dpo.preference_terms import mapo, sdpo_scale
 
 # policy_w, policy_l, ref_w, ref_l: D = (0.4 - 0.6) - (0.5 - 0.45) = -0.25; at beta 8 the margin is -4 * D = 1.
 ERRORS = (0.4, 0.6, 0.5, 0.45)
@@ -200,7 +200,7 @@ def test_columns_have_a_logit_each_and_a_pair_their_mean():
     ],
 )
 def test_safeguard_scale_equals_the_hand_computed_number(error, overlap, mu, expected):
-    assert safeguard_scale(torch.tensor([error]), torch.tensor([overlap]), mu).item() == pytest.approx(expected)
+    assert sdpo_scale(torch.tensor([error]), torch.tensor([overlap]), mu).item() == pytest.approx(expected)
 
 
 def _output_gradients(objective, prediction, target):
@@ -229,7 +229,7 @@ def _pairs():
 def test_safeguard_scales_the_losers_output_gradient_alone(name, mu):
     prediction, target = _pairs()
     value, plain = _output_gradients(Objective(name=name), prediction, target)
-    guarded_value, guarded = _output_gradients(Objective(name=name, safeguard=mu), prediction, target)
+    guarded_value, guarded = _output_gradients(Objective(name=name, sdpo_mu=mu), prediction, target)
     assert torch.equal(guarded_value, value)
     output = prediction.clone().requires_grad_()
     (gradients,) = torch.autograd.grad((output - target).square().flatten(1).mean(dim=1).sum(), output)
@@ -243,11 +243,11 @@ def test_safeguard_scales_the_losers_output_gradient_alone(name, mu):
     torch.testing.assert_close(guarded[4:], torch.tensor(expected)[:, None, None] * plain[4:])
 
 
-@pytest.mark.parametrize(("safeguard", "rises"), [(None, True), (0.0, False), (0.6, False)])
-def test_safeguard_keeps_a_step_in_output_space_from_raising_the_winners_error(safeguard, rises):
+@pytest.mark.parametrize(("sdpo_mu", "rises"), [(None, True), (0.0, False), (0.6, False)])
+def test_safeguard_keeps_a_step_in_output_space_from_raising_the_winners_error(sdpo_mu, rises):
     # The network is taken to answer both videos from the same outputs: a step moves the winner's by the sum of both.
     prediction, target = _pairs()
-    _, gradient = _output_gradients(Objective(safeguard=safeguard), prediction, target)
+    _, gradient = _output_gradients(Objective(sdpo_mu=sdpo_mu), prediction, target)
     step = -gradient[:4] - gradient[4:]
     slope = (step * (prediction - target)[:4]).sum(dim=(1, 2))
     assert bool((slope[:3] > 1e-6).all()) == rises
@@ -289,8 +289,8 @@ def test_errors_and_weights_of_another_shape_are_refused(name, value):
 def test_safeguard_needs_an_overlap_for_every_pair():
     errors = [torch.ones(2)] * 4
     with pytest.raises(ValueError, match="overlap: None"):
-        preference_loss(Objective(safeguard=0.0), *errors, beta=1.0)
+        preference_loss(Objective(sdpo_mu=0.0), *errors, beta=1.0)
     with pytest.raises(ValueError, match="overlap"):
-        preference_loss(Objective(safeguard=0.0), *errors, beta=1.0, overlap=torch.ones(1))
+        preference_loss(Objective(sdpo_mu=0.0), *errors, beta=1.0, overlap=torch.ones(1))
     with pytest.raises(ValueError, match="both need"):
-        safeguard_scale(torch.ones(2, 3), torch.ones(2, 3), 0.0)
+        sdpo_scale(torch.ones(2, 3), torch.ones(2, 3), 0.0)

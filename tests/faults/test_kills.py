@@ -43,7 +43,7 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         overlay["evaluate"]["shards"] = 1
     overlay["run"] = "run"
     overlay["clip_storage"] = CLIP_STORAGE
-    overlay["trainer"]["checkpoint_steps"] = 1
+    overlay["train_runtime"]["checkpoint_steps"] = 1
     folder = make_workspace(tmp_path_factory.mktemp("workspace"), overlay)
     (folder / "demo").symlink_to(ROOT / "demo")  # which the preset names from here
     return folder
@@ -114,7 +114,7 @@ def kill(driver: subprocess.Popen[str], what: str, rng: random.Random) -> str:
 def work_done(folder: Path) -> list[str]:
     """What the logs of sampling, scoring and reference errors tell that was saved since the last look."""
     lines = []
-    for stage in ("generate", "measure", "reference", "evaluate_generate", "evaluate_measure"):
+    for stage in ("generate", "score", "reference", "evaluate_generate", "evaluate_score"):
         for log in (folder / "round1" / "logs" / stage).rglob("*.log"):
             place = log.relative_to(folder / "round1" / "logs").parent
             lines += [f"{place} {match}" for match in MADE.findall(log.read_text(encoding="utf-8"))]

@@ -27,7 +27,7 @@ PLUGIN = ROOT / "tests" / "slow_plugin"
 SECONDS = 0.25  # that a piece of work takes: a batch of clips, a measured clip, a forward pass
 STAGES = {
     "generate": ["generate", "--config", "generate"],
-    "measure": ["measure", "--config", "score/slow"],
+    "score": ["score", "--config", "score/slow"],
     "reference": ["reference", "--config", "reference"],
     "train": ["train", "--config", "train"],
 }
@@ -35,20 +35,19 @@ CHANGES: dict[str, Any] = {
     "prompts": {"num_train": 6},
     "model": {"family": "slow_wan"},
     "generate": {"videos_per_prompt": 4},
-    "scores": {"slow": {}},
-    "omniscore": {"dimensions": {"slow": {"pillar": "quality", "min": 0.0, "max": 1.0}}},
+    "dimensions": {"slow": {"pillar": "quality", "min": 0.0, "max": 1.0}},
     "schedule": {"num_steps": 8},
-    "trainer": {"checkpoint_steps": 1},
+    "train_runtime": {"checkpoint_steps": 1},
 }
 PRODUCTS = {
     "generate": ["videos"],
-    "measure": ["scores"],
+    "score": ["scores"],
     "reference": ["reference"],
     "train": ["adapter", ".adapter.sha256", "state", "train_log.parquet"],
 }
 # Pieces that are saved together. Of sampling, one batch is decoded and written while the next is denoised.
-BATCH = {"generate": 2, "measure": 8, "reference": 1, "train": 2}
-PIECES = {"generate": 6, "measure": 24, "reference": 16, "train": 16}
+BATCH = {"generate": 2, "score": 8, "reference": 1, "train": 2}
+PIECES = {"generate": 6, "score": 24, "reference": 16, "train": 16}
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +62,9 @@ def whole(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPa
     """The results of a run that nothing disturbed: 24 clips in 6 batches, scored in 3 blocks, 8 steps of 2 passes."""
     results = tmp_path_factory.mktemp("whole") / "results"
     run = config(random_model, results, **CHANGES)
-    for words in (["prompts", "--config", "prompts"], STAGES["generate"], STAGES["measure"]):
+    for words in (["prompts", "--config", "prompts"], STAGES["generate"], STAGES["score"]):
         assert main(command(words, results)) == 0
-    assert main(["score", *command(STAGES["measure"], results)[1:]]) == 0
+    assert main(["collect-scores", *command(STAGES["score"], results)[1:]]) == 0
     run.pairs()
     for stage in ("reference", "train"):
         assert main(command(STAGES[stage], results)) == 0
@@ -89,7 +88,7 @@ def test_a_sigkill_costs_a_stage_the_batch_in_hand(stage, whole, random_model, t
             done |= set(pieces)
         assert len(done) == PIECES[stage]
         expected, found = comparable(whole / "small"), comparable(results / "small")
-        if stage == "measure":  # what gathers them by dimension is another command
+        if stage == "score":  # what gathers them by dimension is another command
             expected = {name: digest for name, digest in expected.items() if name in found or "/slow/" not in name}
         assert found == expected
     figures(

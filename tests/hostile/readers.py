@@ -43,7 +43,7 @@ def _read_config(path: Path) -> object:
     return parse_config(read_config(path))
 
 
-def _make_frozen(path: Path) -> None:
+def _make_snapshot(path: Path) -> None:
     from videodpo.storage.files import write_json
 
     settings = {"omniscore": _raw_config()["omniscore"]}
@@ -51,10 +51,10 @@ def _make_frozen(path: Path) -> None:
     write_json(path, document | {"weights": {}, "settings": settings})
 
 
-def _read_frozen(path: Path) -> object:
-    from videodpo.runtime.snapshot import OmniScoreSettings, load_frozen
+def _read_snapshot(path: Path) -> object:
+    from videodpo.runtime.snapshot import OmniScoreSettings, load_snapshot
 
-    return load_frozen(path, "omniscore", OmniScoreSettings)
+    return load_snapshot(path, "omniscore", OmniScoreSettings)
 
 
 def _read_prompts(kind: str, path: Path) -> object:
@@ -206,15 +206,15 @@ def _read_latents(path: Path) -> object:
 def _make_texts(path: Path) -> None:
     import torch
 
-    from videodpo.models.prompt_embeds import write_texts
+    from videodpo.models.shared.prompt_embeds import write_texts
 
     write_texts(path, {"empty": {"embeds": (torch.ones(2, 3), 4)}, "a1": {"embeds": (torch.ones(3, 3), 4)}})
 
 
 def _read_texts(path: Path) -> object:
-    from videodpo.models.prompt_embeds import lengthen, read_texts
+    from videodpo.models.shared.prompt_embeds import read_texts, restore_padding
 
-    return [lengthen(text) for text in read_texts(path).values()]
+    return [restore_padding(text) for text in read_texts(path).values()]
 
 
 def _make_pt(path: Path, **options: Any) -> None:
@@ -306,7 +306,7 @@ def _make_done(path: Path) -> None:
 
 
 def _read_done(path: Path) -> object:
-    from videodpo.stages.score.measure import read_done
+    from videodpo.stages.score.stage import read_done
 
     return read_done(path.parent, 0)
 
@@ -330,7 +330,7 @@ def _read_journal(path: Path) -> object:
 
 READERS: dict[str, Reader] = {
     "config": Reader("config.yaml", lambda path: path.write_text(yaml.safe_dump(_raw_config())), _read_config, object),
-    "frozen": Reader("omniscore.json", _make_frozen, _read_frozen, object),
+    "snapshot": Reader("omniscore.json", _make_snapshot, _read_snapshot, object),
     "text": _prompts("text", "p.txt", _make_text),
     "jsonl": _prompts("jsonl", "p.jsonl", _make_jsonl),
     "csv": _prompts("csv", "p.csv", _make_csv),

@@ -33,7 +33,7 @@ def test_omniscore_refuses_rows_that_do_not_match(finished, table, change):
     change(finished.videos["train"] if table == "videos" else finished.scores["train"]["imaging_quality"])
     finished.write()
     with pytest.raises(RuntimeError, match=r"\w{16}-\d"):
-        aggregate(finished.frozen_omniscore(), finished.round)
+        aggregate(finished.omniscore_snapshot(), finished.round)
     assert not (finished.round / "omniscore.parquet").exists()
 
 
@@ -44,7 +44,7 @@ def test_the_evaluation_refuses_rows_that_do_not_match(finished, table, change, 
     change(finished.videos[arm] if table == "videos" else finished.scores[arm]["imaging_quality"])
     finished.write()
     with pytest.raises(RuntimeError, match=r"\w{16}"):
-        evaluate(finished.frozen_evaluate(), finished.round)
+        evaluate(finished.evaluate_snapshot(), finished.round)
     assert not (finished.round / "evaluation" / "prompts.parquet").exists()
 
 
@@ -62,7 +62,7 @@ def test_videos_that_were_asked_for_and_have_no_row_stop_the_omniscore(finished)
         extra = {"num_shards": "2", "num_videos": str(len(rows) + 1)}
         finished.save(f"round1/videos/shard-{shard:05d}.parquet", rows[shard::2], VIDEOS, "generate", **extra)
     with pytest.raises(RuntimeError, match=f"{len(rows)} rows of {len(rows) + 1} videos"):
-        aggregate(finished.frozen_omniscore(), finished.round)
+        aggregate(finished.omniscore_snapshot(), finished.round)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

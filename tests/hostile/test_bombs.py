@@ -17,7 +17,7 @@ SECONDS = 30
         (bombs.aliases, "config", "aliases"),
         (bombs.nested, "config", "larger than"),
         (bombs.nested_a_little, "config", "not readable as YAML"),
-        (bombs.nested_json, "frozen", "not a frozen configuration"),
+        (bombs.nested_json, "snapshot", "not a settings snapshot"),
         (bombs.nested_json, "measured", "not readable as JSON"),
         (bombs.long_line, "jsonl", "longer than"),
         (bombs.long_line, "text", "longer than"),

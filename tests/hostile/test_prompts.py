@@ -100,12 +100,12 @@ def test_the_page_shows_hostile_prompts_as_text(tmp_path):
         for row, text in zip(finished.prompts, texts, strict=True):
             row["prompt"] = text
         finished.write()
-        aggregate(finished.frozen_omniscore(), finished.round)
+        aggregate(finished.omniscore_snapshot(), finished.round)
         finished.write_training(read_table(finished.round / "omniscore.parquet"))
         from videodpo.stages.evaluate import evaluate
 
-        evaluate(finished.frozen_evaluate(), finished.round)
-        make_report(finished.frozen_report(num_pairs=8, num_comparisons=16), finished.round)
+        evaluate(finished.evaluate_snapshot(), finished.round)
+        make_report(finished.report_snapshot(num_pairs=8, num_comparisons=16), finished.round)
         parsed = Page()
         parsed.feed((finished.round / "report/index.html").read_text(encoding="utf-8"))
         return parsed

@@ -18,7 +18,7 @@ KINDS = {
 
 
 def load(folder, dtype="float32", **options):
-    settings = Model(family="wan", weights=str(folder), dtype=dtype, max_text_tokens=TEXT_TOKENS)
+    settings = Model(family="wan", weights=str(folder), dtype=dtype, max_sequence_length=TEXT_TOKENS)
     return WanModel(settings, "cpu", **options)
 
 
@@ -68,7 +68,7 @@ def test_a_lora_of_this_kind_comes_back_at_its_scale(random_model, tmp_path, kin
 @pytest.mark.parametrize("denoiser_only", [False, True])
 def test_mixed_precision_keeps_float32_weights_and_multiplies_in_bfloat16(random_model, denoiser_only):
     settings = Model(
-        family="wan", weights=str(random_model), dtype="bfloat16", mixed_precision=True, max_text_tokens=TEXT_TOKENS
+        family="wan", weights=str(random_model), dtype="bfloat16", mixed_precision=True, max_sequence_length=TEXT_TOKENS
     )
     model = WanModel(settings, "cpu", denoiser_only=denoiser_only)
     assert {weight.dtype for weight in model.denoiser.parameters()} == {torch.float32}

@@ -11,10 +11,10 @@ from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from tests.models.families import FAMILIES, TEXT_TOKENS, write
-from videodpo.config import Lora, Model, Trainer
+from videodpo.config import Lora, Model, TrainRuntime
 from videodpo.dpo.objectives import denoising_errors, diffusion_dpo_loss_from_errors
-from videodpo.dpo.policy import save_memory
-from videodpo.models.base import stack_texts
+from videodpo.dpo.policy import apply_memory_options
+from videodpo.models.base import collate
 from videodpo.runtime import registry
 
 ANY_LENGTH = ("text_to_video_sd", "videocrafter2", "t2v_turbo")
@@ -32,7 +32,7 @@ def folder(family, tmp_path_factory):
 
 
 def settings_of(family, folder):
-    return Model(family=family.family, weights=str(folder), dtype="float32", max_text_tokens=family.text_tokens)
+    return Model(family=family.family, weights=str(folder), dtype="float32", max_sequence_length=family.text_tokens)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def load_into_unet(unet, model, folder):
 
 
 def texts(model, *prompts):
-    return stack_texts([model.encode_prompt(prompt) for prompt in prompts])
+    return collate([model.encode_prompt(prompt) for prompt in prompts])
 
 
 def one_forward(model, family):
@@ -100,15 +100,15 @@ def train(model, family, steps=3, rate=1e-2):
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(4, *model.latent_shape(family.sampling), generator=generator)
     noise = torch.randn(latents[:2].shape, generator=generator).repeat(2, 1, 1, 1, 1)
-    level, text = torch.tensor([0.6, 0.9, 0.6, 0.9]), texts(model, PROMPT, OTHER, PROMPT, OTHER)
-    noisy = model.noise_schedule.add_noise(latents, noise, level)
-    target = model.noise_schedule.target(latents, noise, level)
+    noise_level, text = torch.tensor([0.6, 0.9, 0.6, 0.9]), texts(model, PROMPT, OTHER, PROMPT, OTHER)
+    noisy = model.noise_schedule.add_noise(latents, noise, noise_level)
+    target = model.noise_schedule.target(latents, noise, noise_level)
     trained = [parameter for parameter in model.denoiser.parameters() if parameter.requires_grad]
     optimizer, losses = torch.optim.AdamW(trained, lr=rate), []
     with torch.no_grad(), model.reference_weights():
-        reference = denoising_errors(model.predict(noisy, level, text), target)
+        reference = denoising_errors(model.predict(noisy, noise_level, text), target)
     for _ in range(steps):
-        errors = denoising_errors(model.predict(noisy, level, text), target)
+        errors = denoising_errors(model.predict(noisy, noise_level, text), target)
         loss = diffusion_dpo_loss_from_errors(*errors.chunk(2), *reference.chunk(2), beta=100.0).loss
         loss.backward()
         optimizer.step()
@@ -161,11 +161,11 @@ def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monke
     assert len(calls) == family.sampling.num_steps
     for told, expected in calls:
         timestep = torch.as_tensor(told["timestep"]).reshape(-1)[:1]
-        level = (timestep.float() + 0.5 * (not timestep.is_floating_point())) / 1000
+        noise_level = (timestep.float() + 0.5 * (not timestep.is_floating_point())) / 1000
         noisy = model.from_pipeline(told.get("hidden_states", told.get("sample")), family.sampling)
         noisy = noisy[:, : model.latent_channels]  # without what is put beside them
         with torch.no_grad():
-            prediction = model.predict(noisy, level, text)
+            prediction = model.predict(noisy, noise_level, text)
         expected = model.from_pipeline(expected, family.sampling)
         torch.testing.assert_close(prediction, expected, rtol=0, atol=1e-5)
         apart = max(apart, float((prediction - expected).abs().max()))
@@ -197,21 +197,24 @@ def test_the_schedule_is_the_schedulers(model, family):
         scheduler.set_timesteps(4, **({"mu": 1.0} if scheduler.config.use_dynamic_shifting else {}))
         # With the right answer, a step leads from noisy latents to less noisy ones.
         for first, second in pairwise(scheduler.timesteps):
-            level, lower = (timestep.view(1) / 1000 for timestep in (first, second))
-            noisy, answer = schedule.add_noise(latents, noise, level), schedule.target(latents, noise, level)
-            assert schedule.timestep(level).item() == pytest.approx(first.item())
+            noise_level, lower = (timestep.view(1) / 1000 for timestep in (first, second))
+            noisy, answer = (
+                schedule.add_noise(latents, noise, noise_level),
+                schedule.target(latents, noise, noise_level),
+            )
+            assert schedule.timestep(noise_level).item() == pytest.approx(first.item())
             found = scheduler.step(answer, first, noisy).prev_sample
             torch.testing.assert_close(found, schedule.add_noise(latents, noise, lower), rtol=0, atol=1e-5)
         return
-    for level in (torch.tensor([0.1]), torch.tensor([0.5]), torch.tensor([0.99])):
-        timestep = schedule.timestep(level)
+    for noise_level in (torch.tensor([0.1]), torch.tensor([0.5]), torch.tensor([0.99])):
+        timestep = schedule.timestep(noise_level)
         scaled = getattr(scheduler, "signal_scale", torch.ones(1000))[timestep] * latents
         expected = scheduler.add_noise(scaled, noise, timestep).float()
-        torch.testing.assert_close(schedule.add_noise(latents, noise, level), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(schedule.add_noise(latents, noise, noise_level), expected, rtol=0, atol=1e-5)
         expected = noise
         if scheduler.config.prediction_type == "v_prediction":
             expected = scheduler.get_velocity(latents, noise, timestep).float()
-        torch.testing.assert_close(schedule.target(latents, noise, level), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(schedule.target(latents, noise, noise_level), expected, rtol=0, atol=1e-5)
 
 
 def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, folder, tmp_path):
@@ -296,7 +299,7 @@ def test_compiled_layers_change_nothing(load, family):
     for compiled in (False, True):
         model = load()
         model.add_lora(Lora(rank=4), seed=0)
-        save_memory(model, Trainer(compile=compiled))
+        apply_memory_options(model, TrainRuntime(compile=compiled))
         losses.append(train(model, family))
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
@@ -304,10 +307,10 @@ def test_compiled_layers_change_nothing(load, family):
 def test_tokens_that_cannot_be_shared_are_refused(model, family):
     if family.family == "wan":  # of whose two heads three processes would share none
         with pytest.raises(ValueError, match="context_parallel: 3 does not divide the 2 heads"):
-            model.split_tokens(3)
+            model.enable_context_parallel(3)
     else:
         with pytest.raises(ValueError, match=r"context_parallel: 2, but .* use 1"):
-            model.split_tokens(2)
+            model.enable_context_parallel(2)
 
 
 def test_gradient_checkpointing_changes_nothing(load, family):

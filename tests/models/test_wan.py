@@ -11,7 +11,7 @@ from videodpo.models.wan import WanModel
 
 
 def load(folder, dtype="float32", **options):
-    settings = Model(family="wan", weights=str(folder), dtype=dtype, max_text_tokens=TEXT_TOKENS, options=options)
+    settings = Model(family="wan", weights=str(folder), dtype=dtype, max_sequence_length=TEXT_TOKENS, options=options)
     return WanModel(settings, "cpu")
 
 
@@ -86,7 +86,7 @@ def test_the_published_scheduler_samples_as_the_plain_pipeline_does(tmp_path):
     scheduler.set_timesteps(5)
     latents, noise = torch.randn(2, 1, 4, 2, 8, 8).unbind(0)
     for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
-        level = sigma.view(1)
-        assert model.noise_schedule.timestep(level).item() == pytest.approx(timestep.item(), abs=1)
+        noise_level = sigma.view(1)
+        assert model.noise_schedule.timestep(noise_level).item() == pytest.approx(timestep.item(), abs=1)
         expected = (1 - sigma) * latents + sigma * noise
-        torch.testing.assert_close(model.noise_schedule.add_noise(latents, noise, level), expected)
+        torch.testing.assert_close(model.noise_schedule.add_noise(latents, noise, noise_level), expected)

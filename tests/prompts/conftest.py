@@ -1,11 +1,11 @@
-"""Makes frozen settings of the prompts stage, and reads its two tables."""
+"""Makes settings snapshot of the prompts stage, and reads its two tables."""
 
 from pathlib import Path
 
 import pytest
 
 from videodpo.config import Prompts
-from videodpo.runtime.snapshot import Frozen, PromptsSettings
+from videodpo.runtime.snapshot import PromptsSettings, Snapshot
 from videodpo.stages.prompts.stage import make_prompts
 from videodpo.storage.tables import read_table
 
@@ -25,7 +25,7 @@ def run(tmp_path):
         settings = PromptsSettings(prompts=prompts_of(kind, path, **keys))
         place = tmp_path / folder
         make_prompts(
-            Frozen(stage="prompts", run="r", folder=place, seed=seed, settings=settings, weights={}, digest="d")
+            Snapshot(stage="prompts", run="r", folder=place, seed=seed, settings=settings, weights={}, digest="d")
         )
         return read_table(place / "prompts.parquet"), read_table(place / "prompts_dropped.parquet")
 

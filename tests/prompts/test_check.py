@@ -53,7 +53,7 @@ def test_clips_are_counted_by_prompt(tmp_path):
 
 def test_the_world_is_counted():
     with pytest.raises(ConfigError, match=r"world has 1440"):
-        _check("world", num_train=1440, num_heldout=1)
+        _check("demo_world", num_train=1440, num_heldout=1)
 
 
 @pytest.mark.parametrize("kind", ["text", "jsonl", "csv", "parquet", "vidprom", "clips", "huggingface"])

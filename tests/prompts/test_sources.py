@@ -96,18 +96,18 @@ def test_clips_need_a_path_column(tmp_path):
 
 
 def test_the_world_has_as_many_two_object_scenes_as_others():
-    scenes = [parse_caption(text) for text in _texts("world")]
+    scenes = [parse_caption(text) for text in _texts("demo_world")]
     assert len(scenes) == 1440
     assert sum(scene.other_shape is None for scene in scenes) == 720
 
 
 def test_the_seed_chooses_the_worlds_two_object_scenes():
-    assert _texts("world", seed=1) == _texts("world", seed=1)
-    assert _texts("world", seed=1) != _texts("world", seed=2)
+    assert _texts("demo_world", seed=1) == _texts("demo_world", seed=1)
+    assert _texts("demo_world", seed=1) != _texts("demo_world", seed=2)
 
 
 def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
-    prompts, dropped = run("world", num_heldout=100, near_duplicate=1.0)
+    prompts, dropped = run("demo_world", num_heldout=100, near_duplicate_threshold=1.0)
     assert (len(prompts), len(dropped)) == (1440, 0)
 
 

@@ -20,16 +20,16 @@ from videodpo.storage.tables import read_table
 
 def finish(finished):
     finished.write()
-    aggregate(finished.frozen_omniscore(), finished.round)
+    aggregate(finished.omniscore_snapshot(), finished.round)
     finished.write_training(read_table(finished.round / "omniscore.parquet"))
-    evaluate(finished.frozen_evaluate(), finished.round)
+    evaluate(finished.evaluate_snapshot(), finished.round)
     return finished
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     finished = finish(FinishedRound(tmp_path_factory.mktemp("run"), num_train=4, num_heldout=3))
-    make_report(finished.frozen_report(num_pairs=4), finished.round)
+    make_report(finished.report_snapshot(num_pairs=4), finished.round)
     return finished
 
 
@@ -104,13 +104,13 @@ def test_a_second_run_writes_the_same_bytes_and_removes_leftovers(done):
     folder = done.round / "report"
     files = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     (folder / "clips" / "old.mp4").write_bytes(b"old")
-    make_report(done.frozen_report(num_pairs=4), done.round)
+    make_report(done.report_snapshot(num_pairs=4), done.round)
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == files
 
 
 def test_a_clip_that_is_gone_leaves_a_note_on_the_page(tmp_path):
     finished = finish(FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False))
-    make_report(finished.frozen_report(num_pairs=1, num_comparisons=1), finished.round)
+    make_report(finished.report_snapshot(num_pairs=1, num_comparisons=1), finished.round)
     page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
     assert page.count("The clip is not in the run") == 4
 
@@ -119,7 +119,7 @@ def test_a_loss_of_motion_is_announced(tmp_path):
     finished = FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False)
     for row in finished.scores["aligned"]["motion_amount"]:
         row["value"] *= 0.1
-    make_report(finish(finished).frozen_report(), finished.round)
+    make_report(finish(finished).report_snapshot(), finished.round)
     assert "The aligned model moves less" in (finished.round / "report" / "index.html").read_text(encoding="utf-8")
 
 
@@ -127,7 +127,7 @@ def test_a_missing_table_is_an_error_that_names_it(tmp_path):
     finished = finish(FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False))
     (finished.round / "train_log.parquet").unlink()
     with pytest.raises(ValueError, match=r"train_log\.parquet"):
-        make_report(finished.frozen_report(), finished.round)
+        make_report(finished.report_snapshot(), finished.round)
 
 
 def test_expected_gaps_equal_the_mean_over_all_subsets():
@@ -149,7 +149,7 @@ def test_a_judge_that_could_not_score_all_clips_is_shown_with_its_count(tmp_path
     finished = FinishedRound(tmp_path, num_train=4, num_heldout=3)
     for number in (0, 3):
         finished.scores["base"]["caption_accuracy"][number] |= {"status": "failed", "value": None, "error": "unknown"}
-    make_report(finish(finished).frozen_report(), finished.round)
+    make_report(finish(finished).report_snapshot(), finished.round)
     page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
     assert re.search(r"caption accuracy: could score 4 of 6 clip\s+pairs", page)
     assert not re.search(r"\bnan\b", page, flags=re.IGNORECASE)

@@ -88,9 +88,9 @@ def limited(
 @pytest.fixture(scope="session")
 def prepared(random_model: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Round:
     """A round that is ready for its training of 60 steps, of two micro-batches each; for `copies`."""
-    schedule = {"num_steps": 60, "pairs_per_step": 4, "micro_batch": 2, "validation": {"num_prompts": 0}}
-    trainer = {"gradient_checkpointing": "off", "checkpoint_steps": None, "trackers": ["tensorboard"]}
-    raw = slow_run(random_model, schedule=schedule, trainer=trainer)
+    schedule = {"num_steps": 60, "global_batch_size": 4, "micro_batch_size": 2, "validation": {"num_prompts": 0}}
+    train_runtime = {"gradient_checkpointing": "off", "checkpoint_steps": None, "trackers": ["tensorboard"]}
+    raw = slow_run(random_model, schedule=schedule, train_runtime=train_runtime)
     made = Round(tmp_path_factory.mktemp("prepared") / "run", raw)
     made.prepare()
     return made

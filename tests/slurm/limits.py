@@ -15,14 +15,14 @@ ALLOWED = 45  # seconds, from a job's first piece of work on: what a job takes t
 WORK = 5 * ALLOWED
 AHEAD = 10  # seconds before the limit for the signal; SLURM sends it up to one look earlier
 # SIGTERM at the limit itself, and the two signals that a profile may ask for ahead of it.
-SIGNALS = {"generate": "", "measure": f"--signal=USR1@{AHEAD}", "train": f"--signal=TERM@{AHEAD}"}
+SIGNALS = {"generate": "", "score": f"--signal=USR1@{AHEAD}", "train": f"--signal=TERM@{AHEAD}"}
 LIMITS = {
     stage: int(ALLOWED + (AHEAD + LOOKS_EVERY / 2 if signal else -LOOKS_EVERY / 2)) for stage, signal in SIGNALS.items()
 }
 COUNT = 100  # clips to make, clips to measure, micro-batches to train on
 TARGETS = {
     "generate": "results/small/round1/videos/shard-00000.parquet",
-    "measure": "results/small/round1/scores/shard-00000.json",
+    "score": "results/small/round1/scores/shard-00000.json",
     "train": "results/small/round1/adapter",
 }
 
@@ -34,15 +34,19 @@ def started(folder: Path, model: Path) -> dict[str, Round]:
     """
     raw = slow_run(model, prompts={"num_train": COUNT // 4}, generate={"videos_per_prompt": 4})
     raw["generate"]["sampling"]["batch_size"] = 1
-    raw["schedule"] = {"num_steps": COUNT, "pairs_per_step": 4, "micro_batch": 4, "validation": {"num_prompts": 0}}
-    raw["scores"]["slow"] = {}
-    raw["omniscore"]["dimensions"]["slow"] = {"pillar": "quality", "min": 0.0, "max": 1.0}
+    raw["schedule"] = {
+        "num_steps": COUNT,
+        "global_batch_size": 4,
+        "micro_batch_size": 4,
+        "validation": {"num_prompts": 0},
+    }
+    raw["dimensions"]["slow"] = {"pillar": "quality", "min": 0.0, "max": 1.0}
     pace = {"SLOW_RECORD": "record.jsonl", "SLOW_SECONDS": str(WORK / COUNT)}
     prepared = Round(folder / "prepared", raw)
     prepared.prepare()
     runs = {stage: prepared.copy(stage, **pace) for stage in TARGETS}
     shutil.rmtree(runs["generate"].round_folder)
-    shutil.rmtree(runs["measure"].round_folder / "scores")
+    shutil.rmtree(runs["score"].round_folder / "scores")
     for stage, run in runs.items():
         # Instead of the profile's signal, whose five minutes are more than the limit; the GPUs are left to other runs.
         changed = [f"{stage}:slurm_extra='{SIGNALS[stage]}'", f"{stage}:gpu=0"]

@@ -149,7 +149,7 @@ class Round(Run):
                 write_shard_list(stages.round_folder / "scores" / dimension / NAME)
             stages.pairs()
             stages.reference()
-            stages.frozen("train")
+            stages.snapshot("train")
         self.command("doctor", "--out", str(self.round_folder / "doctor.json"))
 
     def command(self, stage: str, *arguments: str) -> None:

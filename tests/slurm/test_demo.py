@@ -17,9 +17,9 @@ from tests.conftest import ROOT
 from tests.slurm.runs import Run
 from tests.workspace import dry_run
 
-ON_A_GPU = {"generate", "measure", "reference", "doctor", "train"}
-ON_A_GPU |= {"evaluate_generate", "evaluate_measure"}
-LOCAL = {"freeze", "list_videos"}  # rules that the driver runs by itself
+ON_A_GPU = {"generate", "score", "reference", "doctor", "train"}
+ON_A_GPU |= {"evaluate_generate", "evaluate_score"}
+LOCAL = {"snapshot", "list_videos"}  # rules that the driver runs by itself
 # Every dimension is three jobs, each of which has to start Snakemake twice.
 LEFT_OUT = (
     "subject_consistency_clip",
@@ -33,12 +33,11 @@ WHOLE = os.environ.get("VIDEODPO_SLURM_DEMO") == "whole"
 FEWER = {
     "prompts": {"num_train": 32, "num_heldout": 8},
     "schedule": {"num_steps": 20},
-    "scores": dict.fromkeys(LEFT_OUT),
-    "omniscore": {"dimensions": dict.fromkeys(LEFT_OUT)},
-    "evaluate": {"videos_per_prompt": 1, "bootstrap": 100, "motion_dimension": None},
+    "dimensions": dict.fromkeys(LEFT_OUT),
+    "evaluate": {"videos_per_prompt": 1, "bootstrap_resamples": 100, "motion_dimension": None},
 }
 if WHOLE:
-    FEWER = {"scores": {}}
+    FEWER = {"dimensions": {}}
 OVERLAYS = ("presets/demo.yaml", "fewer.yaml")
 CHANGED = "overall_consistency_clip"
 
@@ -107,16 +106,16 @@ def test_a_second_call_does_nothing_and_a_changed_scorer_runs_its_dimension_and_
     demo.run()
     assert demo.jobs() == demo.done
     other = {"weights": str(ROOT / "demo" / "clip")}
-    changed = FEWER | {"scores": FEWER["scores"] | {CHANGED: other}}
+    changed = FEWER | {"dimensions": FEWER["dimensions"] | {CHANGED: {"options": other}}}
     (demo.folder / "fewer.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
     planned = demo.planned()
     rules = {job.rule for job in planned}
-    following = {"omniscore", "pairs", "reference", "doctor", "train", "evaluate_generate", "evaluate_measure"}
-    assert rules == {"freeze", "measure", "score", "evaluate_score", "evaluate", "report"} | following
-    assert {job.wildcards["dimension"] for job in planned if job.rule == "score"} == {CHANGED}
+    following = {"omniscore", "pairs", "reference", "doctor", "train", "evaluate_generate", "evaluate_score"}
+    assert rules == {"snapshot", "score", "collect_scores", "evaluate_collect_scores", "evaluate", "report"} | following
+    assert {job.wildcards["dimension"] for job in planned if job.rule == "collect_scores"} == {CHANGED}
     assert {job.wildcards["arm"] for job in planned if job.rule == "evaluate_generate"} == {"aligned"}
     demo.run("--until", "omniscore")
     new = [job for job in demo.jobs() if job not in demo.done]
     assert Counter((job.rule, job.wildcards) for job in new) == Counter(
-        [("measure", "1_00000"), ("measure", "1_00001"), ("score", f"1_{CHANGED}"), ("omniscore", "1")]
+        [("score", "1_00000"), ("score", "1_00001"), ("collect_scores", f"1_{CHANGED}"), ("omniscore", "1")]
     )

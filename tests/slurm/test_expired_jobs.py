@@ -46,7 +46,7 @@ def _adapter(run: Round) -> pd.DataFrame:
     return pd.DataFrame({"weight": weights.keys(), "bytes": [value.numpy().tobytes() for value in weights.values()]})
 
 
-MADE = {"generate": _clips, "measure": _measured, "train": _adapter}
+MADE = {"generate": _clips, "score": _measured, "train": _adapter}
 
 
 def _redone(done: pd.DataFrame) -> list[float]:

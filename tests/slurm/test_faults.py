@@ -80,7 +80,7 @@ def trained_steps(run):
 
 def test_a_killed_node_costs_a_training_less_than_checkpoint_minutes(cluster, slow, alone, figures):
     minutes = 0.05
-    slow.change("trainer", checkpoint_minutes=minutes)
+    slow.change("train_runtime", checkpoint_minutes=minutes)
     slow.start(TRAINED)
     slow.until(lambda: trained_steps(slow), "step")
     node = slow.job("train").nodes

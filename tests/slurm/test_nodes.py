@@ -21,7 +21,7 @@ def losses(run):
 
 def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
     run = copies()
-    run.change("trainer", nodes=2)
+    run.change("train_runtime", nodes=2)
     run.run(TRAINED)
     job = run.job("train")
     assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", 2, 2)
@@ -33,7 +33,7 @@ def test_so_do_two_gpus_of_each_node(wider_nodes, prepared, alone, figures, node
     if nodes == 2:
         prepared, alone = in_smaller_passes(prepared)  # as many as there are processes
     run = prepared.copy(f"two_gpus_of_{nodes}")
-    run.change("trainer", processes=2, nodes=nodes)
+    run.change("train_runtime", processes=2, nodes=nodes)
     try:
         run.run(TRAINED)
         job = run.job("train")
@@ -48,11 +48,11 @@ def in_smaller_passes(prepared):
     """The prepared round with a pair a pass, and the same trained in one process."""
     found = prepared.copy("smaller_passes"), prepared.copy("smaller_passes_alone")
     for run in found:
-        run.change("schedule", micro_batch=1)
+        run.change("schedule", micro_batch_size=1)
         with run.stages() as stages:
-            stages.frozen("reference")
+            stages.snapshot("reference")
             stages.reference()
-            stages.frozen("train")
+            stages.snapshot("train")
     found[1].command("train")
     return found
 
@@ -74,7 +74,7 @@ def compare(run, alone):
 @pytest.mark.parametrize("nodes", [(2, 1), (1, 2)], ids=["two to one", "one to two"])
 def test_a_checkpoint_goes_on_with_another_number_of_nodes(copies, alone, nodes, figures):
     run = copies(SLOW_RECORD="record.jsonl", SLOW_SECONDS="0.25")  # else it ends before the signal
-    run.change("trainer", nodes=nodes[0], checkpoint_steps=10)
+    run.change("train_runtime", nodes=nodes[0], checkpoint_steps=10)
     run.start("--retries", "0", TRAINED)
     job = run.job("train")
     run.until(lambda: run.last_step() >= 10, "state")
@@ -82,7 +82,7 @@ def test_a_checkpoint_goes_on_with_another_number_of_nodes(copies, alone, nodes,
     assert run.driver.wait() != 0
     stopped = run.last_step()
     assert 10 <= stopped < STEPS
-    run.change("trainer", nodes=nodes[1])
+    run.change("train_runtime", nodes=nodes[1])
     run.run(TRAINED)
     assert run.job("train").num_nodes == nodes[1]
     log = read_table(run.round_folder / "train_log.parquet")

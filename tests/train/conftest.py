@@ -25,10 +25,12 @@ class Trainings:
     def __init__(self, model: Path, results: Path) -> None:
         self._model, self._results = model, results
 
-    def variant(self, *, trainer: dict[str, Any] | None = None, schedule: dict[str, Any] | None = None, **train: Any):
+    def variant(
+        self, *, train_runtime: dict[str, Any] | None = None, schedule: dict[str, Any] | None = None, **train: Any
+    ):
         base = small_run(self._model, self._results)
-        plan = {"num_steps": NUM_STEPS, "pairs_per_step": 4, "micro_batch": 2} | (schedule or {})
-        merged = {"train": base["train"] | train, "trainer": base["trainer"] | (trainer or {})}
+        plan = {"num_steps": NUM_STEPS, "global_batch_size": 4, "micro_batch_size": 2} | (schedule or {})
+        merged = {"train": base["train"] | train, "train_runtime": base["train_runtime"] | (train_runtime or {})}
         return Stages(small_run(self._model, self._results, schedule=plan, **merged))
 
     def fresh(self, **changes: Any):
@@ -56,7 +58,7 @@ def adapter_of(run) -> dict[str, torch.Tensor]:
 
 def command(run) -> list[str]:
     """The training as the workflow calls it."""
-    run.frozen("train")
+    run.snapshot("train")
     return [sys.executable, "-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json")]
 
 

@@ -14,9 +14,9 @@ class OfFamily(Trainings):
         self._family = FAMILIES[name]
 
     def variant(self, **changes):
-        run = super().variant(schedule={"num_steps": 4, "micro_batch": 1}, **changes)
+        run = super().variant(schedule={"num_steps": 4, "micro_batch_size": 1}, **changes)
         family, config = self._family, run.config
-        model = config.model.model_copy(update={"family": family.family, "max_text_tokens": family.text_tokens})
+        model = config.model.model_copy(update={"family": family.family, "max_sequence_length": family.text_tokens})
         generate = config.generate.model_copy(update={"sampling": family.sampling})
         run.config = config.model_copy(update={"model": model, "generate": generate})
         return run

@@ -6,8 +6,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models.families import TEXT_TOKENS
-from videodpo.config import Model, Trainer
-from videodpo.dpo.policy import save_memory
+from videodpo.config import Model, TrainRuntime
+from videodpo.dpo.policy import apply_memory_options
 from videodpo.models import load_model
 
 ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
@@ -31,11 +31,11 @@ class Count(TorchDispatchMode):
 def denoise(random_model):
     """The mean of the squared prediction of one clip, and the model, whose memory is saved as a trainer says."""
 
-    def prepared(trainer):
-        settings = Model(family="wan", weights=str(random_model), dtype="float32", max_text_tokens=TEXT_TOKENS)
+    def prepared(train_runtime):
+        settings = Model(family="wan", weights=str(random_model), dtype="float32", max_sequence_length=TEXT_TOKENS)
         model = load_model(settings, "cpu", denoiser_only=True)
         model.denoiser.requires_grad_(True)
-        save_memory(model, trainer)
+        apply_memory_options(model, train_runtime)
         draw = torch.Generator().manual_seed(0)
         text = {"prompt_embeds": torch.randn(1, TEXT_TOKENS, model.denoiser.config.text_dim, generator=draw)}
         clip = torch.randn(1, 4, 2, 8, 8, generator=draw)
@@ -46,7 +46,7 @@ def denoise(random_model):
 
 @pytest.mark.parametrize(("kind", "attention"), [("off", 1), ("selective", 1), ("full", 2)])
 def test_attention_is_computed_again_only_with_full_checkpointing(denoise, kind, attention):
-    model, loss = denoise(Trainer(gradient_checkpointing=kind))
+    model, loss = denoise(TrainRuntime(gradient_checkpointing=kind))
     with Count() as count:
         found = loss()
         forward = count.products
@@ -60,7 +60,7 @@ def test_attention_is_computed_again_only_with_full_checkpointing(denoise, kind,
 @pytest.mark.parametrize(("kind", "attention"), [("off", 1), ("selective", 1), ("full", 2)])
 def test_compiled_layers_keep_and_recompute_the_same(denoise, kind, attention):
     torch.compiler.reset()
-    model, loss = denoise(Trainer(gradient_checkpointing=kind, compile=True))
+    model, loss = denoise(TrainRuntime(gradient_checkpointing=kind, compile=True))
     with torch.no_grad():
         loss()  # compiles
         forward = calls(loss)
@@ -84,8 +84,11 @@ def calls(what):
 def test_what_saves_memory_changes_no_gradient(denoise, kind, compiled):
     torch.compiler.reset()
     gradients = []
-    for trainer in (Trainer(gradient_checkpointing="off"), Trainer(gradient_checkpointing=kind, compile=compiled)):
-        model, loss = denoise(trainer)
+    for train_runtime in (
+        TrainRuntime(gradient_checkpointing="off"),
+        TrainRuntime(gradient_checkpointing=kind, compile=compiled),
+    ):
+        model, loss = denoise(train_runtime)
         loss().backward()
         gradients.append([weight.grad for weight in model.denoiser.parameters()])
     for plain, saved in zip(*gradients, strict=True):

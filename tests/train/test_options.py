@@ -9,15 +9,15 @@ import torch
 from tests.train.conftest import NUM_STEPS, adapter_of, log_of
 from tests.train.families import OfFamily
 from videodpo.dpo.passes import Passes
-from videodpo.dpo.policy import make_policy
-from videodpo.models.prompt_embeds import EMPTY, CachedTexts
+from videodpo.dpo.policy import build_policy
+from videodpo.models.shared.prompt_embeds import EMPTY, CachedTexts
 
 
 def test_dropped_captions_are_the_empty_one_as_often_as_configured(trainings):
     """Of policy and reference alike, winner and loser alike, and the same when a run of visits comes again."""
-    run = trainings.variant(reference="live", caption_dropout=0.3)
-    frozen = run.frozen("train")
-    passes = Passes(frozen, run.round_folder, make_policy(frozen, None, "cpu"))
+    run = trainings.variant(reference="online", caption_dropout=0.3)
+    snapshot = run.snapshot("train")
+    passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
     texts = CachedTexts(run.round_folder)
     prompts = passes.data.pairs["prompt_id"]
     dropped = []
@@ -36,7 +36,7 @@ def test_dropped_captions_are_the_empty_one_as_often_as_configured(trainings):
 
 
 def test_caption_dropout_trains_from_ln_2_on(trainings):
-    settings = {"reference": "live", "learning_rate": 3e-3}
+    settings = {"reference": "online", "learning_rate": 3e-3}
     plain, _ = trainings.trained(**settings)
     log, _ = trainings.trained(**settings, caption_dropout=0.5)
     assert log["loss"][0] == pytest.approx(log["weight_mean"][0] * math.log(2), abs=1e-5)
@@ -75,7 +75,7 @@ def of_a_unet(tmp_path_factory):
 def test_network_dropout_falls_on_policy_and_reference_each_by_itself(of_a_unet):
     logs = {}
     for name, wanted in {"off": False, "on": True, "on again": True}.items():
-        run = of_a_unet.fresh(reference="live", objective={"official_code": {"network_dropout": wanted}})
+        run = of_a_unet.fresh(reference="online", objective={"official_code": {"network_dropout": wanted}})
         run.train()
         logs[name] = log_of(run)
         assert all(torch.isfinite(value).all() for value in adapter_of(run).values())

@@ -14,7 +14,7 @@ FAMILY = FAMILIES["text_to_video_sd"]  # its U-Net has dropout of its own
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = write(FAMILY, tmp_path_factory.mktemp("unet"))
-    settings = Model(family=FAMILY.family, weights=str(folder), dtype="float32", max_text_tokens=FAMILY.text_tokens)
+    settings = Model(family=FAMILY.family, weights=str(folder), dtype="float32", max_sequence_length=FAMILY.text_tokens)
     model = load_model(settings, "cpu")
     model.add_lora(Lora(rank=4, dropout=0.5), seed=0)
     for weight in trainable(model).values():

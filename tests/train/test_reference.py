@@ -40,7 +40,9 @@ def test_a_new_alpha_finds_its_reference_errors_done(trainings, monkeypatch):
     run = trainings.variant()
     before = read_shards(run.round_folder / "reference")
     pairs = run.config.pairs
-    run.config = run.config.model_copy(update={"pairs": pairs.model_copy(update={"alpha": 0.0})})
+    run.config = run.config.model_copy(
+        update={"pairs": pairs.model_copy(update={"reweight": pairs.reweight.model_copy(update={"exponent": 0.0})})}
+    )
     run.pairs()
     assert (read_table(run.round_folder / "pairs.parquet")["weight"] == 1).all()
     with monkeypatch.context() as patch:
@@ -148,6 +150,6 @@ def test_a_journal_of_other_noise_levels_does_not_count(passes, trainings, monke
     other = Passes(trainings.variant(schedule={"timesteps": {"shift": 3.0}}), monkeypatch)
     assert other.until(3) == 3
     assert other.journal.exists()
-    trainings.variant().frozen("reference")
+    trainings.variant().snapshot("reference")
     assert passes.until() == num_passes
     assert passes.table.read_bytes() == whole

@@ -45,7 +45,7 @@ def server():
 
 def _start(server, run):
     """Its processes, one or several, at work."""
-    count = run.config.trainer.processes
+    count = run.config.train_runtime.processes
     if count == 1:
         started = [server.Process(target=_train, args=(run,))]
     else:
@@ -93,7 +93,7 @@ def _kill_at_random(server, run, draws, most_seconds):
     ids=["a LoRA", "every weight", "two processes"],
 )
 def test_kills_at_random_points_change_no_bit(trainings, server, train, processes, kills):
-    settings = train | {"trainer": {"checkpoint_steps": 1, "processes": processes}}
+    settings = train | {"train_runtime": {"checkpoint_steps": 1, "processes": processes}}
     expected, expected_log = _finish(server, trainings.fresh(**settings))
     run = trainings.fresh(**settings)
     draws = random.Random(0)
@@ -122,7 +122,7 @@ def _signalled(run, number):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_the_state_and_exits_with_75(trainings, number):
-    settings = {"lora": DROPOUT, "trainer": {"checkpoint_steps": None}}
+    settings = {"lora": DROPOUT, "train_runtime": {"checkpoint_steps": None}}
     _, expected = trainings.trained(**settings)
     run = trainings.fresh(**settings)
     code, told = _signalled(run, number)
@@ -137,7 +137,7 @@ def test_a_signal_saves_the_state_and_exits_with_75(trainings, number):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_launcher_reaches_every_process(trainings, number):
-    run = trainings.fresh(trainer={"processes": 2, "checkpoint_steps": None})
+    run = trainings.fresh(train_runtime={"processes": 2, "checkpoint_steps": None})
     code, told = _signalled(run, number)
     assert code != 0
     assert f"{number.name} after step" in told, told
@@ -152,7 +152,7 @@ def _kill_all_after(run, step):
     assert process.poll() is None
     path = str(run.folder / "config" / "train.json").encode()
     killed = [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/cmdline") if path in _text(entry)]
-    assert len(killed) == 1 + run.config.trainer.processes
+    assert len(killed) == 1 + run.config.train_runtime.processes
     for number in killed:
         os.kill(number, signal.SIGKILL)
     process.wait()
@@ -173,10 +173,10 @@ def _text(path):
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_training_goes_on_with_another_number_of_processes(trainings, strategy):
-    settings = {"lora": DROPOUT, "trainer": {"checkpoint_steps": 5}}
+    settings = {"lora": DROPOUT, "train_runtime": {"checkpoint_steps": 5}}
     expected_log, _ = trainings.trained(**settings)
     two = {"processes": 2, "checkpoint_steps": 5, "strategy": strategy}
-    run = trainings.fresh(lora=DROPOUT, trainer=two)
+    run = trainings.fresh(lora=DROPOUT, train_runtime=two)
     _kill_all_after(run, 10)
     state = last_step(run)
     rest = trainings.variant(**settings)
@@ -188,14 +188,14 @@ def test_a_training_goes_on_with_another_number_of_processes(trainings, strategy
 
 
 def test_1_2_and_4_processes_in_turn_end_like_one(trainings, figures):
-    settings = {"lora": DROPOUT, "schedule": {"pairs_per_step": 4, "micro_batch": 1}}
+    settings = {"lora": DROPOUT, "schedule": {"global_batch_size": 4, "micro_batch_size": 1}}
     trainings.variant(**settings).reference()
-    one = trainings.fresh(**settings, trainer={"checkpoint_steps": 5})
+    one = trainings.fresh(**settings, train_runtime={"checkpoint_steps": 5})
     subprocess.run(command(one), check=True, capture_output=True)
     expected, expected_log = adapter_of(one), log_of(one)
     run = trainings.fresh(**settings)
     for processes, step in ((2, 10), (4, 25)):
-        run = trainings.variant(**settings, trainer={"processes": processes, "checkpoint_steps": 5})
+        run = trainings.variant(**settings, train_runtime={"processes": processes, "checkpoint_steps": 5})
         _kill_all_after(run, step)
         assert step <= last_step(run) < NUM_STEPS
     subprocess.run(command(trainings.variant(**settings)), check=True, capture_output=True)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from tests.train.conftest import NUM_STEPS, adapter_of, log_of
 from videodpo.config import Train
-from videodpo.dpo.guards import gives_up, refusal
+from videodpo.dpo.guards import should_abort, skip_reason
 from videodpo.dpo.passes import Passes
-from videodpo.dpo.policy import make_policy
+from videodpo.dpo.policy import build_policy
 from videodpo.dpo.trainer import Training
 from videodpo.storage.tables import read_table
 from videodpo.storage.tensors import write_tensors
@@ -22,10 +22,10 @@ from videodpo.storage.tensors import write_tensors
 # A pair a step, so that a bad one is in few; no table, which would know its latents as they were; an objective whose
 # gradient does not fade once a pair is won. Every weight: those of a LoRA lie behind norms that take the size away.
 ONE_A_STEP = {
-    "reference": "live",
-    "schedule": {"pairs_per_step": 1, "micro_batch": 1},
+    "reference": "online",
+    "schedule": {"global_batch_size": 1, "micro_batch_size": 1},
     "method": "full",
-    "objective": {"name": "ipo"},
+    "objective": {"loss": "ipo"},
     "learning_rate": 1e-5,
 }
 
@@ -62,7 +62,7 @@ def huge_pair(trainings):
 
 
 def test_steps_whose_loss_is_no_number_are_skipped_and_counted(trainings, broken_pair):
-    run = trainings.fresh(reference="live", max_skipped_steps=50)
+    run = trainings.fresh(reference="online", max_skipped_steps=50)
     run.train()
     log = log_of(run)
     assert 0 < log["skipped"].sum() < NUM_STEPS
@@ -73,9 +73,9 @@ def test_steps_whose_loss_is_no_number_are_skipped_and_counted(trainings, broken
 
 def test_validation_pairs_without_numbers_are_named_and_left_out(trainings, caplog):
     schedule = {"validation": {"num_prompts": 2, "draws": 1}}
-    run = trainings.fresh(reference="live", schedule=schedule, trainer={"validation_steps": 20})
-    frozen = run.frozen("train")
-    held_back = Passes(frozen, run.round_folder, make_policy(frozen, None, "cpu")).plan.validation
+    run = trainings.fresh(reference="online", schedule=schedule, train_runtime={"validation_steps": 20})
+    snapshot = run.snapshot("train")
+    held_back = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu")).plan.validation
     with scaled_latents(trainings, torch.nan, held_back[0].pair_id) as broken:
         run.train()
     assert {visit.pair_id for visit in held_back} - broken
@@ -85,7 +85,7 @@ def test_validation_pairs_without_numbers_are_named_and_left_out(trainings, capl
 
 
 def test_too_many_bad_steps_stop_with_step_pair_and_timestep_named(trainings, broken_pair):
-    run = trainings.fresh(reference="live", max_skipped_steps=0)
+    run = trainings.fresh(reference="online", max_skipped_steps=0)
     message = r"step \d+: the loss is not finite, after 0 .*; pair \d+ at timestep"
     with pytest.raises(RuntimeError, match=message) as error:
         run.train()
@@ -94,25 +94,25 @@ def test_too_many_bad_steps_stop_with_step_pair_and_timestep_named(trainings, br
 
 
 def test_a_gradient_far_above_the_usual_is_refused():
-    settings = Train(beta=1.0, max_grad_growth=10.0, max_skipped_steps=1)
+    settings = Train(beta=1.0, skip_above_median=10.0, max_skipped_steps=1)
     rows = [{"grad_norm": 1.0, "skipped": False}] * 10
     losses = np.zeros(2)
-    assert refusal(9.0, losses, rows, settings) is None
-    assert "10 times the usual 1" in refusal(11.0, losses, rows, settings)
+    assert skip_reason(9.0, losses, rows, settings) is None
+    assert "10 times the usual 1" in skip_reason(11.0, losses, rows, settings)
     won = [{"grad_norm": 0.0, "skipped": False}] * 10
-    assert refusal(0.9, losses, won, settings) is None  # clipping lets it through as it is
-    assert "usual 0" in refusal(1.1, losses, won, settings)
-    assert refusal(11.0, losses, rows[:9], settings) is None  # too few to tell
-    assert "gradient is not finite" in refusal(math.inf, losses, rows, settings)
+    assert skip_reason(0.9, losses, won, settings) is None  # clipping lets it through as it is
+    assert "usual 0" in skip_reason(1.1, losses, won, settings)
+    assert skip_reason(11.0, losses, rows[:9], settings) is None  # too few to tell
+    assert "gradient is not finite" in skip_reason(math.inf, losses, rows, settings)
     skipped = {"grad_norm": 11.0, "skipped": True}
-    assert not gives_up([*rows, skipped], settings)
-    assert gives_up([*rows, skipped, skipped], settings)
-    assert not gives_up([*rows, skipped, rows[0], skipped], settings)
+    assert not should_abort([*rows, skipped], settings)
+    assert should_abort([*rows, skipped, skipped], settings)
+    assert not should_abort([*rows, skipped, rows[0], skipped], settings)
 
 
 def test_a_step_with_an_exploding_gradient_changes_nothing_and_is_counted(trainings, huge_pair):
     run = trainings.fresh(**ONE_A_STEP, max_skipped_steps=50)
-    training = Training(run.frozen("train"), run.round_folder, None, Accelerator(cpu=True))
+    training = Training(run.snapshot("train"), run.round_folder, None, Accelerator(cpu=True))
     rows, moved = [], []
     for step in range(NUM_STEPS):
         before = [weight.detach().clone() for weight in training.weights]

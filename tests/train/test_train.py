@@ -10,18 +10,18 @@ import pytest
 from tests.train.conftest import NUM_STEPS, log_of
 from videodpo.dpo.log_rows import STATISTICS, log_row
 from videodpo.dpo.passes import Passes
-from videodpo.dpo.policy import make_policy
+from videodpo.dpo.policy import build_policy
 from videodpo.dpo.progress import progress_line
 from videodpo.dpo.visits import Visit
 from videodpo.storage.video import read_mp4
 
 
-@pytest.mark.parametrize("reference", ["table", "live"])
+@pytest.mark.parametrize("reference", ["precomputed", "online"])
 def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(trainings, reference):
     """All pairs, in the micro-batches of the plan, before any optimiser step."""
     run = trainings.variant(reference=reference)
-    frozen = run.frozen("train")
-    passes = Passes(frozen, run.round_folder, make_policy(frozen, None, "cpu"))
+    snapshot = run.snapshot("train")
+    passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
     num_pairs = len(passes.data.pairs)
     seen = set()
     for first in range(0, -(-num_pairs // 2) * 2, 2):
@@ -41,7 +41,7 @@ def test_training_widens_the_margin(trainings):
 
 
 def test_the_training_tells_once_what_the_doctor_finds_in_its_log(trainings, caplog):
-    log, _ = trainings.trained(learning_rate=0.1, trainer={"checkpoint_steps": 10})
+    log, _ = trainings.trained(learning_rate=0.1, train_runtime={"checkpoint_steps": 10})
     told = [record.getMessage().split() for record in caplog.records if "winner_drift" in record.getMessage()]
     assert [words[2] for words in told] in (["alarm"], ["warning", "alarm"])
     assert 19 <= int(told[-1][1].rstrip(":")) < len(log)
@@ -49,7 +49,7 @@ def test_the_training_tells_once_what_the_doctor_finds_in_its_log(trainings, cap
 
 def test_the_training_holds_no_text_encoder_and_no_vae(trainings):
     run = trainings.variant()
-    model = make_policy(run.frozen("train"), None, "cpu")
+    model = build_policy(run.snapshot("train"), None, "cpu")
     parts = {name for name, part in model.pipe.components.items() if part is not None}
     assert parts == {"transformer", "scheduler"}
 
@@ -62,18 +62,18 @@ def test_every_objective_trains(trainings, objective):
 
 def test_the_safeguard_and_the_added_error_hold_the_winner(trainings):
     drifts = {}
-    for name, options in {"dpo": {}, "safeguard": {"safeguard": 0.5}, "sft": {"sft_weight": 200.0}}.items():
+    for name, options in {"dpo": {}, "sdpo_mu": {"sdpo_mu": 0.5}, "sft": {"sft_weight": 200.0}}.items():
         log, _ = trainings.trained(objective=options, learning_rate=3e-3)
         drifts[name] = (log["error_winner"] - log["ref_error_winner"]).tail(10).mean()
-    assert drifts["safeguard"] < drifts["dpo"]
+    assert drifts["sdpo_mu"] < drifts["dpo"]
     assert drifts["sft"] < drifts["dpo"]
 
 
 @pytest.mark.parametrize("quirk", ["separate_noise", "logit_per_column"])
 def test_quirks_of_the_released_code_can_be_had(trainings, quirk):
-    plain, _ = trainings.trained(reference="live", lora={"rank": 4, "dropout": 0.5})
+    plain, _ = trainings.trained(reference="online", lora={"rank": 4, "dropout": 0.5})
     odd, _ = trainings.trained(
-        reference="live", lora={"rank": 4, "dropout": 0.5}, objective={"official_code": {quirk: True}}
+        reference="online", lora={"rank": 4, "dropout": 0.5}, objective={"official_code": {quirk: True}}
     )
     assert np.isfinite(odd["loss"]).all()
     assert not np.allclose(plain["loss"], odd["loss"], atol=1e-6)
@@ -81,8 +81,8 @@ def test_quirks_of_the_released_code_can_be_had(trainings, quirk):
 
 def test_auto_beta_gives_one_spread_of_the_reference_the_configured_logit(trainings):
     run = trainings.variant(beta="auto", beta_logit=3.0)
-    frozen = run.frozen("train")
-    passes = Passes(frozen, run.round_folder, make_policy(frozen, None, "cpu"))
+    snapshot = run.snapshot("train")
+    passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
     spread = (passes.reference[:, 0].astype(float) - passes.reference[:, 1]).std()
     assert passes.beta / 2 * spread == pytest.approx(3.0)
 
@@ -100,13 +100,13 @@ def test_moments_in_8_bits_train_nearly_the_same(trainings, optimizer):
 
 def test_offloaded_activations_change_nothing(trainings):
     plain, _ = trainings.trained()
-    offloaded, _ = trainings.trained(trainer={"offload_activations": True})
+    offloaded, _ = trainings.trained(train_runtime={"offload_activations": True})
     np.testing.assert_array_equal(plain["loss"], offloaded["loss"])
 
 
 def test_compiled_blocks_train_the_same(trainings):
     plain, _ = trainings.trained()
-    compiled, _ = trainings.trained(trainer={"compile": True})
+    compiled, _ = trainings.trained(train_runtime={"compile": True})
     np.testing.assert_allclose(compiled["loss"], plain["loss"], rtol=0, atol=1e-4)
 
 
@@ -119,12 +119,14 @@ def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(trainings):
 
 
 def test_held_back_pairs_are_measured_and_not_trained_on(trainings):
-    run = trainings.fresh(schedule={"validation": {"num_prompts": 2, "draws": 3}}, trainer={"validation_steps": 20})
+    run = trainings.fresh(
+        schedule={"validation": {"num_prompts": 2, "draws": 3}}, train_runtime={"validation_steps": 20}
+    )
     run.reference()
     try:
         run.train()
-        frozen = run.frozen("train")
-        plan = Passes(frozen, run.round_folder, make_policy(frozen, None, "cpu")).plan
+        snapshot = run.snapshot("train")
+        plan = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu")).plan
     finally:
         trainings.variant().reference()
     log = log_of(run)
@@ -136,7 +138,7 @@ def test_held_back_pairs_are_measured_and_not_trained_on(trainings):
 
 
 def test_samples_and_curves_lie_beside_the_log(trainings):
-    run = trainings.fresh(trainer={"trackers": ["tensorboard"], "samples": {"num_prompts": 2, "steps": 25}})
+    run = trainings.fresh(train_runtime={"trackers": ["tensorboard"], "samples": {"num_prompts": 2, "steps": 25}})
     run.train()
     for step in (25, 50):
         frames, _ = read_mp4(run.round_folder / "samples" / f"step-{step:06d}.mp4")
@@ -169,7 +171,7 @@ def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):
 
     run = trainings.variant()
     training = Training.__new__(Training)
-    training.schedule, training.trainer = run.config.schedule, run.config.trainer
+    training.schedule, training.train_runtime = run.config.schedule, run.config.train_runtime
     training.num_groups = 3
     with pytest.raises(ValueError, match="2 micro-batches a step do not divide over 3 processes"):
-        training._runs_a_step()
+        training._check_micro_batches()

@@ -10,26 +10,26 @@ from tests.train.conftest import by_command
 
 RECORDED = Path(__file__).with_name("trajectory.json")
 COLUMNS = ("loss", "margin", "error_winner", "error_loser", "grad_norm")
-SCHEDULE = {"pairs_per_step": 8, "micro_batch": 1}
+SCHEDULE = {"global_batch_size": 8, "micro_batch_size": 1}
 VARIANTS = {
     "accumulation 8 x 1": {},
-    "accumulation 1 x 8": {"schedule": {"micro_batch": 8}},
-    "full checkpointing": {"trainer": {"gradient_checkpointing": "full"}},
-    "selective checkpointing": {"trainer": {"gradient_checkpointing": "selective"}},
-    "live reference": {"reference": "live"},
-    "fresh texts": {"texts": "fresh"},
-    "data parallel": {"trainer": {"processes": 2}},
-    "fully sharded": {"trainer": {"processes": 2, "strategy": "fsdp"}},
-    "tokens shared": {"trainer": {"processes": 2, "context_parallel": 2}},
-    "tokens and weights shared": {"trainer": {"processes": 2, "context_parallel": 2, "strategy": "fsdp"}},
+    "accumulation 1 x 8": {"schedule": {"micro_batch_size": 8}},
+    "full checkpointing": {"train_runtime": {"gradient_checkpointing": "full"}},
+    "selective checkpointing": {"train_runtime": {"gradient_checkpointing": "selective"}},
+    "live reference": {"reference": "online"},
+    "fresh texts": {"texts": "online"},
+    "data parallel": {"train_runtime": {"processes": 2}},
+    "fully sharded": {"train_runtime": {"processes": 2, "strategy": "fsdp"}},
+    "tokens shared": {"train_runtime": {"processes": 2, "context_parallel": 2}},
+    "tokens and weights shared": {"train_runtime": {"processes": 2, "context_parallel": 2, "strategy": "fsdp"}},
     "tokens shared, live reference, recomputed": {
-        "reference": "live",
-        "trainer": {"processes": 2, "context_parallel": 2, "gradient_checkpointing": "full"},
+        "reference": "online",
+        "train_runtime": {"processes": 2, "context_parallel": 2, "gradient_checkpointing": "full"},
     },
     "weights sharded, recomputed": {
-        "trainer": {"processes": 2, "strategy": "fsdp", "gradient_checkpointing": "selective"}
+        "train_runtime": {"processes": 2, "strategy": "fsdp", "gradient_checkpointing": "selective"}
     },
-    "offloaded optimiser": {"trainer": {"strategy": "fsdp", "offload_optimizer": True}},
+    "offloaded optimiser": {"train_runtime": {"strategy": "fsdp", "offload_optimizer": True}},
 }
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from videodpo.weights.catalogue import PublishedFile, PublishedRepository, catalogue
 from videodpo.weights.fetch import damaged, fetch
-from videodpo.weights.places import read_manifest, resolve
+from videodpo.weights.locations import read_manifest, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "an-organisation/a-model"
@@ -89,18 +89,18 @@ def publish(server: Server, monkeypatch, content: bytes, *, promised: bytes, mem
 
 
 def test_a_published_file_is_fetched_once(server, monkeypatch, folder):
-    place = publish(server, monkeypatch, LARGE, promised=LARGE)
-    fetch(place, ())
-    fetch(place, ())
-    assert resolve(place).read_bytes() == LARGE
+    location = publish(server, monkeypatch, LARGE, promised=LARGE)
+    fetch(location, ())
+    fetch(location, ())
+    assert resolve(location).read_bytes() == LARGE
     assert server.asked == ["/own.pth"]
     assert [path.name for path in folder.iterdir()] == ["own.pth"]
 
 
 def test_other_bytes_than_those_published_are_not_kept(server, monkeypatch, folder):
-    place = publish(server, monkeypatch, LARGE, promised=LARGE + b"!")
+    location = publish(server, monkeypatch, LARGE, promised=LARGE + b"!")
     with pytest.raises(RuntimeError, match=r"own\.pth.*hash"):
-        fetch(place, ())
+        fetch(location, ())
     assert list(folder.iterdir()) == []
 
 
@@ -108,20 +108,20 @@ def test_a_member_of_an_archive_is_taken_out_and_checked(server, monkeypatch, fo
     box = io.BytesIO()
     with zipfile.ZipFile(box, "w") as archive:
         archive.writestr("models/own.pth", LARGE)
-    place = publish(server, monkeypatch, box.getvalue(), promised=LARGE, member="models/own.pth")
-    fetch(place, ())
-    assert resolve(place).read_bytes() == LARGE
+    location = publish(server, monkeypatch, box.getvalue(), promised=LARGE, member="models/own.pth")
+    fetch(location, ())
+    assert resolve(location).read_bytes() == LARGE
     assert [path.name for path in folder.iterdir()] == ["own.pth"]
-    place = publish(server, monkeypatch, box.getvalue(), promised=LARGE + b"!", member="models/own.pth")
+    location = publish(server, monkeypatch, box.getvalue(), promised=LARGE + b"!", member="models/own.pth")
     with pytest.raises(RuntimeError, match=r"sha256 .* published is"):
-        fetch(place, ())
+        fetch(location, ())
 
 
 def test_no_network_is_an_error_that_names_the_address(server, monkeypatch):
-    place = publish(server, monkeypatch, LARGE, promised=LARGE)
+    location = publish(server, monkeypatch, LARGE, promised=LARGE)
     server.files.clear()
     with pytest.raises(RuntimeError, match=r"127\.0\.0\.1.*404"):
-        fetch(place, ())
+        fetch(location, ())
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_no_network_is_an_error_that_names_the_address(server, monkeypatch):
     [(lambda b: b[:-1], "6,999 bytes, published are 7,000"), (lambda b: b"T" + b[1:], "sha256"), (None, "missing")],
 )
 def test_verify_finds_what_changed_on_disk(server, monkeypatch, change, message):
-    place = publish(server, monkeypatch, LARGE, promised=LARGE)
-    fetch(place, ())
-    assert list(damaged(place)) == []
-    path = resolve(place)
+    location = publish(server, monkeypatch, LARGE, promised=LARGE)
+    fetch(location, ())
+    assert list(damaged(location)) == []
+    path = resolve(location)
     path.write_bytes(change(LARGE)) if change else path.unlink()
-    (problem,) = damaged(place)
+    (problem,) = damaged(location)
     assert message in problem
 
 
@@ -163,11 +163,11 @@ def test_a_repository_is_fetched_at_its_commit_and_read_from_disk_ever_after(ser
     hub(server, {"part/model.safetensors": LARGE, "config.json": SMALL, "README.md": b"card", "old.bin": b"pickle"})
     answer = fetch_from_hub(server, ("*.safetensors", "*.json"))
     assert answer.returncode == 0, answer.stderr
-    place = resolve(PLACE)
-    assert (place / "part" / "model.safetensors").read_bytes() == LARGE
-    assert (place / "config.json").read_bytes() == SMALL
+    location = resolve(PLACE)
+    assert (location / "part" / "model.safetensors").read_bytes() == LARGE
+    assert (location / "config.json").read_bytes() == SMALL
     assert sorted(read_manifest(PLACE)) == ["config.json", "part/model.safetensors"]
-    assert sorted(path.name for path in place.rglob("*")) == ["config.json", "model.safetensors", "part"]
+    assert sorted(path.name for path in location.rglob("*")) == ["config.json", "model.safetensors", "part"]
     assert list(damaged(PLACE)) == []
     server.asked.clear()
     assert fetch_from_hub(server, ("*.safetensors", "*.json")).returncode == 0

@@ -17,7 +17,8 @@ wrong value is answered with the key, the value and what is allowed: `videodpo c
 presets/demo.yaml` says so before anything runs. In an editor with a YAML language server, `config.schema.json` gives
 the same while typing.
 
-The blocks below `scores` and `evaluate.judges` are each scorer's own options: [scorers](scorers.md) has them.
+The keys of `dimensions.<name>.options`, and those below `evaluate.judges`, are each scorer's own:
+[scorers](scorers.md) has them.
 """
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "object": "mapping"}

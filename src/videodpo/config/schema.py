@@ -7,35 +7,31 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from videodpo.config.section import ConfigError, PositiveReal, Real, Section, Shards, WrongKeys, validate, without_nulls
+from videodpo.config.scoring import (
+    Dimension,
+    OmniScore,
+    Pairs,
+    Pillars,
+    filter_disagreements,
+    pillar_disagreements,
+)
+from videodpo.config.section import Real, Section, Shards, WrongKeys, validate, without_nulls
 from videodpo.config.shard_counts import AUTO, heldout_shards, reference_shards, sampling_shards
-from videodpo.config.training import Lora, Objective, OfficialCode, ReferenceJobs, Schedule, Timesteps, Train, Trainer
-
-__all__ = [
-    "HUB_PREFIX",
-    "Config",
-    "ConfigError",
-    "Lora",
-    "Objective",
-    "OfficialCode",
-    "ReferenceJobs",
-    "Schedule",
-    "Section",
-    "Timesteps",
-    "Train",
-    "Trainer",
-    "parse_config",
-    "validate",
-]
+from videodpo.config.training import (
+    ReferenceJobs,
+    Schedule,
+    Train,
+    TrainRuntime,
+)
 
 HUB_PREFIX = "hub:"  # weights or data sets that are fetched by id; everything else is a path
 
 
 class Source(Section):
-    kind: Literal["text", "jsonl", "csv", "parquet", "vidprom", "huggingface", "clips", "world"]
+    kind: Literal["text", "jsonl", "csv", "parquet", "vidprom", "huggingface", "clips", "demo_world"]
     """Where prompts come from; `clips` is a manifest of your own videos with prompts."""
     path: str | None = None
-    """File, or `hub:<id>` for vidprom and huggingface; not used by `world`."""
+    """File, or `hub:<id>` for vidprom and huggingface; not used by `demo_world`."""
     column: str = "prompt"
     """Column or JSON key that holds the prompt."""
     split: str = "train"
@@ -45,7 +41,7 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _path_is_given(self) -> Source:
-        if self.kind != "world" and not self.path:
+        if self.kind != "demo_world" and not self.path:
             raise WrongKeys(("path", f"missing; the kind {self.kind!r} needs one"))
         return self
 
@@ -61,7 +57,7 @@ class Prompts(Section):
     """Shorter prompts (after cleaning) are dropped; characters."""
     max_chars: int = Field(2000, ge=1)
     """Longer prompts are dropped; characters."""
-    near_duplicate: Real = Field(0.8, gt=0, le=1)
+    near_duplicate_threshold: Real = Field(0.8, gt=0, le=1)
     """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 keeps all but exact ones."""
 
     @model_validator(mode="after")
@@ -80,7 +76,7 @@ class Model(Section):
     """Type of the denoiser's and text encoder's weights; the VAE stays in float32."""
     mixed_precision: bool = False
     """Weights in float32, matrix products in `dtype`: what full fine-tuning in bfloat16 needs."""
-    max_text_tokens: int = Field(512, ge=1)
+    max_sequence_length: int = Field(512, ge=1)
     """Prompt tokens given to the denoiser."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The family's own keys."""
@@ -121,10 +117,10 @@ class Sampling(Size):
     @model_validator(mode="after")
     def _sizes_differ(self) -> Sampling:
         known = [_size_of(self)]
-        for place, bucket in enumerate(self.buckets):
+        for index, bucket in enumerate(self.buckets):
             if _size_of(bucket) in known:
                 size = f"{bucket.num_frames} frames of {bucket.height} x {bucket.width}"
-                raise WrongKeys((f"buckets.{place}", f"{size} are there already; each size is named once"))
+                raise WrongKeys((f"buckets.{index}", f"{size} are there already; each size is named once"))
             known.append(_size_of(bucket))
         return self
 
@@ -137,105 +133,12 @@ class Generate(Section):
     videos_per_prompt: int = Field(4, ge=2)
     """N of the paper; a pair needs at least 2."""
     shards: Shards = AUTO  # type: ignore[assignment]
-    """Jobs a round for the sampling (or the intake of clips), and for the scoring; `auto` is 200 clips each, and 1,000
+    """Jobs a round for the sampling (or the import of clips), and for the scoring; `auto` is 200 clips each, and 1,000
     jobs at most, or 200 where num_train is null."""
     sampling: Sampling
     """How one clip is made; the evaluation samples in the same way."""
     fit_clips: bool = False
     """Clips of your own with another size, rate or length: true cuts and scales them, false makes them failed rows."""
-
-
-class OmniDimension(Section):
-    pillar: Literal["quality", "semantic"]
-    """Pillar that the dimension counts in."""
-    min: Real
-    """Raw score that becomes 0."""
-    max: Real
-    """Raw score that becomes 1."""
-    weight: Real = Field(1.0, ge=0)
-    """Weight within the pillar."""
-
-    @model_validator(mode="after")
-    def _range_is_not_empty(self) -> OmniDimension:
-        if self.min >= self.max:
-            raise WrongKeys(("min", f"{self.min} is not below max {self.max}"))
-        return self
-
-
-class PillarWeights(Section):
-    quality: Real = Field(4.0, ge=0)
-    """Weight of the quality pillar."""
-    semantic: Real = Field(1.0, ge=0)
-    """Weight of the semantic pillar."""
-
-
-class OmniScore(Section):
-    pillars: PillarWeights = PillarWeights()
-    """OmniScore = weighted mean of the two pillars."""
-    clip: bool = False
-    """Clip scaled scores to [0, 1]; VBench does not."""
-    dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
-    """Scale and weight of each dimension; a dimension that is scored and not named here is only reported."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_removed(cls, raw: Any) -> Any:
-        return without_nulls(raw, "dimensions")
-
-    @model_validator(mode="after")
-    def _pillars_have_weight(self) -> OmniScore:
-        total = 0.0
-        for pillar, weight in (("quality", self.pillars.quality), ("semantic", self.pillars.semantic)):
-            inside = sum(d.weight for d in self.dimensions.values() if d.pillar == pillar)
-            if weight > 0 and inside == 0:
-                raise WrongKeys((f"pillars.{pillar}", f"{weight}, but no dimension with a weight is in this pillar"))
-            total += weight
-        if total == 0:
-            raise WrongKeys(("pillars", "both have weight 0; one must be above"))
-        return self
-
-
-class Filters(Section):
-    min_gap: Real = Field(0.0, ge=0)
-    """Pairs with a smaller OmniScore gap are rejected."""
-    drop_percentile: Real = Field(0.0, ge=0, lt=100)
-    """Share of the pairs with the smallest gaps that is rejected, in percent."""
-    no_regression: dict[str, Real] = Field(default_factory=dict)
-    """Dimension: how much lower, in scaled units, the winner may be there."""
-    min_motion: Real | None = None
-    """Winners with a smaller raw score of `motion_dimension` are rejected."""
-    motion_dimension: str | None = None
-    """Dimension of the motion floor."""
-
-    @model_validator(mode="after")
-    def _motion_floor_is_whole(self) -> Filters:
-        if (self.min_motion is None) != (self.motion_dimension is None):
-            absent = "min_motion" if self.min_motion is None else "motion_dimension"
-            raise WrongKeys((absent, "missing; min_motion and motion_dimension go together"))
-        return self
-
-
-class Pairs(Section):
-    policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
-    """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
-    filters: Filters = Filters()
-    """Which pairs are left out."""
-    bin_width: Real = Field(0.01, gt=0)
-    """Histogram bin of the re-weighting, in OmniScore."""
-    alpha: Real = Field(0.72, ge=0)
-    """Exponent of the re-weighting; 0 is plain DPO."""
-    beta: PositiveReal | None = None
-    """Numerator of the re-weighting; null is the largest bin's share."""
-    normalize: bool = False
-    """Divide the weights by their mean."""
-
-    @model_validator(mode="after")
-    def _ranks_in_order(self) -> Pairs:
-        if self.policy.startswith("rank:"):
-            better, worse = map(int, self.policy[5:].split("-"))
-            if better >= worse:
-                raise WrongKeys(("policy", f"{self.policy!r}: two ranks are needed, the better one first: rank:1-4"))
-        return self
 
 
 class Evaluate(Section):
@@ -245,7 +148,7 @@ class Evaluate(Section):
     """Sampling jobs, and scoring jobs, for each model; `auto` is 50 clips each, 100 jobs at most."""
     judges: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     """Scorers that only the evaluation uses: independent of what was trained on."""
-    bootstrap: int = Field(10_000, ge=100)
+    bootstrap_resamples: int = Field(10_000, ge=100)
     """Resamples of the prompts for the confidence intervals."""
     motion_dimension: str | None = None
     """Dimension of the motion panel."""
@@ -287,10 +190,10 @@ class Config(Section):
     """The model to be aligned."""
     generate: Generate
     """Sampling."""
-    scores: dict[str, dict[str, Any] | None] = Field(..., min_length=1)
-    """Scorer name: its options; null takes a scorer of the base configuration out."""
-    omniscore: OmniScore
-    """Scaling and weights."""
+    dimensions: dict[str, Dimension] = Field(..., min_length=1)
+    """Name of a scorer: its options, and how its score counts; null takes out a dimension of the base configuration."""
+    omniscore: Pillars = Pillars()
+    """Weights of the pillars."""
     pairs: Pairs = Pairs()
     """Choice and weights of the pairs."""
     reference: ReferenceJobs = ReferenceJobs()
@@ -299,7 +202,7 @@ class Config(Section):
     """Which pairs are visited when, and at which noise levels; shared by the reference errors and the training."""
     train: Train
     """The DPO fine-tune."""
-    trainer: Trainer = Trainer()
+    train_runtime: TrainRuntime = TrainRuntime()
     """How the fine-tune runs: processes, memory, checkpoints, tracking. An edit here makes nothing again."""
     evaluate: Evaluate = Evaluate()
     """Base against aligned."""
@@ -309,7 +212,14 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _drop_removed(cls, raw: Any) -> Any:
-        return without_nulls(raw, "scores")
+        return without_nulls(raw, "dimensions")
+
+    @property
+    def formula(self) -> OmniScore:
+        """Settings of the OmniScore: the pillars, and the dimensions that are in one."""
+        inside = {name: dimension for name, dimension in self.dimensions.items() if dimension.pillar}
+        raw = {name: dimension.model_dump(exclude={"options"}) for name, dimension in inside.items()}
+        return validate(OmniScore, self.omniscore.model_dump() | {"dimensions": raw}, "omniscore")
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
@@ -321,7 +231,7 @@ class Config(Section):
         schedule, videos = self.schedule, self.generate.videos_per_prompt
         numbers = {
             "generate": sampling_shards(self.prompts.num_train, videos),
-            "reference": reference_shards(schedule.num_steps * schedule.pairs_per_step),
+            "reference": reference_shards(schedule.num_steps * schedule.global_batch_size),
             "evaluate": heldout_shards(self.prompts.num_heldout, self.evaluate.videos_per_prompt),
         }
         sections = {name: getattr(self, name) for name in numbers if getattr(self, name).shards == AUTO}
@@ -331,15 +241,16 @@ class Config(Section):
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         """Keys that do not go with a key of another section, and why."""
-        named = {f"omniscore.dimensions.{name}": name for name in self.omniscore.dimensions}
-        if self.evaluate.motion_dimension is not None:
-            named["evaluate.motion_dimension"] = self.evaluate.motion_dimension
-        for key, name in named.items():
-            if name not in self.scores:
-                yield key, f"{name!r} is not among scores ({', '.join(sorted(self.scores))})"
-        yield from filter_disagreements(self.pairs, self.omniscore)
-        for name in sorted(set(self.scores) & set(self.evaluate.judges)):
-            yield f"evaluate.judges.{name}", "also among scores, so not independent; take it out of one of them"
+        motion = self.evaluate.motion_dimension
+        if motion is not None and motion not in self.dimensions:
+            known = ", ".join(sorted(self.dimensions))
+            yield "evaluate.motion_dimension", f"{motion!r} is not among dimensions ({known})"
+        for key, reason in pillar_disagreements(self.omniscore.pillars, self.dimensions):
+            yield f"omniscore.{key}", reason
+        inside = [name for name, dimension in self.dimensions.items() if dimension.pillar]
+        yield from filter_disagreements(self.pairs, inside)
+        for name in sorted(set(self.dimensions) & set(self.evaluate.judges)):
+            yield f"evaluate.judges.{name}", "also among dimensions, so not independent; take it out of one of them"
         if self.generate.fit_clips and self.prompts.source.kind != "clips":
             yield "generate.fit_clips", f"true, but prompts.source.kind is {self.prompts.source.kind!r}, not 'clips'"
         if self.prompts.source.kind == "clips" and self.rounds != 1:
@@ -351,7 +262,7 @@ class Config(Section):
             yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"
 
     def _training_disagreements(self) -> Iterator[tuple[str, str]]:
-        model, train, trainer = self.model, self.train, self.trainer
+        model, train, runtime = self.model, self.train, self.train_runtime
         held_back, num_train = self.schedule.validation.num_prompts, self.prompts.num_train
         if held_back and num_train is not None and held_back >= num_train:
             yield "schedule.validation.num_prompts", f"{held_back} of the {num_train} of prompts.num_train"
@@ -362,28 +273,20 @@ class Config(Section):
             yield "model.dtype", f"{model.dtype!r} with train.method full: {reason}"
         if train.warmup_steps > (num_steps := self.schedule.num_steps):
             yield "train.warmup_steps", f"{train.warmup_steps}, more than schedule.num_steps {num_steps}"
-        if trainer.strategy == "fsdp" and train.method == "full" and train.reference == "live":
+        if runtime.strategy == "fsdp" and train.method == "full" and train.reference == "online":
             yield (
-                "trainer.strategy",
-                "fsdp with train.method full and reference live: the copy is not sharded; use table",
+                "train_runtime.strategy",
+                "fsdp with train.method full and reference online: the copy is not sharded; use precomputed",
             )
-        runs, processes = self.schedule.pairs_per_step // self.schedule.micro_batch, trainer.processes * trainer.nodes
-        if runs % processes:
-            reason = f"{runs} micro-batches a step (pairs_per_step / micro_batch) do not divide over {processes}"
-            yield "trainer.processes", f"{trainer.processes} on {trainer.nodes} nodes: {reason}"
-        if trainer.strategy == "fsdp" and trainer.processes * trainer.nodes == 1 and not trainer.offload_optimizer:
-            yield "trainer.strategy", "fsdp with one process has nothing to shard; raise processes or offload_optimizer"
-
-
-def filter_disagreements(pairs: Pairs, omniscore: OmniScore) -> Iterator[tuple[str, str]]:
-    """Keys of the pair filters that name no dimension of the OmniScore, and why."""
-    filters = pairs.filters
-    named = {f"pairs.filters.no_regression.{name}": name for name in filters.no_regression}
-    if filters.motion_dimension is not None:
-        named["pairs.filters.motion_dimension"] = filters.motion_dimension
-    for key, name in named.items():
-        if name not in omniscore.dimensions:
-            yield key, f"{name!r} is not among omniscore.dimensions ({', '.join(sorted(omniscore.dimensions))})"
+        schedule, processes = self.schedule, runtime.processes * runtime.nodes
+        micro_batches = schedule.global_batch_size // schedule.micro_batch_size
+        if micro_batches % processes:
+            where = f"{runtime.processes} on {runtime.nodes} nodes"
+            reason = f"{micro_batches} micro-batches per step (global_batch_size / micro_batch_size)"
+            yield "train_runtime.processes", f"{where}: {reason} do not divide over {processes} processes"
+        if runtime.strategy == "fsdp" and processes == 1 and not runtime.offload_optimizer:
+            reason = "fsdp with one process has nothing to shard; raise processes or set offload_optimizer"
+            yield "train_runtime.strategy", reason
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:

@@ -20,6 +20,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from videodpo.config import renamed
 from videodpo.config.shard_counts import AUTO
 
 
@@ -94,15 +95,17 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
 def _explain(issue: Any, prefix: str, kind: type[Section]) -> Iterator[str]:
     loc: tuple[Any, ...] = issue["loc"]
-    place = ".".join([part for part in (prefix, *map(str, loc)) if part])
-    key, value = place or "(whole file)", _SHORT.repr(issue["input"])
+    index = ".".join([part for part in (prefix, *map(str, loc)) if part])
+    key, value = index or "(whole file)", _SHORT.repr(issue["input"])
     if len(value) > 120:
         value = f"{value[:117]}..."
     error = issue.get("ctx", {}).get("error")
     if isinstance(error, WrongKeys):
-        yield from (f"{place}.{below}: {reason}".removeprefix(".") for below, reason in error.problems)
+        yield from (f"{index}.{below}: {reason}".removeprefix(".") for below, reason in error.problems)
     elif issue["type"] == "missing":
         yield f"{key}: missing, and it has no default"
+    elif issue["type"] == "extra_forbidden" and key in renamed.KEYS:
+        yield f"{key}: this key is now {renamed.KEYS[key]}"
     elif issue["type"] == "extra_forbidden":
         yield f"{key}: unknown key (value {value}){_nearest(str(loc[-1]), _section_at(kind, loc[:-1]))}"
     elif issue["type"] in ("model_type", "dict_type"):
@@ -112,7 +115,8 @@ def _explain(issue: Any, prefix: str, kind: type[Section]) -> Iterator[str]:
         assert section is not None
         yield f"{key}: {value} is not allowed; {section.model_fields[str(loc[-1])].description}"
     else:
-        yield f"{key}: {value}: {issue['msg']}"
+        new = renamed.VALUES.get((key, str(issue["input"])))
+        yield f"{key}: {value}: {issue['msg']}{f'; this value is now {new!r}' if new else ''}"
 
 
 def _nearest(name: str, section: type[BaseModel] | None) -> str:

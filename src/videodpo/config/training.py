@@ -57,10 +57,10 @@ class Validation(Section):
 class Schedule(Section):
     num_steps: int = Field(..., ge=1)
     """Optimiser steps."""
-    pairs_per_step: int = Field(8, ge=1)
+    global_batch_size: int = Field(8, ge=1)
     """Global batch, over all processes and accumulation."""
-    micro_batch: int = Field(1, ge=1)
-    """Pairs in one forward pass; divides pairs_per_step."""
+    micro_batch_size: int = Field(1, ge=1)
+    """Pairs in one forward pass; divides global_batch_size."""
     timesteps: Timesteps = Timesteps()
     """Noise levels."""
     validation: Validation = Validation()
@@ -68,8 +68,13 @@ class Schedule(Section):
 
     @model_validator(mode="after")
     def _micro_batches_are_whole(self) -> Schedule:
-        if self.pairs_per_step % self.micro_batch:
-            raise WrongKeys(("micro_batch", f"{self.micro_batch} does not divide pairs_per_step {self.pairs_per_step}"))
+        if self.global_batch_size % self.micro_batch_size:
+            raise WrongKeys(
+                (
+                    "micro_batch_size",
+                    f"{self.micro_batch_size} does not divide {self.global_batch_size} of global_batch_size",
+                )
+            )
         return self
 
 
@@ -105,32 +110,32 @@ class OfficialCode(Section):
 
 
 class Objective(Section):
-    name: Literal["dpo", "ipo", "hinge", "sft", "mapo"] = "dpo"
+    loss: Literal["dpo", "ipo", "hinge", "sft", "mapo"] = "dpo"
     """The loss; docs/objectives.md says which to use when."""
     label_smoothing: Real = Field(0.0, ge=0, lt=0.5)
     """dpo: share of pairs that are taken to be labelled the wrong way round."""
     sft_weight: Real = Field(0.0, ge=0)
     """dpo, ipo, hinge: the winner's error is added to the loss with this factor (arXiv 2511.01450)."""
-    safeguard: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
+    sdpo_mu: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
     """dpo, ipo, hinge: the loser's gradient is scaled so that a step does not raise the winner's error, with this
     margin mu (SDPO, arXiv 2511.03317); null is off."""
     mapo_weight: Real = Field(0.1, gt=0)
     """mapo: factor of its preference term."""
     official_code: OfficialCode = OfficialCode()
-    """Quirks of the released code; all need train.reference: live."""
+    """Quirks of the released code; all need train.reference: online."""
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> Objective:
         problems = []
-        if self.label_smoothing and self.name != "dpo":
-            problems.append(("label_smoothing", f"{self.label_smoothing} has no effect on {self.name}"))
-        if self.name in ("sft", "mapo"):
+        if self.label_smoothing and self.loss != "dpo":
+            problems.append(("label_smoothing", f"{self.label_smoothing} has no effect on {self.loss}"))
+        if self.loss in ("sft", "mapo"):
             if self.sft_weight:
-                problems.append(("sft_weight", f"{self.sft_weight} has no effect on {self.name}"))
-            if self.safeguard is not None:
-                problems.append(("safeguard", f"{self.safeguard} has no effect on {self.name}"))
-        if self.safeguard is not None and self.official_code.logit_per_column:
-            problems.append(("safeguard", f"{self.safeguard} does not go with official_code.logit_per_column"))
+                problems.append(("sft_weight", f"{self.sft_weight} has no effect on {self.loss}"))
+            if self.sdpo_mu is not None:
+                problems.append(("sdpo_mu", f"{self.sdpo_mu} has no effect on {self.loss}"))
+        if self.sdpo_mu is not None and self.official_code.logit_per_column:
+            problems.append(("sdpo_mu", f"{self.sdpo_mu} does not go with official_code.logit_per_column"))
         if problems:
             raise WrongKeys(*problems)
         return self
@@ -141,14 +146,14 @@ class Train(Section):
     """LoRA adapter, or every weight of the denoiser."""
     lora: Lora = Lora()
     """Adapter settings."""
-    reference: Literal["table", "live"] = "table"
-    """Where the reference's errors come from: the table, or a second forward pass at every step."""
-    texts: Literal["cached", "fresh"] = "cached"
+    reference: Literal["precomputed", "online"] = "precomputed"
+    """Where the reference's errors come from: the stage `reference`, or a second forward pass at every step."""
+    texts: Literal["cached", "online"] = "cached"
     """Where encoded prompts come from: the sampling stored them, or the text encoder is loaded and encodes again."""
     objective: Objective = Objective()
     """The loss."""
     beta: Beta
-    """Strength of the preference against the reference; `auto` sets it by beta_logit (needs reference: table)."""
+    """Strength of the preference against the reference; `auto` sets it by beta_logit (needs reference: precomputed)."""
     beta_logit: Real = Field(10.0, gt=0)
     """beta: auto gives a pair this logit where the policy's errors moved apart by one standard deviation of the
     reference's difference between winner and loser."""
@@ -162,13 +167,13 @@ class Train(Section):
     """AdamW."""
     max_grad_norm: Real = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
-    max_grad_growth: PositiveReal | None = 100.0
+    skip_above_median: PositiveReal | None = 100.0
     """A step whose gradient norm is above this many times the median of the last steps, and above `max_grad_norm`, is
     skipped; null never."""
     max_skipped_steps: int = Field(5, ge=0)
     """The training stops at the next bad step after this many were skipped in a row."""
     caption_dropout: Real = Field(0.0, ge=0, lt=1)
-    """Share of pairs trained with the empty prompt (needs reference: live)."""
+    """Share of pairs trained with the empty prompt (needs reference: online)."""
 
     @model_validator(mode="after")
     def _table_suffices(self) -> Train:
@@ -178,14 +183,14 @@ class Train(Section):
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         quirks = [f"official_code.{name}" for name, is_on in self.objective.official_code if is_on]
-        if self.reference == "table":
+        if self.reference == "precomputed":
             if self.caption_dropout:
-                reason = "needs reference: live (the table holds errors for the full prompt)"
+                reason = "needs reference: online (the table holds errors for the full prompt)"
                 yield "caption_dropout", f"{self.caption_dropout} {reason}"
             for quirk in quirks:
-                yield f"objective.{quirk}", "needs reference: live (the table has one error a video, by the paper)"
+                yield f"objective.{quirk}", "needs reference: online (the table has one error a video, by the paper)"
         elif isinstance(self.beta, str):
-            yield "beta", "'auto' needs reference: table (it is set from the table's errors)"
+            yield "beta", "'auto' needs reference: precomputed (it is set from the table's errors)"
 
 
 def _off(value: Any) -> Any:
@@ -200,7 +205,7 @@ class Samples(Section):
     """Steps between two grids."""
 
 
-class Trainer(Section):
+class TrainRuntime(Section):
     processes: int = Field(1, ge=1)
     """Processes on each node, one a GPU."""
     nodes: int = Field(1, ge=1)
@@ -229,7 +234,7 @@ class Trainer(Section):
     """Clips drawn while the training runs."""
 
     @model_validator(mode="after")
-    def _options_go_together(self) -> Trainer:
+    def _options_go_together(self) -> TrainRuntime:
         if self.offload_activations and self.gradient_checkpointing != "off":
             kind = self.gradient_checkpointing
             reason = f"true with gradient_checkpointing: {kind}, which keeps nothing that could be moved; use off"

@@ -14,8 +14,8 @@ import torch
 
 from videodpo.dpo.objectives import denoising_errors
 from videodpo.dpo.visits import Visit
-from videodpo.models.base import Text, VideoModel, stack_texts
-from videodpo.models.prompt_embeds import EMPTY, CachedTexts, FreshTexts
+from videodpo.models.base import PromptEmbeds, VideoModel, collate
+from videodpo.models.shared.prompt_embeds import EMPTY, CachedTexts, OnlineTexts
 from videodpo.storage.tables import read_shards, read_table
 from videodpo.storage.tensors import TensorFile
 
@@ -31,15 +31,15 @@ class Batch:
 
     latents: torch.Tensor
     noise: torch.Tensor
-    text: Text
-    level: torch.Tensor
+    text: PromptEmbeds
+    noise_level: torch.Tensor
     weight: torch.Tensor
 
 
 class PairData:
     """Everything about a round's pairs that the denoiser needs, read when asked for."""
 
-    def __init__(self, round_folder: Path, texts: CachedTexts | FreshTexts, device: torch.device) -> None:
+    def __init__(self, round_folder: Path, texts: CachedTexts | OnlineTexts, device: torch.device) -> None:
         """Read the tables.
 
         Raises:
@@ -80,7 +80,7 @@ class PairData:
         if len(shapes := {tuple(latent.shape) for latent in winners + losers}) > 1:
             ids = [visit.pair_id for visit in visits]
             raise ValueError(f"pairs {ids}: latents of the sizes {sorted(shapes)} do not fit into one forward pass")
-        draws = [(visit.level, visit.noise_seed) for visit in visits]
+        draws = [(visit.noise_level, visit.noise_seed) for visit in visits]
         noise = [_noise(visit.noise_seed, latent) for visit, latent in zip(visits, winners, strict=True)]
         apart = [separate_draw(visit) for visit in visits] if separate_draw else None
         draws += apart or draws
@@ -90,8 +90,8 @@ class PairData:
         return Batch(
             latents=torch.stack(winners + losers).to(device),
             noise=torch.stack(noise).to(device),
-            text={name: tensor.to(device) for name, tensor in stack_texts(text + text).items()},
-            level=torch.tensor([level for level, _ in draws], dtype=torch.float32, device=device),
+            text={name: tensor.to(device) for name, tensor in collate(text + text).items()},
+            noise_level=torch.tensor([noise_level for noise_level, _ in draws], dtype=torch.float32, device=device),
             weight=torch.tensor([row.weight for row in rows], dtype=torch.float32, device=device),
         )
 
@@ -108,16 +108,16 @@ def _noise(seed: int, like: torch.Tensor) -> torch.Tensor:
 
 def timesteps(model: VideoModel, visits: Sequence[Visit]) -> list[float]:
     """The visits' timesteps, as the reference table has them."""
-    level = torch.tensor([visit.level for visit in visits], dtype=torch.float32)
-    return [float(value) for value in model.noise_schedule.timestep(level)]
+    noise_level = torch.tensor([visit.noise_level for visit in visits], dtype=torch.float32)
+    return [float(value) for value in model.noise_schedule.timestep(noise_level)]
 
 
 def prediction_and_target(model: VideoModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """What the denoiser says about a batch and what it should say, each [2B, C, F, H, W]."""
-    noisy = model.noise_schedule.add_noise(batch.latents, batch.noise, batch.level)
-    target = model.noise_schedule.target(batch.latents, batch.noise, batch.level)
+    noisy = model.noise_schedule.add_noise(batch.latents, batch.noise, batch.noise_level)
+    target = model.noise_schedule.target(batch.latents, batch.noise, batch.noise_level)
     with model.precision():
-        return model.predict(noisy, batch.level, batch.text), target
+        return model.predict(noisy, batch.noise_level, batch.text), target
 
 
 def model_errors(model: VideoModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ _KNOWN = 10  # norms before growth is judged: the first steps of a fresh LoRA ar
 _RECENT = 100
 
 
-def refusal(norm: float, losses: np.ndarray, rows: Sequence[Mapping[str, Any]], train: Train) -> str | None:
+def skip_reason(norm: float, losses: np.ndarray, rows: Sequence[Mapping[str, Any]], train: Train) -> str | None:
     """Why a step must not change the weights, or None.
 
     Args:
@@ -26,16 +26,16 @@ def refusal(norm: float, losses: np.ndarray, rows: Sequence[Mapping[str, Any]], 
     if not math.isfinite(norm):
         return "the gradient is not finite"
     recent = [row["grad_norm"] for row in rows[-_RECENT:] if not row["skipped"]]
-    if train.max_grad_growth is None or len(recent) < _KNOWN:
+    if train.skip_above_median is None or len(recent) < _KNOWN:
         return None
     usual = statistics.median(recent)
     # What clipping lets through as it is does no harm, however small the others were: a hinge's are often 0.
-    if norm > max(train.max_grad_growth * usual, train.max_grad_norm):
-        return f"the gradient norm {norm:.3g} is above {train.max_grad_growth:g} times the usual {usual:.3g}"
+    if norm > max(train.skip_above_median * usual, train.max_grad_norm):
+        return f"the gradient norm {norm:.3g} is above {train.skip_above_median:g} times the usual {usual:.3g}"
     return None
 
 
-def gives_up(rows: Sequence[Mapping[str, Any]], train: Train) -> bool:
+def should_abort(rows: Sequence[Mapping[str, Any]], train: Train) -> bool:
     """Whether the last rows are more skipped steps in a row than are allowed."""
     last = rows[-train.max_skipped_steps - 1 :]
     return len(last) > train.max_skipped_steps and all(row["skipped"] for row in last)

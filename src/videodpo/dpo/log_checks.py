@@ -31,7 +31,7 @@ SATURATED_MARGIN, SATURATED_ACCURACY = math.log(99), 0.9
 # Nothing learned: both this close to where they started. One step's accuracy alone scatters by more.
 NO_ACCURACY, NO_MARGIN = 0.05, 0.05
 # Against the median of the steps around. Those two runs reach 5 and 7 (gradient), 4 and 13 (loss);
-# train.max_grad_growth, from where a step is skipped, is 100 by default.
+# train.skip_above_median, from where a step is skipped, is 100 by default.
 WINDOW, SPIKE, HUGE_SPIKE, LOSS_SPIKE = 21, 10.0, 100.0, 20.0
 # A median below this share of the whole log's mean is no measure of what is usual.
 LEAST_USUAL = 0.1
@@ -73,7 +73,7 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
 
 def is_plain(objective: Objective) -> bool:
     """Whether its loss is ln 2 where policy and reference are one model."""
-    is_dpo = objective.name == "dpo" and not objective.sft_weight
+    is_dpo = objective.loss == "dpo" and not objective.sft_weight
     return is_dpo and not any(objective.official_code.model_dump().values())
 
 
@@ -106,7 +106,7 @@ def _spikes(log: pd.DataFrame, max_grad_norm: float) -> Finding:
     status = worse("alarm" if is_huge else grade(gradient.max(), SPIKE), grade(loss.max(), LOSS_SPIKE))
     measured = f"largest gradient {gradient.max():.3g}, loss {loss.max():.3g} times the median around ({count} spikes)"
     expected = f"at most {SPIKE:g} and {LOSS_SPIKE:g}"
-    advice = "Lower train.learning_rate, lengthen train.warmup_steps, or set train.max_grad_growth lower."
+    advice = "Lower train.learning_rate, lengthen train.warmup_steps, or set train.skip_above_median lower."
     return Finding("spikes", status, measured, expected, advice, float(gradient.max()))
 
 
@@ -126,7 +126,7 @@ def _winner(log: pd.DataFrame) -> Finding:
     measured = f"the winner's error ended {drift:+.1%} off the reference's, {grew}"
     advice = (
         "The margin comes from a loser that gets worse alone: stop earlier, lower train.learning_rate, raise "
-        "train.beta, or use train.objective.sft_weight or train.objective.safeguard."
+        "train.beta, or use train.objective.sft_weight or train.objective.sdpo_mu."
     )
     return Finding("winner_drift", status, measured, f"at most {WINNER_WORSE:+.0%}", advice, drift)
 

@@ -30,7 +30,7 @@ def log_row(table: np.ndarray, visits: Sequence[Visit]) -> dict[str, Any]:
         "weight_mean": finite(columns["weight"].mean()),
         "accuracy": finite((margins > 0).mean()) if len(margins) else None,
     }
-    buckets = np.array([min(int(visit.level * DRIFT_BUCKETS), DRIFT_BUCKETS - 1) for visit in visits])
+    buckets = np.array([min(int(visit.noise_level * DRIFT_BUCKETS), DRIFT_BUCKETS - 1) for visit in visits])
     for side in ("winner", "loser"):
         drift = columns[f"error_{side}"] - columns[f"ref_error_{side}"]
         for bucket in range(DRIFT_BUCKETS):

@@ -154,7 +154,7 @@ def preference_loss(
             need the reference's for the margin that is logged, not for the loss.
         beta: strength; DPO's logit is -(beta / 2) * ((policy_w - policy_l) - (ref_w - ref_l)).
         weight: [B] pair weights, or None for 1.
-        overlap: [B] of `residual_overlap`; only `objective.safeguard` needs it.
+        overlap: [B] of `residual_overlap`; only `objective.sdpo_mu` needs it.
 
     Raises:
         ValueError: shapes do not agree, or the safeguard has no overlap.
@@ -163,16 +163,16 @@ def preference_loss(
         raise ValueError(f"policy_w: shape {tuple(policy_w.shape)}, [B] or [B, W] is needed")
     _check_shapes(policy_w.shape, policy_l=policy_l, ref_w=ref_w, ref_l=ref_l)
     _check_shapes(policy_w.shape[:1], weight=weight)
-    if objective.safeguard is not None:
+    if objective.sdpo_mu is not None:
         if overlap is None:
-            raise ValueError("overlap: None, objective.safeguard needs it (see residual_overlap)")
-        scale = terms.safeguard_scale(policy_w, overlap, objective.safeguard)
+            raise ValueError("overlap: None, objective.sdpo_mu needs it (see residual_overlap)")
+        scale = terms.sdpo_scale(policy_w, overlap, objective.sdpo_mu)
         # The scale multiplies a zero with a gradient: the value stays what it was to the last bit.
         policy_l = policy_l.detach() + scale * (policy_l - policy_l.detach())
     # In this order a policy equal to the reference gives exactly 0, and so DPO exactly weight * ln 2.
     delta = (policy_w - ref_w) - (policy_l - ref_l)
     margin = -0.5 * beta * delta
-    per_logit = _TERMS[objective.name](objective, _Logits(policy_w, policy_l, margin, beta))
+    per_logit = _TERMS[objective.loss](objective, _Logits(policy_w, policy_l, margin, beta))
     if objective.sft_weight:
         per_logit = per_logit + objective.sft_weight * policy_w
     if policy_w.ndim == 2:

@@ -24,9 +24,9 @@ from videodpo.dpo.policy import all_dropout, without_dropout
 from videodpo.dpo.reference_errors import read_reference
 from videodpo.dpo.visits import Plan, Visit, read_plan, separate_draw
 from videodpo.models.base import VideoModel
-from videodpo.models.prompt_embeds import CachedTexts, FreshTexts
+from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.runtime.snapshot import Snapshot, TrainSettings
 
 
 class Passes:
@@ -34,22 +34,22 @@ class Passes:
 
     Attributes:
         plan: every visit, training first. beta: the objective's.
-        reference: float32 [visits, 2] of the table, or None where the reference is live.
+        reference: float32 [visits, 2] of the table, or None where the reference is online.
     """
 
     def __init__(
-        self, frozen: Frozen[TrainSettings], round_folder: Path, model: VideoModel, neighbour: int = 0
+        self, snapshot: Snapshot[TrainSettings], round_folder: Path, model: VideoModel, neighbour: int = 0
     ) -> None:
         """neighbour: which of the processes that share a clip's tokens this is."""
         self._neighbour = [neighbour] * (neighbour > 0)
-        self._train, self._schedule, self._seed = frozen.settings.train, frozen.settings.schedule, frozen.seed
+        self._train, self._schedule, self._seed = snapshot.settings.train, snapshot.settings.schedule, snapshot.seed
         self._model = model
         cached = self._train.texts == "cached"
-        texts = CachedTexts(round_folder) if cached else FreshTexts(frozen.folder, model)
+        texts = CachedTexts(round_folder) if cached else OnlineTexts(snapshot.folder, model)
         self.data = PairData(round_folder, texts, model.device)
-        self.plan: Plan = read_plan(round_folder, self._schedule, frozen.seed)
+        self.plan: Plan = read_plan(round_folder, self._schedule, snapshot.seed)
         self.reference: np.ndarray | None = None
-        if self._train.reference == "table":
+        if self._train.reference == "precomputed":
             self.reference = read_reference(round_folder, model, self.plan)
         self.beta = self._beta()
 
@@ -59,37 +59,39 @@ class Passes:
         assert self.reference is not None
         return auto_beta(self.reference[:, 0], self.reference[:, 1], self._train.beta_logit)
 
-    def learn(self, places: range) -> tuple[DPOLoss, torch.Tensor]:
+    def learn(self, indices: range) -> tuple[DPOLoss, torch.Tensor]:
         """The loss of a run of the plan, with gradients, and its statistics [B, len(STATISTICS)]."""
         objective = self._train.objective
         quirks = objective.official_code
-        batch = self._batch(places)
+        batch = self._batch(indices)
         # Dropout follows from the run, on every device and in every process: a resumed training needs no state of any
         # generator, and another number of processes draws the same. But neighbours hold different tokens, of which the
         # same draws would drop the same.
-        _seed_dropout(derive_seed(self._seed, "reference dropout", places.start, *self._neighbour))
-        ref_w, ref_l = self._reference_errors(places, batch, quirks)
-        _seed_dropout(derive_seed(self._seed, "dropout", places.start, *self._neighbour))
+        _seed_dropout(derive_seed(self._seed, "reference dropout", indices.start, *self._neighbour))
+        ref_w, ref_l = self._reference_errors(indices, batch, quirks)
+        _seed_dropout(derive_seed(self._seed, "dropout", indices.start, *self._neighbour))
         prediction, target = prediction_and_target(self._model, batch)
         policy_w, policy_l = denoising_errors(prediction, target, per_column=quirks.logit_per_column).chunk(2)
-        overlap = None if objective.safeguard is None else residual_overlap(prediction, target)
+        overlap = None if objective.sdpo_mu is None else residual_overlap(prediction, target)
         result = preference_loss(
             objective, policy_w, policy_l, ref_w, ref_l, beta=self.beta, weight=batch.weight, overlap=overlap
         )
         columns = (result.per_pair, result.margin, policy_w, policy_l, ref_w, ref_l, batch.weight)
-        return result, torch.stack([column.detach().float().view(len(places), -1).mean(1) for column in columns], dim=1)
+        return result, torch.stack(
+            [column.detach().float().view(len(indices), -1).mean(1) for column in columns], dim=1
+        )
 
-    def measure(self, places: range) -> torch.Tensor:
+    def measure(self, indices: range) -> torch.Tensor:
         """Margin and unweighted DPO loss of a run of the plan, float32 [B, 2], on the CPU; without what trains only."""
-        batch = self.data.batch(self.plan.visits[places.start : places.stop])
+        batch = self.data.batch(self.plan.visits[indices.start : indices.stop])
         with without_dropout(self._model):
-            ref_w, ref_l = self._reference_errors(places, batch)
+            ref_w, ref_l = self._reference_errors(indices, batch)
             policy_w, policy_l = model_errors(self._model, batch)
         found = diffusion_dpo_loss_from_errors(policy_w, policy_l, ref_w, ref_l, beta=self.beta)
         return torch.stack([found.margin, found.per_pair], dim=1).cpu()
 
-    def _batch(self, places: range) -> Batch:
-        visits = self.plan.visits[places.start : places.stop]
+    def _batch(self, indices: range) -> Batch:
+        visits = self.plan.visits[indices.start : indices.stop]
         apart = self._train.objective.official_code.separate_noise
         draw = partial(separate_draw, timesteps=self._schedule.timesteps, seed=self._seed) if apart else None
         return self.data.batch(visits, empty_captions=self._dropped_captions(visits), separate_draw=draw)
@@ -100,10 +102,10 @@ class Passes:
         return [bool(share) and np.random.Generator(np.random.PCG64(seed)).uniform() < share for seed in seeds]
 
     def _reference_errors(
-        self, places: range, batch: Batch, quirks: OfficialCode | None = None
+        self, indices: range, batch: Batch, quirks: OfficialCode | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.reference is not None:
-            known = torch.from_numpy(self.reference[places.start : places.stop]).to(batch.weight.device)
+            known = torch.from_numpy(self.reference[indices.start : indices.stop]).to(batch.weight.device)
             return known[:, 0], known[:, 1]
         quirks = quirks or OfficialCode()
         mode = all_dropout(self._model) if quirks.network_dropout else nullcontext()

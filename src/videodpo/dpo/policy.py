@@ -12,11 +12,11 @@ import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from videodpo.config import Trainer
+from videodpo.config import TrainRuntime
 from videodpo.models import load_model
 from videodpo.models.base import VideoModel
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.runtime.snapshot import Snapshot, TrainSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,21 +31,21 @@ _ATTENTION = {
 }
 
 
-def make_policy(frozen: Frozen[TrainSettings], previous_adapter: Path | None, device: str) -> VideoModel:
+def build_policy(snapshot: Snapshot[TrainSettings], previous_adapter: Path | None, device: str) -> VideoModel:
     """The base model with trainable weights: a fresh LoRA, or all of the denoiser's.
 
     Args:
         previous_adapter: what the round before trained, to go on from; the reference stays the base model.
         device: as configured: auto, cpu or cuda.
     """
-    train = frozen.settings.train
-    model = load_model(frozen.settings.model, device, denoiser_only=train.texts == "cached")
+    train = snapshot.settings.train
+    model = load_model(snapshot.settings.model, device, denoiser_only=train.texts == "cached")
     if train.method == "lora":
-        model.add_lora(train.lora, derive_seed(frozen.seed, "lora"))
+        model.add_lora(train.lora, derive_seed(snapshot.seed, "lora"))
         if previous_adapter:
             model.resume_lora(previous_adapter)
     else:
-        if train.reference == "live":
+        if train.reference == "online":
             model.keep_reference()
         if previous_adapter:
             model.load_adapter(previous_adapter)
@@ -55,7 +55,7 @@ def make_policy(frozen: Frozen[TrainSettings], previous_adapter: Path | None, de
     return model
 
 
-def whole_policy(model: VideoModel, frozen: Frozen[TrainSettings], accelerator: Accelerator) -> VideoModel:
+def gather_policy(model: VideoModel, snapshot: Snapshot[TrainSettings], accelerator: Accelerator) -> VideoModel:
     """The trained policy as it can be saved: out of its wrapping, or with all shards on the main process's CPU.
 
     Every process calls it; where weights were sharded, only the main process's answer is whole.
@@ -69,7 +69,7 @@ def whole_policy(model: VideoModel, frozen: Frozen[TrainSettings], accelerator: 
     weights = get_model_state_dict(model.denoiser, options=options)
     if not accelerator.is_main_process:
         return model
-    whole = make_policy(frozen, None, "cpu")
+    whole = build_policy(snapshot, None, "cpu")
     unknown = whole.denoiser.load_state_dict(weights, strict=False).unexpected_keys
     assert not unknown
     assert set(weights) >= set(trainable(whole))
@@ -81,19 +81,19 @@ def trainable(model: VideoModel) -> dict[str, torch.nn.Parameter]:
     return {name: weight for name, weight in model.denoiser.named_parameters() if weight.requires_grad}
 
 
-def save_memory(model: VideoModel, trainer: Trainer) -> None:
+def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
     """Recompute activations, and compile the layers, as configured.
 
     Raises:
         ValueError: the family does not say which layers repeat.
     """
-    kind, denoiser = trainer.gradient_checkpointing, model.denoiser
-    if trainer.compile:
+    kind, denoiser = runtime.gradient_checkpointing, model.denoiser
+    if runtime.compile:
         kinds = {name for part in denoiser.modules() for name in getattr(part, "_repeated_blocks", None) or ()}
         layers = [part for part in denoiser.modules() if type(part).__name__ in kinds]
         if not layers:
             raise ValueError(
-                "trainer.compile: true, but this family does not say which of its layers repeat; use false"
+                "train_runtime.compile: true, but this family does not say which of its layers repeat; use false"
             )
         # A U-Net's layers have many sizes, and every one a graph for each way in which it is called.
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
@@ -104,7 +104,7 @@ def save_memory(model: VideoModel, trainer: Trainer) -> None:
         denoiser.compile_repeated_blocks(options={"emulate_precision_casts": True})
     if kind == "full":
         denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))
-    elif kind == "selective" and not trainer.compile:
+    elif kind == "selective" and not runtime.compile:
         denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, context_fn=_selective))
 
 

@@ -66,7 +66,7 @@ def _mapo_score(error: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def safeguard_scale(policy_w: torch.Tensor, overlap: torch.Tensor, mu: float) -> torch.Tensor:
+def sdpo_scale(policy_w: torch.Tensor, overlap: torch.Tensor, mu: float) -> torch.Tensor:
     """Factor of the loser's gradient with which a step does not raise the winner's error, [B] in [0, 1].
 
     clip((1 - mu) |g_w|^2 / <g_w, g_l>, 0, 1) where the product is positive, else 1 (SDPO, arXiv 2511.03317). g are the
@@ -82,6 +82,6 @@ def safeguard_scale(policy_w: torch.Tensor, overlap: torch.Tensor, mu: float) ->
         ValueError: shapes differ, or there is more than one error a pair.
     """
     if policy_w.ndim != 1 or overlap.shape != policy_w.shape:
-        raise ValueError(f"safeguard: errors {tuple(policy_w.shape)}, overlap {tuple(overlap.shape)}; both need [B]")
+        raise ValueError(f"sdpo_mu: errors {tuple(policy_w.shape)}, overlap {tuple(overlap.shape)}; both need [B]")
     scale = ((1 - mu) * policy_w / overlap).clamp(0, 1)
     return torch.where(overlap > 0, scale, 1.0)

@@ -19,14 +19,14 @@ def progress_line(rows: Sequence[Mapping[str, Any]], num_steps: int, now: dateti
     row = rows[-1]
     seconds = statistics.median(one["seconds"] for one in rows[-_RECENT:])
     left = timedelta(seconds=round(seconds * (num_steps - len(rows))))
-    told = f"step {len(rows)} of {num_steps}: "
+    line = f"step {len(rows)} of {num_steps}: "
     if row["skipped"]:
-        told += "skipped"
+        line += "skipped"
     else:
-        told += f"loss {row['loss']:.4f} margin {row['margin']:+.4f} accuracy {row['accuracy']:.2f}"
+        line += f"loss {row['loss']:.4f} margin {row['margin']:+.4f} accuracy {row['accuracy']:.2f}"
     if row["validation_accuracy"] is not None:
-        told += f", held back: loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.2f}"
-    return f"{told}; {seconds:.2f} s a step, {left} to go, ends {now + left:%Y-%m-%d %H:%M}"
+        line += f", held back: loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.2f}"
+    return f"{line}; {seconds:.2f} s a step, {left} to go, ends {now + left:%Y-%m-%d %H:%M}"
 
 
 def start_trackers(

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from videodpo.dpo.policy import without_dropout
-from videodpo.models.base import VideoModel, stack_texts
-from videodpo.models.prompt_embeds import NEGATIVE, CachedTexts
+from videodpo.models.base import VideoModel, collate
+from videodpo.models.shared.prompt_embeds import NEGATIVE, CachedTexts
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.tables import read_table
 from videodpo.storage.video import write_mp4
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def draw_samples(
     model: VideoModel,
-    frozen: Frozen[TrainSettings],
+    snapshot: Snapshot[TrainSettings],
     round_folder: Path,
     accelerator: Accelerator,
     step: int,
@@ -35,13 +35,13 @@ def draw_samples(
 
     Every process samples, since sharded weights travel in every pass; the first one decodes and writes.
     """
-    sampling = frozen.settings.sampling
+    sampling = snapshot.settings.sampling
     texts = CachedTexts(round_folder)
     paired = sorted(set(read_table(round_folder / "pairs.parquet", ["prompt_id"])["prompt_id"]))
     frames = []
     for prompt_id in paired[:num_prompts]:
-        text = {name: tensor.to(model.device) for name, tensor in stack_texts([texts.of(prompt_id)]).items()}
-        seed = derive_seed(frozen.seed, "training sample", prompt_id)
+        text = {name: tensor.to(model.device) for name, tensor in collate([texts.of(prompt_id)]).items()}
+        seed = derive_seed(snapshot.seed, "training sample", prompt_id)
         with without_dropout(model):
             latents_1CFHW = model.sample(text, [seed], sampling, negative=texts.of(NEGATIVE))
         if accelerator.is_main_process:

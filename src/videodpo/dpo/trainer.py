@@ -18,18 +18,18 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from videodpo.dpo.batches import timesteps
 from videodpo.dpo.checkpoints import Checkpoints
-from videodpo.dpo.guards import gives_up, refusal
+from videodpo.dpo.guards import should_abort, skip_reason
 from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.dpo.log_rows import finite, log_row, peak_memory_mb
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, start_moments
 from videodpo.dpo.passes import Passes
-from videodpo.dpo.policy import make_policy, offloaded_activations, save_memory, trainable
+from videodpo.dpo.policy import apply_memory_options, build_policy, offloaded_activations, trainable
 from videodpo.dpo.progress import progress_line, start_trackers, track
 from videodpo.dpo.samples import draw_samples
 from videodpo.dpo.visits import Visit
 from videodpo.runtime.exit_codes import Interrupted
 from videodpo.runtime.signals import Interrupts
-from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.files import sha256_of, sha256_of_folder
 from videodpo.storage.schemas import TRAIN_LOG
 from videodpo.storage.tables import write_table
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
-_TOLD_SECONDS = 30.0
+_LOG_SECONDS = 30.0
 
 
 class Training:
@@ -46,25 +46,25 @@ class Training:
 
     def __init__(
         self,
-        frozen: Frozen[TrainSettings],
+        snapshot: Snapshot[TrainSettings],
         round_folder: Path,
         previous_adapter: Path | None,
         accelerator: Accelerator,
     ) -> None:
-        self.frozen, self.round_folder, self.accelerator = frozen, round_folder, accelerator
-        self.train, self.schedule = frozen.settings.train, frozen.settings.schedule
-        self.trainer = frozen.execution.trainer
-        self.model = make_policy(frozen, previous_adapter, accelerator.device.type)
+        self.snapshot, self.round_folder, self.accelerator = snapshot, round_folder, accelerator
+        self.train, self.schedule = snapshot.settings.train, snapshot.settings.schedule
+        self.train_runtime = snapshot.execution.train_runtime
+        self.model = build_policy(snapshot, previous_adapter, accelerator.device.type)
         # Neighbours that share tokens hold the same pairs.
-        self.group, neighbour = divmod(accelerator.process_index, self.trainer.context_parallel)
-        self.passes = Passes(frozen, round_folder, self.model, neighbour)
-        save_memory(self.model, self.trainer)
-        if self.trainer.context_parallel > 1:
-            self.model.split_tokens(self.trainer.context_parallel)
-        self.num_groups = accelerator.num_processes // self.trainer.context_parallel
+        self.group, neighbour = divmod(accelerator.process_index, self.train_runtime.context_parallel)
+        self.passes = Passes(snapshot, round_folder, self.model, neighbour)
+        apply_memory_options(self.model, self.train_runtime)
+        if self.train_runtime.context_parallel > 1:
+            self.model.enable_context_parallel(self.train_runtime.context_parallel)
+        self.num_groups = accelerator.num_processes // self.train_runtime.context_parallel
         optimizer = make_optimizer(list(trainable(self.model).values()), self.train)
-        if self.model.parts_by_level and self.trainer.strategy == "fsdp":
-            raise ValueError("trainer.strategy: fsdp, but processes would wait for each other's experts; use ddp")
+        if self.model.parts_by_noise_level and self.train_runtime.strategy == "fsdp":
+            raise ValueError("train_runtime.strategy: fsdp, but processes would wait for each other's experts; use ddp")
         if self.model.leaves_weights_out:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.model.denoiser, wrapped = accelerator.prepare(self.model.denoiser, optimizer)
@@ -73,8 +73,8 @@ class Training:
         self.weights = list(trainable(self.model).values())
         self.identity = self._identity(previous_adapter)
         self.checkpoints = Checkpoints(round_folder / "state", self.identity, self.model.denoiser, self.optimizer)
-        self._goes_on, self._told = previous_adapter is not None, set[tuple[str, str]]()
-        self._runs_a_step()
+        self._goes_on, self._reported = previous_adapter is not None, set[tuple[str, str]]()
+        self._check_micro_batches()
 
     def _identity(self, previous_adapter: Path | None) -> str:
         """Digest of everything that the weights follow from."""
@@ -82,16 +82,16 @@ class Training:
         inputs = [folder / "pairs.parquet", *sorted((folder / "videos").glob("shard-*.parquet"))]
         before = sha256_of_folder(previous_adapter) if previous_adapter else "base"
         known = b"" if self.passes.reference is None else self.passes.reference.tobytes()
-        names = [self.frozen.digest, before, hashlib.sha256(known).hexdigest(), *map(sha256_of, inputs)]
+        names = [self.snapshot.digest, before, hashlib.sha256(known).hexdigest(), *map(sha256_of, inputs)]
         return hashlib.sha256(" ".join(names).encode()).hexdigest()
 
-    def _runs_a_step(self) -> None:
-        count = self.schedule.pairs_per_step // self.schedule.micro_batch
+    def _check_micro_batches(self) -> None:
+        count = self.schedule.global_batch_size // self.schedule.micro_batch_size
         if count % self.num_groups:
-            what = "processes" if self.trainer.context_parallel == 1 else "groups of processes"
+            what = "processes" if self.train_runtime.context_parallel == 1 else "groups of processes"
             raise ValueError(
                 f"schedule: {count} micro-batches a step do not divide over {self.num_groups} {what}; "
-                "change pairs_per_step, micro_batch or trainer.processes"
+                "change global_batch_size, micro_batch_size or train_runtime.processes"
             )
 
     def run(self) -> list[dict[str, Any]]:
@@ -107,21 +107,21 @@ class Training:
         rows: list[dict[str, Any]]
         done, rows = self.checkpoints.load()
         log.info("training from step %d of %d, beta %g", done, self.schedule.num_steps, self.passes.beta)
-        settings = self.frozen.settings.model_dump() | {"beta": self.passes.beta}
-        start_trackers(self.accelerator, self.frozen.run, self.identity, settings, self.round_folder / "tracking")
-        saved = told = time.monotonic()
+        settings = self.snapshot.settings.model_dump() | {"beta": self.passes.beta}
+        start_trackers(self.accelerator, self.snapshot.run, self.identity, settings, self.round_folder / "tracking")
+        saved = logged = time.monotonic()
         with Interrupts() as interrupts:
             for step in range(done, self.schedule.num_steps):
                 rows.append(self._step(step, rows))
                 last = step + 1 == self.schedule.num_steps
                 self._look(rows, last)
                 track(self.accelerator, rows[-1])
-                if last or time.monotonic() - told > _TOLD_SECONDS:
+                if last or time.monotonic() - logged > _LOG_SECONDS:
                     log.info("%s", progress_line(rows, self.schedule.num_steps, datetime.now()))
-                    told = time.monotonic()
-                due = time.monotonic() - saved > 60 * self.trainer.checkpoint_minutes
+                    logged = time.monotonic()
+                due = time.monotonic() - saved > 60 * self.train_runtime.checkpoint_minutes
                 stop, due = self._agree(interrupts.asked is not None, due)
-                steps = self.trainer.checkpoint_steps
+                steps = self.train_runtime.checkpoint_steps
                 if stop or due or last or (steps and (step + 1) % steps == 0):
                     self._save(step + 1, rows)
                     saved = time.monotonic()
@@ -142,14 +142,14 @@ class Training:
         found = check_log(pd.DataFrame(rows), starts_at_ln_2=starts, max_grad_norm=self.train.max_grad_norm)
         for finding in found:
             is_early = finding.check == "learned" and not last
-            if finding.status != "fine" and (finding.check, finding.status) not in self._told and not is_early:
-                self._told.add((finding.check, finding.status))
+            if finding.status != "fine" and (finding.check, finding.status) not in self._reported and not is_early:
+                self._reported.add((finding.check, finding.status))
                 log.warning("step %d: %s", len(rows) - 1, finding.line)
 
     def write_log(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
         """The log so far, or the whole one."""
-        frozen, extra = self.frozen, {"beta": repr(self.passes.beta)}
-        write_table(path, rows, TRAIN_LOG, stage="train", digest=frozen.digest, seed=frozen.seed, extra=extra)
+        snapshot, extra = self.snapshot, {"beta": repr(self.passes.beta)}
+        write_table(path, rows, TRAIN_LOG, stage="train", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
 
     def _agree(self, *wishes: bool) -> list[bool]:
         """What any process wishes, all do."""
@@ -160,10 +160,10 @@ class Training:
         start = time.monotonic()
         rate = self.train.learning_rate * min(1.0, (step + 1) / max(1, self.train.warmup_steps))
         set_rate(self.optimizer, rate)
-        pairs, world = self.schedule.pairs_per_step, self.accelerator.num_processes
-        groups, neighbours = self.num_groups, self.trainer.context_parallel
-        count = pairs // self.schedule.micro_batch
-        runs = self.passes.plan.runs[step * count : (step + 1) * count]
+        pairs, world = self.schedule.global_batch_size, self.accelerator.num_processes
+        groups, neighbours = self.num_groups, self.train_runtime.context_parallel
+        count = pairs // self.schedule.micro_batch_size
+        runs = self.passes.plan.micro_batches[step * count : (step + 1) * count]
         mine = runs[self.group :: groups]
         statistics = []
         for run in mine:
@@ -177,40 +177,40 @@ class Training:
         gathered = self.accelerator.gather(torch.cat(statistics)).cpu().double().numpy()
         # Neighbours have seen the same.
         table = gathered.reshape(groups, neighbours, pairs // groups, -1)[:, 0].reshape(pairs, -1)
-        places = [place for group in range(groups) for run in runs[group::groups] for place in run]
-        reason = refusal(norm, table[:, 0], rows, self.train)
+        indices = [index for group in range(groups) for run in runs[group::groups] for index in run]
+        reason = skip_reason(norm, table[:, 0], rows, self.train)
         if reason is None:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.monotonic() - start
-        row = log_row(table, [self.passes.plan.training[place] for place in places])
+        row = log_row(table, [self.passes.plan.training[index] for index in indices])
         row |= {"step": step, "epoch": (step + 1) * pairs / self.passes.plan.num_pairs, "lr": rate}
         row |= {"grad_norm": finite(norm), "skipped": reason is not None, "seconds": seconds}
         row |= {"samples_per_second": 2 * pairs / seconds, "max_memory_mb": peak_memory_mb()}
         if reason is not None:
-            self._skip(step, reason, table, places, [*rows, row])
+            self._skip(step, reason, table, indices, [*rows, row])
         return row | {"validation_loss": None, "validation_accuracy": None}
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel between processes once a step; of sharded weights at once, which keeps them sharded."""
-        if last or self.trainer.strategy == "fsdp":
+        if last or self.train_runtime.strategy == "fsdp":
             return nullcontext()
         waiting: AbstractContextManager[Any] = self.accelerator.no_sync(self.model.denoiser)
         return waiting
 
     def _offloaded(self) -> AbstractContextManager[Any]:
-        if not self.trainer.offload_activations:
+        if not self.train_runtime.offload_activations:
             return nullcontext()
         return offloaded_activations(self.model)
 
     def _skip(
-        self, step: int, reason: str, table: np.ndarray, places: list[int], rows: Sequence[dict[str, Any]]
+        self, step: int, reason: str, table: np.ndarray, indices: list[int], rows: Sequence[dict[str, Any]]
     ) -> None:
         bad = ~np.isfinite(table[:, 0])
-        visits = [self.passes.plan.training[place] for place, is_bad in zip(places, bad, strict=True) if is_bad]
-        visits = visits or [self.passes.plan.training[place] for place in places]
+        visits = [self.passes.plan.training[index] for index, is_bad in zip(indices, bad, strict=True) if is_bad]
+        visits = visits or [self.passes.plan.training[index] for index in indices]
         named = self._named(visits)
-        if gives_up(rows, self.train):
+        if should_abort(rows, self.train):
             count = self.train.max_skipped_steps
             if self.accelerator.is_main_process:
                 self.write_log(self.round_folder / "state" / "train_log.parquet", rows)
@@ -221,18 +221,20 @@ class Training:
     def _look(self, rows: list[dict[str, Any]], last: bool) -> None:
         """Validation and samples, where they are due."""
         step = len(rows)
-        if self.passes.plan.validation and (last or step % self.trainer.validation_steps == 0):
+        if self.passes.plan.validation and (last or step % self.train_runtime.validation_steps == 0):
             rows[-1] |= self._validation(step)
-        wanted = self.trainer.samples
+        wanted = self.train_runtime.samples
         if wanted.num_prompts and (last or step % wanted.steps == 0):
-            draw_samples(self.model, self.frozen, self.round_folder, self.accelerator, step, wanted.num_prompts)
+            draw_samples(self.model, self.snapshot, self.round_folder, self.accelerator, step, wanted.num_prompts)
 
     def _validation(self, step: int) -> dict[str, float | None]:
         """Means for the log over the visits that have numbers; of the others, which are named, nothing is learned."""
         measured = self._validate()
         good = np.isfinite(measured).all(axis=1)
         if not good.all() and self.accelerator.is_main_process:
-            visits = [self.passes.plan.visits[place] for run in self.passes.plan.validation_runs for place in run]
+            visits = [
+                self.passes.plan.visits[index] for run in self.passes.plan.validation_micro_batches for index in run
+            ]
             named = self._named([visit for visit, is_good in zip(visits, good, strict=True) if not is_good])
             log.warning("step %d: the validation is not finite and left out of it: %s", step - 1, named)
         if not good.any():
@@ -241,12 +243,12 @@ class Training:
         return {"validation_loss": float(loss.mean()), "validation_accuracy": float((margin > 0).mean())}
 
     def _named(self, visits: Sequence[Visit]) -> str:
-        told = zip(visits, timesteps(self.model, visits), strict=True)
-        return ", ".join(f"pair {visit.pair_id} at timestep {timestep:g}" for visit, timestep in told)
+        logged = zip(visits, timesteps(self.model, visits), strict=True)
+        return ", ".join(f"pair {visit.pair_id} at timestep {timestep:g}" for visit, timestep in logged)
 
     def _validate(self) -> np.ndarray:
         """Margin and loss of every validation visit, [visits, 2], the same in every process."""
-        runs = self.passes.plan.validation_runs
+        runs = self.passes.plan.validation_micro_batches
         # Sharded weights travel in every pass, so every process makes as many.
         padding = -len(runs) % self.num_groups
         mine = [*runs, *runs[:1] * padding][self.group :: self.num_groups]

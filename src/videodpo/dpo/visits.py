@@ -29,7 +29,7 @@ class Visit:
 
     pair_id: int
     visit: int
-    level: float
+    noise_level: float
     noise_seed: int
 
 
@@ -37,15 +37,15 @@ class Visit:
 class Plan:
     """Every forward pass of a training.
 
-    Step s takes visits [s * pairs_per_step, (s + 1) * pairs_per_step) of `training`. The reference errors are computed
-    in the same runs, `validation` after them, so that at step 0 they equal the policy's to the bit.
+    Step s takes visits [s * b, (s + 1) * b) of `training`, with b = global_batch_size. The reference errors are
+    computed in the same micro-batches, `validation` after them, so that at step 0 they equal the policy's to the bit.
     """
 
     training: list[Visit]
     validation: list[Visit]
-    runs: list[range]
-    """Places in `visits` that share a forward pass, their clips all of one size: `micro_batch` of them, fewer only at
-    the end of a size's validation."""
+    micro_batches: list[range]
+    """Indices in `visits` that share a forward pass, their clips all of one size: `micro_batch_size` of them, fewer
+    only at the end of a size's validation."""
     num_pairs: int
     """Pairs that are trained on."""
 
@@ -54,8 +54,8 @@ class Plan:
         return self.training + self.validation
 
     @property
-    def validation_runs(self) -> list[range]:
-        return [run for run in self.runs if run.start >= len(self.training)]
+    def validation_micro_batches(self) -> list[range]:
+        return [run for run in self.micro_batches if run.start >= len(self.training)]
 
 
 def read_plan(round_folder: Path, schedule: Schedule, seed: int) -> Plan:
@@ -77,7 +77,7 @@ def make_plan(pairs: pd.DataFrame, sizes: Mapping[str, ClipSize], schedule: Sche
     if wanted and wanted >= len(prompts):
         raise ValueError(f"schedule.validation.num_prompts: {wanted} of the {len(prompts)} prompts that have pairs")
     order = np.random.Generator(np.random.PCG64(derive_seed(seed, "validation"))).permutation(len(prompts))
-    held_back = {prompts[place] for place in order[:wanted]}
+    held_back = {prompts[index] for index in order[:wanted]}
     is_held_back = pairs["prompt_id"].isin(held_back)
     trained = pairs.loc[~is_held_back, "pair_id"].tolist()
     size_of = _sizes_of_pairs(pairs, sizes)
@@ -86,7 +86,7 @@ def make_plan(pairs: pd.DataFrame, sizes: Mapping[str, ClipSize], schedule: Sche
     for pair_id in pairs.loc[is_held_back, "pair_id"].tolist():
         draws = range(schedule.validation.draws)
         measured[size_of[pair_id]] += [_visit(pair_id, draw, schedule.timesteps, seed) for draw in draws]
-    micro = schedule.micro_batch
+    micro = schedule.micro_batch_size
     runs = [range(start, start + micro) for start in range(0, len(training), micro)]
     for visits in measured.values():
         first = runs[-1].stop
@@ -100,8 +100,8 @@ def plan_visits(
 ) -> list[Visit]:
     """The training's visits in their order: every pair once, shuffled, then every pair again.
 
-    A forward pass takes clips of one size, so each size's visits wait until there are `micro_batch` of them: the last
-    ones of an epoch for the next epoch's. Of one size alone, the order stays as it was shuffled.
+    A forward pass takes clips of one size, so each size's visits wait until there are `micro_batch_size` of them: the
+    last ones of an epoch for the next epoch's. Of one size alone, the order stays as it was shuffled.
 
     Args:
         size_of: size by pair_id; None where all are alike.
@@ -114,17 +114,17 @@ def plan_visits(
     visits: list[Visit] = []
     waiting: dict[ClipSize | None, list[Visit]] = defaultdict(list)
     epoch = 0
-    while len(visits) < schedule.num_steps * schedule.pairs_per_step:
+    while len(visits) < schedule.num_steps * schedule.global_batch_size:
         order = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", epoch))).permutation(len(pair_ids))
         for row in order:
             pair_id = int(pair_ids[row])
             run = waiting[size_of[pair_id] if size_of else None]
             run.append(_visit(pair_id, epoch, schedule.timesteps, seed))
-            if len(run) == schedule.micro_batch:
+            if len(run) == schedule.micro_batch_size:
                 visits += run
                 run.clear()
         epoch += 1
-    return visits[: schedule.num_steps * schedule.pairs_per_step]
+    return visits[: schedule.num_steps * schedule.global_batch_size]
 
 
 def _sizes_of_pairs(pairs: pd.DataFrame, sizes: Mapping[str, ClipSize]) -> dict[int, ClipSize]:
@@ -152,16 +152,16 @@ def separate_draw(visit: Visit, timesteps: Timesteps, seed: int) -> tuple[float,
 
 
 def _visit(pair_id: int, number: int, timesteps: Timesteps, seed: int) -> Visit:
-    level = _draw_level(timesteps, derive_seed(seed, "level", pair_id, number))
-    return Visit(pair_id, number, level, derive_seed(seed, "noise", pair_id, number))
+    noise_level = _draw_level(timesteps, derive_seed(seed, "level", pair_id, number))
+    return Visit(pair_id, number, noise_level, derive_seed(seed, "noise", pair_id, number))
 
 
 def _draw_level(timesteps: Timesteps, seed: int) -> float:
     generator = np.random.Generator(np.random.PCG64(seed))
     if timesteps.distribution == "uniform":
-        level = generator.uniform()
+        noise_level = generator.uniform()
     else:
-        level = 1 / (1 + math.exp(-generator.normal(timesteps.mean, timesteps.std)))
-    level = timesteps.shift * level / (1 + (timesteps.shift - 1) * level)
-    level = timesteps.low + (timesteps.high - timesteps.low) * level
-    return float(min(max(level, 1e-4), 1 - 1e-4))
+        noise_level = 1 / (1 + math.exp(-generator.normal(timesteps.mean, timesteps.std)))
+    noise_level = timesteps.shift * noise_level / (1 + (timesteps.shift - 1) * noise_level)
+    noise_level = timesteps.low + (timesteps.high - timesteps.low) * noise_level
+    return float(min(max(noise_level, 1e-4), 1 - 1e-4))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
-Text: TypeAlias = "Mapping[str, torch.Tensor]"
+PromptEmbeds: TypeAlias = "Mapping[str, torch.Tensor]"
 """What the denoiser is told of a prompt: tensors [L, ...] by name; of a batch of prompts, [B, L, ...]."""
 
 
@@ -45,7 +45,7 @@ class VideoModel(ABC):
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
     noise_schedule: NoiseSchedule
     leaves_weights_out: bool = False
-    parts_by_level: bool = False
+    parts_by_noise_level: bool = False
 
     class Options(Section):
         """The family's own keys, below `model.options`."""
@@ -68,12 +68,12 @@ class VideoModel(ABC):
         """
 
     @abstractmethod
-    def encode_prompt(self, prompt: str) -> Text:
+    def encode_prompt(self, prompt: str) -> PromptEmbeds:
         """One prompt, encoded alone so that no batch mate changes its bits."""
 
     @abstractmethod
     def sample(
-        self, text: Text, seeds: Sequence[int], sampling: Sampling, negative: Text | None = None
+        self, text: PromptEmbeds, seeds: Sequence[int], sampling: Sampling, negative: PromptEmbeds | None = None
     ) -> torch.Tensor:
         """Denoise through the family's own pipeline: latents [B, C, F, H, W], float32.
 
@@ -99,7 +99,7 @@ class VideoModel(ABC):
         """
 
     @abstractmethod
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+    def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
         """The denoiser's output at `level_B`, called exactly as the pipeline calls it, without guidance."""
 
     def precision(self) -> AbstractContextManager[Any]:
@@ -123,7 +123,7 @@ class VideoModel(ABC):
         """Keep a frozen copy of the denoiser as the reference: needed where every weight is trained."""
 
     @abstractmethod
-    def split_tokens(self, degree: int) -> None:
+    def enable_context_parallel(self, degree: int) -> None:
         """Share every clip's tokens between `degree` neighbouring processes; all of them call this.
 
         Raises:
@@ -143,7 +143,7 @@ class VideoModel(ABC):
         """Apply what `save_adapter` wrote."""
 
 
-def stack_texts(texts: Sequence[Text]) -> Text:
+def collate(texts: Sequence[PromptEmbeds]) -> PromptEmbeds:
     """Of several prompts one batch."""
     import torch
 

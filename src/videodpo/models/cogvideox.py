@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling, Section
-from videodpo.models.base import Text
+from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
-from videodpo.weights.places import NotFetched, resolve
+from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +39,10 @@ class CogVideoXModel(PipelineModel):
         except NotFetched:
             return
         tokens = config.get("max_text_seq_length", 226)
-        if not config.get("use_rotary_positional_embeddings") and settings.max_text_tokens != tokens:
+        if not config.get("use_rotary_positional_embeddings") and settings.max_sequence_length != tokens:
             raise ValueError(
-                f"model.max_text_tokens: {settings.max_text_tokens}; {settings.weights} has positions for {tokens}"
+                f"model.max_sequence_length: {settings.max_sequence_length}; "
+                f"{settings.weights} has positions for {tokens}"
             )
 
     @staticmethod
@@ -65,7 +66,7 @@ class CogVideoXModel(PipelineModel):
         return {
             "guidance_scale": sampling.guidance_scale,
             "use_dynamic_cfg": self._options.dynamic_guidance,
-            "max_sequence_length": self.max_text_tokens,
+            "max_sequence_length": self.max_sequence_length,
         }
 
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
@@ -74,7 +75,7 @@ class CogVideoXModel(PipelineModel):
     def from_pipeline(self, latents: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         return latents.transpose(1, 2)
 
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+    def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
         rotary = None
         if self.pipe.transformer.config.use_rotary_positional_embeddings:
             _, _, frames, height, width = noisy_BCFHW.shape
@@ -83,7 +84,7 @@ class CogVideoXModel(PipelineModel):
         prediction: torch.Tensor = self.denoiser(
             hidden_states=self.to_pipeline(noisy_BCFHW),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
-            timestep=self.noise_schedule.timestep(level_B.to(self.device)),
+            timestep=self.noise_schedule.timestep(noise_level_B.to(self.device)),
             image_rotary_emb=rotary,
             return_dict=False,
         )[0]

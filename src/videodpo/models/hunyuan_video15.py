@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling
-from videodpo.models.base import Text
+from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
 
@@ -35,7 +35,7 @@ class HunyuanVideo15Model(PipelineModel):
 
     def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
         super().__init__(settings, device, denoiser_only=denoiser_only)
-        self.pipe.tokenizer_max_length = self.max_text_tokens
+        self.pipe.tokenizer_max_length = self.max_sequence_length
         if self.pipe.vae is not None:
             self.pipe.vae.enable_slicing()  # its attention mask holds for one clip alone
             self.pipe.vae.enable_tiling()  # a clip of full size at once would take 25 GB for one activation
@@ -54,13 +54,13 @@ class HunyuanVideo15Model(PipelineModel):
         return text * mask[..., None], mask, glyphs * glyph_mask[..., None], glyph_mask
 
     def sample(
-        self, text: Text, seeds: Sequence[int], sampling: Sampling, negative: Text | None = None
+        self, text: PromptEmbeds, seeds: Sequence[int], sampling: Sampling, negative: PromptEmbeds | None = None
     ) -> torch.Tensor:
         # A component of the pipeline, no argument of its call.
         self.pipe.guider.guidance_scale = sampling.guidance_scale
         return super().sample(text, seeds, sampling, negative)
 
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+    def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
         import torch
 
         pipe, noisy = self.pipe, noisy_BCFHW.to(self.dtype)
@@ -69,7 +69,7 @@ class HunyuanVideo15Model(PipelineModel):
         prediction: torch.Tensor = self.denoiser(
             hidden_states=torch.cat([noisy, *no_frames], dim=1),
             image_embeds=no_image,
-            timestep=self.noise_schedule.timestep(level_B.to(self.device)).to(self.dtype),
+            timestep=self.noise_schedule.timestep(noise_level_B.to(self.device)).to(self.dtype),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
             encoder_attention_mask=text["prompt_embeds_mask"],
             encoder_hidden_states_2=text["prompt_embeds_2"].to(self.dtype),

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from videodpo.config import Sampling, Section
 from videodpo.config.section import Real
-from videodpo.models.base import Text
+from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
 
 if TYPE_CHECKING:
@@ -44,15 +44,17 @@ class LtxVideoModel(PipelineModel):
         text_1LD, mask_1L, _, _ = self.encode_unguided(prompt)
         return text_1LD * mask_1L[..., None], mask_1L
 
-    def split_tokens(self, degree: int) -> None:
+    def enable_context_parallel(self, degree: int) -> None:
         # diffusers' plan leaves each process its part of the text's mask, where attention meets the whole text.
-        raise ValueError(f"trainer.context_parallel: {degree}, but LTX-Video's masked text cannot be shared; use 1")
+        raise ValueError(
+            f"train_runtime.context_parallel: {degree}, but LTX-Video's masked text cannot be shared; use 1"
+        )
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         return {
             "guidance_scale": sampling.guidance_scale,
             "frame_rate": self._options.frame_rate,
-            "max_sequence_length": self.max_text_tokens,
+            "max_sequence_length": self.max_sequence_length,
         }
 
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
@@ -71,13 +73,13 @@ class LtxVideoModel(PipelineModel):
     def _patches(self) -> tuple[int, int]:
         return self.pipe.transformer_spatial_patch_size, self.pipe.transformer_temporal_patch_size
 
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+    def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
         _, _, frames, height, width = noisy_BCFHW.shape
         time, space, _, _ = self._compression
         tokens: torch.Tensor = self.denoiser(
             hidden_states=self.to_pipeline(noisy_BCFHW).to(self.dtype),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
-            timestep=self.noise_schedule.timestep(level_B.to(self.device)),
+            timestep=self.noise_schedule.timestep(noise_level_B.to(self.device)),
             encoder_attention_mask=text["prompt_attention_mask"],
             num_frames=frames,
             height=height,
@@ -89,8 +91,8 @@ class LtxVideoModel(PipelineModel):
 
     def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
         # Later VAEs are told a noise level: as the pipeline's own default, that of clean latents.
-        level = raw_BCFHW.new_zeros(len(raw_BCFHW)) if self.pipe.vae.config.timestep_conditioning else None
-        pixels: torch.Tensor = self.pipe.vae.decode(raw_BCFHW, level, return_dict=False)[0]
+        noise_level = raw_BCFHW.new_zeros(len(raw_BCFHW)) if self.pipe.vae.config.timestep_conditioning else None
+        pixels: torch.Tensor = self.pipe.vae.decode(raw_BCFHW, noise_level, return_dict=False)[0]
         return pixels
 
     def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,7 @@ class T2VTurboModel(VideoCrafter2Model):
         return T2VTurboPipeline.from_originals(*files, self.dtype, self.weights_dtype)
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        return self.told()
+        return self.conditions()
 
-    def told(self) -> dict[str, float]:
+    def conditions(self) -> dict[str, float]:
         return {"fps": self._options.fps, "guidance": self._options.guidance}

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling
-from videodpo.models.base import Text
+from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
-from videodpo.weights.places import NotFetched, resolve
+from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -65,20 +65,23 @@ class TextToVideoSdModel(PipelineModel):
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
         return latents_BCFHW.to(self.dtype)
 
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+    def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
         import torch
 
-        told = {name: torch.full((len(level_B),), value, device=self.device) for name, value in self.told().items()}
+        conditions = {
+            name: torch.full((len(noise_level_B),), value, device=self.device)
+            for name, value in self.conditions().items()
+        }
         prediction: torch.Tensor = self.denoiser(
             noisy_BCFHW.to(self.dtype),
-            self.noise_schedule.timestep(level_B.to(self.device)),
+            self.noise_schedule.timestep(noise_level_B.to(self.device)),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
             return_dict=False,
-            **told,
+            **conditions,
         )[0]
         return prediction
 
-    def told(self) -> dict[str, float]:
+    def conditions(self) -> dict[str, float]:
         """What the denoiser is told beside time and text."""
         return {}
 
@@ -98,5 +101,7 @@ class TextToVideoSdModel(PipelineModel):
 
 def refuse_tokens(settings: Model, num_tokens: int) -> None:
     """Raises ValueError for another number of tokens than the text tower always takes."""
-    if settings.max_text_tokens != num_tokens:
-        raise ValueError(f"model.max_text_tokens: {settings.max_text_tokens}; {settings.family} takes {num_tokens}")
+    if settings.max_sequence_length != num_tokens:
+        raise ValueError(
+            f"model.max_sequence_length: {settings.max_sequence_length}; {settings.family} takes {num_tokens}"
+        )

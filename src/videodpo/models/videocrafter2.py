@@ -15,7 +15,7 @@ from videodpo.config import Model, Sampling, Section
 from videodpo.config.section import Real
 from videodpo.models.shared.pipeline_model import Compression, Config
 from videodpo.models.text_to_video_sd import TextToVideoSdModel, refuse_tokens
-from videodpo.weights.places import NotFetched, resolve
+from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,7 @@ class VideoCrafter2Model(TextToVideoSdModel):
         return [self.pipe.encode_prompt([prompt])]
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        return {**super().call_options(sampling), **self.told(), "eta": self._options.eta}
+        return {**super().call_options(sampling), **self.conditions(), "eta": self._options.eta}
 
-    def told(self) -> dict[str, float]:
+    def conditions(self) -> dict[str, float]:
         return {"fps": self._options.fps}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling, Section, validate
 from videodpo.config.section import PositiveReal
-from videodpo.models.base import Text
+from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
-from videodpo.weights.places import NotFetched, resolve
+from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class WanModel(PipelineModel):
 
         if self.pipe.transformer_2 is None:
             return self.pipe.transformer
-        self.leaves_weights_out = self.parts_by_level = True
+        self.leaves_weights_out = self.parts_by_noise_level = True
         boundary = self.pipe.config.boundary_ratio * self.pipe.scheduler.config.num_train_timesteps
         return Experts(self.pipe.transformer, self.pipe.transformer_2, boundary)
 
@@ -75,13 +75,13 @@ class WanModel(PipelineModel):
         return channels
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        options = {"guidance_scale": sampling.guidance_scale, "max_sequence_length": self.max_text_tokens}
+        options = {"guidance_scale": sampling.guidance_scale, "max_sequence_length": self.max_sequence_length}
         if self._options.guidance_scale_2 is not None:
             options["guidance_scale_2"] = self._options.guidance_scale_2
         return options
 
-    def predict(self, noisy_BCFHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        timestep = self.noise_schedule.timestep(level_B.to(self.device))
+    def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
+        timestep = self.noise_schedule.timestep(noise_level_B.to(self.device))
         if self.pipe.config.expand_timesteps:  # Wan 2.2 TI2V is told one for every token
             _, _, frames, height, width = noisy_BCFHW.shape
             patch = self._compression.patch

@@ -34,17 +34,17 @@ def rank_pairs(policy: str, num_videos: int) -> list[tuple[int, int]]:
 
 
 def chosen(
-    policy: str, num_pairs: int, places: NDArray[np.int64], prompt_ids: Sequence[str], seed: int
+    policy: str, num_pairs: int, indices: NDArray[np.int64], prompt_ids: Sequence[str], seed: int
 ) -> NDArray[np.int64]:
     """Which of its `rank_pairs` every group takes: [groups, pairs of each].
 
     Args:
-        places: of the groups, among all that there are. prompt_ids, seed: what a random choice follows from.
+        indices: of the groups, among all that there are. prompt_ids, seed: what a random choice follows from.
     """
     if policy == "mixed_ranks":
-        return places[:, None] % num_pairs
+        return indices[:, None] % num_pairs
     if policy == "random":
         seeds = [derive_seed(seed, "pair", prompt_id) for prompt_id in prompt_ids]
         drawn = [np.random.Generator(np.random.PCG64(one)).integers(num_pairs) for one in seeds]
         return np.array(drawn, dtype=np.int64)[:, None]
-    return np.broadcast_to(np.arange(num_pairs), (len(places), num_pairs))
+    return np.broadcast_to(np.arange(num_pairs), (len(indices), num_pairs))

@@ -34,12 +34,12 @@ class Histogram:
     def share(self, scores: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         """p(s), the share of all scores in the bin of s; ValueError where that bin is empty."""
         wanted = _bin_of(scores, self.bin_width)
-        place = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
-        if (self.bins[place] != wanted).any():
+        index = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
+        if (self.bins[index] != wanted).any():
             raise ValueError(
                 f"{name}: a score lies in a bin without any of all_scores; all_scores must include every pair's"
             )
-        return np.asarray(self.shares[place], dtype=np.float64)
+        return np.asarray(self.shares[index], dtype=np.float64)
 
     def probabilities(self, winners: NDArray[np.float64], losers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of each pair, sqrt(p(winner) * p(loser)); errors as `share`."""

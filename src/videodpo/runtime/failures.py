@@ -45,7 +45,7 @@ def refuse_too_many(
     lines = [f"\n  {key}: {reason}" for key, reason in list(failed.items())[:NUM_LISTED]]
     more = f"\n  and {count - NUM_LISTED} more" if count > NUM_LISTED else ""
     raise RuntimeError(
-        f"{what}: {count} of {total} clips failed, max_failed_fraction is {allowed:g} (mend them, or raise it):"
+        f"{what}: {count} of {total} clips failed, max_failed_fraction is {allowed:g} (fix them, or raise it):"
         + "".join(lines)
         + more
     )

@@ -62,9 +62,9 @@ def writes(name: str) -> Callable[[Callable[[F, Path], T]], Callable[[F, Path], 
 
     def marked(stage: Callable[[F, Path], T]) -> Callable[[F, Path], T]:
         @functools.wraps(stage)
-        def alone(frozen: F, round_folder: Path) -> T:
-            with exclusive(frozen.folder, round_folder / name):
-                return stage(frozen, round_folder)
+        def alone(snapshot: F, round_folder: Path) -> T:
+            with exclusive(snapshot.folder, round_folder / name):
+                return stage(snapshot, round_folder)
 
         return alone
 

@@ -24,13 +24,13 @@ from videodpo.config import (
     Schedule,
     Section,
     Train,
-    Trainer,
+    TrainRuntime,
     validate,
 )
 from videodpo.runtime import registry
 from videodpo.storage.digests import Damaged, read_json, record_text
 from videodpo.storage.files import sha256_of
-from videodpo.weights.places import PUBLIC_PREFIX, digests, is_published, location, read_manifest
+from videodpo.weights.locations import PUBLIC_PREFIX, digests, is_published, local_path, read_manifest
 
 
 class PromptsSettings(Section):
@@ -40,7 +40,7 @@ class PromptsSettings(Section):
 
 
 class GenerateSettings(Section):
-    """What sampling (or the intake of the user's own clips) reads."""
+    """What sampling, or the import of the user's own clips, reads."""
 
     from_clips: bool
     generate: Generate
@@ -115,15 +115,15 @@ class Execution(Section):
     clip_storage: Literal["files", "tar"]
     device: str
     max_failed_fraction: float
-    trainer: Trainer
+    train_runtime: TrainRuntime
 
 
 S = TypeVar("S", bound=Section)
 
 
 @dataclass(frozen=True)
-class Frozen(Generic[S]):
-    """One stage's frozen settings, and what else names its result."""
+class Snapshot(Generic[S]):
+    """One stage's settings snapshots, and what else names its result."""
 
     stage: str
     run: str
@@ -160,34 +160,34 @@ CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execu
 
 
 def stage_names(config: Config) -> list[str]:
-    """Names of all frozen files of a run: stages, and `score/<dimension>` for every scorer and judge."""
-    scorers = [f"score/{name}" for name in (*config.scores, *config.evaluate.judges)]
+    """Names of all snapshots of a run: stages, and `score/<dimension>` for every scorer and judge."""
+    scorers = [f"score/{name}" for name in (*config.dimensions, *config.evaluate.judges)]
     return [name for name in STAGES if name != "score"] + scorers
 
 
-def frozen_text(config: Config, name: str) -> str:
-    """Sorted JSON of one stage's settings; weights by name, size and time, digested later by `freeze`.
+def snapshot_text(config: Config, name: str) -> str:
+    """Sorted JSON of one stage's settings; weights by name, size and time, digested later by `write_snapshot`.
 
     Args:
         name: a stage, or `score/<dimension>`.
     """
     stage, _, dimension = name.partition("/")
     settings = _settings(config, stage, dimension)
-    version, places, patterns = _code_and_weights(config, stage, dimension)
+    version, locations, patterns = _code_and_weights(config, stage, dimension)
     document = {
         "stage": stage,
         "run": config.run,
         "folder": str(Path(config.results) / config.run),
         "seed": config.seed,
         "code_version": version,
-        "weights": {name: text for place in places for name, text in _fingerprints(place, patterns).items()},
+        "weights": {name: text for location in locations for name, text in _fingerprints(location, patterns).items()},
         "settings": settings,
     }
     return json.dumps(document, sort_keys=True, ensure_ascii=True)
 
 
-def freeze(text: str, out: Path) -> None:
-    """Write the frozen file, every weights file and input named by its SHA-256.
+def write_snapshot(text: str, out: Path) -> None:
+    """Write the snapshot, every weights file and input named by its SHA-256.
 
     Raises:
         NotFetched: a repository's files are not known before they were fetched.
@@ -197,13 +197,13 @@ def freeze(text: str, out: Path) -> None:
         if known == _UNKNOWN:
             read_manifest(name)
         document["weights"][name] = known if is_published(name) else sha256_of(Path(name))
-        if name.startswith(PUBLIC_PREFIX) and (file := location(name)).is_file() and sha256_of(file) != known:
+        if name.startswith(PUBLIC_PREFIX) and (file := local_path(name)).is_file() and sha256_of(file) != known:
             raise ConfigError(f"{file}: sha256 is not that of {name!r} as published; remove it and fetch it again")
     record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 
 
 def differs(path: Path, text: str) -> bool:
-    """Whether a frozen file has other settings than `text`, or names other weights; what those hold is not looked at.
+    """Whether a snapshot has other settings than `text`, or names other weights; what those hold is not looked at.
 
     A file that is missing or damaged does not: whoever reads it says so.
     """
@@ -217,16 +217,16 @@ def differs(path: Path, text: str) -> bool:
     )
 
 
-def load_frozen(path: Path, stage: str, kind: type[S]) -> Frozen[S]:
-    """Read what `freeze` wrote.
+def load_snapshot(path: Path, stage: str, kind: type[S]) -> Snapshot[S]:
+    """Read what `write_snapshot` wrote.
 
     Raises:
-        ConfigError: not a frozen file of this stage.
+        ConfigError: not a snapshot of this stage.
     """
     document = _document(path, stage)
     # What a run is called and where it lies is not what it is.
     canonical = json.dumps({**document, "run": None, "folder": None}, sort_keys=True, ensure_ascii=True)
-    return Frozen(
+    return Snapshot(
         stage=stage,
         run=document["run"],
         folder=Path(document["folder"]),
@@ -243,38 +243,45 @@ def _document(path: Path, stage: str) -> dict[str, Any]:
     except Damaged as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
-        raise ConfigError(f"not a frozen configuration: {error}") from error
+        raise ConfigError(f"not a settings snapshot: {error}") from error
     keys = {"stage", "run", "folder", "seed", "code_version", "weights", "settings"}
     if not isinstance(document, dict) or document.keys() != keys:
-        raise ConfigError(f"{path}: not a frozen configuration (its keys must be {', '.join(sorted(keys))})")
+        raise ConfigError(f"{path}: not a settings snapshot (its keys must be {', '.join(sorted(keys))})")
     if document["stage"] != stage:
-        raise ConfigError(f"{path}: frozen for stage {document['stage']!r}, {stage!r} is needed")
+        raise ConfigError(f"{path}: a snapshot for stage {document['stage']!r}, {stage!r} is needed")
     return document
 
 
 def load_execution(folder: Path) -> Execution:
-    """`config/execution.json` of a run's folder; errors as `load_frozen`."""
-    return load_frozen(folder / "config" / "execution.json", "execution", Execution).settings
+    """`config/execution.json` of a run's folder; errors as `load_snapshot`."""
+    return load_snapshot(folder / "config" / "execution.json", "execution", Execution).settings
 
 
-def weight_files(place: str) -> list[Path]:
+def weight_files(location: str) -> list[Path]:
     """Files behind a path: itself, or what the folder holds but model cards."""
-    path = Path(place)
+    path = Path(location)
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file() and file.suffix != ".md"]
         return sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(path).parts))
     return [path]
 
 
+def scorer_options(config: Config) -> dict[str, dict[str, Any]]:
+    """Options of every scorer and judge, by name."""
+    judges = {name: options or {} for name, options in config.evaluate.judges.items()}
+    return {name: dimension.options for name, dimension in config.dimensions.items()} | judges
+
+
 def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
     derived: dict[str, Any] = {
         "from_clips": config.prompts.source.kind == "clips",
         "dimension": dimension,
-        "options": {**config.scores, **config.evaluate.judges}.get(dimension) if dimension else None,
+        "options": scorer_options(config).get(dimension),
+        "omniscore": config.formula,
         "sampling": config.generate.sampling,
         "videos_per_prompt": config.evaluate.videos_per_prompt,
         "shards": config.evaluate.shards,
-        "dimensions": sorted([*config.scores, *config.evaluate.judges]),
+        "dimensions": sorted(scorer_options(config)),
         "is_judge": dimension in config.evaluate.judges,
     }
     values = {}
@@ -303,9 +310,9 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
     return CODE_VERSIONS[stage], [], ()
 
 
-def _fingerprints(place: str, patterns: tuple[str, ...]) -> dict[str, str]:
+def _fingerprints(location: str, patterns: tuple[str, ...]) -> dict[str, str]:
     """File: digest where published, else size and time; what was not fetched yet is known by its name alone."""
-    if is_published(place):
-        return digests(place, patterns) or {place: _UNKNOWN}
-    stats = {str(path): path.stat() for path in weight_files(place)}
+    if is_published(location):
+        return digests(location, patterns) or {location: _UNKNOWN}
+    stats = {str(path): path.stat() for path in weight_files(location)}
     return {name: f"{stat.st_size} bytes at {stat.st_mtime_ns}" for name, stat in stats.items()}

@@ -12,7 +12,7 @@ from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.scorers.shared.file_weights import check_file
-from videodpo.weights.places import resolve
+from videodpo.weights.locations import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +38,8 @@ class AestheticQuality(NetworkScorer):
     @staticmethod
     def check(options: Section) -> None:
         assert isinstance(options, AestheticQuality.Options)
-        for place in options.weights:
-            check_file(place)
+        for location in options.weights:
+            check_file(location)
 
     def __init__(self, options: Section, device: str) -> None:
         import torch

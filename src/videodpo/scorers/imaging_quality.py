@@ -57,7 +57,7 @@ def _seen_size(height: int, width: int) -> tuple[int, int]:
 
 
 class ImagingQuality(FileWeightsScorer):
-    """Mean over frames; 0..100, as VBench gives it before it divides by 100: `max: 100` in omniscore.dimensions.
+    """Mean over frames; 0..100, as VBench gives it before it divides by 100: `max: 100` in its dimension.
 
     Weights: `musiq_spaq_ckpt-358bb6af.pth`. pyiqa, which has the network, is PolyForm-Noncommercial 1.0.0.
     """

@@ -16,7 +16,7 @@ from videodpo.models import load_model
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import shard_batches
 from videodpo.runtime.signals import Interrupts
-from videodpo.runtime.snapshot import Frozen, ReferenceSettings
+from videodpo.runtime.snapshot import ReferenceSettings, Snapshot
 from videodpo.storage.journal import Journal
 from videodpo.storage.schemas import REFERENCE
 from videodpo.storage.tables import read_metadata, read_rows, read_shards, read_table, shard_path, write_table
@@ -24,7 +24,7 @@ from videodpo.storage.tables import read_metadata, read_rows, read_shards, read_
 log = logging.getLogger(__name__)
 
 
-def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard: int) -> None:
+def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, shard: int) -> None:
     """Compute one shard of `round<r>/reference`: rows in training order, one a visit.
 
     The reference is the base model. Its forward passes hold the same visits as the training's, so the
@@ -37,36 +37,39 @@ def reference_shard(frozen: Frozen[ReferenceSettings], round_folder: Path, shard
     import torch
 
     from videodpo.dpo.batches import PairData, model_errors, timesteps
-    from videodpo.models.prompt_embeds import CachedTexts
+    from videodpo.models.shared.prompt_embeds import CachedTexts
 
-    settings = frozen.settings
+    settings = snapshot.settings
     pairs = read_table(round_folder / "pairs.parquet")
-    plan = read_plan(round_folder, settings.schedule, frozen.seed)
+    plan = read_plan(round_folder, settings.schedule, snapshot.seed)
     visits = plan.visits
-    runs = [plan.runs[number] for number, _ in shard_batches(len(plan.runs), 1, shard, settings.reference.shards)]
+    runs = [
+        plan.micro_batches[number]
+        for number, _ in shard_batches(len(plan.micro_batches), 1, shard, settings.reference.shards)
+    ]
     out = shard_path(round_folder / "reference", shard)
     work = out.parent / "work" / out.name
     extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
     extra["pairs"] = _digest(pairs, round_folder / "videos")
 
     def save(path: Path, rows: list[dict[str, Any]]) -> None:
-        write_table(path, rows, REFERENCE, stage="reference", digest=frozen.digest, seed=frozen.seed, extra=extra)
+        write_table(path, rows, REFERENCE, stage="reference", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
 
-    with exclusive(frozen.folder, out), Interrupts() as interrupts:
+    with exclusive(snapshot.folder, out), Interrupts() as interrupts:
         rows: list[dict[str, Any]] = []
         if work.exists():
             known = read_metadata(work)
-            if (known.get("config_digest"), known.get("pairs")) == (frozen.digest, extra["pairs"]):
+            if (known.get("config_digest"), known.get("pairs")) == (snapshot.digest, extra["pairs"]):
                 rows = read_rows(work)
         # It goes on from a table of so many rows: once the table has grown, its lines, there too, count no longer.
-        journal = Journal(work.with_suffix(".jsonl"), [frozen.digest, extra["pairs"], len(rows)])
+        journal = Journal(work.with_suffix(".jsonl"), [snapshot.digest, extra["pairs"], len(rows)])
         rows += chain(*journal.found)
-        todo = [places for places in runs if places.start >= runs[0].start + len(rows)]
+        todo = [indices for indices in runs if indices.start >= runs[0].start + len(rows)]
         if todo:
-            model = load_model(settings.model, frozen.execution.device, denoiser_only=True)
+            model = load_model(settings.model, snapshot.execution.device, denoiser_only=True)
             data = PairData(round_folder, CachedTexts(round_folder), model.device)
-        for places in todo:
-            run = visits[places.start : places.stop]
+        for indices in todo:
+            run = visits[indices.start : indices.stop]
             with torch.no_grad():
                 winner, loser = model_errors(model, data.batch(run))
             columns = zip(run, timesteps(model, run), winner.tolist(), loser.tolist(), strict=True)

@@ -64,15 +64,15 @@ def write_tar(tar: Path, clips: Iterable[tuple[str, bytes]]) -> list[str]:
     Returns:
         What each clip's path has behind the tar file's.
     """
-    places = []
+    indices = []
     with product_path(tar) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in clips:
             member = tarfile.TarInfo(name)  # of no time and nobody
             member.size = len(content)
             archive.addfile(member, BytesIO(content))
             padding = -len(content) % tarfile.BLOCKSIZE
-            places.append(f"#{archive.offset - padding - len(content)}+{len(content)}")
-    return places
+            indices.append(f"#{archive.offset - padding - len(content)}+{len(content)}")
+    return indices
 
 
 def _bytes_at(path: Path) -> bytes:

@@ -243,6 +243,6 @@ def require_intact(path: Path) -> None:
 def damaged(path: Path, what: str) -> Damaged:
     """The error that names a file, what is wrong with it, and the command that mends it."""
     run = next((folder for folder in path.parents if (folder / "config").is_dir()), path.parent)
-    command = f"videodpo verify {shlex.quote(str(run))} --mend"
+    command = f"videodpo verify {shlex.quote(str(run))} --discard-damaged"
     cure = f"`{command}` takes away what is damaged, and the next start makes it again"
     return Damaged(f"{path}: {what}; {cure}")

@@ -33,7 +33,7 @@ class Follower:
         self._ahead = pa.chunked_array([], pa.string())
         self._first = 0
 
-    def places(self, ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    def indices(self, ids: pa.ChunkedArray) -> NDArray[np.int64]:
         """Where the column has these ids, counted from its start.
 
         Raises:
@@ -43,18 +43,18 @@ class Follower:
             return np.zeros(0, dtype=np.int64)
         self._look_ahead(len(ids))
         found = np.arange(len(ids)) if self._ahead[: len(ids)].equals(ids) else self._search(ids)
-        places, end = self._first + found, int(found[-1]) + 1
+        indices, end = self._first + found, int(found[-1]) + 1
         self._ahead, self._first = self._ahead[end:], self._first + end
-        return places
+        return indices
 
     def _search(self, ids: pa.ChunkedArray) -> NDArray[np.int64]:
         while (found := pc.index_in(ids, self._ahead)).null_count:
             if not self._look_ahead(2 * len(self._ahead) + 1):
                 raise OutOfOrder(f"{ids.filter(pc.is_null(found))[0]} is not where it should be")
-        places: NDArray[np.int64] = found.to_numpy().astype(np.int64)
-        if (turns := np.flatnonzero(np.diff(places) <= 0)).size:
+        indices: NDArray[np.int64] = found.to_numpy().astype(np.int64)
+        if (turns := np.flatnonzero(np.diff(indices) <= 0)).size:
             raise OutOfOrder(f"{ids[int(turns[0]) + 1]} is not where it should be")
-        return places
+        return indices
 
     def _look_ahead(self, count: int) -> bool:
         """Hold `count` ids, or as many as there are; whether any came."""

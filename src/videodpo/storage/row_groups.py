@@ -94,7 +94,7 @@ class RowGroups:
             self._source = pa.OSFile(str(path))
             self._file = pq.ParquetFile(self._source)
         refuse_other_types(path, self._file.schema_arrow)
-        self._columns = {name: place for place, name in enumerate(self._file.schema_arrow.names)}
+        self._columns = {name: index for index, name in enumerate(self._file.schema_arrow.names)}
 
     def __len__(self) -> int:
         return int(self._file.num_row_groups)

@@ -64,26 +64,26 @@ class Report(NamedTuple):
         return lines
 
 
-def verify(run: Path, *, mend: bool = False) -> Report:
+def verify(run: Path, *, discard_damaged: bool = False) -> Report:
     """Check all that a run has made.
 
     Args:
         run: its folder, for example results/demo.
-        mend: take away what is damaged and, of a damaged clip, its shard's table: so that the next start makes again
-            the units concerned. Good batches of a shard are found in its work folder.
+        discard_damaged: remove what is damaged and, for a damaged clip, the table of its shard, so that the next start
+            makes the units concerned again. Good batches of a shard are found in its work folder.
 
     Raises:
-        ValueError: no folder of a run. RuntimeError: with `mend`, a job of the run is at work.
+        ValueError: no folder of a run. RuntimeError: with `discard_damaged`, a job of the run is at work.
     """
     if not (run / "config").is_dir():
         raise ValueError(f"{run}: no folder of a run, there is no config in it")
-    if mend:
+    if discard_damaged:
         _refuse_running(run)
     checked = _Checked(run)
     checked.products()
     checked.clips()
     checked.others()
-    targets = {target for finding in checked.findings if mend for target in _take_away(run, finding)}
+    targets = {target for finding in checked.findings if discard_damaged for target in _take_away(run, finding)}
     return Report(sorted(checked.findings), len(checked.fine), sorted(targets))
 
 
@@ -94,7 +94,7 @@ def _refuse_running(run: Path) -> None:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise RuntimeError(f"{path} is held by {handle.read().strip()}; mend when no job runs") from None
+                    raise RuntimeError(f"{path} is held by {handle.read().strip()}; discard when no job runs") from None
 
 
 def _take_away(run: Path, finding: Finding) -> Iterator[Path]:
@@ -153,13 +153,13 @@ class _Checked:
     def clips(self) -> None:
         """Clips by the digests in their tables; a damaged table's are unknown until it is made again."""
         for table in self._tables_of_clips():
-            told = {self.run / finding.path for finding in self.findings}
+            reported = {self.run / finding.path for finding in self.findings}
             for row in read_rows(table) if table in self.fine else ():
                 if row["path"] is None:
                     continue
                 clip = self.run / row["path"]
                 file = file_of(clip)
-                if file in told:  # of the clips in one file, the first that is damaged is told
+                if file in reported:  # of the clips in one file, the first that is damaged is told
                     continue
                 if is_intact(clip, row["sha256"]):
                     self.fine.add(file)
@@ -170,18 +170,18 @@ class _Checked:
                 else:
                     self._find(file, "missing", f"{table.relative_to(self.run)} has it")
                 self.fine.discard(file)
-                told.add(file)
+                reported.add(file)
 
     def others(self) -> None:
         """What nothing vouches for."""
-        told = self.fine | {self.run / finding.path for finding in self.findings}
+        reported = self.fine | {self.run / finding.path for finding in self.findings}
         for path in sorted(self.run.rglob("*")):
             name = path.relative_to(self.run).as_posix()
-            if not path.is_file() or path in told or path.name.endswith(".sha256") or _NOT_READ.fullmatch(name):
+            if not path.is_file() or path in reported or path.name.endswith(".sha256") or _NOT_READ.fullmatch(name):
                 continue
             if _JOURNAL.fullmatch(name):
                 continue
-            if any(above in told for above in path.parents):
+            if any(above in reported for above in path.parents):
                 continue
             if path.suffix in _PRODUCTS and "/." not in f"/{name}":
                 self._find(path, "no digest", "nothing says what was written; an earlier version may have")

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from videodpo.config import ConfigError, OmniScore, Pairs, filter_disagreements, validate
+from videodpo.config import ConfigError, OmniDimension, OmniScore, Pairs, Pillars, filter_disagreements, validate
 from videodpo.config.loading import with_settings
 from videodpo.preference import omniscore
 from videodpo.preference.frames import scored_videos
 from videodpo.runtime.snapshot import (
     EvaluateSettings,
-    Frozen,
     OmniScoreSettings,
     PairsSettings,
+    Snapshot,
     load_execution,
-    load_frozen,
+    load_snapshot,
 )
 from videodpo.stages.pairs.stage import choose_pairs
 from videodpo.storage.tables import read_sizes, shard_path
 
-SECTIONS = ("omniscore", "pairs")
+SECTIONS = ("omniscore", "dimensions", "pairs")
 MOTION_PREFIX = "dynamic_degree"
 
 
@@ -62,25 +62,25 @@ class Comparison:
 
 
 def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Comparison:
-    """Choose the pairs of one round as frozen, and again with settings laid over; nothing is written.
+    """Choose the pairs of one round as its snapshots say, and again with settings laid over; nothing is written.
 
     Args:
         run_folder: <results>/<run>. round_number: from 1.
-        settings: `key.key=value` with keys of the sections omniscore and pairs.
+        settings: `key.key=value` with keys of the sections omniscore, dimensions and pairs.
 
     Raises:
         ConfigError: a key of another section, or a value that is not allowed.
         ValueError, RuntimeError: the round has no scores, or no pair is left.
     """
-    frozen_omniscore = load_frozen(run_folder / "config" / "omniscore.json", "omniscore", OmniScoreSettings)
-    frozen_pairs = load_frozen(run_folder / "config" / "pairs.json", "pairs", PairsSettings)
-    now = (frozen_omniscore.settings.omniscore, frozen_pairs.settings.pairs)
+    omniscore_snapshot = load_snapshot(run_folder / "config" / "omniscore.json", "omniscore", OmniScoreSettings)
+    pairs_snapshot = load_snapshot(run_folder / "config" / "pairs.json", "pairs", PairsSettings)
+    now = (omniscore_snapshot.settings.omniscore, pairs_snapshot.settings.pairs)
     then = _changed(now, settings)
     round_folder = run_folder / f"round{round_number}"
     scored = [folder.name for folder in sorted((round_folder / "scores").glob("*")) if shard_path(folder, 0).exists()]
     for name in then[0].dimensions:
         if scored and name not in scored:
-            raise ConfigError(f"omniscore.dimensions.{name}: not scored in {round_folder} ({', '.join(scored)})")
+            raise ConfigError(f"dimensions.{name}: not scored in {round_folder} ({', '.join(scored)})")
 
     allowed = load_execution(run_folder).max_failed_fraction
 
@@ -94,7 +94,7 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
     sizes = read_sizes(round_folder / "videos")
     choices = []
     for table, (_, pairs_settings) in zip(tables, (now, then), strict=True):
-        pairs, rejected = choose_pairs(table, sizes, pairs_settings, frozen_pairs.seed)
+        pairs, rejected = choose_pairs(table, sizes, pairs_settings, pairs_snapshot.seed)
         margins = {name: float(_margins(pairs, values).mean()) for name, values in sorted(scaled.items())}
         still = {name: float((_margins(pairs, values) < 0).mean()) for name, values in motion.items()}
         choices.append(Choice(table, pairs, rejected, margins, still))
@@ -128,12 +128,21 @@ def _changed(now: tuple[OmniScore, Pairs], settings: Sequence[str]) -> tuple[Omn
         section, dot, _ = setting.partition("=")[0].partition(".")
         if section not in SECTIONS or not dot:
             raise ConfigError(
-                f"--set {setting!r}: keys below omniscore. and pairs. can be tried; the rest needs the run itself"
+                f"--set {setting!r}: keys of omniscore, dimensions and pairs can be tried; others need the run itself"
             )
-    raw = {name: section.model_dump() for name, section in zip(SECTIONS, now, strict=True)}
+    omniscore = now[0].model_dump()
+    raw = {"dimensions": omniscore.pop("dimensions"), "omniscore": omniscore, "pairs": now[1].model_dump()}
     raw = with_settings(raw, settings)
-    changed = validate(OmniScore, raw["omniscore"], "omniscore"), validate(Pairs, raw["pairs"], "pairs")
-    if problems := [f"{key}: {reason}" for key, reason in filter_disagreements(changed[1], changed[0])]:
+    dimensions = {
+        name: validate(OmniDimension, dimension, f"dimensions.{name}")
+        for name, dimension in raw["dimensions"].items()
+        if dimension is not None and dimension.get("pillar", "") is not None
+    }
+    pillars = validate(Pillars, raw["omniscore"], "omniscore")
+    inside = {name: dimension.model_dump() for name, dimension in dimensions.items()}
+    formula = validate(OmniScore, pillars.model_dump() | {"dimensions": inside}, "omniscore")
+    changed = formula, validate(Pairs, raw["pairs"], "pairs")
+    if problems := [f"{key}: {reason}" for key, reason in filter_disagreements(changed[1], changed[0].dimensions)]:
         raise ConfigError("configuration: " + "\n  ".join(problems))
     return changed
 
@@ -142,7 +151,7 @@ def _motion_dimensions(run_folder: Path, scored: Sequence[str]) -> list[str]:
     """The evaluation's motion dimension, else every one that measures a degree of motion."""
     path = run_folder / "config" / "evaluate.json"
     if path.exists():
-        evaluate: Frozen[EvaluateSettings] = load_frozen(path, "evaluate", EvaluateSettings)
+        evaluate: Snapshot[EvaluateSettings] = load_snapshot(path, "evaluate", EvaluateSettings)
         if (chosen := evaluate.settings.evaluate.motion_dimension) in scored:
             assert chosen is not None
             return [chosen]

@@ -13,67 +13,67 @@ from typing import Any
 from videodpo.config import HUB_PREFIX
 from videodpo.storage.files import atomic_path, sha256_of, write_json
 from videodpo.weights.catalogue import PublishedFile, catalogue
-from videodpo.weights.needed import Needed
-from videodpo.weights.places import (
+from videodpo.weights.locations import (
     PUBLIC_PREFIX,
     NotFetched,
     expected_sizes,
     fetched_patterns,
     hub_name,
     is_read,
-    location,
+    local_path,
     manifest_path,
     read_manifest,
     resolve,
 )
+from videodpo.weights.needed import Needed
 
 
 def fetch_all(needed: Sequence[Needed]) -> None:
     """`fetch` of every one, each with a line on the terminal."""
     for number, one in enumerate(needed, start=1):
-        print(f"[{number}/{len(needed)}] {one.place}", flush=True)
-        fetch(one.place, one.patterns)
+        print(f"[{number}/{len(needed)}] {one.location}", flush=True)
+        fetch(one.location, one.patterns)
 
 
 def verify_all(needed: Sequence[Needed]) -> None:
     """Says on the terminal that all is as published, or raises ValueError, which lists what is `damaged`."""
-    if problems := [problem for one in needed for problem in damaged(one.place)]:
+    if problems := [problem for one in needed for problem in damaged(one.location)]:
         raise ValueError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
     print(f"{len(needed)} published weights: every byte is as published")
 
 
-def fetch(place: str, patterns: Sequence[str]) -> None:
+def fetch(location: str, patterns: Sequence[str]) -> None:
     """Bring published weights to this disk; what is there already stays.
 
     Args:
-        place: a checked name. patterns: files of a hub repository that are needed.
+        location: a checked name. patterns: files of a hub repository that are needed.
 
     Raises:
         RuntimeError: no network, or bytes that are not those published.
     """
     already: list[str] = []
     with suppress(NotFetched):
-        if place.startswith(HUB_PREFIX):
-            already = fetched_patterns(place)
-        resolve(place)
-        if place.startswith(PUBLIC_PREFIX) or set(patterns) <= set(already):
+        if location.startswith(HUB_PREFIX):
+            already = fetched_patterns(location)
+        resolve(location)
+        if location.startswith(PUBLIC_PREFIX) or set(patterns) <= set(already):
             return
-    if place.startswith(HUB_PREFIX):
-        _fetch_repository(place, list(dict.fromkeys([*already, *patterns])))
+    if location.startswith(HUB_PREFIX):
+        _fetch_repository(location, list(dict.fromkeys([*already, *patterns])))
     else:
-        _fetch_file(catalogue().files[place.removeprefix(PUBLIC_PREFIX)], location(place))
+        _fetch_file(catalogue().files[location.removeprefix(PUBLIC_PREFIX)], local_path(location))
 
 
-def damaged(place: str) -> Iterator[str]:
+def damaged(location: str) -> Iterator[str]:
     """Files of published weights that are missing or not what was published, and why: every byte is read."""
-    if place.startswith(HUB_PREFIX) and not manifest_path(place).is_file():
-        yield f"{place}: not fetched"
+    if location.startswith(HUB_PREFIX) and not manifest_path(location).is_file():
+        yield f"{location}: not fetched"
         return
-    if place.startswith(PUBLIC_PREFIX):
-        published = {location(place): catalogue().files[place.removeprefix(PUBLIC_PREFIX)].sha256}
+    if location.startswith(PUBLIC_PREFIX):
+        published = {local_path(location): catalogue().files[location.removeprefix(PUBLIC_PREFIX)].sha256}
     else:
-        published = {location(place) / file: sha256 for file, (sha256, _) in read_manifest(place).items()}
-    for path, size in expected_sizes(place).items():
+        published = {local_path(location) / file: sha256 for file, (sha256, _) in read_manifest(location).items()}
+    for path, size in expected_sizes(location).items():
         if not path.is_file():
             yield f"{path}: missing"
         elif path.stat().st_size != size:
@@ -104,35 +104,35 @@ def _fetch_file(published: PublishedFile, final: Path) -> None:
             raise RuntimeError(f"{published.url}: sha256 {found}, published is {published.sha256}")
 
 
-def _fetch_repository(place: str, patterns: Sequence[str]) -> None:
+def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
     from huggingface_hub import HfApi, hf_hub_download
 
-    repository, revision = hub_name(place)
+    repository, revision = hub_name(location)
     known = catalogue().repositories.get(repository)
     pinned = known.files if known and known.revision == revision else {}
-    folder = location(place)
+    folder = local_path(location)
     manifest = {}
     try:
         listing = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings or []
         wanted = [file for file in listing if is_read(file.rfilename, patterns)]
         if not wanted:
-            raise RuntimeError(f"{place}: holds none of {', '.join(patterns)}")
+            raise RuntimeError(f"{location}: holds none of {', '.join(patterns)}")
         for file in wanted:
             path = Path(hf_hub_download(repository, file.rfilename, revision=revision, local_dir=folder))
             sha256 = sha256_of(path)
             if not _is_published(path, sha256, file, pinned):
                 path.unlink()
                 raise RuntimeError(
-                    f"{place}: {file.rfilename}: sha256 {sha256} is not that published; it was removed, fetch again"
+                    f"{location}: {file.rfilename}: sha256 {sha256} is not that published; it was removed, fetch again"
                 )
             manifest[file.rfilename] = {"sha256": sha256, "size": path.stat().st_size}
     except RuntimeError:
         raise
     except Exception as error:  # the hub library changes its errors' base class with its HTTP library
-        raise RuntimeError(f"{place}: {error}") from error
+        raise RuntimeError(f"{location}: {error}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's notes on its downloads
     about = {"repository": repository, "revision": revision, "patterns": patterns}
-    write_json(manifest_path(place), {**about, "files": manifest})
+    write_json(manifest_path(location), {**about, "files": manifest})
 
 
 def _is_published(path: Path, sha256: str, file: Any, pinned: dict[str, str]) -> bool:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from videodpo.config import HUB_PREFIX
 from videodpo.weights.catalogue import catalogue
-from videodpo.weights.places import PUBLIC_PREFIX, NotFetched, expected_sizes, hub_name, location, resolve
+from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, expected_sizes, hub_name, local_path, resolve
 
 
 @dataclass(frozen=True)
 class Needed:
     """Weights that a run reads."""
 
-    place: str
+    location: str
     """As the configuration names them."""
     keys: tuple[str, ...]
     """Where it does."""
@@ -26,9 +26,9 @@ def merge(needed: Iterable[Needed]) -> list[Needed]:
     """The same weights named at several keys, once."""
     found: dict[str, Needed] = {}
     for one in needed:
-        before = found.get(one.place, Needed(one.place, (), ()))
+        before = found.get(one.location, Needed(one.location, (), ()))
         patterns = tuple(dict.fromkeys(before.patterns + one.patterns))
-        found[one.place] = Needed(one.place, before.keys + one.keys, patterns)
+        found[one.location] = Needed(one.location, before.keys + one.keys, patterns)
     return list(found.values())
 
 
@@ -36,36 +36,36 @@ def describe(needed: Sequence[Needed]) -> str:
     """A table for the terminal: where they are, how large, whose terms, and what for."""
     rows = [("WEIGHTS", "SIZE", "WHERE", "LICENCE", "FOR")]
     for one in needed:
-        licence, non_commercial = _licence(one.place)
+        licence, non_commercial = _licence(one.location)
         terms = f"{licence} [NON-COMMERCIAL]" if non_commercial else licence
-        rows.append((one.place, _size(one.place), _where(one.place), terms, ", ".join(one.keys)))
+        rows.append((one.location, _size(one.location), _where(one.location), terms, ", ".join(one.keys)))
     widths = [max(len(row[k]) for row in rows) for k in range(5)]
     return "\n".join("  ".join(text.ljust(widths[k]) for k, text in enumerate(row)).rstrip() for row in rows)
 
 
-def _licence(place: str) -> tuple[str, bool]:
-    if place.startswith(PUBLIC_PREFIX):
-        file = catalogue().files[place.removeprefix(PUBLIC_PREFIX)]
+def _licence(location: str) -> tuple[str, bool]:
+    if location.startswith(PUBLIC_PREFIX):
+        file = catalogue().files[location.removeprefix(PUBLIC_PREFIX)]
         return file.licence, file.non_commercial
-    known = catalogue().repositories.get(hub_name(place)[0]) if place.startswith(HUB_PREFIX) else None
+    known = catalogue().repositories.get(hub_name(location)[0]) if location.startswith(HUB_PREFIX) else None
     return (known.licence, known.non_commercial) if known else ("see its model card", False)
 
 
-def _size(place: str) -> str:
-    if not place.startswith((PUBLIC_PREFIX, HUB_PREFIX)):
-        path = location(place)
+def _size(location: str) -> str:
+    if not location.startswith((PUBLIC_PREFIX, HUB_PREFIX)):
+        path = local_path(location)
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         return _readable(sum(file.stat().st_size for file in files))
     try:
-        return _readable(sum(expected_sizes(place).values()))
+        return _readable(sum(expected_sizes(location).values()))
     except NotFetched:
-        known = catalogue().repositories.get(hub_name(place)[0])
+        known = catalogue().repositories.get(hub_name(location)[0])
         return _readable(known.size) if known and known.size else "?"
 
 
-def _where(place: str) -> str:
+def _where(location: str) -> str:
     try:
-        return str(resolve(place))
+        return str(resolve(location))
     except NotFetched:
         return "missing"
 

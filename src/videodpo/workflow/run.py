@@ -1,4 +1,4 @@
-"""What the Snakefile needs to know of a configuration: checked names, shard numbers, frozen texts; no torch here."""
+"""What the Snakefile needs to know of a configuration: checked names, shard numbers, snapshot texts; no torch here."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from videodpo.config import Config, ConfigError, parse_config, validate
 from videodpo.runtime import registry
 from videodpo.runtime.locks import driver, take_run
-from videodpo.runtime.snapshot import differs, freeze, frozen_text, stage_names
+from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
+from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
 from videodpo.weights.needed import Needed, merge
-from videodpo.weights.places import NotFetched, check_name, is_published, resolve, root
 
-_SCORING = {"measure", "score", "evaluate_measure", "evaluate_score"}
+_SCORING = {"score", "collect_scores", "evaluate_score", "evaluate_collect_scores"}
 _WITH_THE_MODEL = {"generate", "evaluate_generate", "reference", "doctor", "train"}
 
 
@@ -31,7 +31,7 @@ class Workflow:
         self.config: Config = parse_config(raw)
         check(self.config)
         self.folder = str(Path(self.config.results) / self.config.run)
-        self.scorers = list(self.config.scores)
+        self.scorers = list(self.config.dimensions)
         self.judges = list(self.config.evaluate.judges)
         self.from_clips = self.config.prompts.source.kind == "clips"
 
@@ -42,7 +42,7 @@ class Workflow:
 
     @cached_property
     def reference_shards(self) -> list[str]:
-        return _numbers(self.config.reference.shards) if self.config.train.reference == "table" else []
+        return _numbers(self.config.reference.shards) if self.config.train.reference == "precomputed" else []
 
     @cached_property
     def heldout_shards(self) -> list[str]:
@@ -65,39 +65,39 @@ class Workflow:
         On several nodes one task each, in which torch's launcher starts the processes: as an MPI job, because any other
         is put into one task of srun by Snakemake's plugin, and with `gres`, as `gpu` would count over all nodes.
         """
-        trainer = self.config.trainer
-        if trainer.nodes == 1:
-            return {"gpu": trainer.processes, "nodes": 1}
-        nodes = trainer.nodes
+        train_runtime = self.config.train_runtime
+        if train_runtime.nodes == 1:
+            return {"gpu": train_runtime.processes, "nodes": 1}
+        nodes = train_runtime.nodes
         # Of a job with GPUs the plugin takes `tasks` for the number a GPU, unless that is said to be none.
-        gres = f"gpu:{trainer.processes}"
+        gres = f"gpu:{train_runtime.processes}"
         return {"mpi": "srun", "nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "gres": gres}
 
     @cached_property
-    def frozen(self) -> dict[str, str]:
-        """Frozen text of every stage and `score/<dimension>`."""
-        return {name: frozen_text(self.config, name) for name in stage_names(self.config)}
+    def snapshots(self) -> dict[str, str]:
+        """Snapshot text of every stage and `score/<dimension>`."""
+        return {name: snapshot_text(self.config, name) for name in stage_names(self.config)}
 
     @cached_property
     def weights(self) -> list[Needed]:
         """All weights that the run reads, each once."""
         model = registry.load("videodpo.models", self.config.model.family)
         needed = [Needed(self.config.model.weights, ("model",), model.hub_files)]
-        for key, (name, block) in _scorer_blocks(self.config).items():
-            scorer = registry.load("videodpo.scorers", name)
-            places = scorer.weights(validate(scorer.Options, block, key))
-            needed += [Needed(place, (key,), scorer.hub_files) for place in places]
+        for name, options in scorer_options(self.config).items():
+            scorer, key = registry.load("videodpo.scorers", name), _key(self.config, name)
+            locations = scorer.weights(validate(scorer.Options, options, key))
+            needed += [Needed(location, (key,), scorer.hub_files) for location in locations]
         return merge(needed)
 
     def start(self, rules: Set[str], kept: Set[str]) -> None:
-        """Before the first job: check weights and frozen settings, take the run's lock, write `config/execution.json`.
+        """Before the first job: check weights and snapshots, take the lock of the run, write `config/execution.json`.
 
         That file, how jobs run, is an input of no rule: were it `ancient`, Snakemake would make it again after an edit,
         and leave out of its plan what is missing.
 
         Args:
             rules: those that are going to run.
-            kept: frozen settings that jobs are going to read as they are.
+            kept: settings snapshots that jobs are going to read as they are.
 
         Raises:
             ConfigError: one line says what is in the way.
@@ -106,31 +106,31 @@ class Workflow:
         self.refuse_edits(kept)
         try:
             take_run(Path(self.folder))
-            freeze(self.frozen["execution"], self._frozen_file("execution"))
+            write_snapshot(self.snapshots["execution"], self._snapshot_file("execution"))
         except (RuntimeError, OSError) as error:
             raise ConfigError(str(error)) from error
 
     def edited(self) -> list[str]:
-        """Frozen settings on disk that are not those of this configuration.
+        """Settings snapshots on disk that are not those of this configuration.
 
         Raises:
             ConfigError: one cannot be read.
         """
-        names = [name for name in self.frozen if name != "execution"]
+        names = [name for name in self.snapshots if name != "execution"]
         try:
-            return [name for name in names if differs(self._frozen_file(name), self.frozen[name])]
+            return [name for name in names if differs(self._snapshot_file(name), self.snapshots[name])]
         except OSError as error:
             raise ConfigError(str(error)) from error
 
     def refuse_edits(self, kept: Set[str] | None = None) -> None:
-        """Raises ConfigError where frozen settings that are kept (all, if not given) are not those of now."""
-        if other := [str(self._frozen_file(name)) for name in self.edited() if kept is None or name in kept]:
+        """Raises ConfigError where settings snapshots that are kept (all, if not given) are not those of now."""
+        if other := [str(self._snapshot_file(name)) for name in self.edited() if kept is None or name in kept]:
             raise ConfigError(
-                "frozen settings differ from the configuration, and Snakemake would keep them, as it has no record of "
-                f"them or is told not to look: remove these files and start again: {', '.join(other)}"
+                "settings snapshots differ from the configuration, and Snakemake would keep them, as it has no record "
+                f"of them or was asked not to look: remove these files and start again: {', '.join(other)}"
             )
 
-    def _frozen_file(self, name: str) -> Path:
+    def _snapshot_file(self, name: str) -> Path:
         return Path(self.folder) / "config" / f"{name}.json"
 
     @property
@@ -150,9 +150,9 @@ class Workflow:
             if not (samples if needed.keys == ("model",) else scores):
                 continue
             try:
-                resolve(needed.place)
+                resolve(needed.location)
             except NotFetched:
-                missing.append(f"\n  {needed.place} ({', '.join(needed.keys)})")
+                missing.append(f"\n  {needed.location} ({', '.join(needed.keys)})")
         if missing:
             raise ConfigError(
                 f"weights that this run needs are not in {root()}:{''.join(missing)}\n"
@@ -177,7 +177,7 @@ def check(config: Config) -> None:
         ConfigError: one message for all that is wrong.
     """
     tests: list[Callable[[], None]] = []
-    tests += [partial(_check_scorer, key, name, block) for key, (name, block) in _scorer_blocks(config).items()]
+    tests += [partial(_check_scorer, _key(config, name), name, block) for name, block in scorer_options(config).items()]
     tests += [partial(_check_model, config), partial(check_source, config.prompts.source, config.prompts)]
     problems: list[str] = []
     for test in tests:
@@ -189,22 +189,21 @@ def check(config: Config) -> None:
         raise ConfigError("configuration: " + "\n  ".join(problems))
 
 
-def _scorer_blocks(config: Config) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Key in the configuration: name and options of every scorer and judge."""
-    blocks = {f"scores.{name}": (name, block or {}) for name, block in config.scores.items()}
-    return blocks | {f"evaluate.judges.{name}": (name, block or {}) for name, block in config.evaluate.judges.items()}
+def _key(config: Config, name: str) -> str:
+    """Where the configuration has the options of a scorer or judge."""
+    return f"dimensions.{name}.options" if name in config.dimensions else f"evaluate.judges.{name}"
 
 
 def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:
     try:
         scorer = registry.load("videodpo.scorers", name)
         options = validate(scorer.Options, block, key)
-        for place in scorer.weights(options):
-            _check_weights(f"{key}.weights", place)
+        for location in scorer.weights(options):
+            _check_weights(f"{key}.weights", location)
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+        raise ConfigError(f"{key.removesuffix('.options')}: {error}") from error
     try:
         scorer.check(options)
     except ValueError as error:
@@ -231,13 +230,13 @@ def _check_model(config: Config) -> None:
         raise ConfigError("\n  ".join(problems))
 
 
-def _check_weights(key: str, place: str, needed: str | None = None) -> None:
+def _check_weights(key: str, location: str, needed: str | None = None) -> None:
     try:
-        check_name(place)
+        check_name(location)
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from error
-    if needed and not is_published(place) and not (Path(place) / needed).is_file():
-        raise ConfigError(f"{key}: {place!r} has no {needed}, so it is no model folder of this family")
+    if needed and not is_published(location) and not (Path(location) / needed).is_file():
+        raise ConfigError(f"{key}: {location!r} has no {needed}, so it is no model folder of this family")
 
 
 def _numbers(count: int) -> list[str]:

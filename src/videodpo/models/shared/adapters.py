@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from videodpo.config import Lora
 from videodpo.models.base import VideoModel
-from videodpo.models.shared.context_parallel import split_tokens
+from videodpo.models.shared.context_parallel import enable_context_parallel
 from videodpo.storage.files import first_line
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class AdaptedModel(VideoModel):
 
         self._frozen_copy = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
 
-    def split_tokens(self, degree: int) -> None:
+    def enable_context_parallel(self, degree: int) -> None:
         networks = self._trained()
         if self._frozen_copy is not None:
             copies = dict(self._frozen_copy.named_children())
@@ -127,7 +127,7 @@ class AdaptedModel(VideoModel):
                 f"reference's {name}": copies[name] if len(self._trained()) > 1 else self._frozen_copy
                 for name in self._trained()
             }
-        split_tokens(networks, degree, self.device.type)
+        enable_context_parallel(networks, degree, self.device.type)
 
     def save_adapter(self, folder: Path) -> None:
         from peft import get_peft_model_state_dict

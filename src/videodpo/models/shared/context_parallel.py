@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-def split_tokens(networks: Mapping[str, Any], degree: int, device: str) -> None:
+def enable_context_parallel(networks: Mapping[str, Any], degree: int, device: str) -> None:
     """Give each of `degree` neighbouring processes its share of the tokens, and around the attention of the heads.
 
     Every process calls it, and has the whole prediction. What a process's backward pass leaves is its tokens' part of
@@ -25,9 +25,9 @@ def split_tokens(networks: Mapping[str, Any], degree: int, device: str) -> None:
 
     for name, network in networks.items():
         if getattr(network, "_cp_plan", None) is None:
-            raise ValueError(f"trainer.context_parallel: {degree}, but diffusers has no plan for {name}; use 1")
+            raise ValueError(f"train_runtime.context_parallel: {degree}, but diffusers has no plan for {name}; use 1")
         if (heads := network.config.num_attention_heads) % degree:
-            raise ValueError(f"trainer.context_parallel: {degree} does not divide the {heads} heads of {name}")
+            raise ValueError(f"train_runtime.context_parallel: {degree} does not divide the {heads} heads of {name}")
     groups = torch.distributed.get_world_size() // degree
     mesh = init_device_mesh(device, (groups, 1, degree), mesh_dim_names=("data", "ring", "ulysses"))
     with _counted(device):

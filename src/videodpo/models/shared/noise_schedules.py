@@ -18,29 +18,29 @@ class NoiseSchedule(ABC):
     """The forward process of a family and its training target."""
 
     @abstractmethod
-    def timestep(self, level_B: torch.Tensor) -> torch.Tensor:
+    def timestep(self, noise_level_B: torch.Tensor) -> torch.Tensor:
         """The family's own timesteps, as its denoiser takes them and the tables show them; [B]."""
 
     @abstractmethod
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
         """Noisy latents, of the latents' shape."""
 
     @abstractmethod
-    def target(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
         """What the denoiser should answer, of the latents' shape."""
 
 
 class FlowMatching(NoiseSchedule):
     """Straight lines from latents to noise; the target is the velocity noise - latents (arXiv 2210.02747)."""
 
-    def timestep(self, level_B: torch.Tensor) -> torch.Tensor:
-        return level_B * NUM_TRAIN_TIMESTEPS
+    def timestep(self, noise_level_B: torch.Tensor) -> torch.Tensor:
+        return noise_level_B * NUM_TRAIN_TIMESTEPS
 
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
-        level = _beside(level_B, latents)
-        return (1 - level) * latents + level * noise
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
+        noise_level = _beside(noise_level_B, latents)
+        return (1 - noise_level) * latents + noise_level * noise
 
-    def target(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
         return noise - latents
 
 
@@ -64,22 +64,22 @@ class Diffusion(NoiseSchedule):
         self._prediction = prediction
         self._timesteps = torch.tensor(sorted(timesteps or range(len(alphas_cumprod))))
 
-    def timestep(self, level_B: torch.Tensor) -> torch.Tensor:
-        places_B = (level_B * len(self._timesteps)).long().clamp(0, len(self._timesteps) - 1)
-        return self._timesteps.to(level_B.device)[places_B]
+    def timestep(self, noise_level_B: torch.Tensor) -> torch.Tensor:
+        places_B = (noise_level_B * len(self._timesteps)).long().clamp(0, len(self._timesteps) - 1)
+        return self._timesteps.to(noise_level_B.device)[places_B]
 
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
-        signal, share = self._shares(latents, level_B)
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
+        signal, share = self._shares(latents, noise_level_B)
         return signal * latents + share * noise
 
-    def target(self, latents: torch.Tensor, noise: torch.Tensor, level_B: torch.Tensor) -> torch.Tensor:
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
         if self._prediction == "epsilon":
             return noise
-        signal, share = self._shares(latents, level_B)
+        signal, share = self._shares(latents, noise_level_B)
         return signal * noise - share * latents
 
-    def _shares(self, latents: torch.Tensor, level_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        timestep = self.timestep(level_B).cpu()
+    def _shares(self, latents: torch.Tensor, noise_level_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        timestep = self.timestep(noise_level_B).cpu()
         signal, share = (_beside(table[timestep].to(latents.device), latents) for table in (self._signal, self._noise))
         return signal, share
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from videodpo.config import Model, Sampling, validate
-from videodpo.models.base import Text
+from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
-from videodpo.weights.places import NotFetched, resolve
+from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,7 @@ class PipelineModel(AdaptedModel):
         found: tuple[Any, ...] = self.pipe.encode_prompt(
             [prompt],
             do_classifier_free_guidance=False,
-            max_sequence_length=self.max_text_tokens,
+            max_sequence_length=self.max_sequence_length,
             device=self.device,
             dtype=self.dtype,
         )
@@ -163,7 +163,7 @@ class PipelineModel(AdaptedModel):
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, settings.dtype)
         self.weights_dtype = torch.float32 if settings.mixed_precision else self.dtype
-        self.max_text_tokens = settings.max_text_tokens
+        self.max_sequence_length = settings.max_sequence_length
         self._options: Any = validate(self.Options, settings.options, "model.options")
         folder = resolve(settings.weights)
         left_out = self.left_out(folder) if denoiser_only else {}
@@ -186,13 +186,13 @@ class PipelineModel(AdaptedModel):
         self.noise_schedule = self.make_schedule()
         self._compression = self.compression(self._vae_config, self.denoiser.config)
         self._frozen_copy: torch.nn.Module | None = None
-        self._negative: tuple[str, Text] | None = None
+        self._negative: tuple[str, PromptEmbeds] | None = None
 
     def make_denoiser(self) -> Any:
         """The pipeline's networks as one."""
         return getattr(self.pipe, self.networks[0])
 
-    def encode_prompt(self, prompt: str) -> Text:
+    def encode_prompt(self, prompt: str) -> PromptEmbeds:
         import torch
 
         with torch.no_grad():
@@ -216,7 +216,7 @@ class PipelineModel(AdaptedModel):
         return channels
 
     def sample(
-        self, text: Text, seeds: Sequence[int], sampling: Sampling, negative: Text | None = None
+        self, text: PromptEmbeds, seeds: Sequence[int], sampling: Sampling, negative: PromptEmbeds | None = None
     ) -> torch.Tensor:
         import torch
 
@@ -224,14 +224,14 @@ class PipelineModel(AdaptedModel):
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         shape = self.latent_shape(sampling)
         noise_BCFHW = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        told = dict(text)
+        inputs = dict(text)
         if sampling.guidance_scale > 1:
             unwanted = self._negative_text(sampling.negative_prompt) if negative is None else negative
             for name, value in unwanted.items():
-                told[f"negative_{name}"] = value.to(self.device).expand(len(seeds), *value.shape)
+                inputs[f"negative_{name}"] = value.to(self.device).expand(len(seeds), *value.shape)
         with self.precision():
             latents = self.pipe(
-                **told,
+                **inputs,
                 latents=self.to_pipeline(noise_BCFHW.to(self.device)),
                 generator=generators,
                 num_frames=sampling.num_frames,
@@ -243,7 +243,7 @@ class PipelineModel(AdaptedModel):
             ).frames
         return self.from_pipeline(latents, sampling).float()
 
-    def _negative_text(self, prompt: str) -> Text:
+    def _negative_text(self, prompt: str) -> PromptEmbeds:
         if self._negative is None or self._negative[0] != prompt:
             self._negative = (prompt, self.encode_prompt(prompt))
         return self._negative[1]

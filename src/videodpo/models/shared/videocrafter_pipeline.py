@@ -142,13 +142,13 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             options: of `_denoise`.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        return self._denoise(prompt, told={"fps": fps}, guidance_scale=guidance_scale, eta=eta, **options)
+        return self._denoise(prompt, conditions={"fps": fps}, guidance_scale=guidance_scale, eta=eta, **options)
 
     def _denoise(
         self,
         prompt: str | Sequence[str] | None = None,
         *,
-        told: Mapping[str, float],
+        conditions: Mapping[str, float],
         guidance_scale: float,
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt: str = "",
@@ -178,9 +178,9 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             shape = (num_clips, self.unet.config.in_channels, num_frames, height // 8, width // 8)
             latents = randn_tensor(shape, generator=generator, device=device, dtype=prompt_embeds.dtype)
         latents = latents.to(device, prompt_embeds.dtype)
-        told_B = {name: torch.full((num_clips,), value, device=device) for name, value in told.items()}
+        conditions_B = {name: torch.full((num_clips,), value, device=device) for name, value in conditions.items()}
         for timestep in self.progress_bar(self.scheduler.timesteps):
-            ask = partial(self.unet, latents, timestep, return_dict=False, **told_B)
+            ask = partial(self.unet, latents, timestep, return_dict=False, **conditions_B)
             noise = ask(encoder_hidden_states=prompt_embeds)[0]
             if guidance_scale > 1:
                 unguided = ask(encoder_hidden_states=negative_prompt_embeds)[0]

@@ -59,15 +59,15 @@ class VideoCrafterUNet(UNet3DConditionModel):
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor, **inputs: Any) -> Any:
         """sample: [B, C, F, H, W], sides that the levels halve without rest; timestep: [B] or of no dimension."""
-        told = [self.time_proj(inputs.pop("fps"))]
+        conditions = [self.time_proj(inputs.pop("fps"))]
         if self.config.guidance_width:
             # Sines and cosines of a thousand times the scale, as in latent consistency models (arXiv 2310.04378).
-            told.append(
+            conditions.append(
                 get_timestep_embedding(
                     1000 * inputs.pop("guidance"), self.config.guidance_width, downscale_freq_shift=1
                 )
             )
-        return super().forward(sample, timestep, timestep_cond=torch.cat(told, dim=1).to(self.dtype), **inputs)
+        return super().forward(sample, timestep, timestep_cond=torch.cat(conditions, dim=1).to(self.dtype), **inputs)
 
 
 class _TimeAndRate(nn.Module):
@@ -77,9 +77,9 @@ class _TimeAndRate(nn.Module):
         self.time = TimestepEmbedding(width, 4 * width, cond_proj_dim=guidance_width)
         self.rate = TimestepEmbedding(width, 4 * width)
 
-    def forward(self, time_BE: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    def forward(self, time_BE: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
         """told: [B, E + G], frame rate and guidance beside each other; G may be 0."""
-        rate_BE, guidance_BG = told[:, : self._width], told[:, self._width :]
+        rate_BE, guidance_BG = conditions[:, : self._width], conditions[:, self._width :]
         summed: torch.Tensor = self.time(time_BE, guidance_BG if guidance_BG.shape[1] else None) + self.rate(rate_BE)
         return summed
 
@@ -116,15 +116,15 @@ def _renamed(name: str) -> str:
         block, part = int(found[1]), int(found[2])
         if block == 0:
             return f"conv_in.{found[3]}"
-        level, layer = divmod(block - 1, _LAYERS + 1)
+        noise_level, layer = divmod(block - 1, _LAYERS + 1)
         if layer == _LAYERS:
-            return f"down_blocks.{level}.downsamplers.0.conv.{found[3].removeprefix('op.')}"
-        return _inside(f"down_blocks.{level}", _PARTS[part], layer, found[3])
+            return f"down_blocks.{noise_level}.downsamplers.0.conv.{found[3].removeprefix('op.')}"
+        return _inside(f"down_blocks.{noise_level}", _PARTS[part], layer, found[3])
     if found and first == "output_blocks":
-        level, layer = divmod(int(found[1]), _LAYERS + 1)
+        noise_level, layer = divmod(int(found[1]), _LAYERS + 1)
         if found[3].startswith("conv."):
-            return f"up_blocks.{level}.upsamplers.0.{found[3]}"
-        return _inside(f"up_blocks.{level}", _PARTS[int(found[2])], layer, found[3])
+            return f"up_blocks.{noise_level}.upsamplers.0.{found[3]}"
+        return _inside(f"up_blocks.{noise_level}", _PARTS[int(found[2])], layer, found[3])
     raise ValueError(f"{name!r} is no tensor of VideoCrafter2's U-Net")
 
 

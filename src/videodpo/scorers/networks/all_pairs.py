@@ -45,8 +45,8 @@ class Pyramid:
         found = []
         for number, (level, scale, window) in enumerate(self._levels):
             # Both are on grid_sample's scale before they are added: one pass over the large sum instead of four.
-            place = (centre * (scale / 2**number) - 1) + window
-            sampled = F.grid_sample(level, place, mode="bilinear", padding_mode="zeros", align_corners=True)
+            index = (centre * (scale / 2**number) - 1) + window
+            sampled = F.grid_sample(level, index, mode="bilinear", padding_mode="zeros", align_corners=True)
             found.append(sampled.view(batch, height, width, -1))
         return torch.cat(found, dim=-1).permute(0, 3, 1, 2)
 

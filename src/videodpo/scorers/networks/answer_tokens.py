@@ -67,8 +67,8 @@ def found_answer(
     matches = list(pattern.finditer(text))
     if not matches or matches[-1].group(1) is None:
         raise ValueError(f"the judge's answer has no match for pattern: {text[:SHOWN]!r}")
-    place = matches[-1].start(1)
-    step = next(number for number in reversed(range(len(ids))) if len(_text(tokenizer, ids[:number])) <= place)
+    index = matches[-1].start(1)
+    step = next(number for number in reversed(range(len(ids))) if len(_text(tokenizer, ids[:number])) <= index)
     for way in ways:
         if ids[step] in way and _text(tokenizer, [ids[step]]).strip() == matches[-1].group(1).strip():
             return step, way

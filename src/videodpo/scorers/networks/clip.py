@@ -68,20 +68,20 @@ class ViClip(ClipBackbone):
         network.positional_embedding = torch.nn.Parameter(network.positional_embedding[: self.CONTEXT].detach())
         network.register_buffer("attn_mask", network.attn_mask[: self.CONTEXT, : self.CONTEXT], persistent=False)
         tensors = {_open_clip_name(name): value for name, value in read_checkpoint(weights).items()}
-        places = tensors.pop("visual.temporal_positional_embedding", None)
-        if places is None:
+        indices = tensors.pop("visual.temporal_positional_embedding", None)
+        if indices is None:
             raise ValueError(f"weights: {weights}: not those of ViCLIP: no temporal_positional_embedding")
         tensors.pop("temp", None)
-        if places.shape != (wanted := (1, NUM_FRAMES, network.visual.conv1.out_channels)):
+        if indices.shape != (wanted := (1, NUM_FRAMES, network.visual.conv1.out_channels)):
             raise ValueError(
-                f"weights: {weights}: temporal_positional_embedding is {tuple(places.shape)}, not {wanted}"
+                f"weights: {weights}: temporal_positional_embedding is {tuple(indices.shape)}, not {wanted}"
             )
         tensors["logit_scale"] = torch.zeros(())  # not used for a cosine
         patches = tensors.get("visual.conv1.weight")
         if patches is not None and patches.ndim == 5:
             tensors["visual.conv1.weight"] = patches.squeeze(2)
         load_weights(network, tensors, weights)
-        self._network, self._places_1TD = network.to(device), places.float().to(device)
+        self._network, self._places_1TD = network.to(device), indices.float().to(device)
         self._blocks = _take_blocks(network)
         self._tokenize = open_clip.SimpleTokenizer(context_length=self.CONTEXT)
 

@@ -209,14 +209,14 @@ def _ask(
             limits[size] = len(batch) // 2
             log.warning("%s: %s; %d at once from now on", type(backbone).__name__, found, limits[size])
             continue
-        for place, (number, part) in enumerate(batch):
+        for index, (number, part) in enumerate(batch):
             # One part without an answer costs its batch mates nothing.
             alone = isinstance(found, ValueError) and len(batch) > 1
             one = _answers(backbone, [(clips[number], part)]) if alone else found
             if isinstance(one, ValueError):
                 lost[number] = one
             else:
-                answers[number][part] = one[0 if alone else place]
+                answers[number][part] = one[0 if alone else index]
         start += len(batch)
 
 

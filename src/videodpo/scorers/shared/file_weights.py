@@ -7,7 +7,7 @@ from pathlib import Path
 from videodpo.config import HUB_PREFIX, Section
 from videodpo.scorers.base import Scorer
 from videodpo.scorers.shared.backbone import NetworkScorer
-from videodpo.weights.places import is_published, resolve
+from videodpo.weights.locations import is_published, resolve
 
 
 class FileWeights(Scorer):
@@ -36,7 +36,7 @@ def file_of(options: Section) -> Path:
     return resolve(options.weights)
 
 
-def check_file(place: str) -> None:
+def check_file(location: str) -> None:
     """Raises ValueError where a path leads to no file; what is published may be fetched later."""
-    if place.startswith(HUB_PREFIX) or not (is_published(place) or Path(place).is_file()):
-        raise ValueError(f"weights: {place!r} is no file")
+    if location.startswith(HUB_PREFIX) or not (is_published(location) or Path(location).is_file()):
+        raise ValueError(f"weights: {location!r} is no file")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from videodpo.config import Section
 from videodpo.scorers.shared.backbone import NetworkScorer
-from videodpo.weights.places import PUBLIC_PREFIX, NotFetched, resolve
+from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, resolve
 
 
 class FolderWeightsScorer(NetworkScorer):

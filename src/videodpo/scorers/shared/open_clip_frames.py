@@ -14,7 +14,7 @@ from videodpo.config import HUB_PREFIX, Section
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer, Part
 from videodpo.scorers.shared.crops import square_crops
-from videodpo.weights.places import resolve
+from videodpo.weights.locations import resolve
 
 if TYPE_CHECKING:
     import torch

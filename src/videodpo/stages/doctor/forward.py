@@ -15,7 +15,7 @@ import torch
 
 from videodpo.config import Sampling
 from videodpo.dpo.findings import Finding, grade
-from videodpo.models.base import Text, VideoModel
+from videodpo.models.base import PromptEmbeds, VideoModel
 from videodpo.models.shared.pipeline_model import PipelineModel
 
 # Steps of the trial: of two experts, each is asked.
@@ -31,11 +31,11 @@ OTHER_TIMESTEP = 0.5
 class Call(NamedTuple):
     """What a network was told, by the names of its arguments, and what it answered."""
 
-    told: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     answer: torch.Tensor
 
 
-def check_forward(model: VideoModel, text: Text, sampling: Sampling) -> Finding:
+def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> Finding:
     """Sample a clip without guidance, then ask `predict` for the same latents, noise levels and text.
 
     Args:
@@ -59,24 +59,24 @@ def check_forward(model: VideoModel, text: Text, sampling: Sampling) -> Finding:
     measured = f"{len(calls)} answers of predict are {largest:.2g} standard deviations off at most"
     if differing and not largest <= limit:
         measured += f" (told otherwise: {', '.join(differing)})"
-    advice = "The training would teach another network than the one that samples: mend the family's predict."
+    advice = "The training would teach another network than the one that samples: fix the family's predict."
     return Finding("forward", grade(largest, limit, limit), measured, f"{expected}, to {limit:g}", advice, largest)
 
 
-def _compare(model: PipelineModel, call: Call, text: Text, sampling: Sampling) -> tuple[float, set[str]]:
+def _compare(model: PipelineModel, call: Call, text: PromptEmbeds, sampling: Sampling) -> tuple[float, set[str]]:
     """Difference of the answers in standard deviations, and the names of arguments that differ."""
-    timestep = torch.as_tensor(call.told["timestep"]).reshape(-1)[0].float().cpu()
+    timestep = torch.as_tensor(call.arguments["timestep"]).reshape(-1)[0].float().cpu()
     level_1 = find_level(model, float(timestep))
-    told = call.told["hidden_states"] if "hidden_states" in call.told else call.told["sample"]
+    arguments = call.arguments["hidden_states"] if "hidden_states" in call.arguments else call.arguments["sample"]
     channels, *_ = model.latent_shape(sampling)
     # Some families put further channels beside the latents.
-    noisy_1CFHW = model.from_pipeline(told, sampling)[:, :channels]
+    noisy_1CFHW = model.from_pipeline(arguments, sampling)[:, :channels]
     with torch.no_grad(), _recorded(model.denoiser) as calls:
         found = model.predict(noisy_1CFHW, level_1.to(model.device), text).float()
     answer = model.from_pipeline(call.answer, sampling).float()
     off = float((found - answer).abs().max() / answer.std()) if found.shape == answer.shape else float("inf")
-    ours = calls[0].told if calls else {}
-    return off, {name for name, value in call.told.items() if not _is_same(value, ours.get(name))}
+    ours = calls[0].arguments if calls else {}
+    return off, {name for name, value in call.arguments.items() if not _is_same(value, ours.get(name))}
 
 
 def find_level(model: VideoModel, timestep: float) -> torch.Tensor:
@@ -118,9 +118,9 @@ def _recorded(denoiser: torch.nn.Module) -> Iterator[list[Call]]:
         nonlocal depth
         depth -= 1
         if not depth:
-            told = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-            told |= told.pop("inputs", {})  # named through **inputs
-            found.append((module is denoiser, Call(told, answer[0])))
+            arguments = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+            arguments |= arguments.pop("inputs", {})  # named through **inputs
+            found.append((module is denoiser, Call(arguments, answer[0])))
 
     modules = (denoiser, *denoiser.children())
     handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in modules]

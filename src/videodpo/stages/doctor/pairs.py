@@ -20,7 +20,7 @@ def check_weights(pairs: pd.DataFrame) -> list[Finding]:
     good = np.isfinite(weights) & (weights > 0)
     status: Status = "fine" if len(weights) and good.all() else "alarm"
     measured = f"{len(weights)} weights, {int((~good).sum())} of them not"
-    advice = "Make pairs.parquet again; pairs.alpha and the OmniScore's table are what weights come from."
+    advice = "Make pairs.parquet again; weights follow from pairs.reweight and the OmniScore's table."
     findings = [Finding("weights", status, measured, "all finite and above 0", advice, float((~good).sum()))]
     if status == "alarm":
         return findings
@@ -28,15 +28,15 @@ def check_weights(pairs: pd.DataFrame) -> list[Finding]:
     status = "warning" if effective < EFFECTIVE_SHARE * len(weights) else "fine"
     measured = f"weights from {weights.min():.3g} to {weights.max():.3g}; as good as {effective:.0f} equal ones"
     expected = f"at least {EFFECTIVE_SHARE:.0%} of {len(weights)} pairs"
-    advice = "A few pairs carry the training: lower pairs.alpha."
+    advice = "A few pairs carry the training: lower pairs.reweight.exponent."
     return [*findings, Finding("effective_pairs", status, measured, expected, advice, effective)]
 
 
 def check_epochs(num_pairs: int, schedule: Schedule) -> Finding:
     """How often each of the pairs that are trained on is visited."""
-    epochs = schedule.num_steps * schedule.pairs_per_step / num_pairs
+    epochs = schedule.num_steps * schedule.global_batch_size / num_pairs
     measured = (
-        f"{schedule.num_steps} steps of {schedule.pairs_per_step} visit {num_pairs} pairs {epochs:.2g} times each"
+        f"{schedule.num_steps} steps of {schedule.global_batch_size} visit {num_pairs} pairs {epochs:.2g} times each"
     )
     advice = "The pairs will be learned by heart: collect more, or lower schedule.num_steps."
     return Finding("epochs", grade(epochs, MOST_EPOCHS), measured, f"at most {MOST_EPOCHS:g}", advice, epochs)

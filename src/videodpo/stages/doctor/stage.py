@@ -9,7 +9,7 @@ from pathlib import Path
 from videodpo.config import ConfigError, Train
 from videodpo.dpo.findings import Finding, worst
 from videodpo.dpo.log_checks import check_log, is_plain
-from videodpo.runtime.snapshot import Frozen, TrainSettings, load_frozen
+from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot
 from videodpo.storage.digests import record_text
 from videodpo.storage.tables import read_metadata, read_shards, read_table
 
@@ -17,11 +17,12 @@ from videodpo.storage.tables import read_metadata, read_shards, read_table
 ALARM_EXIT_CODE = 3
 
 
-def diagnose(frozen: Frozen[TrainSettings], round_folder: Path) -> list[Finding]:
+def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Finding]:
     """All checks before a training, on the round's tables and a few of its pairs with the real model.
 
     Args:
-        frozen: the training's settings. round_folder: has pairs, videos and, for `reference: table`, the errors.
+        snapshot: settings of the training.
+        round_folder: has pairs, videos and, for `reference: precomputed`, the errors.
 
     Raises:
         ValueError: a table is not there yet.
@@ -30,20 +31,20 @@ def diagnose(frozen: Frozen[TrainSettings], round_folder: Path) -> list[Finding]
     from videodpo.stages.doctor.beta import check_beta, numeric_beta
     from videodpo.stages.doctor.pairs import check_epochs, check_weights
 
-    settings = frozen.settings
-    reference = read_shards(round_folder / "reference") if settings.train.reference == "table" else None
+    settings = snapshot.settings
+    reference = read_shards(round_folder / "reference") if settings.train.reference == "precomputed" else None
     pairs = read_table(round_folder / "pairs.parquet")
     findings = check_weights(pairs)
     if worst(findings) == "alarm":  # weights that are no numbers make nothing else mean anything
         return findings
-    plan = read_plan(round_folder, settings.schedule, frozen.seed)
+    plan = read_plan(round_folder, settings.schedule, snapshot.seed)
     findings.append(check_epochs(plan.num_pairs, settings.schedule))
     from videodpo.stages.doctor.forward import check_forward
     from videodpo.stages.doctor.latents import check_latents
     from videodpo.stages.doctor.start import Start
 
     findings.append(check_beta(settings.train, reference))
-    start = Start(frozen, round_folder, reference, numeric_beta(settings.train, reference))
+    start = Start(snapshot, round_folder, reference, numeric_beta(settings.train, reference))
     findings += start.check()
     findings.append(check_forward(start.model, start.text, start.sampling))
     return findings + check_latents(start.model, start.clips())
@@ -70,10 +71,10 @@ def diagnose_log(path: Path) -> list[Finding]:
     return check_log(log, starts_at_ln_2=is_first and is_plain(train.objective), max_grad_norm=train.max_grad_norm)
 
 
-def _settings(path: Path, frozen: Path) -> Train | None:
+def _settings(path: Path, snapshot: Path) -> Train | None:
     """Those that the log was made with, where they still lie in the run's folder."""
     try:
-        known = load_frozen(frozen, "train", TrainSettings)
+        known = load_snapshot(snapshot, "train", TrainSettings)
     except ConfigError:
         return None
     return known.settings.train if known.digest == read_metadata(path)["config_digest"] else None

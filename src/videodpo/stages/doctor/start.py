@@ -22,10 +22,10 @@ from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
 from videodpo.dpo.reference_errors import has_draws
 from videodpo.dpo.visits import Visit, read_plan
 from videodpo.models import load_model
-from videodpo.models.base import Text
-from videodpo.models.prompt_embeds import CachedTexts, FreshTexts
+from videodpo.models.base import PromptEmbeds
+from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.stages.doctor.latents import Clip
 from videodpo.storage.clips import read_clip
 from videodpo.storage.schemas import ClipSize
@@ -46,31 +46,31 @@ class Start:
     """The configured model, as the training begins with it, and a few batches of the plan: every size is in one."""
 
     def __init__(
-        self, frozen: Frozen[TrainSettings], round_folder: Path, reference: pd.DataFrame | None, beta: float
+        self, snapshot: Snapshot[TrainSettings], round_folder: Path, reference: pd.DataFrame | None, beta: float
     ) -> None:
-        settings = frozen.settings
-        self._folder, self._settings, self._reference, self._beta = frozen.folder, settings.train, reference, beta
-        self.model = load_model(settings.model, frozen.execution.device)
+        settings = snapshot.settings
+        self._folder, self._settings, self._reference, self._beta = snapshot.folder, settings.train, reference, beta
+        self.model = load_model(settings.model, snapshot.execution.device)
         if self._settings.method == "lora":
-            self.model.add_lora(self._settings.lora, derive_seed(frozen.seed, "lora"))
+            self.model.add_lora(self._settings.lora, derive_seed(snapshot.seed, "lora"))
         elif reference is None:
             self.model.keep_reference()
         cached = self._settings.texts == "cached"
-        texts = CachedTexts(round_folder) if cached else FreshTexts(frozen.folder, self.model)
+        texts = CachedTexts(round_folder) if cached else OnlineTexts(snapshot.folder, self.model)
         self._data = PairData(round_folder, texts, self.model.device)
         self._videos = read_shards(round_folder / "videos").set_index("video_id", drop=False)
         self._sizes = read_sizes(round_folder / "videos")
-        plan = read_plan(round_folder, settings.schedule, frozen.seed)
+        plan = read_plan(round_folder, settings.schedule, snapshot.seed)
         self._visits = plan.visits
         # In the plan's own runs: what shares a forward pass is part of the last bits.
-        micro = settings.schedule.micro_batch
-        runs = [run for run in plan.runs if len(run) == micro]
+        micro = settings.schedule.micro_batch_size
+        runs = [run for run in plan.micro_batches if len(run) == micro]
         wanted = min(len(runs), max(2, math.ceil(NUM_PAIRS / micro)))
-        picked = {int(place) for place in np.linspace(0, len(runs) - 1, wanted)}
+        picked = {int(index) for index in np.linspace(0, len(runs) - 1, wanted)}
         firsts: dict[ClipSize, int] = {}
-        for place, run in enumerate(runs):
-            firsts.setdefault(self._size(self._visits[run.start]), place)
-        self._runs = [runs[place] for place in sorted(picked | set(firsts.values()))]
+        for index, run in enumerate(runs):
+            firsts.setdefault(self._size(self._visits[run.start]), index)
+        self._runs = [runs[index] for index in sorted(picked | set(firsts.values()))]
 
     def _size(self, visit: Visit) -> ClipSize:
         pair: Any = self._data.pairs.loc[visit.pair_id]
@@ -86,7 +86,7 @@ class Start:
         return ROUNDED.get(dtype, ROUNDED_BELOW_FLOAT32)
 
     @property
-    def text(self) -> Text:
+    def text(self) -> PromptEmbeds:
         """Of one pair's prompt, [1, L, ...]."""
         return {name: tensor[:1] for name, tensor in self._batches[0].text.items()}
 
@@ -105,10 +105,10 @@ class Start:
         pair: Any = self._data.pairs.loc[self._visits[0].pair_id]
         winners = len(self._batches[0].latents) // 2
         found = []
-        for video_id, place in ((pair["winner_id"], 0), (pair["loser_id"], winners)):
+        for video_id, index in ((pair["winner_id"], 0), (pair["loser_id"], winners)):
             row: Any = self._videos.loc[video_id]
             frames, _ = decode_mp4(read_clip(self._folder / row["path"], row["sha256"]), video_id)
-            latents = self._batches[0].latents[place : place + 1]
+            latents = self._batches[0].latents[index : index + 1]
             found.append(Clip(video_id, latents, frames, row["model"] == "import"))
         return found
 
@@ -124,14 +124,14 @@ class Start:
             findings.append(one_logit)
             if one_logit.status != "alarm":
                 policy = [model_errors(self.model, batch) for batch in self._batches]
-                reference = [self._reference_errors(place) for place in range(len(self._runs))]
+                reference = [self._reference_errors(index) for index in range(len(self._runs))]
                 findings += [self._loss(policy, reference), self._equal(policy, reference)]
         return findings
 
     def _shared_draws(self) -> Finding:
         differing = set()
         for batch in self._batches:
-            tensors = {"noise": batch.noise, "noise level": batch.level, **batch.text}
+            tensors = {"noise": batch.noise, "noise level": batch.noise_level, **batch.text}
             for name, tensor in tensors.items():
                 winner, loser = tensor.chunk(2)
                 if not torch.equal(winner, loser):
@@ -168,14 +168,14 @@ class Start:
         measured = f"{len(rows)} rows as planned, {bad} of them not finite"
         return Finding("reference_table", "alarm" if bad else "fine", measured, expected, advice, float(bad))
 
-    def _reference_errors(self, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _reference_errors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if self._reference is None:
             with self.model.reference_weights():
-                return model_errors(self.model, self._batches[place])
-        run = self._runs[place]
+                return model_errors(self.model, self._batches[index])
+        run = self._runs[index]
         rows = self._reference.iloc[run.start : run.stop]
         both = [torch.tensor(rows[f"ref_error_{side}"].to_numpy(np.float32)) for side in ("winner", "loser")]
-        winner, loser = (errors.to(self._batches[place].weight.device) for errors in both)
+        winner, loser = (errors.to(self._batches[index].weight.device) for errors in both)
         return winner, loser
 
     def _loss(

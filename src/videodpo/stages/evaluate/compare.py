@@ -14,7 +14,7 @@ from videodpo.preference.statistics import CONFIDENCE, bootstrap_interval, motio
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import EvaluateSettings, Frozen
+from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
 from videodpo.storage.digests import record_json
 from videodpo.storage.schemas import EVALUATION
 from videodpo.storage.tables import read_shards, write_table
@@ -27,7 +27,7 @@ _KINDS = ("total", "pillar", "dimension", "reported", "judge")
 
 
 @writes("evaluation/prompts.parquet")
-def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
+def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
     """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
 
     A clip counts where both arms have it with every score of the OmniScore. What is outside the OmniScore, a judge
@@ -38,11 +38,11 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
         RuntimeError: the arms do not hold the same clips, scores and videos do not match, more than
             `max_failed_fraction` is left out, or there is nothing to compare.
     """
-    settings, folder = frozen.settings, round_folder / "evaluation"
+    settings, folder = snapshot.settings, round_folder / "evaluation"
     videos = {arm: read_shards(folder / "videos" / arm) for arm in ARMS}
     scores = {arm: read_scores(folder / "scores" / arm, videos[arm], settings.dimensions) for arm in ARMS}
-    values, num_left_out = _paired(videos, scores, settings, frozen.execution.max_failed_fraction)
-    base, aligned = (in_prompt_order(values[arm], frozen.folder / "prompts.parquet") for arm in ARMS)
+    values, num_left_out = _paired(videos, scores, settings, snapshot.execution.max_failed_fraction)
+    base, aligned = (in_prompt_order(values[arm], snapshot.folder / "prompts.parquet") for arm in ARMS)
     names = sorted(set(base.columns) - {"prompt_id", "sample"})
     deltas = aligned[names] - base[names]
     not_applicable = {name: _first_error(name, scores) for name in names if deltas[name].isna().all()}
@@ -62,18 +62,18 @@ def evaluate(frozen: Frozen[EvaluateSettings], round_folder: Path) -> None:
         rows[rows.delta.notna()],
         EVALUATION,
         stage="evaluate",
-        digest=frozen.digest,
-        seed=frozen.seed,
+        digest=snapshot.digest,
+        seed=snapshot.seed,
         extra={"num_left_out": str(num_left_out)},
     )
-    dimensions = _summarise(base, aligned, names, frozen)
+    dimensions = _summarise(base, aligned, names, snapshot)
     summary = {
-        "run": frozen.run,
+        "run": snapshot.run,
         "round": round_folder.name,
-        "seed": frozen.seed,
-        "config_digest": frozen.digest,
+        "seed": snapshot.seed,
+        "config_digest": snapshot.digest,
         "confidence": CONFIDENCE,
-        "bootstrap": settings.evaluate.bootstrap,
+        "bootstrap": settings.evaluate.bootstrap_resamples,
         "num_prompts": int(base.prompt_id.nunique()),
         "num_clips": len(base),
         "num_left_out": num_left_out,
@@ -134,17 +134,19 @@ def _first_error(name: str, scores: dict[str, dict[str, pd.DataFrame]]) -> str:
 
 
 def _summarise(
-    base: pd.DataFrame, aligned: pd.DataFrame, names: list[str], frozen: Frozen[EvaluateSettings]
+    base: pd.DataFrame, aligned: pd.DataFrame, names: list[str], snapshot: Snapshot[EvaluateSettings]
 ) -> dict[str, dict[str, Any]]:
-    evaluation = frozen.settings.evaluate
+    evaluation = snapshot.settings.evaluate
     deltas = aligned[names] - base[names]
     summary = {}
     for name in names:
         there = deltas[name].notna()
         delta = deltas[name][there]
-        seed = derive_seed(frozen.seed, "bootstrap")  # the same draws for all dimensions that scored the same prompts
-        low, high = bootstrap_interval(delta, base.prompt_id[there], resamples=evaluation.bootstrap, seed=seed)
-        inside = "dimension" if name in frozen.settings.omniscore.dimensions else "reported"
+        seed = derive_seed(snapshot.seed, "bootstrap")  # the same draws for all dimensions that scored the same prompts
+        low, high = bootstrap_interval(
+            delta, base.prompt_id[there], resamples=evaluation.bootstrap_resamples, seed=seed
+        )
+        inside = "dimension" if name in snapshot.settings.omniscore.dimensions else "reported"
         summary[name] = {
             "kind": _TOTALS.get(name) or ("judge" if name in evaluation.judges else inside),
             "num_clips": int(there.sum()),

@@ -13,9 +13,9 @@ import numpy as np
 
 from videodpo.config import Generate, Sampling
 from videodpo.models import load_model
-from videodpo.models.prompt_embeds import encode_prompts, shorten
+from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
 from videodpo.runtime.rounds import round_folder
-from videodpo.runtime.snapshot import Frozen, GenerateSettings
+from videodpo.runtime.snapshot import GenerateSettings, Snapshot
 from videodpo.stages.generate.shards import Part, Request, Shard, empty_row, run_batches, wanted_prompts
 from videodpo.storage.files import atomic_path, sha256_of
 from videodpo.storage.tables import read_table
@@ -24,13 +24,13 @@ from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
 if TYPE_CHECKING:
     import torch
 
-    from videodpo.models.base import Text, VideoModel
+    from videodpo.models.base import PromptEmbeds, VideoModel
 
 BATCH = 8  # clips between two save points
 RATE_TOLERANCE = 0.01  # 29.97 frames a second are 30
 
 
-def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int) -> None:
+def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int) -> None:
     """Take in one shard of the clips in `clips.parquet` as `round<r>/videos`.
 
     A clip that cannot be read is a failed row. One with none of the sizes and lengths of `generate.sampling` is cut and
@@ -44,26 +44,26 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
         raise ValueError("rounds: clips of your own are for round 1; later rounds sample from the model")
     import torch
 
-    settings = frozen.settings
-    prompts = read_table(frozen.folder / "prompts.parquet")
+    settings = snapshot.settings
+    prompts = read_table(snapshot.folder / "prompts.parquet")
     words = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
     positions = {name: row for row, name in enumerate(words)}
-    table = read_table(frozen.folder / "clips.parquet")
+    table = read_table(snapshot.folder / "clips.parquet")
     table = table.assign(position=table["prompt_id"].map(positions)).sort_values(["position", "sample"])
     requests = [
         Request(prompt_id, words[prompt_id], int(sample), 0)
         for prompt_id, sample in zip(table["prompt_id"], table["sample"], strict=True)
     ]
     sources = {request.video_id: Path(path) for request, path in zip(requests, table["path"], strict=True)}
-    videos = round_folder(frozen.folder, 1) / "videos"
-    place = Shard(frozen, videos, shard, settings.generate.shards, frozen.digest, with_texts=True)
+    videos = round_folder(snapshot.folder, 1) / "videos"
+    shard = Shard(snapshot, videos, index, settings.generate.shards, snapshot.digest, with_texts=True)
     model: VideoModel | None = None
-    texts: dict[str, Text] = {}  # of the batch before
+    texts: dict[str, PromptEmbeds] = {}  # of the batch before
 
     def make(batch: Sequence[Request]) -> Callable[[], Part]:
         nonlocal model, texts
         if model is None:
-            model = load_model(settings.model, frozen.execution.device)
+            model = load_model(settings.model, snapshot.execution.device)
         texts = encode_prompts(model, wanted_prompts(batch, settings.generate.sampling), texts)
         rows: list[dict[str, Any]] = []
         latents: dict[str, torch.Tensor] = {}
@@ -71,31 +71,31 @@ def intake_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int
         for request in batch:
             row = empty_row(request)
             try:
-                copy, frames, fps = _take(sources[request.video_id], request, settings.generate, place)
+                copy, frames, fps = _take(sources[request.video_id], request, settings.generate, shard)
             except UnreadableVideo as error:
                 row |= {"status": "failed", "error": str(error)}
             else:
                 latent = model.encode(frames).to("cpu", dtype)
                 if torch.isfinite(latent).all():
                     num_frames, height, width, _ = frames.shape
-                    row |= {"path": place.relative(copy), "sha256": sha256_of(copy)}
+                    row |= {"path": shard.relative(copy), "sha256": sha256_of(copy)}
                     row |= {"num_frames": num_frames, "height": height, "width": width, "fps": fps}
                     latents[request.video_id] = latent.contiguous()
                 else:
                     row |= {"status": "failed", "error": "the VAE gave NaN or infinite latents"}
             rows.append(row)
-        part = Part(rows, latents, {key: shorten(text) for key, text in texts.items()})
+        part = Part(rows, latents, {key: strip_padding(text) for key, text in texts.items()})
         return lambda: part
 
-    run_batches(place, requests, BATCH, make, {"model": "import", "adapter": None})
+    run_batches(shard, requests, BATCH, make, {"model": "import", "adapter": None})
 
 
-def _take(source: Path, request: Request, settings: Generate, place: Shard) -> tuple[Path, np.ndarray, float]:
+def _take(source: Path, request: Request, settings: Generate, shard: Shard) -> tuple[Path, np.ndarray, float]:
     """Copy one clip into the run, fitted if need be: the copy, its frames before any encoding, and their rate."""
     sampling, sizes = settings.sampling, settings.sampling.sizes
     # A second more than is needed, so that a clip that is too long is seen to be.
     frames, fps = read_mp4(source, max_seconds=max(size.num_frames for size in sizes) / sampling.fps + 1)
-    copy = place.clips / f"{request.video_id}.mp4"
+    copy = shard.clips / f"{request.video_id}.mp4"
     if not fps or math.isclose(fps, sampling.fps, rel_tol=RATE_TOLERANCE):
         fps = sampling.fps
     known = [(size.num_frames, size.height, size.width) for size in sizes]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videodpo.config import Sampling
 from videodpo.models import load_model
-from videodpo.models.base import Text, VideoModel, stack_texts
-from videodpo.models.prompt_embeds import encode_prompts, shorten
+from videodpo.models.base import PromptEmbeds, VideoModel, collate
+from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import EvaluateGenerateSettings, Frozen, GenerateSettings
+from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings, Snapshot
 from videodpo.stages.generate.shards import Part, Request, Shard, empty_row, run_batches, wanted_prompts
 from videodpo.storage.files import sha256_of, sha256_of_folder
 from videodpo.storage.tables import read_table
@@ -24,39 +24,39 @@ if TYPE_CHECKING:
     import torch
 
 
-def generate_shard(frozen: Frozen[GenerateSettings], round_number: int, shard: int, adapter: Path | None) -> None:
+def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int, adapter: Path | None) -> None:
     """Sample one shard of a round's training videos into `round<r>/videos`.
 
     All clips of a prompt have the size that it draws among the sampling's, so that they can be paired.
 
     Args:
-        frozen: the stage's settings. round_number: from 1. shard: from 0.
+        snapshot: the stage's settings. round_number: from 1. shard: from 0.
         adapter: folder of the previous round's adapter, or None for the base model.
 
     Raises:
         RuntimeError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
     """
-    settings = frozen.settings
-    seed_of = partial(derive_seed, frozen.seed, "video", round_number)
-    requests = _Requests(_prompts(frozen.folder, "train"), settings.generate.videos_per_prompt, seed_of)
-    videos = round_folder(frozen.folder, round_number) / "videos"
-    place = _place(frozen, videos, shard, settings.generate.shards, adapter, with_texts=True)
-    _sample_shard(place, requests, settings.generate.sampling, adapter)
+    settings = snapshot.settings
+    seed_of = partial(derive_seed, snapshot.seed, "video", round_number)
+    requests = _Requests(_prompts(snapshot.folder, "train"), settings.generate.videos_per_prompt, seed_of)
+    videos = round_folder(snapshot.folder, round_number) / "videos"
+    shard = _shard(snapshot, videos, index, settings.generate.shards, adapter, with_texts=True)
+    _sample_shard(shard, requests, settings.generate.sampling, adapter)
 
 
 def generate_heldout_shard(
-    frozen: Frozen[EvaluateGenerateSettings], round_number: int, shard: int, arm: str, adapter: Path | None
+    snapshot: Snapshot[EvaluateGenerateSettings], round_number: int, index: int, arm: str, adapter: Path | None
 ) -> None:
     """Sample one shard of the held-out prompts into `round<r>/evaluation/videos/<arm>`; both arms share their seeds.
 
     Args and errors: as `generate_shard`; `arm` is "base" or "aligned".
     """
-    settings = frozen.settings
-    seed_of = partial(derive_seed, frozen.seed, "heldout video")
-    requests = _Requests(_prompts(frozen.folder, "heldout"), settings.videos_per_prompt, seed_of)
-    videos = round_folder(frozen.folder, round_number) / "evaluation" / "videos" / arm
-    place = _place(frozen, videos, shard, settings.shards, adapter, with_texts=False)
-    _sample_shard(place, requests, settings.sampling, adapter)
+    settings = snapshot.settings
+    seed_of = partial(derive_seed, snapshot.seed, "heldout video")
+    requests = _Requests(_prompts(snapshot.folder, "heldout"), settings.videos_per_prompt, seed_of)
+    videos = round_folder(snapshot.folder, round_number) / "evaluation" / "videos" / arm
+    shard = _shard(snapshot, videos, index, settings.shards, adapter, with_texts=False)
+    _sample_shard(shard, requests, settings.sampling, adapter)
 
 
 class _Requests(Sequence[Request]):
@@ -68,8 +68,8 @@ class _Requests(Sequence[Request]):
     def __len__(self) -> int:
         return len(self._prompts) * self._samples
 
-    def __getitem__(self, place: Any) -> Any:
-        number, sample = divmod(range(len(self))[place], self._samples)
+    def __getitem__(self, shard: Any) -> Any:
+        number, sample = divmod(range(len(self))[shard], self._samples)
         prompt_id, prompt = self._prompts[number]
         return Request(prompt_id, prompt, sample, self._seed_of(prompt_id, sample))
 
@@ -80,40 +80,40 @@ def _prompts(folder: Path, split: str) -> list[tuple[str, str]]:
     return list(zip(table["prompt_id"], table["prompt"], strict=True))
 
 
-def _place(
-    frozen: Frozen[Any], videos: Path, shard: int, num_shards: int, adapter: Path | None, *, with_texts: bool
+def _shard(
+    snapshot: Snapshot[Any], videos: Path, index: int, num_shards: int, adapter: Path | None, *, with_texts: bool
 ) -> Shard:
-    return Shard(frozen, videos, shard, num_shards, f"{frozen.digest} {_adapter_name(adapter)}", with_texts)
+    return Shard(snapshot, videos, index, num_shards, f"{snapshot.digest} {_adapter_name(adapter)}", with_texts)
 
 
 def _adapter_name(adapter: Path | None) -> str | None:
     return f"{adapter.parent.name}/{adapter.name} {sha256_of_folder(adapter)[:12]}" if adapter else None
 
 
-def _sample_shard(place: Shard, requests: Sequence[Request], sampling: Sampling, adapter: Path | None) -> None:
-    frozen, settings = place.frozen, place.frozen.settings.model
+def _sample_shard(shard: Shard, requests: Sequence[Request], sampling: Sampling, adapter: Path | None) -> None:
+    snapshot, settings = shard.snapshot, shard.snapshot.settings.model
     model: VideoModel | None = None
-    texts: dict[str, Text] = {}  # encodings of the batch before: its last prompt may go on in the next
+    texts: dict[str, PromptEmbeds] = {}  # encodings of the batch before: its last prompt may go on in the next
 
     def make(batch: Sequence[Request]) -> Callable[[], Part]:
         nonlocal model, texts
         if model is None:  # loaded only when something is left to do
-            model = load_model(settings, frozen.execution.device)
+            model = load_model(settings, snapshot.execution.device)
             if adapter:
                 model.load_adapter(adapter)
         prompts = {request.prompt_id: request.prompt for request in batch}
-        texts = encode_prompts(model, wanted_prompts(batch, sampling) if place.with_texts else prompts, texts)
+        texts = encode_prompts(model, wanted_prompts(batch, sampling) if shard.with_texts else prompts, texts)
         runs = []
-        for sized, run in _by_size(batch, sampling, frozen.seed):
-            text = stack_texts([texts[request.prompt_id] for request in run])
+        for sized, run in _by_size(batch, sampling, snapshot.seed):
+            text = collate([texts[request.prompt_id] for request in run])
             latents_BCFHW = model.sample(text, [request.seed for request in run], sized)
             # Without a GPU, decoding in the background would only fight the next batch for the same cores.
             decoded = model.decode(latents_BCFHW) if model.device.type == "cpu" else None
             runs.append(_Run(run, latents_BCFHW, decoded))
-        return partial(_finish_batch, model, batch, runs, texts, sampling, place)
+        return partial(_finish_batch, model, batch, runs, texts, sampling, shard)
 
     common = {"model": f"{settings.family} {settings.weights}", "adapter": _adapter_name(adapter)}
-    run_batches(place, requests, sampling.batch_size, make, common)
+    run_batches(shard, requests, sampling.batch_size, make, common)
 
 
 class _Run(NamedTuple):
@@ -137,9 +137,9 @@ def _finish_batch(
     model: VideoModel,
     batch: Sequence[Request],
     runs: Sequence[_Run],
-    texts: Mapping[str, Text],
+    texts: Mapping[str, PromptEmbeds],
     sampling: Sampling,
-    place: Shard,
+    shard: Shard,
 ) -> Part:
     """What the next batch need not wait for; on a GPU the decoder's kernels queue behind what was launched before.
 
@@ -167,12 +167,14 @@ def _finish_batch(
         elif frames is None:
             row |= {"status": "failed", "error": "the VAE gave NaN or infinite pixels of finite latents"}
         else:
-            path = place.clips / f"{request.video_id}.mp4"
+            path = shard.clips / f"{request.video_id}.mp4"
             write_mp4(path, frames, sampling.fps, crf=sampling.crf)
             num_frames, height, width, _ = frames.shape
-            row |= {"path": place.relative(path), "sha256": sha256_of(path)}
+            row |= {"path": shard.relative(path), "sha256": sha256_of(path)}
             row |= {"num_frames": num_frames, "height": height, "width": width, "fps": sampling.fps}
             latents[request.video_id] = latent.to(getattr(torch, sampling.latents_dtype)).contiguous()
     return Part(
-        [rows[request.video_id] for request in batch], latents, {key: shorten(text) for key, text in texts.items()}
+        [rows[request.video_id] for request in batch],
+        latents,
+        {key: strip_padding(text) for key, text in texts.items()},
     )

@@ -120,5 +120,5 @@ class _Order:
         goes_on = self._last is not None and ids[0].as_py() == self._last[0]
         if not rises.all() or (self._last is not None and goes_on and samples[0] <= self._last[1]):
             raise OutOfOrder(f"{path}: the samples of a prompt are not in order")
-        self._prompts.places(ids.take(pa.array(starts[1:] if goes_on else starts)))
+        self._prompts.indices(ids.take(pa.array(starts[1:] if goes_on else starts)))
         self._last = (ids[-1].as_py(), int(samples[-1]))

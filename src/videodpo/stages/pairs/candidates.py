@@ -17,7 +17,7 @@ from videodpo.storage.schemas import ClipSize
 
 @dataclass(frozen=True)
 class Sizes:
-    """The size of every video: its place in `known`."""
+    """The size of every video: its index in `known`."""
 
     known: Sequence[ClipSize]
     of: NDArray[np.int16]
@@ -78,13 +78,13 @@ class Groups:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs in the order of their groups: rows of the winner's and the loser's video, and the prompt's place."""
+    """Pairs in the order of their groups: rows of the winner's and the loser's video, and the index of the prompt."""
 
     winners: NDArray[np.int64]
     losers: NDArray[np.int64]
     prompts: NDArray[np.int64]
     lacking: list[tuple[int, str]]
-    """Groups with too few videos: the prompt's place, and the reason."""
+    """Groups with too few videos: the index of the prompt, and the reason."""
 
 
 def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
@@ -115,7 +115,7 @@ def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
 
 
 def _too_few(videos: Videos, lacking: NDArray[np.int64], policy: str) -> list[tuple[int, str]]:
-    """Of these groups the prompt's place, and what to say of it."""
+    """Of these groups the index of the prompt, and what to say of it."""
     groups, found = videos.groups, []
     num_sizes = np.bincount(groups.prompts)
     first_rows = groups.rows[groups.offsets[lacking]]

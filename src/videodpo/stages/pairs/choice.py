@@ -31,8 +31,9 @@ class Choice:
 
     def weights(self, winners: NDArray[np.float64], losers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of pairs with these scores, before they are normalised."""
+        reweight = self.settings.reweight
         probabilities = self.histogram.probabilities(winners, losers)
-        return self.histogram.weights(probabilities, alpha=self.settings.alpha, beta=self.settings.beta)
+        return self.histogram.weights(probabilities, alpha=reweight.exponent, beta=reweight.numerator)
 
 
 def prepare(
@@ -46,7 +47,7 @@ def prepare(
     Args:
         scores: all OmniScores, in parts. videos: goes through all of them; once for every setting that needs it.
     """
-    choice = Choice(settings, seed, Histogram.of(scores, settings.bin_width))
+    choice = Choice(settings, seed, Histogram.of(scores, settings.reweight.bin_width))
     if settings.filters.drop_percentile:
         left = []
         with videos() as parts:
@@ -56,7 +57,7 @@ def prepare(
         if sum(map(len, left)):
             lowest = float(np.percentile(np.concatenate(left), settings.filters.drop_percentile))
             choice = replace(choice, lowest_gap=lowest)
-    if settings.normalize:
+    if settings.reweight.normalize:
         weights = []
         with videos() as parts:
             for part in parts:

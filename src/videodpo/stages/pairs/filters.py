@@ -20,7 +20,7 @@ def gaps(videos: Videos, candidates: Candidates) -> NDArray[np.float64]:
 def rejections(
     videos: Videos, candidates: Candidates, filters: Filters, lowest: float | None = None
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """The first reason against each candidate: its place in the list of reasons, `KEPT` for those that stay.
+    """The first reason against each candidate: its index in the list of reasons, `KEPT` for those that stay.
 
     Equal scores come first, then no_regression, min_motion, min_gap, and last drop_percentile, which counts among what
     the others left.

@@ -48,8 +48,8 @@ def _side_by_side(shards: Sequence[Path], omniscore: Path) -> Sizes:
     known: dict[ClipSize, int] = {}
     codes = [_codes(part, known) for path in shards for part in read_parts(path, CLIP_SIZE)]
     follower = Follower(part["video_id"] for path in shards for part in read_parts(path, ["video_id"]))
-    places = [follower.places(part["video_id"]) for part in read_parts(omniscore, ["video_id"])]
-    return Sizes(list(known), np.concatenate(codes)[np.concatenate(places)])
+    indices = [follower.indices(part["video_id"]) for part in read_parts(omniscore, ["video_id"])]
+    return Sizes(list(known), np.concatenate(codes)[np.concatenate(indices)])
 
 
 def _codes(clips: pa.Table, known: dict[ClipSize, int]) -> np.ndarray:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from videodpo.config import Pairs
 from videodpo.runtime.locks import writes
-from videodpo.runtime.snapshot import Frozen, PairsSettings
+from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.candidates import Videos, videos_by_prompt
 from videodpo.stages.pairs.choice import choose, prepare
 from videodpo.stages.pairs.filters import columns_for
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @writes("pairs.parquet")
-def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
+def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
     """Pair the videos of every prompt and weigh the pairs; each training prompt is in one of the two tables, or both.
 
     The omniscore table is read a row group at a time, and once more for every setting that follows from all videos.
@@ -39,7 +39,7 @@ def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
         ValueError: no pair is left; the message counts the reasons.
         RuntimeError: the omniscore table is not in the order of the prompts.
     """
-    settings, path = frozen.settings.pairs, round_folder / "omniscore.parquet"
+    settings, path = snapshot.settings.pairs, round_folder / "omniscore.parquet"
     sizes = read_round_sizes(round_folder / "videos", path)
     columns = ["video_id", "prompt_id", "omniscore", *columns_for(settings.filters)]
 
@@ -47,9 +47,9 @@ def select_pairs(frozen: Frozen[PairsSettings], round_folder: Path) -> None:
         return one_ahead(videos_by_prompt(read_parts(path, columns), sizes))
 
     scores = (part["omniscore"].to_numpy() for part in read_parts(path, ["omniscore"]))
-    choice = prepare(scores, videos, settings, frozen.seed)
-    prompts, tally = _Prompts(frozen.folder / "prompts.parquet"), _Tally()
-    write = partial(table_writer, stage="pairs", digest=frozen.digest, seed=frozen.seed)
+    choice = prepare(scores, videos, settings, snapshot.seed)
+    prompts, tally = _Prompts(snapshot.folder / "prompts.parquet"), _Tally()
+    write = partial(table_writer, stage="pairs", digest=snapshot.digest, seed=snapshot.seed)
     with (
         write(round_folder / "pairs.parquet", PAIRS) as pairs_file,
         write(round_folder / "pairs_rejected.parquet", PAIRS_REJECTED) as rejected_file,
@@ -128,10 +128,10 @@ class _Prompts:
     def mark(self, videos: Videos, source: Path) -> None:
         """Raises RuntimeError where the prompts of these videos do not come next."""
         try:
-            places = self._follower.places(videos.table["prompt_id"].take(pa.array(videos.starts)))
+            indices = self._follower.indices(videos.table["prompt_id"].take(pa.array(videos.starts)))
         except OutOfOrder as error:
             raise RuntimeError(f"{source}: prompt {error}; make it again from the scores and {self._path}") from error
-        self._seen[places] = True
+        self._seen[indices] = True
 
     def others(self) -> Iterator[pa.Table]:
         """Rejections of those that have none."""

@@ -1,4 +1,4 @@
-"""A list of the user's own clips to the table that the intake reads."""
+"""A list of the user's own clips to the table that the import reads."""
 
 from __future__ import annotations
 

@@ -15,11 +15,12 @@ _FORMATS = (*_LINES, ".json", ".parquet")
 _MAX_DOCUMENT = 2**28  # bytes of a JSON file, which is read at once
 
 
-def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
+def read_dataset(location: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
     """Rows of a Hugging Face data set; its own code is never run.
 
     Args:
-        place: `hub:<id>`, a folder of data files as a data set repository has them, or one that `save_to_disk` wrote.
+        location: `hub:<id>`, a folder of data files as a data set repository has them, or one that `save_to_disk`
+            wrote.
         split: name of the split.
         data_files: the one file of the repository that is read.
 
@@ -28,27 +29,29 @@ def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str
     """
     import datasets
 
-    saved = (Path(place) / "state.json").is_file() or (Path(place) / "dataset_dict.json").is_file()
+    saved = (Path(location) / "state.json").is_file() or (Path(location) / "dataset_dict.json").is_file()
     try:
         if saved:
-            data = datasets.load_from_disk(place)
+            data = datasets.load_from_disk(location)
         else:
-            name = place.removeprefix(HUB_PREFIX)
+            name = location.removeprefix(HUB_PREFIX)
             builder = datasets.load_dataset_builder(name, data_files=data_files)
-            refuse_unbounded(place, builder.config.data_files)
+            refuse_unbounded(location, builder.config.data_files)
             data = datasets.load_dataset(name, data_files=data_files, split=split)
     except ConfigError:
         raise
     except StopIteration:  # of a file without rows
-        raise ConfigError(f"prompts.source.path: {place}: there are no rows") from None
+        raise ConfigError(f"prompts.source.path: {location}: there are no rows") from None
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = first_line(error)
-        raise ConfigError(f"prompts.source.path: {place}: split {split!r} cannot be loaded ({reason})") from error
+        raise ConfigError(f"prompts.source.path: {location}: split {split!r} cannot be loaded ({reason})") from error
     if isinstance(data, datasets.DatasetDict):
         if split not in data:
-            raise ConfigError(f"prompts.source.split: {split!r} is no split of {place}; there are: {', '.join(data)}")
+            raise ConfigError(
+                f"prompts.source.split: {split!r} is no split of {location}; there are: {', '.join(data)}"
+            )
         data = data[split]
-    need_columns(place, columns, data.column_names)
+    need_columns(location, columns, data.column_names)
     number = 0
     try:
         for batch in data.select_columns(list(columns)).iter(batch_size=BATCH):
@@ -56,14 +59,14 @@ def read_dataset(place: str, split: str, columns: Sequence[str], data_files: str
                 if any(
                     isinstance(value, str) and len(value.encode(errors="surrogatepass")) > MAX_TEXT for value in row
                 ):
-                    raise too_long(f"{place}, row {number}")
+                    raise too_long(f"{location}, row {number}")
                 yield number, row
                 number += 1
     except UnicodeDecodeError as error:
-        raise ConfigError(f"prompts.source.path: {place}, after row {number}: not UTF-8 ({error.reason})") from error
+        raise ConfigError(f"prompts.source.path: {location}, after row {number}: not UTF-8 ({error.reason})") from error
 
 
-def refuse_unbounded(place: str, data_files: Any) -> None:
+def refuse_unbounded(location: str, data_files: Any) -> None:
     """Refuse files whose reading may take far more than their size, before they are read.
 
     Args:
@@ -76,10 +79,10 @@ def refuse_unbounded(place: str, data_files: Any) -> None:
     for file in (str(file) for files in (data_files or {}).values() for file in files):
         if not file.lower().endswith(_FORMATS):
             raise ConfigError(
-                f"prompts.source.path: {place}: {file}: of a data set {', '.join(_FORMATS)} are read; "
+                f"prompts.source.path: {location}: {file}: of a data set {', '.join(_FORMATS)} are read; "
                 "inflate or convert it, and name its folder"
             )
-        if not place.startswith(HUB_PREFIX):
+        if not location.startswith(HUB_PREFIX):
             _refuse_bomb(Path(file))
 
 

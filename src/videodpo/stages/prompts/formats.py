@@ -69,7 +69,7 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"prompts.source.path: {where}: not valid JSON ({error}); mend or remove it") from error
+            raise ConfigError(f"prompts.source.path: {where}: not valid JSON ({error}); fix or remove it") from error
         if not isinstance(record, dict):
             raise ConfigError(f"prompts.source.path: {where}: {type(record).__name__} where an object is needed")
         need_columns(where, columns, list(record))

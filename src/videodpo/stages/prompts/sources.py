@@ -40,7 +40,7 @@ def read_rows(source: Source, seed: int) -> Iterator[Row]:
     Raises:
         ConfigError: the source cannot be read; the message names the key, and the line or the columns there are.
     """
-    if source.kind == "world":
+    if source.kind == "demo_world":
         yield from _world(seed)
         return
     assert source.path is not None, "the configuration refuses other kinds without a path"
@@ -65,7 +65,7 @@ def read_rows(source: Source, seed: int) -> Iterator[Row]:
 
 def source_name(source: Source) -> str:
     """What the prompts table says of the origin: kind and file name or data set id, never a folder of this machine."""
-    if source.path is None or source.kind == "world":
+    if source.path is None or source.kind == "demo_world":
         return source.kind
     if source.path.startswith(HUB_PREFIX):
         return f"{source.kind}:{source.path.removeprefix(HUB_PREFIX)}"

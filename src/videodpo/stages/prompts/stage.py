@@ -14,7 +14,7 @@ import pandas as pd
 from videodpo.config import ConfigError, Prompts
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Frozen, PromptsSettings
+from videodpo.runtime.snapshot import PromptsSettings, Snapshot
 from videodpo.stages.prompts.cleaning import clean, prompt_id, scrub
 from videodpo.stages.prompts.clips import clip_rows
 from videodpo.stages.prompts.duplicates import NearDuplicates, exact_key
@@ -26,12 +26,12 @@ STEPS = ("null", "length", "toxicity", "duplicate", "near_duplicate")
 _KEYS = {
     "length": "prompts.min_chars or max_chars",
     "toxicity": "prompts.source.max_toxicity",
-    "near_duplicate": "prompts.near_duplicate",
+    "near_duplicate": "prompts.near_duplicate_threshold",
 }
 _log = logging.getLogger("videodpo.stages.prompts")
 
 
-def make_prompts(frozen: Frozen[PromptsSettings]) -> None:
+def make_prompts(snapshot: Snapshot[PromptsSettings]) -> None:
     """Write `prompts.parquet` and `prompts_dropped.parquet`, for clips of your own also `clips.parquet`.
 
     Near-duplicates are looked for in the order of the draw and only until enough prompts are found, so the cost
@@ -42,10 +42,10 @@ def make_prompts(frozen: Frozen[PromptsSettings]) -> None:
     Raises:
         ConfigError: the source cannot be read, or too few prompts are left; the message says what each step dropped.
     """
-    settings = frozen.settings.prompts
+    settings = snapshot.settings.prompts
     tally = _Tally(source_name(settings.source))
-    rows, texts = _usable(settings, frozen.seed, tally)
-    drawn = _draw(rows, texts, settings, frozen.seed, tally)
+    rows, texts = _usable(settings, snapshot.seed, tally)
+    drawn = _draw(rows, texts, settings, snapshot.seed, tally)
     heldout, train = drawn[: settings.num_heldout], drawn[settings.num_heldout :]
     chosen = train + heldout
     ids = [prompt_id(text) for text in chosen]
@@ -59,10 +59,10 @@ def make_prompts(frozen: Frozen[PromptsSettings]) -> None:
             "position": range(len(chosen)),
         }
     )
-    provenance: dict[str, Any] = {"stage": "prompts", "digest": frozen.digest, "seed": frozen.seed}
+    provenance: dict[str, Any] = {"stage": "prompts", "digest": snapshot.digest, "seed": snapshot.seed}
     provenance["extra"] = {"counts": json.dumps(tally.counts(len(train), len(heldout)))}
-    path = frozen.folder / "prompts.parquet"
-    with exclusive(frozen.folder, path):
+    path = snapshot.folder / "prompts.parquet"
+    with exclusive(snapshot.folder, path):
         write_table(path.with_name("prompts_dropped.parquet"), tally.dropped_rows(), PROMPTS_DROPPED, **provenance)
         write_table(path, table, PROMPTS, **provenance)
         if settings.source.kind == "clips":
@@ -129,7 +129,7 @@ def _draw(rows: list[int], texts: list[str], settings: Prompts, seed: int, tally
     random.Random(derive_seed(seed, "prompts")).shuffle(order)
     need = settings.num_heldout + (settings.num_train or 1)
     most = len(texts) if settings.num_train is None else need
-    near = NearDuplicates(settings.near_duplicate)
+    near = NearDuplicates(settings.near_duplicate_threshold)
     drawn: list[str] = []
     for index in order:
         if len(drawn) == most:

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from videodpo.runtime.locks import writes
-from videodpo.runtime.snapshot import Frozen, ReportSettings
+from videodpo.runtime.snapshot import ReportSettings, Snapshot
 from videodpo.stages.report.curves import training_figures
 from videodpo.stages.report.figures import data_figures, forest
 from videodpo.stages.report.galleries import ClipFolder, comparison_cards, pair_cards
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @writes("report")
-def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
+def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     """Write `report/index.html` with `report/figures` and copies of the shown clips in `report/clips`.
 
     The page loads nothing from elsewhere and works from a file:// address; the same tables give the same bytes.
@@ -32,10 +32,10 @@ def make_report(frozen: Frozen[ReportSettings], round_folder: Path) -> None:
     Raises:
         ValueError: a table of the round is missing or unreadable.
     """
-    finished = read_round(frozen, round_folder)
+    finished = read_round(snapshot, round_folder)
     folder = round_folder / "report"
-    clips, figures = ClipFolder(folder / "clips", frozen.folder), FigureFolder(folder / "figures")
-    shown = frozen.settings.report
+    clips, figures = ClipFolder(folder / "clips", snapshot.folder), FigureFolder(folder / "figures")
+    shown = snapshot.settings.report
     page = (
         _environment()
         .get_template("page.html")

@@ -175,8 +175,8 @@ def _correlations(figure: Figure, theme: Theme, finished: Finished) -> None:
 
 def _forest(figure: Figure, theme: Theme, finished: Finished, names: list[str]) -> None:
     axes: Axes = figure.subplots()
-    places = {name: -float(k) for k, name in enumerate(names)}
-    for name, place in places.items():
+    indices = {name: -float(k) for k, name in enumerate(names)}
+    for name, index in indices.items():
         row = finished.summary["dimensions"][name]
         scores = finished.comparison[finished.comparison.dimension == name]
         # Spread of both arms' clips; a dimension that never varies has no change to scale either.
@@ -185,10 +185,10 @@ def _forest(figure: Figure, theme: Theme, finished: Finished, names: list[str]) 
         clear = row["ci_low"] > 0 or row["ci_high"] < 0
         colour = theme.contrast if row["delta"] < 0 else theme.accent
         low, middle, high = (row[key] / spread for key in ("ci_low", "delta", "ci_high"))
-        axes.plot([low, high], [place, place], color=colour, linewidth=2.0, zorder=2)
-        axes.plot(middle, place, "o", color=colour, markerfacecolor=colour if clear else theme.surface, markersize=6)
+        axes.plot([low, high], [index, index], color=colour, linewidth=2.0, zorder=2)
+        axes.plot(middle, index, "o", color=colour, markerfacecolor=colour if clear else theme.surface, markersize=6)
     axes.axvline(0, color=theme.muted, linewidth=1)
-    axes.set_yticks(list(places.values()), [name.replace("_", " ") for name in names])
+    axes.set_yticks(list(indices.values()), [name.replace("_", " ") for name in names])
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_color(theme.ink)
         if finished.summary["dimensions"][name]["kind"] == "total":

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from videodpo.runtime.snapshot import Frozen, ReportSettings
+from videodpo.runtime.snapshot import ReportSettings, Snapshot
 from videodpo.storage.digests import read_json
 from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path
 
@@ -46,17 +46,17 @@ class Finished:
         return [name.removeprefix("norm_") for name in self.scores.columns if name.startswith("norm_")]
 
 
-def read_round(frozen: Frozen[ReportSettings], round_folder: Path) -> Finished:
+def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finished:
     """Read what the page needs.
 
     Raises:
         ValueError: a table is missing or unreadable; the message names it.
     """
-    run_folder, evaluation = frozen.folder, round_folder / "evaluation"
+    run_folder, evaluation = snapshot.folder, round_folder / "evaluation"
     prompts = read_table(run_folder / "prompts.parquet")
     scores = read_table(round_folder / "omniscore.parquet")
     finished = Finished(
-        run=frozen.run,
+        run=snapshot.run,
         round_name=round_folder.name,
         texts=dict(zip(prompts.prompt_id, prompts.prompt, strict=True)),
         prompts=prompts,
@@ -72,24 +72,24 @@ def read_round(frozen: Frozen[ReportSettings], round_folder: Path) -> Finished:
         summary=read_json(evaluation / "summary.json"),
         provenance=[],
     )
-    finished.provenance.extend(_provenance(finished, frozen, round_folder))
+    finished.provenance.extend(_provenance(finished, snapshot, round_folder))
     return finished
 
 
 def _provenance(
-    finished: Finished, frozen: Frozen[ReportSettings], round_folder: Path
+    finished: Finished, snapshot: Snapshot[ReportSettings], round_folder: Path
 ) -> list[tuple[str, dict[str, str], str]]:
     evaluation = round_folder / "evaluation"
-    files = [frozen.folder / "prompts.parquet", shard_path(round_folder / "videos", 0)]
+    files = [snapshot.folder / "prompts.parquet", shard_path(round_folder / "videos", 0)]
     files += [shard_path(round_folder / "scores" / name, 0) for name in finished.dimensions]
     files += [round_folder / f"{name}.parquet" for name in ("omniscore", "pairs", "train_log")]
     files += [shard_path(evaluation / "videos" / arm, 0) for arm in finished.arms]
-    judged = [name for name in frozen.settings.dimensions if name not in finished.dimensions]
+    judged = [name for name in snapshot.settings.dimensions if name not in finished.dimensions]
     files += [shard_path(evaluation / "scores" / "aligned" / name, 0) for name in judged]
     files.append(evaluation / "prompts.parquet")
     rows = []
     for file in files:
         metadata = read_metadata(file)
         scorers: list[str] = list(read_table(file, ["scorer"]).scorer.unique()) if "scores" in file.parts else []
-        rows.append((str(file.relative_to(frozen.folder)), metadata, ", ".join(scorers)))
+        rows.append((str(file.relative_to(snapshot.folder)), metadata, ", ".join(scorers)))
     return rows

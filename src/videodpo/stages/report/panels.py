@@ -50,7 +50,7 @@ def flow_rows(finished: Finished) -> list[tuple[str, int, str]]:
 
 
 def provenance_rows(finished: Finished) -> list[dict[str, str]]:
-    """Table, stage, version, commit, seed, digest of the frozen settings, and scorer."""
+    """Table, stage, version, commit, seed, digest of the settings snapshots, and scorer."""
     keys = ("stage", "package_version", "commit", "seed", "config_digest")
     return [
         {"table": table, "scorer": scorer, **{key: metadata.get(key, "") for key in keys}}

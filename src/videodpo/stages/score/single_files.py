@@ -26,7 +26,7 @@ def score_files(
         ValueError: unknown dimension, or weights missing or not taken.
     """
     kind = registry.load("videodpo.scorers", dimension)
-    scorer = kind(validate(kind.Options, _options_with(dimension, weights), f"scores.{dimension}"), device)
+    scorer = kind(validate(kind.Options, _options_with(dimension, weights), f"dimensions.{dimension}.options"), device)
     for path in paths:
         clip = read_clip(Wanted(path, prompt or "", num_bytes=0))
         result = score_clips([scorer], [clip])[0][0] if isinstance(clip, Clip) else clip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from videodpo.runtime import registry
-from videodpo.runtime.snapshot import Frozen, ScoreSettings
+from videodpo.runtime.snapshot import ScoreSettings, Snapshot
 from videodpo.storage.journal import Journal
 from videodpo.storage.schemas import MEASURED
 from videodpo.storage.tables import read_rows, write_table
@@ -97,11 +97,11 @@ def _row(key: Key, measured: Measured) -> dict[str, Any]:
 class Column:
     """One scorer's keys."""
 
-    def __init__(self, frozen: Frozen[ScoreSettings]) -> None:
-        self.frozen = frozen
-        self.dimension = frozen.settings.dimension
+    def __init__(self, snapshot: Snapshot[ScoreSettings]) -> None:
+        self.snapshot = snapshot
+        self.dimension = snapshot.settings.dimension
         version = registry.load("videodpo.scorers", self.dimension).version
-        what = [self.dimension, version, frozen.settings.options, sorted(frozen.weights.items())]
+        what = [self.dimension, version, snapshot.settings.options, sorted(snapshot.weights.items())]
         self.digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def key(self, video: Mapping[str, Any]) -> Key:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from videodpo.config import Trainer
+from videodpo.config import TrainRuntime
 
 # The launcher passes these on, so that every process saves its state; SIGUSR1 is not among its own.
 _SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
@@ -16,15 +16,15 @@ _PATIENCE = "600"
 _FIRST_PORT, _NUM_PORTS = 20000, 20000
 
 
-def launch_environment(trainer: Trainer, environment: Mapping[str, str]) -> dict[str, str]:
+def launch_environment(runtime: TrainRuntime, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of that command: its processes share the threads that this one was given."""
-    if _is_to_be_spread(trainer, environment):
+    if _is_to_be_spread(runtime, environment):
         return dict(environment)
-    threads = max(1, int(environment.get("OMP_NUM_THREADS", "1")) // trainer.processes)
+    threads = max(1, int(environment.get("OMP_NUM_THREADS", "1")) // runtime.processes)
     return {**environment, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": _PATIENCE, "OMP_NUM_THREADS": str(threads)}
 
 
-def launch_command(trainer: Trainer, arguments: Sequence[str], environment: Mapping[str, str]) -> list[str] | None:
+def launch_command(runtime: TrainRuntime, arguments: Sequence[str], environment: Mapping[str, str]) -> list[str] | None:
     """The command that this process becomes to start every process of `videodpo <arguments>`; None where it is one.
 
     On several nodes, srun starts this command again on each; there it becomes torch's launcher.
@@ -32,43 +32,43 @@ def launch_command(trainer: Trainer, arguments: Sequence[str], environment: Mapp
     Raises:
         ValueError: several nodes are asked for outside of a SLURM job.
     """
-    is_alone = trainer.processes * trainer.nodes == 1 and trainer.strategy == "ddp"
+    is_alone = runtime.processes * runtime.nodes == 1 and runtime.strategy == "ddp"
     if is_alone or "TORCHELASTIC_RUN_ID" in environment:
         return None
     program = ["-m", "videodpo", *arguments]
-    if _is_to_be_spread(trainer, environment):
-        return [*_one_task_a_node(trainer), sys.executable, *program]
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={trainer.processes}"]
+    if _is_to_be_spread(runtime, environment):
+        return [*_one_task_a_node(runtime), sys.executable, *program]
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={runtime.processes}"]
     launcher.append(f"--signals-to-handle={_SIGNALS}")
-    meeting = ["--standalone"] if trainer.nodes == 1 else _meeting(trainer, environment)
+    meeting = ["--standalone"] if runtime.nodes == 1 else _meeting(runtime, environment)
     return [*launcher, *meeting, *program]
 
 
-def _is_to_be_spread(trainer: Trainer, environment: Mapping[str, str]) -> bool:
-    if trainer.nodes == 1:
+def _is_to_be_spread(runtime: TrainRuntime, environment: Mapping[str, str]) -> bool:
+    if runtime.nodes == 1:
         return False
     if "SLURM_JOB_ID" not in environment:
         raise ValueError(
-            f"trainer.nodes: {trainer.nodes}, but this is no SLURM job; run it by snakemake --profile slurm"
+            f"train_runtime.nodes: {runtime.nodes}, but this is no SLURM job; run it by snakemake --profile slurm"
         )
-    return environment.get("SLURM_STEP_NUM_NODES") != str(trainer.nodes)  # else srun has done it
+    return environment.get("SLURM_STEP_NUM_NODES") != str(runtime.nodes)  # else srun has done it
 
 
-def _one_task_a_node(trainer: Trainer) -> list[str]:
+def _one_task_a_node(runtime: TrainRuntime) -> list[str]:
     # All that the job has on a node is its task's: unbound, because one that names no cores would be bound to one.
     # Where one node fails, the others would wait for it.
-    shape = [f"--nodes={trainer.nodes}", f"--ntasks={trainer.nodes}", "--ntasks-per-node=1"]
+    shape = [f"--nodes={runtime.nodes}", f"--ntasks={runtime.nodes}", "--ntasks-per-node=1"]
     return ["srun", *shape, "--cpu-bind=none", "--kill-on-bad-exit=1"]
 
 
-def _meeting(trainer: Trainer, environment: Mapping[str, str]) -> list[str]:
+def _meeting(runtime: TrainRuntime, environment: Mapping[str, str]) -> list[str]:
     """Where the launchers of one step find each other: at its first node, under a port of the job's own."""
     job, number = environment["SLURM_JOB_ID"], environment["SLURM_NODEID"]
     names = _scontrol("show", "hostnames", environment["SLURM_STEP_NODELIST"]).split()
     first, own = (_address(name) for name in (names[0], names[int(number)]))
     port = _FIRST_PORT + int(job) % _NUM_PORTS
     return [
-        f"--nnodes={trainer.nodes}",
+        f"--nnodes={runtime.nodes}",
         "--rdzv-backend=c10d",
         f"--rdzv-id={job}",
         f"--rdzv-endpoint={first}:{port}",

@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videodpo.config import Trainer
+from videodpo.config import TrainRuntime
 from videodpo.runtime.device import choose_device
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import Frozen, TrainSettings
+from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.digests import remove_leftover_folders, replace_folder
 from videodpo.storage.files import refuse_full_disk
 from videodpo.storage.tensors import sort_metadata
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from videodpo.dpo.trainer import Training
 
 
-def train(frozen: Frozen[TrainSettings], round_folder: Path, previous_adapter: Path | None) -> None:
+def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapter: Path | None) -> None:
     """Fine-tune and write `round<r>/adapter` and `train_log.parquet`; one call in each process.
 
     Args:
-        frozen: the stage's settings. round_folder: has pairs, videos and, for `reference: table`, the errors.
+        snapshot: the stage's settings. round_folder: has pairs, videos and, for `reference: precomputed`, the errors.
         previous_adapter: the adapter of the round before, to go on from; the reference stays the base model.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
         RuntimeError: too many bad steps in a row; the message names step, pairs and timesteps.
     """
-    accelerator = _accelerator(frozen.execution.trainer, choose_device(frozen.execution.device), round_folder)
+    accelerator = _accelerator(snapshot.execution.train_runtime, choose_device(snapshot.execution.device), round_folder)
     if not accelerator.is_main_process:
         logging.getLogger("videodpo").setLevel(logging.WARNING)  # every process does the same
     from videodpo.dpo.trainer import Training
 
     adapter = round_folder / "adapter"
-    with exclusive(frozen.folder, adapter) if accelerator.is_main_process else nullcontext():
-        training = Training(frozen, round_folder, previous_adapter, accelerator)
+    with exclusive(snapshot.folder, adapter) if accelerator.is_main_process else nullcontext():
+        training = Training(snapshot, round_folder, previous_adapter, accelerator)
         try:
             rows = training.run()
         finally:
@@ -53,28 +53,28 @@ def train(frozen: Frozen[TrainSettings], round_folder: Path, previous_adapter: P
         accelerator.end_training()
 
 
-def _accelerator(trainer: Trainer, device: str, round_folder: Path) -> Accelerator:
+def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import FullyShardedDataParallelPlugin
 
     plugin = None
-    if trainer.strategy == "fsdp":
+    if runtime.strategy == "fsdp":
         plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_offload=trainer.offload_optimizer
+            fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_offload=runtime.offload_optimizer
         )
     return Accelerator(
         cpu=device == "cpu",
         fsdp_plugin=plugin,
-        log_with=list(trainer.trackers) or None,
+        log_with=list(runtime.trackers) or None,
         project_dir=round_folder / "tracking",
     )
 
 
 def _save_adapter(training: Training) -> None:
     """Write the adapter under a temporary name and rename it; every process calls this."""
-    from videodpo.dpo.policy import whole_policy
+    from videodpo.dpo.policy import gather_policy
 
-    model = whole_policy(training.model, training.frozen, training.accelerator)
+    model = gather_policy(training.model, training.snapshot, training.accelerator)
     if training.accelerator.is_main_process:
         adapter = training.round_folder / "adapter"
         partial = adapter.with_name(".adapter.partial")

@@ -19,12 +19,12 @@ from videodpo.storage.tensors import TensorFile, write_tensors
 if TYPE_CHECKING:
     import torch
 
-    from videodpo.models.base import Text, VideoModel
+    from videodpo.models.base import PromptEmbeds, VideoModel
 
 EMPTY, NEGATIVE = "empty", "negative"
 """Entries beside the prompts, which go by 16 hex digits: no words, and `generate.sampling.negative_prompt`."""
 
-ShortText: TypeAlias = "Mapping[str, tuple[torch.Tensor, int]]"
+StrippedEmbeds: TypeAlias = "Mapping[str, tuple[torch.Tensor, int]]"
 """By name: a tensor on the CPU without its padding, and its full length."""
 
 # One entry: the library writes several in an order that changes from process to process.
@@ -37,8 +37,8 @@ def without_padding(full: torch.Tensor) -> torch.Tensor:
     import torch
 
     bytes_LN = full.cpu().reshape(len(full), math.prod(full.shape[1:])).contiguous().view(torch.uint8)  # -0.0 is told
-    told = bytes_LN.any(dim=1)
-    length = int(told.nonzero().max()) + 1 if told.any() else 0
+    is_used = bytes_LN.any(dim=1)
+    length = int(is_used.nonzero().max()) + 1 if is_used.any() else 0
     return full[:length].cpu().clone()
 
 
@@ -49,35 +49,37 @@ def padded(short: torch.Tensor, length: int) -> torch.Tensor:
     return torch.cat([short, short.new_zeros(length - len(short), *short.shape[1:])])
 
 
-def shorten(text: Text) -> ShortText:
+def strip_padding(text: PromptEmbeds) -> StrippedEmbeds:
     """One prompt's tensors without their padding: that of 10,000 prompts would be 40 GB."""
     return {name: (without_padding(full), len(full)) for name, full in text.items()}
 
 
-def lengthen(text: ShortText) -> Text:
+def restore_padding(text: StrippedEmbeds) -> PromptEmbeds:
     """What `shorten` was given, on the CPU."""
     return {name: padded(short, length) for name, (short, length) in text.items()}
 
 
-def encode_prompts(model: VideoModel, prompts: Mapping[str, str], known: Mapping[str, Text]) -> dict[str, Text]:
+def encode_prompts(
+    model: VideoModel, prompts: Mapping[str, str], known: Mapping[str, PromptEmbeds]
+) -> dict[str, PromptEmbeds]:
     """Encodings by id, those of `known` taken from there. prompts: id to words."""
     return {key: known[key] if key in known else model.encode_prompt(words) for key, words in prompts.items()}
 
 
-def write_texts(path: Path, texts: Mapping[str, ShortText]) -> None:
+def write_texts(path: Path, texts: Mapping[str, StrippedEmbeds]) -> None:
     """Write encodings by id; the same texts give the same bytes."""
     tensors = {f"{key}/{name}": short.contiguous() for key, text in texts.items() for name, (short, _) in text.items()}
     lengths = {f"{key}/{name}": length for key, text in texts.items() for name, (_, length) in text.items()}
     write_tensors(path, tensors, {_LENGTHS: json.dumps(lengths, sort_keys=True)})
 
 
-def read_texts(path: Path) -> dict[str, ShortText]:
+def read_texts(path: Path) -> dict[str, StrippedEmbeds]:
     """What `write_texts` wrote."""
     file = _File(path)
     return {key: file.text(key) for key in file.ids}
 
 
-def intact_texts(path: Path) -> dict[str, ShortText]:
+def intact_texts(path: Path) -> dict[str, StrippedEmbeds]:
     """Those of `read_texts` that are what was written; none where the file itself cannot be read."""
     found = {}
     try:
@@ -105,7 +107,7 @@ class CachedTexts:
             file = _File(texts_path(round_folder / "videos", shard))
             self._files |= dict.fromkeys(file.ids, file)
 
-    def of(self, prompt_id: str) -> Text:
+    def of(self, prompt_id: str) -> PromptEmbeds:
         """One prompt as `encode_prompt` gave it, on the CPU; `EMPTY` and `NEGATIVE` are ids too.
 
         Raises:
@@ -113,10 +115,10 @@ class CachedTexts:
         """
         if prompt_id not in self._files:
             raise ValueError(f"prompt {prompt_id}: no encoded text in {self._folder}; run the stage generate again")
-        return lengthen(self._files[prompt_id].text(prompt_id))
+        return restore_padding(self._files[prompt_id].text(prompt_id))
 
 
-class FreshTexts:
+class OnlineTexts:
     """Encodings made by the model when asked for, and kept."""
 
     def __init__(self, folder: Path, model: VideoModel) -> None:
@@ -124,9 +126,9 @@ class FreshTexts:
         self._model = model
         prompts = read_table(folder / "prompts.parquet")
         self._prompts = {EMPTY: "", **dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))}
-        self._texts: dict[str, ShortText] = {}
+        self._texts: dict[str, StrippedEmbeds] = {}
 
-    def of(self, prompt_id: str) -> Text:
+    def of(self, prompt_id: str) -> PromptEmbeds:
         """One prompt, or `EMPTY`, as `CachedTexts` gives it.
 
         Raises:
@@ -135,8 +137,8 @@ class FreshTexts:
         if prompt_id not in self._texts:
             if prompt_id not in self._prompts:
                 raise ValueError(f"prompt {prompt_id}: not in prompts.parquet; run the stage prompts again")
-            self._texts[prompt_id] = shorten(self._model.encode_prompt(self._prompts[prompt_id]))
-        return lengthen(self._texts[prompt_id])
+            self._texts[prompt_id] = strip_padding(self._model.encode_prompt(self._prompts[prompt_id]))
+        return restore_padding(self._texts[prompt_id])
 
 
 def texts_path(videos: Path, shard: int) -> Path:
@@ -154,7 +156,7 @@ class _File:
             key, _, name = entry.partition("/")
             self.ids.setdefault(key, []).append(name)
 
-    def text(self, key: str) -> ShortText:
+    def text(self, key: str) -> StrippedEmbeds:
         entries = {name: f"{key}/{name}" for name in self.ids[key]}
         return {name: (self._file.get(entry), self._lengths[entry]) for name, entry in entries.items()}
 

@@ -8,8 +8,8 @@ import pytest
 from videodpo.config import Sampling
 from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import render
-from videodpo.models.prompt_embeds import EMPTY, NEGATIVE, CachedTexts
-from videodpo.stages.generate.import_clips import fit_frames, intake_shard, nearest_size
+from videodpo.models.shared.prompt_embeds import EMPTY, NEGATIVE, CachedTexts
+from videodpo.stages.generate.import_clips import fit_frames, import_shard, nearest_size
 from videodpo.storage.tables import read_shards, read_table
 from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
 
@@ -31,11 +31,11 @@ def own_clips(tmp_path):
 
 def taken_in(stages, small_config, folder, **changes):
     source = {"kind": "clips", "path": str(folder / "list.csv")}
-    prompts = {"source": source, "num_train": None, "num_heldout": 1, "near_duplicate": 1.0}
+    prompts = {"source": source, "num_train": None, "num_heldout": 1, "near_duplicate_threshold": 1.0}
     run = stages(small_config(prompts=prompts, **changes))
     run.prompts()
     for shard in range(run.config.generate.shards):
-        intake_shard(run.frozen("generate"), 1, shard)
+        import_shard(run.snapshot("generate"), 1, shard)
     return run
 
 

@@ -12,7 +12,7 @@ from videodpo.runtime import registry
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.signals import Interrupts
-from videodpo.runtime.snapshot import Frozen, ScoreSettings
+from videodpo.runtime.snapshot import ScoreSettings, Snapshot
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import Result, Unavailable, score_clips
 from videodpo.stages.score.read_ahead import Wanted, read_ahead
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 2**30  # of decoded frames that are scored together
 Video = dict[str, Any]
-Frozens = Sequence[Frozen[ScoreSettings]]
+Snapshots = Sequence[Snapshot[ScoreSettings]]
 
 
-def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
+def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
     """Measure what the shard's store lacks, and say in `<scores>/shard-<number>.json` which clips failed.
 
     Clips share batches with those of their block alone, and a block is measured as a whole: so a value depends neither
     on the shard, nor on where a killed job went on, nor on which scorers are asked.
 
     Args:
-        frozens: settings of all dimensions; clips and prompts.parquet lie in their folder.
+        snapshots: settings of all dimensions; clips and prompts.parquet lie in their folder.
         videos: the shard's videos table. scores: folder of all dimensions' scores.
 
     Raises:
@@ -45,8 +45,8 @@ def measure_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
     """
     metadata = read_metadata(videos)
     shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
-    columns = [Column(frozen) for frozen in frozens]
-    with exclusive(frozens[0].folder, store_path(scores, shard)):
+    columns = [Column(snapshot) for snapshot in snapshots]
+    with exclusive(snapshots[0].folder, store_path(scores, shard)):
         table = read_rows(videos)
         made = [video for video in table if video["status"] == "ok"]
         store = Store(store_path(scores, shard), made)
@@ -69,13 +69,13 @@ def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, An
 def _problem(column: Column, done: dict[str, Any], others: Sequence[dict[str, Any]], num_videos: int) -> str | None:
     """What `refuse_too_many` says of this shard's failures and those of the others that are done."""
     failed = dict(done["failed"])
-    if not failed or column.frozen.settings.is_judge:
+    if not failed or column.snapshot.settings.is_judge:
         return None
     for other in (other[column.dimension] for other in others if column.dimension in other):
         if other["scorer_digest"] == column.digest:
             failed |= other["failed"]
     try:
-        refuse_too_many(column.dimension, failed, num_videos, column.frozen.execution.max_failed_fraction)
+        refuse_too_many(column.dimension, failed, num_videos, column.snapshot.execution.max_failed_fraction)
     except RuntimeError as error:
         return str(error)
     return None
@@ -94,7 +94,7 @@ def read_done(scores: Path, shard: int) -> dict[str, Any]:
     path = _done_path(scores, shard)
     known = read_json(path) if path.exists() else {}
     if not isinstance(known, dict) or not all(_is_done(done) for done in known.values()):
-        raise ValueError(f"{path}: not a shard's list of failures; remove it and measure again")
+        raise ValueError(f"{path}: not a shard's list of failures; remove it and score again")
     return known
 
 
@@ -116,13 +116,13 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     if not todo:
         log.info("%s: nothing is lacking", store.path.name)
         return
-    folder = columns[0].frozen.folder
+    folder = columns[0].snapshot.folder
     table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
     prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
-    scorers = {dimension: _make_scorer(column.frozen) for dimension, column in needed.items()}
+    scorers = {dimension: _make_scorer(column.snapshot) for dimension, column in needed.items()}
     wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     with read_ahead(wanted) as clips, Interrupts() as interrupts:
         for number, block, lacking in todo:
@@ -155,12 +155,12 @@ def _measured(result: Result) -> Measured:
     return Measured(result, None, retry=False)
 
 
-def _make_scorer(frozen: Frozen[ScoreSettings]) -> Scorer:
+def _make_scorer(snapshot: Snapshot[ScoreSettings]) -> Scorer:
     """Raises ValueError where options or weights are wrong."""
-    dimension = frozen.settings.dimension
+    dimension = snapshot.settings.dimension
     kind = registry.load("videodpo.scorers", dimension)
-    options = validate(kind.Options, frozen.settings.options, f"scores.{dimension}")
-    scorer: Scorer = kind(options, frozen.execution.device)
+    options = validate(kind.Options, snapshot.settings.options, f"dimensions.{dimension}.options")
+    scorer: Scorer = kind(options, snapshot.execution.device)
     return scorer
 
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from videodpo.models.prompt_embeds import (
+from videodpo.models.shared.prompt_embeds import (
     EMPTY,
     NEGATIVE,
     CachedTexts,
-    FreshTexts,
-    lengthen,
+    OnlineTexts,
     read_texts,
-    shorten,
+    restore_padding,
+    strip_padding,
     write_texts,
 )
 from videodpo.storage.tables import read_shards, read_table
@@ -52,14 +52,14 @@ def train_prompts(run):
 
 
 def test_stored_texts_are_those_of_the_model_to_the_bit(one, model):
-    cached, fresh = CachedTexts(one.round_folder), FreshTexts(one.folder, model)
+    cached, fresh = CachedTexts(one.round_folder), OnlineTexts(one.folder, model)
     for prompt_id, words in train_prompts(one).items():
         assert same_bits(cached.of(prompt_id), model.encode_prompt(words))
         assert same_bits(fresh.of(prompt_id), model.encode_prompt(words))
 
 
 def test_the_empty_and_the_negative_prompt_are_stored_too(one, model):
-    cached, fresh = CachedTexts(one.round_folder), FreshTexts(one.folder, model)
+    cached, fresh = CachedTexts(one.round_folder), OnlineTexts(one.folder, model)
     assert same_bits(cached.of(EMPTY), model.encode_prompt(""))
     assert same_bits(fresh.of(EMPTY), model.encode_prompt(""))
     assert same_bits(cached.of(NEGATIVE), model.encode_prompt("still, blurred"))
@@ -98,13 +98,15 @@ def test_a_prompt_without_a_text_names_the_prompt_and_the_stage_to_run(one, mode
     with pytest.raises(ValueError, match=r"prompt 0123: no encoded text in .*texts; run the stage generate again"):
         CachedTexts(one.round_folder).of("0123")
     with pytest.raises(ValueError, match=r"prompt 0123: not in prompts\.parquet; run the stage prompts again"):
-        FreshTexts(one.folder, model).of("0123")
+        OnlineTexts(one.folder, model).of("0123")
 
 
 def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_that_mends(one):
     file = one.round_folder / "videos" / "texts" / "shard-00000.safetensors"
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"shard-00000\.safetensors: not readable .* `videodpo verify .* --mend`"):
+    with pytest.raises(
+        ValueError, match=r"shard-00000\.safetensors: not readable .* `videodpo verify .* --discard-damaged`"
+    ):
         CachedTexts(one.round_folder)
     file.unlink()
     with pytest.raises(ValueError, match="run the stage generate again"):
@@ -114,7 +116,7 @@ def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_tha
 def test_the_evaluation_stores_no_texts(one):
     from videodpo.stages.generate.sample import generate_heldout_shard
 
-    generate_heldout_shard(one.frozen("evaluate_generate"), 1, 0, "base", None)
+    generate_heldout_shard(one.snapshot("evaluate_generate"), 1, 0, "base", None)
     videos = one.round_folder / "evaluation" / "videos" / "base"
     assert (videos / "shard-00000.parquet").exists()
     assert not (videos / "texts").exists()
@@ -128,8 +130,8 @@ def test_masks_of_tokens_and_tensors_of_zeros_alone_are_stored(tmp_path):
         "glyphs": torch.zeros(3, 2, dtype=torch.bfloat16),
         "signed": torch.tensor([[1.0, 0.0], [-0.0, 0.0], [0.0, 0.0]]),
     }
-    write_texts(tmp_path / "texts.safetensors", {"a": shorten(text)})
-    found = lengthen(read_texts(tmp_path / "texts.safetensors")["a"])
+    write_texts(tmp_path / "texts.safetensors", {"a": strip_padding(text)})
+    found = restore_padding(read_texts(tmp_path / "texts.safetensors")["a"])
     assert {name: (value.dtype, value.tolist()) for name, value in found.items()} == {
         name: (value.dtype, value.tolist()) for name, value in text.items()
     }

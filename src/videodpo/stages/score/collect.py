@@ -10,27 +10,27 @@ from typing import Any
 from videodpo.runtime import registry
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import Frozen, ScoreSettings
-from videodpo.stages.score.measure import Frozens, measure_shard
+from videodpo.runtime.snapshot import ScoreSettings, Snapshot
+from videodpo.stages.score.stage import Snapshots, score_shard
 from videodpo.stages.score.store import Column, Measured, Store, store_path
 from videodpo.storage.schemas import SCORES
 from videodpo.storage.shard_list import NAME, write_shard_list
 from videodpo.storage.tables import read_metadata, read_rows, shard_path, write_table
 
 
-def score_all_shards(frozens: Frozens, videos: Path, scores: Path) -> None:
+def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path) -> None:
     """`score_shard` of all, then `<scores>/<dimension>/shards.json` of every dimension.
 
     Args:
         videos: folder of the videos table.
     """
     for shard in range(int(read_metadata(shard_path(videos, 0))["num_shards"])):
-        score_shard(frozens, shard_path(videos, shard), scores)
-    for frozen in frozens:
-        write_shard_list(scores / frozen.settings.dimension / NAME)
+        collect_shard(snapshots, shard_path(videos, shard), scores)
+    for snapshot in snapshots:
+        write_shard_list(scores / snapshot.settings.dimension / NAME)
 
 
-def score_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
+def collect_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
     """Write `<scores>/<dimension>/shard-<number>.parquet` of every dimension, rows in the order of the videos.
 
     A clip that could not be made, read or scored is a failed row with its reason. What was never
@@ -42,21 +42,21 @@ def score_shard(frozens: Frozens, videos: Path, scores: Path) -> None:
     path = store_path(scores, int(metadata["shard"]))
     table = read_rows(videos)
     made = [video for video in table if video["status"] == "ok"]
-    columns = [Column(frozen) for frozen in frozens]
+    columns = [Column(snapshot) for snapshot in snapshots]
     store = Store(path, made)
     if any(store.get(column.key(video)) is None for column in columns for video in made):
-        measure_shard(frozens, videos, scores)
+        score_shard(snapshots, videos, scores)
         store = Store(path, made)
     for column in columns:
         out = shard_path(scores / column.dimension, int(metadata["shard"]))
-        with exclusive(column.frozen.folder, out):
+        with exclusive(column.snapshot.folder, out):
             _write(column, table, store, out, metadata)
 
 
 def _write(
     column: Column, videos: Sequence[Mapping[str, Any]], store: Store, path: Path, metadata: Mapping[str, str]
 ) -> None:
-    label, rows = _label(column.frozen), []
+    label, rows = _label(column.snapshot), []
     for video in videos:
         measured = Measured(None, video["error"] or "the videos table has no reason", retry=False)
         if video["status"] == "ok":
@@ -74,20 +74,20 @@ def _write(
                 "scorer": label,
             }
         )
-    frozen = column.frozen
-    if not frozen.settings.is_judge:  # shards that were measured at the same time have not seen each other's failures
-        failed = failed_so_far(rows, path, frozen.digest)
-        allowed = frozen.execution.max_failed_fraction
+    snapshot = column.snapshot
+    if not snapshot.settings.is_judge:  # shards that were measured at the same time have not seen each other's failures
+        failed = failed_so_far(rows, path, snapshot.digest)
+        allowed = snapshot.execution.max_failed_fraction
         refuse_too_many(column.dimension, failed, int(metadata["num_videos"]), allowed)
     extra = {key: metadata[key] for key in ("num_shards", "shard")}
-    write_table(path, rows, SCORES, stage=frozen.stage, digest=frozen.digest, seed=frozen.seed, extra=extra)
+    write_table(path, rows, SCORES, stage=snapshot.stage, digest=snapshot.digest, seed=snapshot.seed, extra=extra)
 
 
-def _label(frozen: Frozen[ScoreSettings]) -> str:
+def _label(snapshot: Snapshot[ScoreSettings]) -> str:
     """Name, version, and a digest of all weights' bytes."""
-    version = registry.load("videodpo.scorers", frozen.settings.dimension).version
-    digests = sorted(frozen.weights.values())
+    version = registry.load("videodpo.scorers", snapshot.settings.dimension).version
+    digests = sorted(snapshot.weights.values())
     weights = "no-weights"
     if digests:
         weights = (digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest())[:12]
-    return f"{frozen.settings.dimension} v{version} {weights}"
+    return f"{snapshot.settings.dimension} v{version} {weights}"

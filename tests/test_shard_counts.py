@@ -8,7 +8,7 @@ from tests.conftest import ROOT, small_run
 from tests.workspace import dry_run, make_workspace
 from videodpo.config import ConfigError, parse_config
 from videodpo.config.loading import read_config
-from videodpo.runtime.snapshot import frozen_text
+from videodpo.runtime.snapshot import snapshot_text
 
 
 def config(num_train, **changes):
@@ -61,9 +61,9 @@ def test_anything_else_is_refused_by_its_key(shards):
         config(10, generate__shards=shards)
 
 
-def test_frozen_settings_hold_the_number_so_auto_and_its_number_are_the_same():
-    assert frozen_text(config(10_000), "generate") == frozen_text(config(10_000, generate__shards=200), "generate")
-    assert frozen_text(config(10_000), "reference") == frozen_text(
+def test_snapshots_hold_the_number_so_auto_and_its_number_are_the_same():
+    assert snapshot_text(config(10_000), "generate") == snapshot_text(config(10_000, generate__shards=200), "generate")
+    assert snapshot_text(config(10_000), "reference") == snapshot_text(
         config(10_000, reference={"shards": 32}), "reference"
     )
 

@@ -27,87 +27,87 @@ def root() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or "weights")
 
 
-def check_name(place: str) -> None:
+def check_name(location: str) -> None:
     """Whether a name is one: `public:<file>` of the catalogue, `hub:<org>/<name>@<commit>`, or a path that exists.
 
     Raises:
         ConfigError: it is not; the message says what is allowed.
     """
-    if place.startswith(PUBLIC_PREFIX):
-        name, known = place.removeprefix(PUBLIC_PREFIX), catalogue().files
+    if location.startswith(PUBLIC_PREFIX):
+        name, known = location.removeprefix(PUBLIC_PREFIX), catalogue().files
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{place!r} is not in the catalogue{hint} (known: {', '.join(known)})")
-    elif place.startswith(HUB_PREFIX):
-        hub_name(place)
-    elif not Path(place).exists():
+            raise ConfigError(f"{location!r} is not in the catalogue{hint} (known: {', '.join(known)})")
+    elif location.startswith(HUB_PREFIX):
+        hub_name(location)
+    elif not Path(location).exists():
         allowed = f"{PUBLIC_PREFIX}<file> or {HUB_PREFIX}<organisation>/<name>@<commit>"
-        raise ConfigError(f"{place!r} does not exist; give a path, {allowed}")
+        raise ConfigError(f"{location!r} does not exist; give a path, {allowed}")
 
 
-def hub_name(place: str) -> tuple[str, str]:
+def hub_name(location: str) -> tuple[str, str]:
     """Repository and commit of `hub:<org>/<name>@<commit>`.
 
     Raises:
         ConfigError: not of this form.
     """
-    found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([0-9a-f]{40}))?", place.removeprefix(HUB_PREFIX))
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([0-9a-f]{40}))?", location.removeprefix(HUB_PREFIX))
     if not found:
-        raise ConfigError(f"{place!r}; after {HUB_PREFIX} comes <organisation>/<name>@<commit, 40 hex digits>")
+        raise ConfigError(f"{location!r}; after {HUB_PREFIX} comes <organisation>/<name>@<commit, 40 hex digits>")
     repository, revision = found.groups()
     if revision is None:
         known = catalogue().repositories.get(repository)
         example = known.revision if known else "<commit, 40 hex digits>"
-        raise ConfigError(f"{place!r} can change under you; name the commit: {HUB_PREFIX}{repository}@{example}")
+        raise ConfigError(f"{location!r} can change under you; name the commit: {HUB_PREFIX}{repository}@{example}")
     return repository, revision
 
 
-def is_published(place: str) -> bool:
+def is_published(location: str) -> bool:
     """Whether the name is that of something to be fetched, not a path."""
-    return place.startswith((PUBLIC_PREFIX, HUB_PREFIX))
+    return location.startswith((PUBLIC_PREFIX, HUB_PREFIX))
 
 
-def location(place: str) -> Path:
+def local_path(location: str) -> Path:
     """Where the named weights lie, or will: a file, or a hub repository's folder."""
-    if place.startswith(PUBLIC_PREFIX):
-        return root() / place.removeprefix(PUBLIC_PREFIX)
-    if place.startswith(HUB_PREFIX):
-        repository, revision = hub_name(place)
+    if location.startswith(PUBLIC_PREFIX):
+        return root() / location.removeprefix(PUBLIC_PREFIX)
+    if location.startswith(HUB_PREFIX):
+        repository, revision = hub_name(location)
         return root() / "hub" / repository.replace("/", "--") / revision
-    return Path(place)
+    return Path(location)
 
 
-def resolve(place: str) -> Path:
+def resolve(location: str) -> Path:
     """The file or folder to read.
 
     Raises:
         NotFetched: published, and not all there.
     """
-    if is_published(place):
-        for file, size in expected_sizes(place).items():
+    if is_published(location):
+        for file, size in expected_sizes(location).items():
             if not file.is_file() or file.stat().st_size != size:
-                raise _not_fetched(place)
-    return location(place)
+                raise _not_fetched(location)
+    return local_path(location)
 
 
-def expected_sizes(place: str) -> dict[Path, int]:
+def expected_sizes(location: str) -> dict[Path, int]:
     """File: bytes, of what a published name stands for; NotFetched where that is not known yet."""
-    where = location(place)
-    if place.startswith(PUBLIC_PREFIX):
-        return {where: catalogue().files[place.removeprefix(PUBLIC_PREFIX)].size}
-    return {where / file: size for file, (_, size) in read_manifest(place).items()}
+    where = local_path(location)
+    if location.startswith(PUBLIC_PREFIX):
+        return {where: catalogue().files[location.removeprefix(PUBLIC_PREFIX)].size}
+    return {where / file: size for file, (_, size) in read_manifest(location).items()}
 
 
-def digests(place: str, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
+def digests(location: str, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
     """File: SHA-256, as published; of a repository the files that are read, none if it was not fetched yet."""
-    if place.startswith(PUBLIC_PREFIX):
-        return {place: catalogue().files[place.removeprefix(PUBLIC_PREFIX)].sha256}
+    if location.startswith(PUBLIC_PREFIX):
+        return {location: catalogue().files[location.removeprefix(PUBLIC_PREFIX)].sha256}
     try:
-        manifest = read_manifest(place)
+        manifest = read_manifest(location)
     except NotFetched:
         return {}
-    return {f"{place}/{file}": sha256 for file, (sha256, _) in manifest.items() if is_read(file, patterns)}
+    return {f"{location}/{file}": sha256 for file, (sha256, _) in manifest.items() if is_read(file, patterns)}
 
 
 def is_read(file: str, patterns: Sequence[str]) -> bool:
@@ -115,32 +115,32 @@ def is_read(file: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(file, pattern) for pattern in patterns)
 
 
-def manifest_path(place: str) -> Path:
+def manifest_path(location: str) -> Path:
     """What was fetched of a hub repository, beside its folder."""
-    where = location(place)
+    where = local_path(location)
     return where.with_name(f"{where.name}.json")
 
 
-def read_manifest(place: str) -> dict[str, tuple[str, int]]:
+def read_manifest(location: str) -> dict[str, tuple[str, int]]:
     """File: (SHA-256, bytes) of a fetched repository; NotFetched where there is none."""
-    stored = _stored(place)
+    stored = _stored(location)
     return {file: (entry["sha256"], entry["size"]) for file, entry in stored["files"].items()}
 
 
-def fetched_patterns(place: str) -> list[str]:
+def fetched_patterns(location: str) -> list[str]:
     """What was asked for when the repository was fetched; NotFetched where it was not."""
-    patterns: list[str] = _stored(place)["patterns"]
+    patterns: list[str] = _stored(location)["patterns"]
     return patterns
 
 
-def _stored(place: str) -> dict[str, Any]:
-    path = manifest_path(place)
+def _stored(location: str) -> dict[str, Any]:
+    path = manifest_path(location)
     if not path.is_file():
-        raise _not_fetched(place)
+        raise _not_fetched(location)
     stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return stored
 
 
-def _not_fetched(place: str) -> NotFetched:
+def _not_fetched(location: str) -> NotFetched:
     command = "videodpo weights fetch, with the run's --config and --preset, where there is internet"
-    return NotFetched(f"{place!r} is not (whole) in {root()}{os.sep}; get it by: {command}")
+    return NotFetched(f"{location!r} is not (whole) in {root()}{os.sep}; get it by: {command}")

@@ -1,4 +1,4 @@
-"""What a stage's frozen settings follow from, and which files stand behind a weights path."""
+"""What a stage's settings snapshot follow from, and which files stand behind a weights path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.conftest import small_run
 from videodpo.config import parse_config
-from videodpo.runtime.snapshot import frozen_text, stage_names, weight_files
+from videodpo.runtime.snapshot import snapshot_text, stage_names, weight_files
 
 
 def test_the_order_of_keys_changes_no_stage(tmp_path: Path) -> None:
@@ -16,9 +16,9 @@ def test_the_order_of_keys_changes_no_stage(tmp_path: Path) -> None:
 
     raw = small_run(tmp_path, tmp_path)
     one, other = parse_config(raw), parse_config(backwards(raw))
-    assert list(one.scores) == list(reversed(other.scores))
-    assert [frozen_text(one, name) for name in stage_names(one)] == [
-        frozen_text(other, name) for name in stage_names(one)
+    assert list(one.dimensions) == list(reversed(other.dimensions))
+    assert [snapshot_text(one, name) for name in stage_names(one)] == [
+        snapshot_text(other, name) for name in stage_names(one)
     ]
 
 

@@ -11,7 +11,7 @@ from videodpo.cli import main
 from videodpo.config import ConfigError
 from videodpo.runtime import registry
 from videodpo.weights.catalogue import PublishedFile, catalogue
-from videodpo.weights.places import NotFetched, check_name, digests, location, resolve
+from videodpo.weights.locations import NotFetched, check_name, digests, local_path, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("location", "message"),
     [
         ("public:ViT-B-23.pt", "did you mean 'ViT-B-32.pt'"),
         ("hub:wan", "<organisation>/<name>@<commit"),
@@ -33,21 +33,21 @@ def folder(tmp_path, monkeypatch):
         ("nowhere.pth", "does not exist; give a path, public:<file> or hub:"),
     ],
 )
-def test_a_wrong_name_is_refused_with_what_is_allowed(place, message):
+def test_a_wrong_name_is_refused_with_what_is_allowed(location, message):
     with pytest.raises(ConfigError, match=message):
-        check_name(place)
+        check_name(location)
 
 
 def test_names_lead_into_one_folder(folder, tmp_path):
-    assert location("public:amt-s.pth") == folder / "amt-s.pth"
-    assert location(f"hub:an/id@{COMMIT}") == folder / "hub" / "an--id" / COMMIT
-    assert location("here/own.pth").as_posix() == "here/own.pth"
+    assert local_path("public:amt-s.pth") == folder / "amt-s.pth"
+    assert local_path(f"hub:an/id@{COMMIT}") == folder / "hub" / "an--id" / COMMIT
+    assert local_path("here/own.pth").as_posix() == "here/own.pth"
 
 
 def test_what_is_not_fetched_says_how_to_get_it(folder):
-    for place in ("public:amt-s.pth", f"hub:an/id@{COMMIT}"):
+    for location in ("public:amt-s.pth", f"hub:an/id@{COMMIT}"):
         with pytest.raises(NotFetched, match="videodpo weights fetch"):
-            resolve(place)
+            resolve(location)
 
 
 def test_a_file_of_the_wrong_size_is_not_taken(folder, monkeypatch):
@@ -74,14 +74,14 @@ def test_every_scorer_names_what_the_catalogue_has():
         kind = registry.load("videodpo.scorers", name)
         field = kind.Options.model_fields.get("weights")
         if field is not None and not field.is_required():
-            for place in kind.weights(kind.Options()):
-                check_name(place)
+            for location in kind.weights(kind.Options()):
+                check_name(location)
 
 
 def test_list_has_size_licence_and_place_of_the_default_runs_weights(folder, capsys):
     assert main(["weights", "list"]) == 0
     lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert "1.7 GB missing MIT scores.overall_consistency" in lines["public:ViClip-InternVid-10M-FLT.pth"]
+    assert "1.7 GB missing MIT dimensions.overall_consistency.options" in lines["public:ViClip-InternVid-10M-FLT.pth"]
     non_commercial = {name for name, line in lines.items() if "[NON-COMMERCIAL]" in line}
     assert non_commercial == {"public:amt-s.pth", "public:musiq_spaq_ckpt-358bb6af.pth"}
     assert any(name.startswith("hub:Wan-AI/") for name in lines)
@@ -99,7 +99,7 @@ def test_missing_weights_stop_the_run_before_any_job_and_name_the_command(tmp_pa
     answer = snakemake(folder, "--profile", "profiles/local", "--cores", "1")
     text = answer.stdout + answer.stderr
     assert answer.returncode != 0
-    assert "public:dino_vitbase16_pretrain.pth (scores.subject_consistency)" in text
+    assert "public:dino_vitbase16_pretrain.pth (dimensions.subject_consistency.options)" in text
     assert "hub:Wan-AI/Wan2.1-T2V-1.3B-Diffusers@" in text
     assert "videodpo weights fetch" in text
     assert not (folder / "results").exists()

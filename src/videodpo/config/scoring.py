@@ -1,0 +1,156 @@
+"""Configuration of scoring: what is scored, how scores become the OmniScore, and how OmniScores become pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from videodpo.config.section import PositiveReal, Real, Section, WrongKeys
+
+
+class OmniDimension(Section):
+    pillar: Literal["quality", "semantic"]
+    """Pillar that the dimension counts in."""
+    min: Real
+    """Raw score that becomes 0."""
+    max: Real
+    """Raw score that becomes 1."""
+    weight: Real = Field(1.0, ge=0)
+    """Weight within the pillar."""
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> OmniDimension:
+        _refuse_empty_range(self.min, self.max)
+        return self
+
+
+class Dimension(Section):
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The scorer's own options; docs/scorers.md has them."""
+    pillar: Literal["quality", "semantic"] | None = None
+    """Pillar of the OmniScore that the dimension counts in; null: scored and reported only."""
+    min: Real | None = None
+    """Raw score that becomes 0; needed with a pillar."""
+    max: Real | None = None
+    """Raw score that becomes 1; needed with a pillar."""
+    weight: Real = Field(1.0, ge=0)
+    """Weight within the pillar."""
+
+    @model_validator(mode="after")
+    def _range_is_given(self) -> Dimension:
+        if self.pillar is not None:
+            if missing := [(key, "missing; a pillar needs it") for key in ("min", "max") if getattr(self, key) is None]:
+                raise WrongKeys(*missing)
+            assert self.min is not None
+            assert self.max is not None
+            _refuse_empty_range(self.min, self.max)
+        return self
+
+
+def _refuse_empty_range(low: float, high: float) -> None:
+    if low >= high:
+        raise WrongKeys(("min", f"{low} is not below max {high}"))
+
+
+class PillarWeights(Section):
+    quality: Real = Field(4.0, ge=0)
+    """Weight of the quality pillar."""
+    semantic: Real = Field(1.0, ge=0)
+    """Weight of the semantic pillar."""
+
+
+class Pillars(Section):
+    """The section `omniscore`."""
+
+    pillars: PillarWeights = PillarWeights()
+    """OmniScore = weighted mean of the two pillars."""
+    clip: bool = False
+    """Clip scaled scores to [0, 1]; VBench does not."""
+
+
+class OmniScore(Pillars):
+    """Everything but its raw scores that decides the OmniScore of a video."""
+
+    dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
+    """Scale and weight of each dimension."""
+
+    @model_validator(mode="after")
+    def _pillars_have_weight(self) -> OmniScore:
+        if problems := list(pillar_disagreements(self.pillars, self.dimensions)):
+            raise WrongKeys(*problems)
+        return self
+
+
+def pillar_disagreements(
+    pillars: PillarWeights, dimensions: Mapping[str, OmniDimension] | Mapping[str, Dimension]
+) -> Iterator[tuple[str, str]]:
+    """Keys of `omniscore` whose weight has nothing to act on, and why."""
+    total = 0.0
+    for pillar, weight in (("quality", pillars.quality), ("semantic", pillars.semantic)):
+        inside = sum(dimension.weight for dimension in dimensions.values() if dimension.pillar == pillar)
+        if weight > 0 and inside == 0:
+            yield f"pillars.{pillar}", f"{weight}, but no dimension with a weight is in this pillar"
+        total += weight
+    if total == 0:
+        yield "pillars", "both have weight 0; one must be above"
+
+
+class Filters(Section):
+    min_gap: Real = Field(0.0, ge=0)
+    """Pairs with a smaller OmniScore gap are rejected."""
+    drop_percentile: Real = Field(0.0, ge=0, lt=100)
+    """Share of the pairs with the smallest gaps that is rejected, in percent."""
+    no_regression: dict[str, Real] = Field(default_factory=dict)
+    """Dimension: how much lower, in scaled units, the winner may be there."""
+    min_motion: Real | None = None
+    """Winners with a smaller raw score of `motion_dimension` are rejected."""
+    motion_dimension: str | None = None
+    """Dimension of the motion floor."""
+
+    @model_validator(mode="after")
+    def _motion_floor_is_whole(self) -> Filters:
+        if (self.min_motion is None) != (self.motion_dimension is None):
+            absent = "min_motion" if self.min_motion is None else "motion_dimension"
+            raise WrongKeys((absent, "missing; min_motion and motion_dimension go together"))
+        return self
+
+
+class Reweight(Section):
+    exponent: Real = Field(0.72, ge=0)
+    """The paper's alpha; 0 is plain DPO."""
+    numerator: PositiveReal | None = None
+    """The paper's beta; null is the share of the largest bin."""
+    bin_width: Real = Field(0.01, gt=0)
+    """Bin of the histogram, in OmniScore."""
+    normalize: bool = False
+    """Divide the weights by their mean."""
+
+
+class Pairs(Section):
+    policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
+    """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
+    filters: Filters = Filters()
+    """Which pairs are left out."""
+    reweight: Reweight = Reweight()
+    """Weight of a pair in the loss: (numerator / probability of its scores) ** exponent."""
+
+    @model_validator(mode="after")
+    def _ranks_in_order(self) -> Pairs:
+        if self.policy.startswith("rank:"):
+            better, worse = map(int, self.policy[5:].split("-"))
+            if better >= worse:
+                raise WrongKeys(("policy", f"{self.policy!r}: two ranks are needed, the better one first: rank:1-4"))
+        return self
+
+
+def filter_disagreements(pairs: Pairs, dimensions: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Keys of the pair filters that name none of the OmniScore's dimensions, and why."""
+    filters = pairs.filters
+    named = {f"pairs.filters.no_regression.{name}": name for name in filters.no_regression}
+    if filters.motion_dimension is not None:
+        named["pairs.filters.motion_dimension"] = filters.motion_dimension
+    for key, name in named.items():
+        if name not in dimensions:
+            yield key, f"{name!r} is not among the dimensions of the OmniScore ({', '.join(sorted(dimensions))})"
