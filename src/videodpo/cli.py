@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from videodpo import __version__
-from videodpo.config import ConfigError, Section
-from videodpo.runtime.exit_codes import Interrupted, is_ours, is_refusal
+from videodpo.config import ConfigError, InputError, RunError, Section, VideodpoError
+from videodpo.runtime.exit_codes import is_refusal
 from videodpo.storage.files import refuse_full_disk
 
 S = TypeVar("S", bound=Section)
@@ -35,14 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with refuse_full_disk():
             code: int | None = arguments.command(arguments)
-    except Interrupted as error:
-        print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
-        return error.exit_code
-    except (ValueError, RuntimeError, OSError) as error:
-        if arguments.traceback or not (is_ours(error) or is_refusal(error)):
+    except (VideodpoError, OSError) as error:
+        if arguments.traceback or (isinstance(error, OSError) and not is_refusal(error)):
             raise
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code if isinstance(error, VideodpoError) else 1
     return code or 0
 
 
@@ -103,14 +100,14 @@ def _scorers(arguments: argparse.Namespace) -> list[Any]:
 
     if all(path.suffix == ".json" for path in arguments.config):
         if arguments.preset or arguments.set:
-            raise ValueError("--preset and --set have no effect on snapshot files; leave them out")
+            raise InputError("--preset and --set have no effect on snapshot files; leave them out")
         found = [load_snapshot(path, "score", ScoreSettings) for path in arguments.config]
         snapshots = [one for one in found if not arguments.dimension or one.settings.dimension in arguments.dimension]
         if not snapshots:
-            raise ValueError(f"--dimension: {arguments.dimension} is not that of {list(map(str, arguments.config))}")
+            raise InputError(f"--dimension: {arguments.dimension} is not that of {list(map(str, arguments.config))}")
         return snapshots
     if len(arguments.config) > 1:
-        raise ValueError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or snapshot files")
+        raise InputError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or snapshot files")
     (arguments.config,) = arguments.config
     run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
     names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
@@ -244,7 +241,7 @@ def _score_files(arguments: argparse.Namespace) -> None:
         else:
             print(f"{answer['file']}\t{answer['error'] if answer['value'] is None else answer['value']}")
     if failed:
-        raise RuntimeError(f"{failed} of {len(arguments.clips)} files could not be scored")
+        raise RunError(f"{failed} of {len(arguments.clips)} files could not be scored")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """What a user can write in YAML, typed and checked."""
 
+from videodpo.config.errors import ConfigError, InputError, RunError, VideodpoError
 from videodpo.config.schema import (
     HUB_PREFIX,
     Config,
@@ -24,7 +25,7 @@ from videodpo.config.scoring import (
     Reweight,
     filter_disagreements,
 )
-from videodpo.config.section import ConfigError, Section, validate
+from videodpo.config.section import Section, validate
 from videodpo.config.training import (
     Lora,
     Objective,
@@ -46,6 +47,7 @@ __all__ = [
     "Evaluate",
     "Filters",
     "Generate",
+    "InputError",
     "Lora",
     "Model",
     "Objective",
@@ -59,6 +61,7 @@ __all__ = [
     "ReferenceJobs",
     "Report",
     "Reweight",
+    "RunError",
     "Samples",
     "Sampling",
     "Schedule",
@@ -69,6 +72,7 @@ __all__ = [
     "Train",
     "TrainRuntime",
     "Validation",
+    "VideodpoError",
     "filter_disagreements",
     "parse_config",
     "validate",

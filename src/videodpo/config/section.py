@@ -21,11 +21,8 @@ from pydantic import (
 )
 
 from videodpo.config import renamed
+from videodpo.config.errors import ConfigError
 from videodpo.config.shard_counts import AUTO
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message names the key, the value and what is allowed."""
 
 
 class WrongKeys(ValueError):

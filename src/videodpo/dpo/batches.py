@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from videodpo.config.errors import InputError
 from videodpo.dpo.objectives import denoising_errors
 from videodpo.dpo.visits import Visit
 from videodpo.models.base import PromptEmbeds, VideoModel, collate
@@ -54,7 +55,7 @@ class PairData:
         self._latents = dict(zip(videos["video_id"], videos["latents"], strict=True))
         for video_id in (*self.pairs["winner_id"], *self.pairs["loser_id"]):
             if not isinstance(self._latents.get(video_id), str):
-                raise ValueError(f"pairs.parquet: video {video_id} has no latents in {round_folder / 'videos'}")
+                raise InputError(f"pairs.parquet: video {video_id} has no latents in {round_folder / 'videos'}")
         self._files: dict[str, TensorFile] = {}
 
     def batch(
@@ -79,7 +80,7 @@ class PairData:
         losers = [self._load(row.loser_id) for row in rows]
         if len(shapes := {tuple(latent.shape) for latent in winners + losers}) > 1:
             ids = [visit.pair_id for visit in visits]
-            raise ValueError(f"pairs {ids}: latents of the sizes {sorted(shapes)} do not fit into one forward pass")
+            raise InputError(f"pairs {ids}: latents of the sizes {sorted(shapes)} do not fit into one forward pass")
         draws = [(visit.noise_level, visit.noise_seed) for visit in visits]
         noise = [_noise(visit.noise_seed, latent) for visit, latent in zip(visits, winners, strict=True)]
         apart = [separate_draw(visit) for visit in visits] if separate_draw else None

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from videodpo.config.errors import RunError
 from videodpo.dpo.state_files import read_state, unreadable
 from videodpo.storage.digests import remove_folder, remove_leftover_folders, replace_folder, require_intact
 from videodpo.storage.files import read_json, refuse_full_disk
@@ -107,7 +108,7 @@ def _write_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
     try:
         save(state, checkpoint_id=folder, no_dist=no_dist)
     except CheckpointException as error:  # it is no Exception
-        raise RuntimeError(f"{folder}: {next(iter(error.failures.values()))[0]}") from error
+        raise RunError(f"{folder}: {next(iter(error.failures.values()))[0]}") from error
 
 
 def _is_progress(value: Any) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from videodpo.config.errors import InputError
 from videodpo.config.training import Objective
 from videodpo.dpo import preference_terms as terms
 
@@ -46,7 +47,7 @@ def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column:
     if not per_column:
         return squares.flatten(1).mean(dim=1)
     if squares.ndim != 5:
-        raise ValueError(f"per_column: shape {tuple(squares.shape)}, [B, C, F, H, W] is needed")
+        raise InputError(f"per_column: shape {tuple(squares.shape)}, [B, C, F, H, W] is needed")
     return squares.mean(dim=(1, 2, 3))
 
 
@@ -84,7 +85,7 @@ def diffusion_dpo_loss(
         ValueError: shapes differ, or the batch is odd.
     """
     if not policy_pred.shape == reference_pred.shape == target.shape:
-        raise ValueError(
+        raise InputError(
             f"shapes differ: policy {tuple(policy_pred.shape)}, reference {tuple(reference_pred.shape)}, "
             f"target {tuple(target.shape)}"
         )
@@ -111,7 +112,7 @@ def diffusion_dpo_loss_from_errors(
         ValueError: an argument is not a vector of B numbers.
     """
     if policy_w.ndim != 1:
-        raise ValueError(f"policy_w: shape {tuple(policy_w.shape)}, [B] is needed (one number a pair)")
+        raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] is needed (one number a pair)")
     return preference_loss(Objective(), policy_w, policy_l, ref_w, ref_l, beta=beta, weight=weight)
 
 
@@ -160,12 +161,12 @@ def preference_loss(
         ValueError: shapes do not agree, or the safeguard has no overlap.
     """
     if policy_w.ndim not in (1, 2):
-        raise ValueError(f"policy_w: shape {tuple(policy_w.shape)}, [B] or [B, W] is needed")
+        raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] or [B, W] is needed")
     _check_shapes(policy_w.shape, policy_l=policy_l, ref_w=ref_w, ref_l=ref_l)
     _check_shapes(policy_w.shape[:1], weight=weight)
     if objective.sdpo_mu is not None:
         if overlap is None:
-            raise ValueError("overlap: None, objective.sdpo_mu needs it (see residual_overlap)")
+            raise InputError("overlap: None, objective.sdpo_mu needs it (see residual_overlap)")
         scale = terms.sdpo_scale(policy_w, overlap, objective.sdpo_mu)
         # The scale multiplies a zero with a gradient: the value stays what it was to the last bit.
         policy_l = policy_l.detach() + scale * (policy_l - policy_l.detach())
@@ -191,13 +192,13 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
         ValueError: shapes differ, or the spread is 0 or not finite.
     """
     if ref_w.shape != ref_l.shape:
-        raise ValueError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")
+        raise InputError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")
     difference = ref_w.astype(np.float64) - ref_l.astype(np.float64)
     # Equal numbers can have a tiny standard deviation by rounding: whether they vary is asked of their range.
     varies = difference.size > 0 and np.isfinite(difference).all() and np.ptp(difference) > 0
     spread = float(difference.std()) if varies else 0.0
     if not 0 < spread < np.inf:
-        raise ValueError(
+        raise InputError(
             f"beta: 'auto' needs reference errors that are finite and whose differences between winner and "
             f"loser vary; these {difference.size} are not or do not. Give train.beta a number"
         )
@@ -206,10 +207,10 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
 
 def _check_partners(target: torch.Tensor) -> None:
     if len(target) % 2 or not len(target):
-        raise ValueError(f"batch of {len(target)}: winners and losers come in equal numbers, at least one each")
+        raise InputError(f"batch of {len(target)}: winners and losers come in equal numbers, at least one each")
 
 
 def _check_shapes(needed: torch.Size, **values: torch.Tensor | None) -> None:
     for name, value in values.items():
         if value is not None and value.shape != needed:
-            raise ValueError(f"{name}: shape {tuple(value.shape)}, {tuple(needed)} is needed")
+            raise InputError(f"{name}: shape {tuple(value.shape)}, {tuple(needed)} is needed")

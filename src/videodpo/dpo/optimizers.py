@@ -9,6 +9,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from videodpo.config import Train
+from videodpo.config.errors import InputError
 
 
 def make_optimizer(weights: Sequence[torch.nn.Parameter], train: Train) -> torch.optim.Optimizer:
@@ -24,7 +25,7 @@ def make_optimizer(weights: Sequence[torch.nn.Parameter], train: Train) -> torch
         from torchao.optim import AdamW8bit, AdamWFp8
     except ImportError as error:
         reason = "needs torchao; pip install 'videodpo[lowbit]'"
-        raise ValueError(f"train.optimizer: {train.optimizer!r} {reason}") from error
+        raise InputError(f"train.optimizer: {train.optimizer!r} {reason}") from error
     kind = AdamW8bit if train.optimizer == "adamw_8bit" else AdamWFp8
     optimizer: torch.optim.Optimizer = kind(weights, **options)
     return optimizer

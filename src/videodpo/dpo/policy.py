@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from videodpo.config import TrainRuntime
+from videodpo.config.errors import InputError
 from videodpo.models import load_model
 from videodpo.models.base import VideoModel
 from videodpo.runtime.seeds import derive_seed
@@ -92,7 +93,7 @@ def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
         kinds = {name for part in denoiser.modules() for name in getattr(part, "_repeated_blocks", None) or ()}
         layers = [part for part in denoiser.modules() if type(part).__name__ in kinds]
         if not layers:
-            raise ValueError(
+            raise InputError(
                 "train_runtime.compile: true, but this family does not say which of its layers repeat; use false"
             )
         # A U-Net's layers have many sizes, and every one a graph for each way in which it is called.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from videodpo.config.errors import InputError
+
 # MaPO's c, fixed in its released code for every noise level.
 _SIGNAL_TO_NOISE = 0.5
 _SERIES_BELOW = 0.1
@@ -82,6 +84,6 @@ def sdpo_scale(policy_w: torch.Tensor, overlap: torch.Tensor, mu: float) -> torc
         ValueError: shapes differ, or there is more than one error a pair.
     """
     if policy_w.ndim != 1 or overlap.shape != policy_w.shape:
-        raise ValueError(f"sdpo_mu: errors {tuple(policy_w.shape)}, overlap {tuple(overlap.shape)}; both need [B]")
+        raise InputError(f"sdpo_mu: errors {tuple(policy_w.shape)}, overlap {tuple(overlap.shape)}; both need [B]")
     scale = ((1 - mu) * policy_w / overlap).clamp(0, 1)
     return torch.where(overlap > 0, scale, 1.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from videodpo.config.errors import InputError
 from videodpo.dpo.batches import timesteps
 from videodpo.dpo.visits import Plan, Visit
 from videodpo.models.base import VideoModel
@@ -22,7 +23,7 @@ def read_reference(round_folder: Path, model: VideoModel, plan: Plan) -> np.ndar
     """
     table = read_shards(round_folder / "reference")
     if not has_draws(table, model, plan.visits):
-        raise ValueError("reference: the table was made for other pairs or another schedule; run the stage again")
+        raise InputError("reference: the table was made for other pairs or another schedule; run the stage again")
     return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)
 
 

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from videodpo.config.errors import InputError
 from videodpo.storage.files import first_line
 
 # What torch's writer names in its index; the pickles of single values go through torch.load(weights_only=True).
@@ -57,9 +58,9 @@ def read_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
         raise unreadable(folder, first_line(cause)) from error
 
 
-def unreadable(folder: Path, reason: str) -> ValueError:
+def unreadable(folder: Path, reason: str) -> InputError:
     """The error that says what to do."""
-    return ValueError(f"{folder}: not a readable training state ({reason}); remove it to go on from an earlier one")
+    return InputError(f"{folder}: not a readable training state ({reason}); remove it to go on from an earlier one")
 
 
 def _member(kind: Any, name: str) -> Any:

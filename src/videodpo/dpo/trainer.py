@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
+from videodpo.config.errors import InputError, RunError
 from videodpo.dpo.batches import timesteps
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.dpo.guards import should_abort, skip_reason
@@ -64,7 +65,7 @@ class Training:
         self.num_groups = accelerator.num_processes // self.train_runtime.context_parallel
         optimizer = make_optimizer(list(trainable(self.model).values()), self.train)
         if self.model.parts_by_noise_level and self.train_runtime.strategy == "fsdp":
-            raise ValueError("train_runtime.strategy: fsdp, but processes would wait for each other's experts; use ddp")
+            raise InputError("train_runtime.strategy: fsdp, but processes would wait for each other's experts; use ddp")
         if self.model.leaves_weights_out:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.model.denoiser, wrapped = accelerator.prepare(self.model.denoiser, optimizer)
@@ -89,7 +90,7 @@ class Training:
         count = self.schedule.global_batch_size // self.schedule.micro_batch_size
         if count % self.num_groups:
             what = "processes" if self.train_runtime.context_parallel == 1 else "groups of processes"
-            raise ValueError(
+            raise InputError(
                 f"schedule: {count} micro-batches a step do not divide over {self.num_groups} {what}; "
                 "change global_batch_size, micro_batch_size or train_runtime.processes"
             )
@@ -214,7 +215,7 @@ class Training:
             count = self.train.max_skipped_steps
             if self.accelerator.is_main_process:
                 self.write_log(self.round_folder / "state" / "train_log.parquet", rows)
-            raise RuntimeError(f"step {step}: {reason}, after {count} skipped steps in a row; {named}")
+            raise RunError(f"step {step}: {reason}, after {count} skipped steps in a row; {named}")
         if self.accelerator.is_main_process:
             log.warning("step %d is skipped: %s; %s", step, reason, named)
 

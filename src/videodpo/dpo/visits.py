@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config import Schedule, Timesteps
+from videodpo.config.errors import InputError
 from videodpo.runtime.seeds import derive_seed
 from videodpo.storage.schemas import ClipSize
 from videodpo.storage.tables import read_sizes, read_table
@@ -75,7 +76,7 @@ def make_plan(pairs: pd.DataFrame, sizes: Mapping[str, ClipSize], schedule: Sche
     prompts = sorted(set(pairs["prompt_id"]))
     wanted = schedule.validation.num_prompts
     if wanted and wanted >= len(prompts):
-        raise ValueError(f"schedule.validation.num_prompts: {wanted} of the {len(prompts)} prompts that have pairs")
+        raise InputError(f"schedule.validation.num_prompts: {wanted} of the {len(prompts)} prompts that have pairs")
     order = np.random.Generator(np.random.PCG64(derive_seed(seed, "validation"))).permutation(len(prompts))
     held_back = {prompts[index] for index in order[:wanted]}
     is_held_back = pairs["prompt_id"].isin(held_back)
@@ -110,7 +111,7 @@ def plan_visits(
         ValueError: there are no pairs.
     """
     if not len(pair_ids):
-        raise ValueError("no pairs to train on: pairs.parquet is empty; loosen pairs.filters")
+        raise InputError("no pairs to train on: pairs.parquet is empty; loosen pairs.filters")
     visits: list[Visit] = []
     waiting: dict[ClipSize | None, list[Visit]] = defaultdict(list)
     epoch = 0
@@ -132,10 +133,10 @@ def _sizes_of_pairs(pairs: pd.DataFrame, sizes: Mapping[str, ClipSize]) -> dict[
     for pair_id, *clips in zip(pairs["pair_id"], pairs["winner_id"], pairs["loser_id"], strict=True):
         for video_id in clips:
             if video_id not in sizes:
-                raise ValueError(f"pairs.parquet: video {video_id} is not among the round's videos; make pairs again")
+                raise InputError(f"pairs.parquet: video {video_id} is not among the round's videos; make pairs again")
         winner, loser = (sizes[video_id] for video_id in clips)
         if winner != loser:
-            raise ValueError(
+            raise InputError(
                 f"pairs.parquet: pair {pair_id}: the winner has {' x '.join(map(str, winner))}, the loser "
                 f"{' x '.join(map(str, loser))}; both get the same noise, so they need one size: make pairs again"
             )

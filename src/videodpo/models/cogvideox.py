@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling, Section
+from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
 from videodpo.weights.locations import NotFetched, resolve
@@ -40,7 +41,7 @@ class CogVideoXModel(PipelineModel):
             return
         tokens = config.get("max_text_seq_length", 226)
         if not config.get("use_rotary_positional_embeddings") and settings.max_sequence_length != tokens:
-            raise ValueError(
+            raise InputError(
                 f"model.max_sequence_length: {settings.max_sequence_length}; "
                 f"{settings.weights} has positions for {tokens}"
             )
@@ -48,7 +49,7 @@ class CogVideoXModel(PipelineModel):
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
         if denoiser.get("patch_size_t") is not None:
-            raise ValueError(
+            raise InputError(
                 "model.weights: CogVideoX 1.5, which groups latent frames, is not among what cogvideox takes"
             )
         space = 2 ** (len(vae.get("block_out_channels", (128, 256, 256, 512))) - 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from videodpo.config import Sampling, Section
+from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
@@ -46,7 +47,7 @@ class LtxVideoModel(PipelineModel):
 
     def enable_context_parallel(self, degree: int) -> None:
         # diffusers' plan leaves each process its part of the text's mask, where attention meets the whole text.
-        raise ValueError(
+        raise InputError(
             f"train_runtime.context_parallel: {degree}, but LTX-Video's masked text cannot be shared; use 1"
         )
 

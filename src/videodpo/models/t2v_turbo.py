@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from videodpo.config import Model, Sampling, Section
+from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.videocrafter2 import VideoCrafter2Model
 
@@ -36,12 +37,12 @@ class T2VTurboModel(VideoCrafter2Model):
     def check(cls, settings: Model, sampling: Sampling) -> None:
         super().check(settings, sampling)
         if sampling.guidance_scale != 1:
-            raise ValueError(
+            raise InputError(
                 f"generate.sampling.guidance_scale: {sampling.guidance_scale:g}; t2v_turbo is told its guidance, "
                 "model.options.guidance, and needs 1 here"
             )
         if sampling.num_steps not in STEPS:
-            raise ValueError(f"generate.sampling.num_steps: {sampling.num_steps}; t2v_turbo takes 1 to 50, best 4 to 8")
+            raise InputError(f"generate.sampling.num_steps: {sampling.num_steps}; t2v_turbo takes 1 to 50, best 4 to 8")
 
     def make_schedule(self) -> Any:
         from videodpo.models.shared.noise_schedules import Diffusion

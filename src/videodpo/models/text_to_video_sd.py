@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling
+from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
@@ -102,6 +103,6 @@ class TextToVideoSdModel(PipelineModel):
 def refuse_tokens(settings: Model, num_tokens: int) -> None:
     """Raises ValueError for another number of tokens than the text tower always takes."""
     if settings.max_sequence_length != num_tokens:
-        raise ValueError(
+        raise InputError(
             f"model.max_sequence_length: {settings.max_sequence_length}; {settings.family} takes {num_tokens}"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from videodpo.config import Model, Sampling, Section
+from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.shared.pipeline_model import Compression, Config
 from videodpo.models.text_to_video_sd import TextToVideoSdModel, refuse_tokens
@@ -51,7 +52,7 @@ class VideoCrafter2Model(TextToVideoSdModel):
         except NotFetched:
             return
         if lacking := [name for name in cls.hub_files if not (folder / name).is_file()]:
-            raise ValueError(f"model.weights: {settings.weights} has no {lacking[0]}")
+            raise InputError(f"model.weights: {settings.weights} has no {lacking[0]}")
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling, Section, validate
+from videodpo.config.errors import InputError
 from videodpo.config.section import PositiveReal
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
@@ -39,7 +40,7 @@ class WanModel(PipelineModel):
         if validate(cls.Options, settings.options, "model.options").guidance_scale_2 is None:
             return
         if sampling.guidance_scale <= 1:
-            raise ValueError(
+            raise InputError(
                 "model.options.guidance_scale_2: generate.sampling.guidance_scale 1 is off for both experts"
             )
         try:
@@ -47,7 +48,7 @@ class WanModel(PipelineModel):
         except NotFetched:
             return
         if index.get("boundary_ratio") is None:
-            raise ValueError(f"model.options.guidance_scale_2: {settings.weights} has one expert")
+            raise InputError(f"model.options.guidance_scale_2: {settings.weights} has one expert")
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:

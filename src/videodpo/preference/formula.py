@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from videodpo.config import OmniScore, validate
+from videodpo.config.errors import InputError
 from videodpo.storage.schemas import omniscore_schema
 
 
@@ -36,13 +37,13 @@ def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.Da
     names = sorted(config.dimensions)
     needed = ["video_id", "prompt_id", "sample", *(f"raw_{name}" for name in names)]
     if absent := [column for column in needed if column not in raw.columns]:
-        raise ValueError(
+        raise InputError(
             f"raw scores: columns {absent} are missing; score these dimensions or take them out of omniscore"
         )
     columns = {name: raw[f"raw_{name}"].to_numpy(np.float64, na_value=np.nan) for name in names}
     for name, values in columns.items():
         if (unusable := ~np.isfinite(values)).any():
-            raise ValueError(
+            raise InputError(
                 f"raw_{name}: video {raw.video_id.to_numpy()[unusable][0]!r} has no finite score; leave it out"
             )
     table = raw[["video_id", "prompt_id", "sample"]].reset_index(drop=True).astype({"sample": np.int32})

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from videodpo.config.errors import RunError
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path
 
@@ -36,7 +37,7 @@ def refuse_missing_videos(folder: Path, num_rows: int) -> None:
     """Raises RuntimeError where a videos table of so many rows is not all that was asked for."""
     asked = read_metadata(shard_path(folder, 0)).get("num_videos")
     if asked and int(asked) != num_rows:
-        raise RuntimeError(f"{folder}: {num_rows} rows of {asked} videos; make the videos again")
+        raise RunError(f"{folder}: {num_rows} rows of {asked} videos; make the videos again")
 
 
 def read_scores(folder: Path, videos: pd.DataFrame, dimensions: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -52,16 +53,16 @@ def read_scores(folder: Path, videos: pd.DataFrame, dimensions: Iterable[str]) -
         RuntimeError: a video has no score or two, or a score has no video.
     """
     if len(twice := videos.video_id[videos.video_id.duplicated()]):
-        raise RuntimeError(f"the videos table has {_few(twice)} twice; make the videos again")
+        raise RunError(f"the videos table has {_few(twice)} twice; make the videos again")
     tables = {}
     for name in dimensions:
         scores = read_shards(folder / name)
         if len(twice := scores.video_id[scores.video_id.duplicated()]):
-            raise RuntimeError(f"{folder / name}: {_few(twice)} scored twice; delete the folder and score again")
+            raise RunError(f"{folder / name}: {_few(twice)} scored twice; delete the folder and score again")
         if absent := set(videos.video_id) - set(scores.video_id):
-            raise RuntimeError(f"{folder / name}: no row for {_few(absent)}; run the scoring of {name} again")
+            raise RunError(f"{folder / name}: no row for {_few(absent)}; run the scoring of {name} again")
         if unknown := set(scores.video_id) - set(videos.video_id):
-            raise RuntimeError(f"{folder / name}: {_few(unknown)} not in the videos table; score the new videos again")
+            raise RunError(f"{folder / name}: {_few(unknown)} not in the videos table; score the new videos again")
         scores = scores.set_index("video_id").loc[videos.video_id].reset_index()
         usable = (scores.status == "ok") & np.isfinite(scores.value.astype(float))
         error = scores.error.where(scores.status != "ok", "the score is not a number").fillna("failed")
@@ -100,7 +101,7 @@ def in_prompt_order(rows: pd.DataFrame, prompts_path: Path) -> pd.DataFrame:
     prompts = read_table(prompts_path, ["prompt_id", "position"]).set_index("prompt_id").position
     position = rows.prompt_id.map(prompts)
     if position.isna().any():
-        raise RuntimeError(f"{prompts_path}: no row for prompt {rows.prompt_id[position.isna()].iloc[0]}")
+        raise RunError(f"{prompts_path}: no row for prompt {rows.prompt_id[position.isna()].iloc[0]}")
     order = rows.assign(_position=position).sort_values(["_position", "sample"], kind="stable").index
     return rows.loc[order].reset_index(drop=True)
 

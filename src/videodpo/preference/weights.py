@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from videodpo.config.errors import InputError
+
 EDGE_TOLERANCE = 1e-9  # in bins: 0.29 / 0.01 is 28.999999999999996 in binary, and belongs to bin 29
 
 
@@ -36,7 +38,7 @@ class Histogram:
         wanted = _bin_of(scores, self.bin_width)
         index = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
         if (self.bins[index] != wanted).any():
-            raise ValueError(
+            raise InputError(
                 f"{name}: a score lies in a bin without any of all_scores; all_scores must include every pair's"
             )
         return np.asarray(self.shares[index], dtype=np.float64)
@@ -75,20 +77,20 @@ def pair_weights(
             numbers, or a pair's score whose bin is empty; alpha negative or beta not positive.
     """
     if not alpha >= 0:
-        raise ValueError(f"alpha: {alpha}, must be 0 or more")
+        raise InputError(f"alpha: {alpha}, must be 0 or more")
     if beta is not None and not beta > 0:
-        raise ValueError(f"beta: {beta}, must be above 0, or None for the largest bin's share")
+        raise InputError(f"beta: {beta}, must be above 0, or None for the largest bin's share")
     everything = np.asarray(all_scores, dtype=np.float64)
     winners, losers = (np.asarray(scores, dtype=np.float64) for scores in (winner_scores, loser_scores))
     if not bin_width > 0:
-        raise ValueError(f"bin_width: {bin_width}, must be above 0")
+        raise InputError(f"bin_width: {bin_width}, must be above 0")
     if not everything.size:
-        raise ValueError("all_scores: empty, there is no histogram to weigh with")
+        raise InputError("all_scores: empty, there is no histogram to weigh with")
     if winners.shape != losers.shape:
-        raise ValueError(f"winner_scores {winners.shape} and loser_scores {losers.shape}: one of each a pair is needed")
+        raise InputError(f"winner_scores {winners.shape} and loser_scores {losers.shape}: one of each a pair is needed")
     for name, scores in (("all_scores", everything), ("winner_scores", winners), ("loser_scores", losers)):
         if not np.isfinite(scores).all():
-            raise ValueError(f"{name}: holds NaN or infinity")
+            raise InputError(f"{name}: holds NaN or infinity")
     histogram = Histogram.of([everything.ravel()], bin_width)
     return histogram.weights(histogram.probabilities(winners, losers), alpha=alpha, beta=beta)
 

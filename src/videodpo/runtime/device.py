@@ -7,6 +7,8 @@ import os
 import socket
 from functools import cache
 
+from videodpo.config.errors import InputError
+
 log = logging.getLogger(__name__)
 
 
@@ -20,7 +22,7 @@ def choose_device(name: str) -> str:
     import torch
 
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device: {name!r}, but this machine has no CUDA GPU; use auto or cpu")
+        raise InputError(f"device: {name!r}, but this machine has no CUDA GPU; use auto or cpu")
     device = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
     log.info("device %s on %s; CUDA_VISIBLE_DEVICES %s", device, socket.gethostname(), seen)

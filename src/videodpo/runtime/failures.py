@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from videodpo.config.errors import RunError
 from videodpo.storage.tables import read_metadata, read_rows
 
 NUM_LISTED = 10
@@ -44,7 +45,7 @@ def refuse_too_many(
         return
     lines = [f"\n  {key}: {reason}" for key, reason in list(failed.items())[:NUM_LISTED]]
     more = f"\n  and {count - NUM_LISTED} more" if count > NUM_LISTED else ""
-    raise RuntimeError(
+    raise RunError(
         f"{what}: {count} of {total} clips failed, max_failed_fraction is {allowed:g} (fix them, or raise it):"
         + "".join(lines)
         + more

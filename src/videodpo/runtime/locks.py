@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from videodpo.config.errors import RunError
+
 _DRIVER = "driver.lock"
 _GLANCE = 1.0  # seconds: who looks whether a lock is held takes it for a moment
 
@@ -31,7 +33,7 @@ F = TypeVar("F", bound=_InRun)
 T = TypeVar("T")
 
 
-class Held(RuntimeError):
+class Held(RunError):
     """Another process has the lock; the message says which one: process, host, and since when."""
 
 
@@ -130,7 +132,7 @@ def _locked(handle: int, path: Path, kind: int) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-        raise RuntimeError(f"{path}: no locks on this file system ({error.strerror}); mount it with flock") from None
+        raise RunError(f"{path}: no locks on this file system ({error.strerror}); mount it with flock") from None
     return True
 
 

@@ -14,6 +14,8 @@ import pkgutil
 from importlib.metadata import entry_points
 from typing import Any
 
+from videodpo.config.errors import InputError
+
 _NO_NAMES = {"base"}  # what the modules of a group share
 
 
@@ -39,7 +41,7 @@ def load(group: str, name: str) -> Any:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     what = group.rpartition(".")[2].rstrip("s")
-    raise ValueError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
+    raise InputError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from videodpo.config.errors import InputError
 from videodpo.storage.digests import require_intact
 
 
@@ -22,6 +23,6 @@ def adapter_after(folder: Path, number: int) -> Path | None:
         return None
     adapter = round_folder(folder, number) / "adapter"
     if not adapter.is_dir():
-        raise ValueError(f"{adapter}: no adapter there; train round {number} first")
+        raise InputError(f"{adapter}: no adapter there; train round {number} first")
     require_intact(adapter)
     return adapter

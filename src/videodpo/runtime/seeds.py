@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+from videodpo.config.errors import InputError
+
 
 def derive_seed(root: int, *name: str | int) -> int:
     """Seed of one random draw, from the run's seed and the draw's name and counters.
@@ -20,6 +22,6 @@ def derive_seed(root: int, *name: str | int) -> int:
         An integer in [0, 2**63): fits a torch.Generator and a signed 64-bit column.
     """
     if root < 0:
-        raise ValueError(f"seed: {root} is negative; use 0 or more")
+        raise InputError(f"seed: {root} is negative; use 0 or more")
     text = json.dumps([root, *name], separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

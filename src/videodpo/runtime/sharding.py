@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from videodpo.config.errors import InputError
+
 SCORED_TOGETHER = 8  # clips at least: enough frames for the networks' batches, few enough to lie in memory
 
 
@@ -23,7 +25,7 @@ def shard_batches(
         ValueError: no such shard.
     """
     if not 0 <= shard < num_shards:
-        raise ValueError(f"shard {shard}: there are {num_shards}, numbered from 0")
+        raise InputError(f"shard {shard}: there are {num_shards}, numbered from 0")
     block = block or batch_size
     assert block % batch_size == 0
     num_blocks = -(-num_items // block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.demo_world.captions import parse_caption
 from videodpo.demo_world.render import NUM_FRAMES, SIZE
 from videodpo.runtime.device import choose_device
@@ -38,7 +39,7 @@ class CaptionAccuracy(FileWeights):
         """Raises ValueError for a prompt that is no caption of the demo world."""
         scene = parse_caption(clip.prompt)
         if scene is None:
-            raise ValueError(f"caption_accuracy: {clip.prompt[:80]!r} is no caption of the demo world")
+            raise InputError(f"caption_accuracy: {clip.prompt[:80]!r} is no caption of the demo world")
         seen = self.look(clip.frames_THWC)
         right = [seen[name] == getattr(scene, name) for name in seen if getattr(scene, name) is not None]
         return float(np.mean(right))

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.dis_flow import DisFlow, look_up
 
@@ -29,7 +30,7 @@ class DynamicDegreeDis(Scorer):
     def score(self, clip: Clip) -> float:
         """Raises ValueError for a one-frame clip, which has no neighbours."""
         if len(clip.frames_THWC) < 2:
-            raise ValueError("dynamic_degree_dis needs at least 2 frames, the clip has 1")
+            raise InputError("dynamic_degree_dis needs at least 2 frames, the clip has 1")
         gray_THW = _even_exposure(self._dis.gray(self._dis.prepare(clip.frames_THWC)))
         lengths = [_largest(self._lengths(before, after)) for before, after in pairwise(gray_THW)]
         return float(np.mean(lengths) / min(gray_THW.shape[1:]))

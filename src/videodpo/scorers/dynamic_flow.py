@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.flow_steps import RATE, FlowScorer
 
@@ -21,7 +22,7 @@ class DynamicFlow(FlowScorer):
 
     def refuse(self, clip: Clip) -> None:
         if self.backbone.num_parts(clip) == 0:
-            raise ValueError(f"dynamic_flow needs 2 frames at {RATE} a second, the clip has 1")
+            raise InputError(f"dynamic_flow needs 2 frames at {RATE} a second, the clip has 1")
 
     def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
         return float(np.mean([answers[k] for k in range(self.backbone.num_parts(clip))]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
@@ -35,7 +36,7 @@ class MusiqFrames(FrameBackbone):
         height, width = clip.frames_THWC.shape[1:3]
         seen = _seen_size(height, width)
         if not all(round(min(seen) * (length / max(seen))) for length in self._musiq.lengths):
-            raise ValueError(f"MUSIQ sees frames at {self._musiq.lengths[0]} pixels: {width} x {height} is too narrow")
+            raise InputError(f"MUSIQ sees frames at {self._musiq.lengths[0]} pixels: {width} x {height} is too narrow")
 
     def answer(self, parts: Sequence[Part]) -> list[float]:
         import torch.nn.functional as F

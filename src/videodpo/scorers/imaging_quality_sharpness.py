@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 
 LONGER_SIDE = 512  # larger frames are made smaller, so that a score does not depend on the resolution alone
@@ -28,7 +29,7 @@ class ImagingQualitySharpness(Scorer):
 
     def score(self, clip: Clip) -> float:
         if min(clip.frames_THWC.shape[1:3]) < 3:
-            raise ValueError("imaging_quality_sharpness needs frames of at least 3 x 3 pixels")
+            raise InputError("imaging_quality_sharpness needs frames of at least 3 x 3 pixels")
         return float(np.mean([_frame_quality(frame) for frame in clip.frames_THWC]))
 
 

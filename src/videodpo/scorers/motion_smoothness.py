@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Backbone, Part
@@ -43,7 +44,7 @@ class DrawnFrames(Backbone):
         refuse_large(clip)
         height, width = clip.frames_THWC.shape[1:3]
         if min(height, width) < SMALLEST:
-            raise ValueError(f"AMT needs sides of at least {SMALLEST} pixels, the clip has {width} x {height}")
+            raise InputError(f"AMT needs sides of at least {SMALLEST} pixels, the clip has {width} x {height}")
 
     def num_parts(self, clip: Clip) -> int:
         return (len(clip.frames_THWC) - 1) // 2
@@ -61,7 +62,7 @@ class DrawnFrames(Backbone):
         # Cut down to 8 bits, as VBench writes it, not rounded; whole numbers are added without error.
         difference = ((drawn_PCHW * 255).to(torch.uint8).int() - true.int()).abs().flatten(1).sum(dim=1)
         if not drawn_PCHW.isfinite().all():  # which 8 bits would hide
-            raise ValueError("AMT drew a frame that is not finite")
+            raise InputError("AMT drew a frame that is not finite")
         return [total / true[0].numel() for total in difference.tolist()]
 
 
@@ -85,7 +86,7 @@ class MotionSmoothness(FileWeightsScorer):
 
     def refuse(self, clip: Clip) -> None:
         if len(clip.frames_THWC) < 3:
-            raise ValueError(f"motion_smoothness needs at least 3 frames, the clip has {len(clip.frames_THWC)}")
+            raise InputError(f"motion_smoothness needs at least 3 frames, the clip has {len(clip.frames_THWC)}")
 
     def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
         return float((255.0 - np.mean([answers[k] for k in range(self.backbone.num_parts(clip))])) / 255.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.dis_flow import DisFlow, look_up
 
@@ -26,7 +27,7 @@ class MotionSmoothnessDis(Scorer):
     def score(self, clip: Clip) -> float:
         """Raises ValueError for fewer than 3 frames."""
         if len(clip.frames_THWC) < 3:
-            raise ValueError(f"motion_smoothness_dis needs at least 3 frames, the clip has {len(clip.frames_THWC)}")
+            raise InputError(f"motion_smoothness_dis needs at least 3 frames, the clip has {len(clip.frames_THWC)}")
         frames = self._dis.prepare(clip.frames_THWC)
         gray = self._dis.gray(frames)
         errors = []

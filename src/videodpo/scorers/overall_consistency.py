@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
@@ -37,7 +38,7 @@ class OverallConsistency(FileWeightsScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise ValueError("overall_consistency needs a prompt, this one is empty")
+            raise InputError("overall_consistency needs a prompt, this one is empty")
 
     def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
         return float(answers[0] @ self._viclip.text(clip.prompt))

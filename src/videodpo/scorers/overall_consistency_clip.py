@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.middle_frames import middle_frames
 from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScorer
@@ -21,7 +22,7 @@ class OverallConsistencyClip(OpenClipScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise ValueError("overall_consistency_clip needs a prompt, this one is empty")
+            raise InputError("overall_consistency_clip needs a prompt, this one is empty")
 
     def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
         import torch

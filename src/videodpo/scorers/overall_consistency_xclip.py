@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of, refuse_folder
@@ -31,7 +32,7 @@ class OverallConsistencyXclip(FolderWeightsScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise ValueError("overall_consistency_xclip needs a prompt, this one is empty")
+            raise InputError("overall_consistency_xclip needs a prompt, this one is empty")
 
     def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
         return answers[0]

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 
 
@@ -27,7 +28,7 @@ class TemporalFlickering(Scorer):
         """Raises ValueError for a one-frame clip, which has no neighbours."""
         frames = clip.frames_THWC
         if len(frames) < 2:
-            raise ValueError("temporal_flickering needs at least 2 frames, the clip has 1")
+            raise InputError("temporal_flickering needs at least 2 frames, the clip has 1")
         norm, kind = self._cv2.norm, self._cv2.NORM_L1  # whole numbers, added without error
         differences = [norm(before, after, kind) / before.size for before, after in pairwise(frames)]
         return float((255.0 - np.mean(differences)) / 255.0)

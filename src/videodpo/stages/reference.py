@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from videodpo.config.errors import InputError
 from videodpo.dpo.visits import Visit, read_plan
 from videodpo.models import load_model
 from videodpo.runtime.locks import exclusive
@@ -86,7 +87,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
 
 def _row(visit: Visit, timestep: float, error_winner: float, error_loser: float) -> dict[str, Any]:
     if not (math.isfinite(error_winner) and math.isfinite(error_loser)):
-        raise ValueError(
+        raise InputError(
             f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {timestep:g}: the base model's errors are "
             f"{error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
         )

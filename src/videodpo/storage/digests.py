@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from videodpo.config.errors import InputError
 from videodpo.storage.files import (
     atomic_path,
     files_of,
@@ -31,7 +32,7 @@ from videodpo.storage.files import read_json as read_plain_json
 _LINE = re.compile(r"(# )?([0-9a-f]{64})  (.+)")
 
 
-class Damaged(ValueError):
+class Damaged(InputError):
     """A file is not what was written under its name."""
 
 

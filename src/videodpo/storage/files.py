@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from videodpo.config.errors import InputError, RunError
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FULL_TEXTS = tuple(os.strerror(number) for number in _FULL)  # Rust's libraries raise without a number
 _NEARLY_FULL = 2**16  # bytes that are left where torch failed, which gives no reason
 _OF_THE_ENGINE = ".snakemake_timestamp"  # which Snakemake leaves in a folder
 
 
-class NoSpace(RuntimeError):
+class NoSpace(RunError):
     """The disk is full."""
 
 
@@ -76,7 +78,7 @@ def _locked(partial: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(f"{partial}: another process is writing it; wait for it or stop it first") from None
+            raise RunError(f"{partial}: another process is writing it; wait for it or stop it first") from None
         yield
     finally:
         os.close(handle)
@@ -156,7 +158,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
 
 
 def first_line(error: BaseException) -> str:

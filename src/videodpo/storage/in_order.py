@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from videodpo.config.errors import RunError
 from videodpo.storage.row_groups import read_parts
 from videodpo.storage.schemas import PROMPTS
 from videodpo.storage.tables import read_table
@@ -20,7 +21,7 @@ from videodpo.storage.tables import read_table
 T = TypeVar("T")
 
 
-class OutOfOrder(RuntimeError):
+class OutOfOrder(RunError):
     """Ids do not come in the order of the table in which they are looked up, or are not in it."""
 
 

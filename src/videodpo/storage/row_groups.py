@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from videodpo.config.errors import InputError
 from videodpo.storage.digests import product_path, require_intact
 from videodpo.storage.files import first_line
 from videodpo.storage.schemas import refuse_other_types
@@ -70,9 +71,9 @@ class RowGroupWriter:
         for field in self._schema:
             column = rows[field.name]
             if not field.nullable and _has_gaps(column):
-                raise ValueError(f"{self._name}: column {field.name!r} must have no nulls or NaN")
+                raise InputError(f"{self._name}: column {field.name!r} must have no nulls or NaN")
             if pa.types.is_floating(field.type) and pc.any(pc.invert(pc.is_finite(column))).as_py():
-                raise ValueError(f"{self._name}: column {field.name!r} must have no NaN or infinite values")
+                raise InputError(f"{self._name}: column {field.name!r} must have no NaN or infinite values")
         # In one piece: where pages end follows from how a column lies in memory.
         self._file.write_table(rows.combine_chunks(), row_group_size=ROW_GROUP)
 
@@ -123,7 +124,7 @@ class RowGroups:
 
     def _column(self, number: int, column: str) -> Any:
         if column not in self._columns:
-            raise ValueError(f"{self.path}: no column {column!r}")
+            raise InputError(f"{self.path}: no column {column!r}")
         return self._file.metadata.row_group(number).column(self._columns[column])
 
 
@@ -144,7 +145,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable table ({first_line(error)})") from error
+        raise InputError(f"{path}: not a readable table ({first_line(error)})") from error
 
 
 def refuse_large_footer(path: Path) -> None:
@@ -155,12 +156,12 @@ def refuse_large_footer(path: Path) -> None:
         ValueError: a folder, or more columns and row groups than a table has; the message has the limit.
     """
     if path.is_dir():  # pyarrow would read whatever lies in it, leftovers of an earlier plan too
-        raise ValueError(f"{path}: a folder; name one table in it")
+        raise InputError(f"{path}: a folder; name one table in it")
     with open(path, "rb") as handle:
         handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
         length = int.from_bytes(handle.read(4), "little")
     if path.stat().st_size > length > MAX_FOOTER:
-        raise ValueError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
+        raise InputError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
 
 
 def _has_gaps(column: pa.ChunkedArray) -> bool:

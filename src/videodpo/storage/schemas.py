@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from videodpo.config.errors import InputError
+
 _STR, _F64, _F32, _I64, _I32 = pa.string(), pa.float64(), pa.float32(), pa.int64(), pa.int32()
 
 
@@ -130,7 +132,7 @@ def refuse_other_types(path: Path, found: pa.Schema) -> None:
         needed = "number" if field.name.startswith(("raw_", "norm_")) else _KINDS.get(field.name)
         if needed and _kind(field.type) not in (needed, "nothing"):
             dtype = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            raise ValueError(f"{path}: column {field.name!r} is {dtype}; {needed} is needed")
+            raise InputError(f"{path}: column {field.name!r} is {dtype}; {needed} is needed")
 
 
 def _kind(dtype: pa.DataType) -> str:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo import __version__
+from videodpo.config.errors import InputError
 from videodpo.storage.digests import require_intact
 from videodpo.storage.row_groups import RowGroupWriter, readable, refuse_large_footer, row_group_writer
 from videodpo.storage.schemas import CLIP_SIZE, ClipSize, refuse_other_types
@@ -60,11 +61,11 @@ def write_table(
     """
     if isinstance(rows, pd.DataFrame):
         if set(rows.columns) != set(schema.names):
-            raise ValueError(f"{path.name}: columns {sorted(rows.columns)} are not {sorted(schema.names)}")
+            raise InputError(f"{path.name}: columns {sorted(rows.columns)} are not {sorted(schema.names)}")
         table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
     else:
         if unknown := sorted({name for row in rows for name in row} - set(schema.names)):
-            raise ValueError(f"{path.name}: columns {unknown} are not among {sorted(schema.names)}")
+            raise InputError(f"{path.name}: columns {unknown} are not among {sorted(schema.names)}")
         table = pa.Table.from_pylist(list(rows), schema=schema)
     with table_writer(path, schema, stage=stage, digest=digest, seed=seed, extra=extra) as writer:
         writer.write(table)
@@ -119,7 +120,7 @@ def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     with readable(path), open_parquet(path) as file:
         refuse_other_types(path, file.schema_arrow)
         if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
-            raise ValueError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
+            raise InputError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
         return _plain(file.read(columns=list(columns) if columns else None), path)
 
 
@@ -142,7 +143,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     refuse_large_footer(path)
     with pq.ParquetFile(path) as file:
         if file.metadata.num_rows > MAX_ROWS:
-            raise ValueError(f"{path}: {file.metadata.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
+            raise InputError(f"{path}: {file.metadata.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
         texts = [field.name for field in file.schema_arrow if field.type in (pa.string(), pa.large_string())]
     return pq.ParquetFile(path, read_dictionary=texts)
 
@@ -156,7 +157,7 @@ def _plain(table: pa.Table, path: Path) -> pa.Table:
                 lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
                 num_bytes += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
     if num_bytes > MAX_TEXT_BYTES:
-        raise ValueError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
+        raise InputError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
@@ -195,5 +196,5 @@ def count_shards(folder: Path) -> int:
         ValueError: there is none.
     """
     if not shard_path(folder, 0).exists():
-        raise ValueError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
+        raise InputError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
     return int(read_metadata(shard_path(folder, 0)).get("num_shards", "1"))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videodpo.config.errors import InputError
 from videodpo.storage.digests import Damaged, damaged, digest_path, product_path, read_digests
 from videodpo.storage.files import first_line, scratch_folder
 
@@ -91,7 +92,7 @@ class TensorFile:
             Damaged: it is not what was written.
         """
         if name not in self._file.keys():  # noqa: SIM118 - no mapping
-            raise ValueError(f"{self._path}: no tensor {name!r}; run the stage generate again")
+            raise InputError(f"{self._path}: no tensor {name!r}; run the stage generate again")
         tensor: torch.Tensor = self._file.get_tensor(name)
         if self._known and name not in self._checked:
             digest = _digest(tensor)
@@ -131,7 +132,7 @@ def _opened(path: Path) -> Any:
     except PermissionError:  # what may not be read is not damaged
         raise
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: not readable as safetensors ({first_line(error)})") from error
+        raise InputError(f"{path}: not readable as safetensors ({first_line(error)})") from error
 
 
 def _digests_of_parts(path: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
+from videodpo.config.errors import InputError
 from videodpo.storage.files import atomic_path
 
 MAX_PIXELS = 8192 * 8192  # of one frame
@@ -24,7 +25,7 @@ MAX_BYTES = 4 * 2**30  # of decoded frames; a longer clip is refused, not read i
 _AVX_512F = 13  # OpenCV's number of it, for which its Python module has no name
 
 
-class UnreadableVideo(ValueError):
+class UnreadableVideo(InputError):
     """The file holds no video that can be decoded."""
 
 
@@ -39,10 +40,10 @@ def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18)
         ValueError: frames of another type or with an odd side.
     """
     if frames_THWC.dtype != np.uint8 or frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3:
-        raise ValueError(f"frames: {frames_THWC.dtype} {frames_THWC.shape}; uint8 [T, H, W, 3] is needed")
+        raise InputError(f"frames: {frames_THWC.dtype} {frames_THWC.shape}; uint8 [T, H, W, 3] is needed")
     _, height, width, _ = frames_THWC.shape
     if height % 2 or width % 2:
-        raise ValueError(f"frames: {height} x {width}; H.264 in yuv420p needs even sides")
+        raise InputError(f"frames: {height} x {width}; H.264 in yuv420p needs even sides")
     with (
         atomic_path(path) as partial,
         av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as box,

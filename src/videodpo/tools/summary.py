@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from videodpo.config.errors import InputError
 from videodpo.stages.evaluate import format_table
 from videodpo.storage.digests import read_json
 
@@ -16,6 +17,6 @@ def summary(run_folder: Path) -> str:
     """
     rounds = sorted(run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
     if not rounds:
-        raise ValueError(f"{run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
+        raise InputError(f"{run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
     report = (rounds[-1].parents[1] / "report" / "index.html").resolve()
     return f"{format_table(read_json(rounds[-1]))}\n\nreport: {report}"

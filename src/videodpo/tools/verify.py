@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from videodpo.config.errors import InputError, RunError
 from videodpo.storage.clips import file_of, is_intact
 from videodpo.storage.digests import digest_path, fault, remove_folder
 from videodpo.storage.files import remove_leftover
@@ -76,7 +77,7 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
         ValueError: no folder of a run. RuntimeError: with `discard_damaged`, a job of the run is at work.
     """
     if not (run / "config").is_dir():
-        raise ValueError(f"{run}: no folder of a run, there is no config in it")
+        raise InputError(f"{run}: no folder of a run, there is no config in it")
     if discard_damaged:
         _refuse_running(run)
     checked = _Checked(run)
@@ -94,7 +95,7 @@ def _refuse_running(run: Path) -> None:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise RuntimeError(f"{path} is held by {handle.read().strip()}; discard when no job runs") from None
+                    raise RunError(f"{path} is held by {handle.read().strip()}; discard when no job runs") from None
 
 
 def _take_away(run: Path, finding: Finding) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from videodpo.config.errors import InputError
 from videodpo.storage.files import first_line
 
 # What a damaged or hostile file makes of the readers, on top of saying so.
@@ -50,7 +51,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     while isinstance(found, dict) and (inner := [key for key in _WRAPPERS if isinstance(found.get(key), dict)]):
         found = found[inner[0]]
     if not isinstance(found, dict) or not any(isinstance(value, torch.Tensor) for value in found.values()):
-        raise ValueError(f"weights: {path}: holds no tensors by name")
+        raise InputError(f"weights: {path}: holds no tensors by name")
     return {str(key).removeprefix("module."): value for key, value in found.items() if isinstance(value, torch.Tensor)}
 
 
@@ -62,7 +63,7 @@ def read_tensors(path: Path) -> list[torch.Tensor]:
     """
     found = _read(path)
     if not isinstance(found, list) or not all(isinstance(value, torch.Tensor) for value in found):
-        raise ValueError(f"weights: {path}: holds no list of tensors")
+        raise InputError(f"weights: {path}: holds no list of tensors")
     return [value.detach() for value in found]
 
 
@@ -77,7 +78,7 @@ def _read(path: Path) -> Any:
         _refuse_compressed(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (*_UNREADABLE, _safetensors_error()) as error:
-        raise ValueError(f"weights: {path}: not readable as a checkpoint ({_first_line(error)})") from error
+        raise InputError(f"weights: {path}: not readable as a checkpoint ({_first_line(error)})") from error
 
 
 def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -97,7 +98,7 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
     wrong += [f"{name} is not known" for name in there if name not in wanted]
     if wrong:
         kind = type(network).__name__
-        raise ValueError(f"weights: {path}: not those of {kind}: {wrong[0]} ({len(wrong)} tensors do not fit)")
+        raise InputError(f"weights: {path}: not those of {kind}: {wrong[0]} ({len(wrong)} tensors do not fit)")
     network.load_state_dict({name: value.float() for name, value in tensors.items()})
     network.float().eval().requires_grad_(False)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import HUB_PREFIX
+from videodpo.config.errors import InputError, RunError
 from videodpo.storage.files import atomic_path, sha256_of, write_json
 from videodpo.weights.catalogue import PublishedFile, catalogue
 from videodpo.weights.locations import (
@@ -38,7 +39,7 @@ def fetch_all(needed: Sequence[Needed]) -> None:
 def verify_all(needed: Sequence[Needed]) -> None:
     """Says on the terminal that all is as published, or raises ValueError, which lists what is `damaged`."""
     if problems := [problem for one in needed for problem in damaged(one.location)]:
-        raise ValueError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
+        raise InputError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
     print(f"{len(needed)} published weights: every byte is as published")
 
 
@@ -96,12 +97,12 @@ def _fetch_file(published: PublishedFile, final: Path) -> None:
                 with zipfile.ZipFile(archive) as box, box.open(published.member) as member, open(partial, "wb") as out:
                     out.write(member.read(published.size + 1))  # whatever the archive says of its size
         except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
-            raise RuntimeError(f"{published.url}: {error}") from error
+            raise RunError(f"{published.url}: {error}") from error
         finally:
             if archive != partial:
                 archive.unlink(missing_ok=True)
         if (found := sha256_of(partial)) != published.sha256:
-            raise RuntimeError(f"{published.url}: sha256 {found}, published is {published.sha256}")
+            raise RunError(f"{published.url}: sha256 {found}, published is {published.sha256}")
 
 
 def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
@@ -116,20 +117,20 @@ def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
         listing = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings or []
         wanted = [file for file in listing if is_read(file.rfilename, patterns)]
         if not wanted:
-            raise RuntimeError(f"{location}: holds none of {', '.join(patterns)}")
+            raise RunError(f"{location}: holds none of {', '.join(patterns)}")
         for file in wanted:
             path = Path(hf_hub_download(repository, file.rfilename, revision=revision, local_dir=folder))
             sha256 = sha256_of(path)
             if not _is_published(path, sha256, file, pinned):
                 path.unlink()
-                raise RuntimeError(
+                raise RunError(
                     f"{location}: {file.rfilename}: sha256 {sha256} is not that published; it was removed, fetch again"
                 )
             manifest[file.rfilename] = {"sha256": sha256, "size": path.stat().st_size}
     except RuntimeError:
         raise
     except Exception as error:  # the hub library changes its errors' base class with its HTTP library
-        raise RuntimeError(f"{location}: {error}") from error
+        raise RunError(f"{location}: {error}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's notes on its downloads
     about = {"repository": repository, "revision": revision, "patterns": patterns}
     write_json(manifest_path(location), {**about, "files": manifest})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videodpo.config import Lora
+from videodpo.config.errors import InputError
 from videodpo.models.base import VideoModel
 from videodpo.models.shared.context_parallel import enable_context_parallel
 from videodpo.storage.files import first_line
@@ -81,7 +82,7 @@ class AdaptedModel(VideoModel):
         layers = [f".{name}" for name, _ in network.named_modules()]
         unknown = [name for name in targets if not any(layer.endswith(f".{name}") for layer in layers)]
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"train.lora.target_modules: {', '.join(unknown)}: no such layer in {type(network).__name__}; "
                 f"null takes {', '.join(self.lora_targets)}"
             )
@@ -159,7 +160,7 @@ class AdaptedModel(VideoModel):
         files = [folder / lora_file(name) for name in self._trained()]
         if any(file.is_file() for file in files):
             if lacking := [file.name for file in files if not file.is_file()]:
-                raise ValueError(f"{folder}: no {lacking[0]} in it, the model has {len(files)} networks")
+                raise InputError(f"{folder}: no {lacking[0]} in it, the model has {len(files)} networks")
             for file, name in zip(files, self._trained(), strict=True):
                 with _refused(file):
                     self.load_lora(name, folder)
@@ -169,7 +170,7 @@ class AdaptedModel(VideoModel):
                     trained = type(network).from_pretrained(folder / name, use_safetensors=True)
                     network.load_state_dict(trained.state_dict())
         else:
-            raise ValueError(f"{folder}: neither {LORA_FILE} nor a {self.networks[0]} folder in it")
+            raise InputError(f"{folder}: neither {LORA_FILE} nor a {self.networks[0]} folder in it")
         self.denoiser.eval().requires_grad_(False)
 
 
@@ -181,7 +182,7 @@ def _refused(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, SafetensorError) as error:
-        raise ValueError(f"{path}: not an adapter of this model ({first_line(error)})") from error
+        raise InputError(f"{path}: not an adapter of this model ({first_line(error)})") from error
 
 
 def lora_file(network: str) -> str:

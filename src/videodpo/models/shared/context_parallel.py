@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from videodpo.config.errors import InputError
+
 
 def enable_context_parallel(networks: Mapping[str, Any], degree: int, device: str) -> None:
     """Give each of `degree` neighbouring processes its share of the tokens, and around the attention of the heads.
@@ -25,9 +27,9 @@ def enable_context_parallel(networks: Mapping[str, Any], degree: int, device: st
 
     for name, network in networks.items():
         if getattr(network, "_cp_plan", None) is None:
-            raise ValueError(f"train_runtime.context_parallel: {degree}, but diffusers has no plan for {name}; use 1")
+            raise InputError(f"train_runtime.context_parallel: {degree}, but diffusers has no plan for {name}; use 1")
         if (heads := network.config.num_attention_heads) % degree:
-            raise ValueError(f"train_runtime.context_parallel: {degree} does not divide the {heads} heads of {name}")
+            raise InputError(f"train_runtime.context_parallel: {degree} does not divide the {heads} heads of {name}")
     groups = torch.distributed.get_world_size() // degree
     mesh = init_device_mesh(device, (groups, 1, degree), mesh_dim_names=("data", "ring", "ulysses"))
     with _counted(device):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from videodpo.config import Model, Sampling, validate
+from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.weights.locations import NotFetched, resolve
@@ -44,7 +45,7 @@ class Compression(NamedTuple):
         """Raises ValueError for a size that VAE and patches do not divide."""
         side = self.space * self.patch
         if height % side or width % side or (num_frames - 1) % self.step:
-            raise ValueError(
+            raise InputError(
                 f"{what}: {num_frames} frames of {height} x {width}; height and width must be multiples of {side}, "
                 f"num_frames 1 more than a multiple of {self.step}"
             )
@@ -145,7 +146,7 @@ class PipelineModel(AdaptedModel):
             return
         index = read_config(folder / "model_index.json")
         if index.get("_class_name") != cls.pipeline:
-            raise ValueError(
+            raise InputError(
                 f"model.weights: {folder} is a {index.get('_class_name')}, "
                 f"the family {settings.family} needs a {cls.pipeline}"
             )
@@ -304,7 +305,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"model.weights: {path} is not readable ({error})") from error
+        raise InputError(f"model.weights: {path} is not readable ({error})") from error
     if not isinstance(config, dict):
-        raise ValueError(f"model.weights: {path} holds no settings")
+        raise InputError(f"model.weights: {path} holds no settings")
     return config

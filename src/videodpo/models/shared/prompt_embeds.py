@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from videodpo.config.errors import InputError
 from videodpo.storage.digests import Damaged
 from videodpo.storage.tables import count_shards, read_table
 from videodpo.storage.tensors import TensorFile, write_tensors
@@ -114,7 +115,7 @@ class CachedTexts:
             ValueError: a prompt without videos in this round; the message names the stage to run again.
         """
         if prompt_id not in self._files:
-            raise ValueError(f"prompt {prompt_id}: no encoded text in {self._folder}; run the stage generate again")
+            raise InputError(f"prompt {prompt_id}: no encoded text in {self._folder}; run the stage generate again")
         return restore_padding(self._files[prompt_id].text(prompt_id))
 
 
@@ -136,7 +137,7 @@ class OnlineTexts:
         """
         if prompt_id not in self._texts:
             if prompt_id not in self._prompts:
-                raise ValueError(f"prompt {prompt_id}: not in prompts.parquet; run the stage prompts again")
+                raise InputError(f"prompt {prompt_id}: not in prompts.parquet; run the stage prompts again")
             self._texts[prompt_id] = strip_padding(self._model.encode_prompt(self._prompts[prompt_id]))
         return restore_padding(self._texts[prompt_id])
 
@@ -167,18 +168,18 @@ def _opened(path: Path) -> TensorFile:
     except Damaged:
         raise
     except ValueError as error:
-        raise ValueError(f"{error}; run the stage generate again") from error
+        raise InputError(f"{error}; run the stage generate again") from error
 
 
 def _read_lengths(file: TensorFile, path: Path) -> dict[str, int]:
     try:
         lengths = json.loads(file.metadata.get(_LENGTHS, "{}"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {_LENGTHS}: {error}; run the stage generate again") from error
+        raise InputError(f"{path}: {_LENGTHS}: {error}; run the stage generate again") from error
     for name in sorted(file.names):
         shape = file.shape(name)
         length = lengths.get(name) if isinstance(lengths, dict) else None
         if not isinstance(length, int) or not shape or not shape[0] <= length <= MAX_TOKENS:
             reason = f"{name!r} has {length!r}, its tensor is {shape}"
-            raise ValueError(f"{path}: {_LENGTHS}: {reason}; run the stage generate again")
+            raise InputError(f"{path}: {_LENGTHS}: {reason}; run the stage generate again")
     return dict(lengths)

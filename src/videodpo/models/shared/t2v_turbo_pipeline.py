@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import LCMScheduler
 
+from videodpo.config.errors import InputError
 from videodpo.models.shared.videocrafter_pipeline import BETAS, UNET, VideoCrafterPipeline
 from videodpo.weights.checkpoints import read_checkpoint, read_tensors
 
@@ -78,10 +79,10 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
     weights = {name: value.ndim for name, value in found.items() if name.startswith(UNET) and name.endswith("weight")}
     layers = [name for name, num_axes in weights.items() if num_axes in (2, 4, 5)]
     if len(lora) != 2 * len(layers):
-        raise ValueError(f"model.weights: {path}: {len(lora)} tensors, {2 * len(layers)} are needed")
+        raise InputError(f"model.weights: {path}: {len(lora)} tensors, {2 * len(layers)} are needed")
     for name, up, down in zip(layers, lora[::2], lora[1::2], strict=True):
         shape = found[name].shape
         if (len(up), *down.shape[1:]) != tuple(shape) or up.shape[1] != len(down):
-            raise ValueError(f"model.weights: {path}: does not fit {name.removeprefix(UNET)}")
+            raise InputError(f"model.weights: {path}: does not fit {name.removeprefix(UNET)}")
         found[name] = found[name].float() + (up.float().flatten(1) @ down.float().flatten(1)).view(shape)
     return found

@@ -21,6 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from open_clip.transformer import TextTransformer
 
+from videodpo.config.errors import InputError
 from videodpo.models.shared.videocrafter_unet import VideoCrafterUNet, from_original
 from videodpo.weights.checkpoints import read_checkpoint
 
@@ -109,7 +110,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             text = _text_encoder(part("cond_stage_model.model."))
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"model.weights: {path}: not VideoCrafter2's tensors ({reason})") from error
+            raise InputError(f"model.weights: {path}: not VideoCrafter2's tensors ({reason})") from error
         return {
             "vae": vae,
             "text_encoder": text.to(dtype).eval(),

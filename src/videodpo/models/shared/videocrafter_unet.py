@@ -14,6 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import nn
 
+from videodpo.config.errors import InputError
 from videodpo.models.shared.unet3d import UNet3DConditionModel
 
 _LAYERS = 2  # residual blocks a level; the third block of a level halves or doubles the sides
@@ -125,7 +126,7 @@ def _renamed(name: str) -> str:
         if found[3].startswith("conv."):
             return f"up_blocks.{noise_level}.upsamplers.0.{found[3]}"
         return _inside(f"up_blocks.{noise_level}", _PARTS[int(found[2])], layer, found[3])
-    raise ValueError(f"{name!r} is no tensor of VideoCrafter2's U-Net")
+    raise InputError(f"{name!r} is no tensor of VideoCrafter2's U-Net")
 
 
 def _inside(block: str, part: str, layer: int, rest: str) -> str:

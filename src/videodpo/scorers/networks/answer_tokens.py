@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from videodpo.config.errors import InputError
+
 SHOWN = 200  # characters of an answer in a message
 
 
@@ -25,12 +27,12 @@ def answer_tokens(tokenizer: Any, before: str, answers: Sequence[str]) -> list[i
     for answer in answers:
         ids = tokenizer(before + answer, add_special_tokens=False)["input_ids"]
         if ids[:-1] != start or ids[-1] == tokenizer.unk_token_id:
-            raise ValueError(
+            raise InputError(
                 f"answers: {answer!r} is not one token of this model after {before[-30:]!r}; "
                 "choose another answer, or an answer_prefix that ends elsewhere"
             )
         if ids[-1] in tokens:
-            raise ValueError(f"answers: {tokens[ids[-1]]!r} and {answer!r} are the same token of this model")
+            raise InputError(f"answers: {tokens[ids[-1]]!r} and {answer!r} are the same token of this model")
         tokens[ids[-1]] = answer
     return list(tokens)
 
@@ -66,13 +68,13 @@ def found_answer(
     text = _text(tokenizer, ids)
     matches = list(pattern.finditer(text))
     if not matches or matches[-1].group(1) is None:
-        raise ValueError(f"the judge's answer has no match for pattern: {text[:SHOWN]!r}")
+        raise InputError(f"the judge's answer has no match for pattern: {text[:SHOWN]!r}")
     index = matches[-1].start(1)
     step = next(number for number in reversed(range(len(ids))) if len(_text(tokenizer, ids[:number])) <= index)
     for way in ways:
         if ids[step] in way and _text(tokenizer, [ids[step]]).strip() == matches[-1].group(1).strip():
             return step, way
-    raise ValueError(f"the judge answered {matches[-1].group(1)!r}, which is none of answers: {text[:SHOWN]!r}")
+    raise InputError(f"the judge answered {matches[-1].group(1)!r}, which is none of answers: {text[:SHOWN]!r}")
 
 
 def expected_value(logits_V: torch.Tensor, tokens: Sequence[int], values: Sequence[float]) -> float:

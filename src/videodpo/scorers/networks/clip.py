@@ -14,6 +14,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
 from videodpo.scorers.shared.crops import square_crops
@@ -70,10 +71,10 @@ class ViClip(ClipBackbone):
         tensors = {_open_clip_name(name): value for name, value in read_checkpoint(weights).items()}
         indices = tensors.pop("visual.temporal_positional_embedding", None)
         if indices is None:
-            raise ValueError(f"weights: {weights}: not those of ViCLIP: no temporal_positional_embedding")
+            raise InputError(f"weights: {weights}: not those of ViCLIP: no temporal_positional_embedding")
         tensors.pop("temp", None)
         if indices.shape != (wanted := (1, NUM_FRAMES, network.visual.conv1.out_channels)):
-            raise ValueError(
+            raise InputError(
                 f"weights: {weights}: temporal_positional_embedding is {tuple(indices.shape)}, not {wanted}"
             )
         tensors["logit_scale"] = torch.zeros(())  # not used for a cosine

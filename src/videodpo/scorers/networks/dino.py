@@ -14,6 +14,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
@@ -44,7 +45,7 @@ class DinoFrames(FrameBackbone):
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
         if max(height, width) > NARROWEST * min(height, width):
-            raise ValueError(f"DINO sees uncut frames: {width} x {height} is too narrow, at most 1 to {NARROWEST}")
+            raise InputError(f"DINO sees uncut frames: {width} x {height} is too narrow, at most 1 to {NARROWEST}")
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:

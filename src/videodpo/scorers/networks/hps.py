@@ -13,6 +13,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.clip import SIDE, standard
 from videodpo.scorers.shared.backbone import Part
@@ -37,7 +38,7 @@ class HpsFrames(PromptFrames):
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
         if 2 * SIDE * min(height, width) <= max(height, width):
-            raise ValueError(f"HPS sees frames of 224 x 224: {width} x {height} is too narrow")
+            raise InputError(f"HPS sees frames of 224 x 224: {width} x {height} is too narrow")
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:

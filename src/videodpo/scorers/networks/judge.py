@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
@@ -42,14 +43,14 @@ class Judge(ClipBackbone):
     def refuse(self, clip: Clip) -> None:
         """A clip without a frame rate, or a prompt with a token that means something, an image's place say."""
         if not clip.fps:
-            raise ValueError("vision_language_judge needs a frame rate, the file declares none")
+            raise InputError("vision_language_judge needs a frame rate, the file declares none")
         if PROMPT not in self._options.question:
             return
         if not clip.prompt.strip():
-            raise ValueError("vision_language_judge's question has the prompt, and this one is empty")
+            raise InputError("vision_language_judge's question has the prompt, and this one is empty")
         tokens = self._tokenizer.added_tokens_decoder.values()
         if found := [token.content for token in tokens if token.special and token.content in clip.prompt]:
-            raise ValueError(f"the prompt has {found[0]!r}, a special token of the judge")
+            raise InputError(f"the prompt has {found[0]!r}, a special token of the judge")
 
     def answer(self, parts: Sequence[Part]) -> list[Result]:
         shown = [self._frames(clip) for clip, _ in parts]

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from videodpo.config.errors import InputError
+
 
 def load_model(kind: Any, folder: Path, device: str, dtype: torch.dtype = torch.float32) -> Any:
     """The model in eval mode on the device.
@@ -27,10 +29,10 @@ def load_model(kind: Any, folder: Path, device: str, dtype: torch.dtype = torch.
             output_loading_info=True,
         )
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"weights: {folder}: {error}") from error
+        raise InputError(f"weights: {folder}: {error}") from error
     if info["missing_keys"]:
         first, count = sorted(info["missing_keys"])[0], len(info["missing_keys"])
-        raise ValueError(f"weights: {folder}: not those of {type(model).__name__}: no {first} ({count} are missing)")
+        raise InputError(f"weights: {folder}: not those of {type(model).__name__}: no {first} ({count} are missing)")
     return model.eval().requires_grad_(False).to(device)
 
 
@@ -43,6 +45,6 @@ def load_processor(kind: Any, folder: Path) -> Any:
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except OSError as error:
-        raise ValueError(f"weights: {folder}: no processor ({error})") from error
+        raise InputError(f"weights: {folder}: no processor ({error})") from error
     except ImportError as error:
-        raise ValueError(f"weights: {folder}: {error} (pip install 'videodpo[judge]')") from error
+        raise InputError(f"weights: {folder}: {error} (pip install 'videodpo[judge]')") from error

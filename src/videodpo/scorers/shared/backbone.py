@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Part = tuple[Clip, int]
 Result = float | ValueError
 
 
-class Unavailable(ValueError):
+class Unavailable(InputError):
     """A score that another try may find: the clip's file, or the memory, was not there."""
 
 
@@ -267,5 +268,5 @@ def _result(score: Callable[..., float], *arguments: Any) -> Result:
     try:
         number = float(value)
     except (TypeError, ValueError, RuntimeError):  # what a plug-in gives, a tensor of several values too
-        return ValueError(f"the scorer gave {type(value).__name__}, not one number")
+        return InputError(f"the scorer gave {type(value).__name__}, not one number")
     return number if math.isfinite(number) else ValueError(f"the scorer gave {number}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 
 if TYPE_CHECKING:
@@ -31,4 +32,4 @@ def consistency(frames_D: Sequence[torch.Tensor]) -> float:
 def refuse_one_frame(clip: Clip) -> None:
     """Raises ValueError for a clip that has no second frame to be compared with."""
     if len(clip.frames_THWC) < 2:
-        raise ValueError("consistency needs at least 2 frames, the clip has 1")
+        raise InputError("consistency needs at least 2 frames, the clip has 1")

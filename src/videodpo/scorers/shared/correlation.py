@@ -5,6 +5,7 @@ Places are those of a grid of an eighth of the frame's sides.
 
 from __future__ import annotations
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 
 MEMORY = 2**27, 2**32  # bytes of correlations at once: on a CPU, on a GPU
@@ -27,7 +28,7 @@ def refuse_large(clip: Clip) -> None:
     """Raises ValueError for frames of more than about four million pixels."""
     height, width = clip.frames_THWC.shape[1:3]
     if _num_places(height, width) > MOST_PLACES:
-        raise ValueError(f"frames of {width} x {height} are too large to be correlated; at most 4.1 million pixels")
+        raise InputError(f"frames of {width} x {height} are too large to be correlated; at most 4.1 million pixels")
 
 
 def _num_places(height: int, width: int) -> int:

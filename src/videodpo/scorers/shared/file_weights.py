@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videodpo.config import HUB_PREFIX, Section
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Scorer
 from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.weights.locations import is_published, resolve
@@ -39,4 +40,4 @@ def file_of(options: Section) -> Path:
 def check_file(location: str) -> None:
     """Raises ValueError where a path leads to no file; what is published may be fetched later."""
     if location.startswith(HUB_PREFIX) or not (is_published(location) or Path(location).is_file()):
-        raise ValueError(f"weights: {location!r} is no file")
+        raise InputError(f"weights: {location!r} is no file")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Backbone, Part, arithmetic
@@ -49,7 +50,7 @@ class FlowSteps(Backbone):
         height, width = clip.frames_THWC.shape[1:3]
         # RAFT's coarsest correlation would have a single row or column.
         if min(height, width) < (least := SMALLEST - MULTIPLE + 1):
-            raise ValueError(f"RAFT needs sides of at least {least} pixels, the clip has {width} x {height}")
+            raise InputError(f"RAFT needs sides of at least {least} pixels, the clip has {width} x {height}")
 
     def num_parts(self, clip: Clip) -> int:
         return len(sampled_frames(clip)) - 1
@@ -84,7 +85,7 @@ class FlowSteps(Backbone):
         shorter = min(parts[0][0].frames_THWC.shape[1:3])
         steps = [float(value) / shorter for value in largest.mean(dim=1).cpu()]
         if not all(map(math.isfinite, steps)):
-            raise ValueError("RAFT's flow is not finite")
+            raise InputError("RAFT's flow is not finite")
         return steps
 
 

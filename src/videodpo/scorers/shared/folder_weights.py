@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, resolve
 
@@ -29,7 +30,7 @@ def refuse_folder(options: Section, model_type: str | None = None) -> None:
     """As `folder_of`, but what is published may be fetched later."""
     assert isinstance(options, FolderWeightsScorer.Options)
     if options.weights.startswith(PUBLIC_PREFIX):
-        raise ValueError(f"weights: {options.weights!r} is a file, a folder is needed")
+        raise InputError(f"weights: {options.weights!r} is a file, a folder is needed")
     with suppress(NotFetched):
         folder_of(options, model_type)
 
@@ -48,8 +49,8 @@ def folder_of(options: Section, model_type: str | None = None) -> Path:
     needs = "a folder in transformers' format is needed, with config.json, *.safetensors, processor and tokenizer"
     for names in ("config.json",), ("*.safetensors",), ("preprocessor_config.json", "processor_config.json"):
         if not any(file.is_file() for name in names for file in folder.glob(name)):
-            raise ValueError(f"weights: {options.weights!r} has no {' or '.join(names)}; {needs}")
+            raise InputError(f"weights: {options.weights!r} has no {' or '.join(names)}; {needs}")
     found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if model_type is not None and found != model_type:
-        raise ValueError(f"weights: {options.weights!r} is a model of type {found!r}, not {model_type!r}")
+        raise InputError(f"weights: {options.weights!r} is a model of type {found!r}, not {model_type!r}")
     return folder

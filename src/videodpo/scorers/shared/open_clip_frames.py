@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from videodpo.config import HUB_PREFIX, Section
+from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer, Part
 from videodpo.scorers.shared.crops import square_crops
@@ -87,7 +88,7 @@ def load_open_clip(weights: str, device: str) -> OpenClipFrames:
 def check_weights(weights: str) -> None:
     """Raises ValueError where the weights are neither on the hub nor a folder as open_clip writes it."""
     if not weights.startswith(HUB_PREFIX) and not (Path(weights) / "open_clip_config.json").is_file():
-        raise ValueError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor a hub: name")
+        raise InputError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor a hub: name")
 
 
 class OpenClipScorer(NetworkScorer):

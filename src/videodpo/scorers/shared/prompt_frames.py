@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer
 from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
@@ -38,7 +39,7 @@ class PromptFramesScorer(NetworkScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise ValueError("a prompt is needed, this one is empty")
+            raise InputError("a prompt is needed, this one is empty")
 
     def wanted(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> Iterable[int]:
         return self._numbers(clip)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videodpo.config import ConfigError, Train
+from videodpo.config.errors import InputError
 from videodpo.dpo.findings import Finding, worst
 from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot
@@ -59,7 +60,7 @@ def diagnose_log(path: Path) -> list[Finding]:
     log = read_table(path)
     stage = read_metadata(path).get("stage")
     if stage != "train":
-        raise ValueError(f"{path}: a table of the stage {stage!r}; a train_log.parquet is needed")
+        raise InputError(f"{path}: a table of the stage {stage!r}; a train_log.parquet is needed")
     round_folder = path.resolve().parent
     if round_folder.name == "state":  # of the last checkpoint
         round_folder = round_folder.parent

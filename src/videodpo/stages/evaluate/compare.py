@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from videodpo.config.errors import RunError
 from videodpo.preference import omniscore
 from videodpo.preference.frames import in_prompt_order, read_scores, wide_table
 from videodpo.preference.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
@@ -109,10 +110,10 @@ def _paired(
         keyed[arm] = wide.set_index(["prompt_id", "sample"])
     if set(keyed["base"].index) != set(keyed["aligned"].index):
         odd = sorted(set(keyed["base"].index) ^ set(keyed["aligned"].index))[0]
-        raise RuntimeError(f"evaluation: prompt {odd[0]}, sample {odd[1]} is in one arm only; sample both arms again")
+        raise RunError(f"evaluation: prompt {odd[0]}, sample {odd[1]} is in one arm only; sample both arms again")
     reasons = pd.DataFrame({arm: table.reason for arm, table in keyed.items()})
     if reasons.empty:
-        raise RuntimeError("evaluation: there are no clips to compare; prompts.num_heldout must be 1 or more")
+        raise RunError("evaluation: there are no clips to compare; prompts.num_heldout must be 1 or more")
     failed = reasons[reasons.notna().any(axis=1)]
     why = ("base: " + failed["base"]).fillna("aligned: " + failed["aligned"])
     names = [f"{prompt_id}-{sample}" for prompt_id, sample in failed.index]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from videodpo.config import Generate, Sampling
+from videodpo.config.errors import InputError
 from videodpo.models import load_model
 from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
 from videodpo.runtime.rounds import round_folder
@@ -41,7 +42,7 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
         RuntimeError: more than `max_failed_fraction` of all clips failed.
     """
     if round_number != 1:
-        raise ValueError("rounds: clips of your own are for round 1; later rounds sample from the model")
+        raise InputError("rounds: clips of your own are for round 1; later rounds sample from the model")
     import torch
 
     settings = snapshot.settings

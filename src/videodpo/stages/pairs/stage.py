@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from videodpo.config import Pairs
+from videodpo.config.errors import InputError, RunError
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.candidates import Videos, videos_by_prompt
@@ -113,7 +114,7 @@ class _Tally:
     def refuse_none(self) -> None:
         if not self.num_pairs:
             listing = "; ".join(f"{count} x {reason}" for reason, count in self._reasons.most_common())
-            raise ValueError(f"pairs: none left of {self._num_candidates} candidates ({listing}); loosen pairs.filters")
+            raise InputError(f"pairs: none left of {self._num_candidates} candidates ({listing}); loosen pairs.filters")
 
 
 class _Prompts:
@@ -130,7 +131,7 @@ class _Prompts:
         try:
             indices = self._follower.indices(videos.table["prompt_id"].take(pa.array(videos.starts)))
         except OutOfOrder as error:
-            raise RuntimeError(f"{source}: prompt {error}; make it again from the scores and {self._path}") from error
+            raise RunError(f"{source}: prompt {error}; make it again from the scores and {self._path}") from error
         self._seen[indices] = True
 
     def others(self) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from videodpo.config.errors import InputError
 from videodpo.stages.report.inputs import Finished
 from videodpo.storage.clips import file_of, read_clip
 from videodpo.storage.files import atomic_path
@@ -64,7 +65,7 @@ class ClipFolder:
             ValueError: the video's id is not fit for a file name, or the clip is damaged.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+", video_id):
-            raise ValueError(f"video_id {video_id!r}: letters, digits, - and _ only; the videos table is not ours")
+            raise InputError(f"video_id {video_id!r}: letters, digits, - and _ only; the videos table is not ours")
         video = videos.loc[[video_id]].to_dict("records")[0]
         source, width, height = self._run_folder / str(video["path"]), int(video["width"]), int(video["height"])
         if not file_of(source).is_file():

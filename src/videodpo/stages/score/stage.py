@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import validate
+from videodpo.config.errors import InputError, RunError
 from videodpo.runtime import registry
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import exclusive
@@ -56,7 +57,7 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
         others = [read_done(scores, other) for other in range(num_shards) if other != shard]
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
         if found := [problem for problem in problems if problem]:
-            raise RuntimeError("\n".join(found))
+            raise RunError("\n".join(found))
         record_json(_done_path(scores, shard), read_done(scores, shard) | done)
 
 
@@ -94,7 +95,7 @@ def read_done(scores: Path, shard: int) -> dict[str, Any]:
     path = _done_path(scores, shard)
     known = read_json(path) if path.exists() else {}
     if not isinstance(known, dict) or not all(_is_done(done) for done in known.values()):
-        raise ValueError(f"{path}: not a shard's list of failures; remove it and score again")
+        raise InputError(f"{path}: not a shard's list of failures; remove it and score again")
     return known
 
 
@@ -120,7 +121,7 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
     prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
-        raise ValueError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
+        raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     scorers = {dimension: _make_scorer(column.snapshot) for dimension, column in needed.items()}
     wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from videodpo.config import TrainRuntime
+from videodpo.config.errors import InputError
 
 # The launcher passes these on, so that every process saves its state; SIGUSR1 is not among its own.
 _SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
@@ -48,7 +49,7 @@ def _is_to_be_spread(runtime: TrainRuntime, environment: Mapping[str, str]) -> b
     if runtime.nodes == 1:
         return False
     if "SLURM_JOB_ID" not in environment:
-        raise ValueError(
+        raise InputError(
             f"train_runtime.nodes: {runtime.nodes}, but this is no SLURM job; run it by snakemake --profile slurm"
         )
     return environment.get("SLURM_STEP_NUM_NODES") != str(runtime.nodes)  # else srun has done it
