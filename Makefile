@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 
-.PHONY: setup demo test test-slurm lint format docs demo-weights lock clean
+.PHONY: setup demo check test test-all test-slurm format docs demo-weights lock clean
 
 setup: .venv/.ready
 
@@ -31,21 +31,27 @@ demo: setup
 	snakemake --profile profiles/demo
 	videodpo summary results/demo
 
-test: setup lint
-	pytest --numprocesses 2 --dist loadfile
-
-# A real SLURM of two nodes, from Debian's packages, in a folder of its own; needs root where they are not installed.
-test-slurm: setup
-	python tests/slurm/cluster.py install
-	pytest tests/slurm
-
-lint: setup
+# Format, lint, types, import contract, workflow lint.
+check: setup
 	ruff format --check .
 	ruff check .
 	snakefmt --check Snakefile rules
 	mypy
 	lint-imports
 	snakemake --lint
+
+# Every stage once on a very small run, every room, a dry run of the workflow.
+test: check
+	pytest --numprocesses 2 --dist loadfile -m quick
+
+# And the workflow end to end, faults, hostile inputs, processes and launchers.
+test-all: test
+	pytest --numprocesses 2 --dist loadfile -m full
+
+# A real SLURM of two nodes, from Debian's packages, in a folder of its own; needs root where they are not installed.
+test-slurm: setup
+	python tests/slurm/cluster.py install
+	pytest tests/slurm
 
 format: setup
 	ruff format .

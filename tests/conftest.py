@@ -15,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 FIGURES = "VIDEODPO_FIGURES"  # a file that figures are written to
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folder of a test is its tier: `full` for those below tests/full, `quick` for all others."""
+    for item in items:
+        item.add_marker("full" if (ROOT / "tests" / "full") in item.path.parents else "quick")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-tries", type=int, default=4, help="how often each fault is tried")
 
@@ -44,7 +50,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random-initialised Wan pipeline of the real classes, in diffusers' format; clips of 5 x 32 x 32."""
     import torch
 
-    from tests.models.families import wan
+    from tests.support.families import wan
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("random_model")
@@ -249,8 +255,8 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Four hostile prompts and two held-out ones through every rule, two shards of videos, under hostile paths."""
-    from tests.hostile.texts import WORST
-    from tests.workspace import BRIGHTNESS, FLICKER, SIGNS, Finished, without_default_scorers
+    from tests.full.hostile.texts import WORST
+    from tests.support.workspace import BRIGHTNESS, FLICKER, SIGNS, Finished, without_default_scorers
 
     folder = tmp_path_factory.mktemp("session") / SIGNS
     folder.mkdir()
@@ -265,3 +271,15 @@ def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
     overlay["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension, "options": {"gain": 1.0}}}
     return Finished(folder, without_default_scorers(overlay))
+
+
+@pytest.fixture(scope="session")
+def trainings(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Trainings on one small round, whose pairs and reference errors they share."""
+    from tests.support.trainings import Trainings
+
+    found = Trainings(random_model, tmp_path_factory.mktemp("train"))
+    run = found.variant()
+    run.until_pairs()
+    run.reference()
+    return found

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.finished_round import FinishedRound
+from tests.support.finished_round import FinishedRound
 from videodpo.cli import main
 from videodpo.dpo.log_checks import check_log
 from videodpo.stages.omniscore import aggregate

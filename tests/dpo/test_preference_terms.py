@@ -35,11 +35,11 @@ def _numbers(*values):
     [
         (Objective(), -LOG_SIGMOID_1),
         (Objective(label_smoothing=0.1), -0.9 * LOG_SIGMOID_1 - 0.1 * LOG_SIGMOID_MINUS_1),
-        (Objective(name="ipo"), 0.25),  # (1 - 1/2)^2, which is 4^2 (0.25 - 1 / 8)^2
-        (Objective(name="hinge"), 0.0),  # at its corner
-        (Objective(name="sft"), 0.4),
+        (Objective(loss="ipo"), 0.25),  # (1 - 1/2)^2, which is 4^2 (0.25 - 1 / 8)^2
+        (Objective(loss="hinge"), 0.0),  # at its corner
+        (Objective(loss="sft"), 0.4),
         (Objective(sft_weight=0.5), -LOG_SIGMOID_1 + 0.2),
-        (Objective(name="ipo", sft_weight=2.0), 1.05),
+        (Objective(loss="ipo", sft_weight=2.0), 1.05),
     ],
     ids=_changed,
 )
@@ -53,7 +53,7 @@ def test_loss_is_weight_times_the_hand_computed_number(objective, expected):
 @pytest.mark.parametrize(("policy_w", "expected"), [(0.7, 1.2), (0.5, 0.4), (0.3, 0.0)])
 def test_hinge_falls_to_zero_at_a_margin_of_one(policy_w, expected):
     # D = policy_w - 0.65; margins -0.2, 0.6, 1.4
-    result = preference_loss(Objective(name="hinge"), *_numbers(policy_w, 0.6, 0.5, 0.45), beta=8.0)
+    result = preference_loss(Objective(loss="hinge"), *_numbers(policy_w, 0.6, 0.5, 0.45), beta=8.0)
     assert result.loss.item() == pytest.approx(expected, abs=1e-14)
 
 
@@ -61,7 +61,7 @@ def test_hinge_falls_to_zero_at_a_margin_of_one(policy_w, expected):
 def test_ipo_is_least_at_a_margin_of_one_half_whatever_beta(beta):
     zero = torch.zeros(1, dtype=torch.float64)
     lead = torch.tensor([1 / beta], dtype=torch.float64, requires_grad=True)
-    result = preference_loss(Objective(name="ipo"), -lead, zero, zero, zero, beta=beta)
+    result = preference_loss(Objective(loss="ipo"), -lead, zero, zero, zero, beta=beta)
     result.loss.backward()
     assert lead.grad.item() == 0.0
     assert result.margin.item() == pytest.approx(0.5)
@@ -73,7 +73,7 @@ def test_mapo_equals_the_hand_computed_number_and_ignores_the_reference():
     expected = 0.4 + 0.1 * math.log(1 + math.exp(-10 * (score_w - score_l)))
     assert (score_w, score_l) == (pytest.approx(0.9033311, abs=1e-7), pytest.approx(0.8574888, abs=1e-7))
     for reference in ((0.5, 0.45), (0.1, 9.0)):
-        result = preference_loss(Objective(name="mapo"), *_numbers(0.4, 0.6, *reference), beta=10.0)
+        result = preference_loss(Objective(loss="mapo"), *_numbers(0.4, 0.6, *reference), beta=10.0)
         assert result.loss.item() == pytest.approx(expected, abs=1e-14)
 
 
@@ -119,12 +119,12 @@ def test_mapo_is_smooth_where_the_series_ends(error):
     [
         Objective(),
         Objective(label_smoothing=0.2, sft_weight=0.3),
-        Objective(name="ipo"),
-        Objective(name="ipo", sft_weight=0.3),
-        Objective(name="hinge"),
-        Objective(name="hinge", sft_weight=0.3),
-        Objective(name="sft"),
-        Objective(name="mapo"),
+        Objective(loss="ipo"),
+        Objective(loss="ipo", sft_weight=0.3),
+        Objective(loss="hinge"),
+        Objective(loss="hinge", sft_weight=0.3),
+        Objective(loss="sft"),
+        Objective(loss="mapo"),
     ],
     ids=_changed,
 )
@@ -172,8 +172,8 @@ def test_one_column_equals_one_error_a_video(name):
     generator = torch.Generator().manual_seed(3)
     values = [torch.rand(5, generator=generator) for _ in range(4)]
     weight = torch.rand(5, generator=generator)
-    plain = preference_loss(Objective(name=name), *values, beta=10.0, weight=weight)
-    column = preference_loss(Objective(name=name), *(value[:, None] for value in values), beta=10.0, weight=weight)
+    plain = preference_loss(Objective(loss=name), *values, beta=10.0, weight=weight)
+    column = preference_loss(Objective(loss=name), *(value[:, None] for value in values), beta=10.0, weight=weight)
     torch.testing.assert_close(column.per_pair, plain.per_pair)
     torch.testing.assert_close(column.margin, plain.margin)
 
@@ -228,8 +228,8 @@ def _pairs():
 @pytest.mark.parametrize("name", ["dpo", "hinge"])
 def test_safeguard_scales_the_losers_output_gradient_alone(name, mu):
     prediction, target = _pairs()
-    value, plain = _output_gradients(Objective(name=name), prediction, target)
-    guarded_value, guarded = _output_gradients(Objective(name=name, sdpo_mu=mu), prediction, target)
+    value, plain = _output_gradients(Objective(loss=name), prediction, target)
+    guarded_value, guarded = _output_gradients(Objective(loss=name, sdpo_mu=mu), prediction, target)
     assert torch.equal(guarded_value, value)
     output = prediction.clone().requires_grad_()
     (gradients,) = torch.autograd.grad((output - target).square().flatten(1).mean(dim=1).sum(), output)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.models.families import TEXT_TOKENS
+from tests.support.families import TEXT_TOKENS
 from videodpo.config import Lora, Model
 from videodpo.models.wan import WanModel
 

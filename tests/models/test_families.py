@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from tests.models.families import FAMILIES, TEXT_TOKENS, write
+from tests.support.families import FAMILIES, TEXT_TOKENS, write
 from videodpo.config import Lora, Model, TrainRuntime
 from videodpo.dpo.objectives import denoising_errors, diffusion_dpo_loss_from_errors
 from videodpo.dpo.policy import apply_memory_options

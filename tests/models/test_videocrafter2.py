@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models import videocrafter2
+from tests.support import videocrafter2
 from videodpo.models.shared.t2v_turbo_pipeline import T2VTurboPipeline, consistency_timesteps, with_lora
 from videodpo.models.shared.videocrafter_pipeline import (
     PenultimateText,

@@ -4,7 +4,7 @@ import diffusers
 import pytest
 import torch
 
-from tests.models.families import FAMILIES, TEXT_TOKENS, write
+from tests.support.families import FAMILIES, TEXT_TOKENS, write
 from videodpo.config import Model
 from videodpo.models.shared.experts import Experts
 from videodpo.models.wan import WanModel

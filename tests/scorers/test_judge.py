@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.scorers.tiny_transformers import byte_tokenizer, tiny_judge
+from tests.support.tiny_transformers import byte_tokenizer, tiny_judge
 from videodpo.config import ConfigError
 from videodpo.config.section import validate
 from videodpo.scorers.base import Clip

@@ -12,7 +12,7 @@ import torch
 import torchvision.transforms.v2.functional as tvf
 from PIL import Image
 
-from tests.scorers.tiny_transformers import clip_tokenizer, tiny_clip
+from tests.support.tiny_transformers import clip_tokenizer, tiny_clip
 from videodpo.scorers.base import Clip
 from videodpo.scorers.hps import Hps
 from videodpo.scorers.networks.hps import HpsFrames, padded_squares

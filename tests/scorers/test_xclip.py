@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.scorers.tiny_transformers import tiny_xclip
+from tests.support.tiny_transformers import tiny_xclip
 from videodpo.scorers.base import Clip
 from videodpo.scorers.overall_consistency_xclip import OverallConsistencyXclip
 from videodpo.scorers.shared.backbone import score_clips

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.conftest import Stages, small_run
-from tests.workspace import make_workspace, without_default_scorers, write_overlay
+from tests.support.workspace import make_workspace, without_default_scorers, write_overlay
 from videodpo.config.loading import read_config
 from videodpo.storage.shard_list import NAME, write_shard_list
 

@@ -15,7 +15,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.slurm.runs import Run
-from tests.workspace import dry_run
+from tests.support.workspace import dry_run
 
 ON_A_GPU = {"generate", "score", "reference", "doctor", "train"}
 ON_A_GPU |= {"evaluate_generate", "evaluate_score"}

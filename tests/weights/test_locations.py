@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from tests.workspace import make_workspace, snakemake
+from tests.support.workspace import make_workspace, snakemake
 from videodpo.cli import main
 from videodpo.config import ConfigError
 from videodpo.runtime import registry

@@ -1,0 +1,165 @@
+"""A full disk stops every stage with one line and nothing half written; with more room it goes on to the same end.
+
+The disk is a small tmpfs that grows: the kernel refuses the writes, at another file with every size.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.every_stage import (
+    COMMANDS,
+    command,
+    comparable,
+    config,
+    made_by,
+    make_all,
+    maker,
+    only_root_mounts,
+    own_disk,
+    remount,
+)
+from videodpo.cli import main
+from videodpo.demo_world.captions import random_scene
+from videodpo.demo_world.render import render
+from videodpo.storage.video import write_mp4
+from videodpo.tools.verify import verify
+
+SIZES = int(os.environ.get("VIDEODPO_FULL_DISKS", "3"))
+pytestmark = only_root_mounts
+
+
+def leave(disk: Path, num_bytes: int) -> None:
+    """Shrink or grow it until that much is free."""
+    now = os.statvfs(disk)
+    remount(disk, f"size={(now.f_blocks - now.f_bfree) * now.f_frsize + num_bytes}")
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    with own_disk(tmp_path / "disk") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def whole(random_model, tmp_path_factory) -> Path:
+    """The results folder of a run that nothing disturbed, made by the same commands."""
+    return make_all(random_model, tmp_path_factory.mktemp("whole") / "results")
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
+    stage, whole, random_model, disk, capsys, figures
+):
+    results = disk / "results"
+    config(random_model, results)
+    made_by(stage, whole, results)
+    figures(f"full disk, {stage}", fill(disk, command(stage, results), used_by(stage, whole), capsys))
+    expected = comparable(whole / "small")
+    found = comparable(results / "small")
+    assert found == {name: digest for name, digest in expected.items() if name in found}
+    own = {name for name in expected if maker(Path("small") / name) == stage}
+    assert own <= found.keys()
+    assert own or stage == "train"
+
+
+@pytest.mark.parametrize("other", ["clips in a tar", "clips of one's own"])
+def test_so_does_another_way_to_get_clips(other, random_model, disk, tmp_path, capsys, figures):
+    changes: dict[str, Any] = {"clip_storage": "tar"}
+    if other == "clips of one's own":
+        source = {"kind": "clips", "path": str(own_clips(tmp_path / "own"))}
+        changes = {"prompts": {"source": source, "num_train": None, "num_heldout": 1}}
+    undisturbed, results = tmp_path / "results", disk / "results"
+    for folder in (undisturbed, results):
+        config(random_model, folder, **changes)
+        assert main(command("prompts", folder)) == 0
+    assert main(command("generate", undisturbed)) == 0
+    figures(f"full disk, {other}", fill(disk, command("generate", results), used_by("generate", undisturbed), capsys))
+    assert comparable(results / "small") == comparable(undisturbed / "small")
+
+
+@pytest.mark.parametrize("kind", ["freeze", "list-shards", "doctor"])
+def test_so_does_what_writes_one_file(kind, whole, disk, tmp_path, capsys, figures):
+    undisturbed, results = tmp_path / "results", disk / "results"
+    for folder in (undisturbed, results):
+        shutil.copytree(whole, folder)
+    pairs = Path("small/config/pairs.json")
+    arguments, file = {
+        "freeze": (lambda _: ["--text", (whole / pairs).read_text()], pairs),
+        "list-shards": (lambda _: [], Path("small/round1/videos/shards.json")),
+        "doctor": (lambda folder: ["--config", str(folder / "small/config/train.json")], Path("small/doctor.json")),
+    }[kind]
+
+    def words(folder: Path) -> list[str]:
+        out = ["--out", str(folder / file)] if kind == "doctor" else [str(folder / file)]
+        return [kind, *arguments(folder), *out]
+
+    (results / file).unlink(missing_ok=True)
+    (undisturbed / file).unlink(missing_ok=True)
+    assert main(words(undisturbed)) == 0
+    figures(f"full disk, {kind}", fill(disk, words(results), 0, capsys))
+    assert (results / file).read_bytes() == (undisturbed / file).read_bytes()
+
+
+def fill(disk: Path, words: list[str], needed: int, capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
+    """Call a command with ever more room, up to what it needs; it is told each time, and ends once there is enough.
+
+    Args:
+        words: of the command line. needed: bytes that it writes.
+    """
+    results, stopped = disk / "results", 0
+    for number in range(SIZES):  # from no room at all to nearly enough
+        leave(disk, (4096 if needed else 0) + needed * number // (SIZES + 1))
+        capsys.readouterr()
+        code = main(words)
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("videodpo ")]
+        if code == 0:
+            assert number, "the stage needed no room"
+            break
+        stopped += 1
+        assert code == 1
+        assert len(said) == 1
+        assert "no space left on" in said[0]
+        assert "start again" in said[0]
+        left = [path for path in results.rglob("*") if path.name.endswith((".partial", ".scratch"))]
+        assert left == []
+        assert [one for one in verify(results / "small").findings if one.kind == "damaged"] == []
+        assert cut_clips(results) == []
+    leave(disk, 2**28)
+    assert main(words) == 0
+    assert verify(results / "small").exit_code == 0
+    return {"sizes of the disk": number + 1, "stopped": stopped}
+
+
+def own_clips(folder: Path) -> Path:
+    """A list of four clips, two of each prompt."""
+    rng, lines = random.Random(0), ["path,prompt"]
+    folder.mkdir()
+    for number in range(4):
+        scene = random_scene(rng)
+        for take in range(2):
+            write_mp4(folder / f"{number}_{take}.mp4", render(scene, rng)[:5], 8.0)
+            lines.append(f'{number}_{take}.mp4,"{scene.caption}"')
+    (folder / "list.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "list.csv"
+
+
+def used_by(stage: str, whole: Path) -> int:
+    """Bytes, in pages, of what a stage writes."""
+    files = [path for path in (whole / "small").rglob("*") if path.is_file()]
+    own = [path for path in files if maker(path.relative_to(whole)) == stage]
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in own)
+
+
+def cut_clips(results: Path) -> list[Path]:
+    """Clips under a final name that do not decode to all their frames."""
+    from videodpo.storage.video import read_mp4
+
+    return [path for path in results.rglob("*.mp4") if len(read_mp4(path)[0]) != 5]

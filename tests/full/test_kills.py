@@ -1,0 +1,73 @@
+"""kill -9 at any moment of a writer: the final name is absent or whole, and nothing stays of the killed ones."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.writers import WRITERS, write_for_ever
+from videodpo.storage.digests import digest_path, fault
+
+MOST = 100  # tries until one comes while a file is half written
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Forks each writer from a process that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.support.writers"])
+    return context
+
+
+def products(folder: Path) -> list[Path]:
+    """What lies under a final name."""
+    return [path for path in folder.rglob("*") if not path.is_dir() and not hidden(path.relative_to(folder))]
+
+
+def hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_killed_writer_leaves_its_file_whole_or_absent(tmp_path, server, kind, fault_tries, figures):
+    writer, draws = WRITERS[kind], random.Random(kind)
+    path = tmp_path / "place" / writer.name
+    found = {"absent": 0, "whole": 0, "caught writing": 0}
+    number = 0
+    while number < fault_tries or (not found["caught writing"] and number < MOST):
+        if number % 2:  # a file to be replaced, from then on
+            writer.write(path, 1)
+        elif path.parent.exists():
+            shutil.rmtree(path.parent)
+        ready = server.Event()
+        process = server.Process(target=write_for_ever, args=(kind, path, ready))
+        process.start()
+        assert ready.wait(60)
+        time.sleep(draws.uniform(0, 0.2))
+        assert process.is_alive()
+        process.kill()
+        process.join()
+        left = [] if not path.parent.exists() else list(path.parent.rglob(".*.partial"))
+        found["caught writing"] += bool(left)
+        if path.parent.exists() and products(path.parent):
+            assert writer.read(path) in (1, 2)
+            described = [path] if kind != "checkpoint" else list(path.glob("*/step-*"))
+            assert kind == "clip" or all(digest_path(one).exists() for one in described)
+            assert [fault(one) for one in described] == [None] * len(described)
+            found["whole"] += 1
+        else:
+            assert number % 2 == 0, "the old file is gone"
+            found["absent"] += 1
+        number += 1
+    assert found["caught writing"], "no kill came while a file was half written: the test shows nothing"
+    writer.write(path, 1)
+    writer.write(path, 2)
+    assert writer.read(path) == 2
+    left = [name for name in path.parent.rglob("*") if ".partial" in name.name or ".scratch" in name.name]
+    assert left == [], "what killed writers left is there for ever"
+    figures(f"killed writer, {kind}", {"tries": number, **found})

@@ -1,0 +1,136 @@
+"""A disk that turned read-only, folders that may not be written, inputs that may not be read: every stage says so in
+one line, nothing is lost, and it goes on to the same end once it may."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.support.every_stage import (
+    COMMANDS,
+    command,
+    comparable,
+    config,
+    made_by,
+    make_all,
+    only_root_mounts,
+    own_disk,
+    remount,
+)
+from videodpo.cli import main
+from videodpo.tools.verify import verify
+
+# Rights mean nothing to root, unless it gives up its capabilities.
+PLAIN_USER = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+ROUND = "small/round1"
+INPUTS = {
+    "prompts": "small/config/prompts.json",
+    "generate": "small/prompts.parquet",
+    "score": f"{ROUND}/videos/shard-00000.parquet",
+    "collect_scores": f"{ROUND}/scores/by-clip/shard-00000.parquet",
+    "omniscore": f"{ROUND}/scores/temporal_flickering/shard-00000.parquet",
+    "pairs": f"{ROUND}/omniscore.parquet",
+    "reference": f"{ROUND}/videos/latents/shard-00000.safetensors",
+    "train": f"{ROUND}/reference/shard-00000.parquet",
+    "sample base": "small/prompts.parquet",
+    "sample aligned": f"{ROUND}/adapter/pytorch_lora_weights.safetensors",
+    "score base": f"{ROUND}/evaluation/videos/base/shard-00000.parquet",
+    "score aligned": f"{ROUND}/evaluation/videos/aligned/shard-00000.parquet",
+    "evaluate": f"{ROUND}/evaluation/scores/base/temporal_flickering/shard-00000.parquet",
+    "report": f"{ROUND}/evaluation/summary.json",
+}
+CALLS = """
+import contextlib, io, json, sys
+from videodpo.cli import main
+answers = {}
+for name, words in json.load(sys.stdin).items():
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        code = main(words)
+    answers[name] = [code, told.getvalue()]
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(random_model, tmp_path_factory) -> Path:
+    """The results folder of a run that nothing disturbed."""
+    return make_all(random_model, tmp_path_factory.mktemp("whole") / "results")
+
+
+@only_root_mounts
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_a_stage_on_a_disk_that_turned_read_only_says_so_and_goes_on_later(
+    stage, whole, random_model, tmp_path, capsys
+):
+    with own_disk(tmp_path / "disk") as disk:
+        results = disk / "results"
+        config(random_model, results)
+        made_by(stage, whole, results)
+        before = comparable(results / "small")
+        remount(disk, "ro")
+        capsys.readouterr()
+        assert main(command(stage, results)) == 1
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("videodpo ")]
+        assert "Read-only file system" in said
+        assert str(disk) in said
+        remount(disk, "rw")
+        assert comparable(results / "small") == before
+        assert main(command(stage, results)) == 0
+        assert_as(whole, results)
+
+
+def test_a_stage_without_the_rights_says_so_and_goes_on_with_them(whole, random_model, tmp_path):
+    """A folder that may not be written; then the stage's input, which may not be read."""
+    calls = {}
+    for stage in COMMANDS:
+        for fault in ("write", "read"):
+            results = tmp_path / f"{fault} {stage}"
+            config(random_model, results)
+            made_by(stage, whole, results)
+            calls[results.name] = command(stage, results)
+            if fault == "read":
+                (results / INPUTS[stage]).chmod(0o000)
+            else:
+                for folder in [path for path in results.rglob("*") if path.is_dir()]:
+                    folder.chmod(0o555)
+    answers = as_plain_user(calls)
+    for name, (code, told) in answers.items():
+        fault, _, stage = name.partition(" ")
+        assert code == 1, (name, told)
+        (said,) = [line for line in told.splitlines() if line.startswith("videodpo ")]
+        assert "Permission denied" in said, (name, said)
+        assert str(tmp_path / name / (INPUTS[stage] if fault == "read" else "")) in said, (name, said)
+        assert not list((tmp_path / name).rglob("*.partial"))
+    for name, words in calls.items():
+        for path in (tmp_path / name).rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        assert main(words) == 0, name
+        assert_as(whole, tmp_path / name)
+
+
+def as_plain_user(calls: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
+    """Exit code and standard error of each command line."""
+    done = subprocess.run(
+        [*PLAIN_USER, sys.executable, "-c", CALLS],
+        input=json.dumps(calls),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+        check=True,
+    )
+    answers: dict[str, tuple[int, str]] = json.loads(done.stdout.splitlines()[-1])
+    return answers
+
+
+def assert_as(whole: Path, results: Path) -> None:
+    """What there is has the bytes of the whole run, and verifies."""
+    expected, found = comparable(whole / "small"), comparable(results / "small")
+    assert found == {name: digest for name, digest in expected.items() if name in found}
+    assert verify(results / "small").exit_code == 0

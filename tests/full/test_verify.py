@@ -1,0 +1,312 @@
+"""What is changed, cut or swapped behind our back is found by name, refused by the stage that reads it, and mended."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.workspace import SIGNS, dry_run, snakemake
+from videodpo.cli import main
+from videodpo.storage.digests import digest_path
+from videodpo.storage.files import sha256_of
+from videodpo.storage.tables import read_shards, read_table
+from videodpo.tools.verify import verify
+
+DAMAGES = int(os.environ.get("VIDEODPO_DAMAGES", "50"))
+NOT_READ = {"logs", "benchmarks", "tracking", "samples", "locks"}
+
+
+@pytest.fixture(scope="module")
+def workspace(session_run, tmp_path_factory) -> Path:
+    """A copy of the finished run with its times, and hard links as they were."""
+    folder = tmp_path_factory.mktemp("damaged") / "workspace"
+    shutil.copytree(session_run.folder, folder, symlinks=True)
+    links = {}
+    for path in session_run.folder.rglob("*"):
+        if path.is_file() and path.stat().st_nlink > 1:
+            copied = folder / path.relative_to(session_run.folder)
+            first = links.setdefault(path.stat().st_ino, copied)
+            if first != copied:
+                copied.unlink()
+                os.link(first, copied)
+    return folder
+
+
+@pytest.fixture
+def run(workspace) -> Path:
+    return workspace / SIGNS / "small"
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Puts files back as they were, bytes and times, when the test is over."""
+    kept: dict[Path, tuple[bytes, os.stat_result]] = {}
+
+    def remember(*paths: Path) -> None:
+        for path in paths:
+            kept[path] = (path.read_bytes(), path.stat())
+
+    yield remember
+    for path, (content, stat) in kept.items():
+        overwrite(path, content, stat)
+
+
+def overwrite(path: Path, content: bytes, stat: os.stat_result) -> None:
+    """In place, as a bad disk or a careless hand does it; the times are those of before."""
+    with open(path, "r+b") as handle:
+        handle.write(content)
+        handle.truncate()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def flip(path: Path, draws: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
+    overwrite(path, bytes(content), path.stat())
+
+
+def cut(path: Path, draws: random.Random) -> None:
+    content = path.read_bytes()
+    overwrite(path, content[: draws.randrange(len(content))], path.stat())
+
+
+def swap(one: Path, other: Path) -> None:
+    contents, stats = (one.read_bytes(), other.read_bytes()), (one.stat(), other.stat())
+    overwrite(one, contents[1], stats[0])
+    overwrite(other, contents[0], stats[1])
+
+
+def kind_of(path: Path, run: Path) -> str:
+    """Its place without numbers and ids, so that clips are one kind and each sort of table another."""
+    return re.sub(r"[0-9a-f]{16}|\d+", "#", path.relative_to(run).as_posix())
+
+
+def files_by_kind(run: Path) -> dict[str, list[Path]]:
+    kinds: dict[str, list[Path]] = {}
+    seen = set()
+    for path in sorted(run.rglob("*"), key=lambda path: ("work" in path.parts, path)):
+        inside = path.relative_to(run).parts
+        skipped = NOT_READ & set(inside) or path.suffix in (".lock", "") or path.name == ".snakemake_timestamp"
+        if path.is_file() and path.stat().st_size and not skipped and path.stat().st_ino not in seen:
+            seen.add(path.stat().st_ino)
+            kinds.setdefault(kind_of(path, run), []).append(path)
+    return kinds
+
+
+def named(path: Path, run: Path) -> set[str]:
+    """Under which names a damage of this file may be told: its own, its product's, and the folder's that it is in."""
+    whole = path.with_name(path.name[1:].removesuffix(".sha256")) if path.name.endswith(".sha256") else path
+    return {
+        one.relative_to(run).as_posix() for one in (whole, *whole.parents) if one.is_relative_to(run) and one != run
+    }
+
+
+def test_an_undamaged_run_has_nothing_to_tell(run):
+    report = verify(run)
+    assert report.findings == []
+    assert report.exit_code == 0
+    assert report.num_fine > 50
+
+
+def test_a_killed_jobs_journal_is_none_of_the_unknown_files(run):
+    journals = [run / place / "shard-00007.jsonl" for place in ("round1/scores/by-clip", "round1/reference/work")]
+    for journal in journals:
+        journal.touch()
+    findings = verify(run).findings
+    for journal in journals:
+        journal.unlink()
+    assert findings == []
+
+
+def test_every_damage_is_found_by_name(run, figures):
+    draws, told = random.Random(0), {"flipped": 0, "cut": 0, "swapped": 0}
+    kinds = files_by_kind(run)
+    assert {"prompts.parquet", "round#/adapter/pytorch_lora_weights.safetensors"} <= kinds.keys()
+    names = draws.sample(sorted(kinds), len(kinds))
+    for number in range(DAMAGES):
+        victims = [draws.choice(kinds[names[number % len(names)]])]
+        what = ("flipped", "cut", "swapped")[number % 3]
+        alike = [path for paths in kinds.values() for path in paths if path.suffix == victims[0].suffix]
+        others = [path for path in alike if path.read_bytes() != victims[0].read_bytes()]
+        if what == "swapped" and not others:
+            what = "flipped"
+        if what == "swapped":
+            victims.append(draws.choice(others))
+        before = [(path, path.read_bytes(), path.stat()) for path in victims]
+        if what == "swapped":
+            swap(*victims)
+        else:
+            {"flipped": flip, "cut": cut}[what](victims[0], draws)
+        assert [path.stat().st_mtime_ns for path in victims] == [stat.st_mtime_ns for _, _, stat in before]
+        report = verify(run)
+        found = {finding.path.as_posix() for finding in report.findings if finding.kind != "unknown"}
+        for path in victims:
+            assert found & named(path, run), (what, path, report.findings)
+        allowed = set().union(*(named(path, run) for path in victims))
+        assert found <= allowed, (what, victims, report.findings)
+        assert report.exit_code == 3
+        told[what] += 1
+        for path, content, stat in before:
+            overwrite(path, content, stat)
+    assert verify(run).findings == []
+    figures("damaged files", {"damages": DAMAGES, "found": DAMAGES, "kinds of files": len(kinds), **told})
+
+
+READERS = {
+    "prompts.parquet": ["generate", "--config", "config/generate.json"],
+    "config/pairs.json": ["pairs", "--config", "config/pairs.json"],
+    "round1/videos/shard-00000.parquet": ["pairs", "--config", "config/pairs.json"],
+    "round1/scores/temporal_flickering/shard-00001.parquet": ["omniscore", "--config", "config/omniscore.json"],
+    "round1/omniscore.parquet": ["pairs", "--config", "config/pairs.json"],
+    "round1/pairs.parquet": ["reference", "--config", "config/reference.json"],
+    "round1/reference/shard-00000.parquet": ["train", "--config", "config/train.json"],
+    "round1/videos/texts/shard-00001.safetensors": ["train", "--config", "config/train.json"],
+    "round1/adapter/pytorch_lora_weights.safetensors": [
+        "generate",
+        "--config",
+        "config/evaluate_generate.json",
+        "--arm",
+        "aligned",
+    ],
+    "round1/scores/by-clip/shard-00001.parquet": [
+        "collect-scores",
+        "--config",
+        "config/score/temporal_flickering.json",
+    ],
+    "round1/evaluation/scores/base/brightness/shard-00000.parquet": ["evaluate", "--config", "config/evaluate.json"],
+    "round1/evaluation/summary.json": ["report", "--config", "config/report.json"],
+    "round1/train_log.parquet": ["report", "--config", "config/report.json"],
+}
+
+
+def refused(command: list[str], run: Path, capsys) -> str:
+    """What the stage says, in one line."""
+    capsys.readouterr()
+    command = [str(run.relative_to(Path.cwd()) / one) if one.startswith("config/") else one for one in command]
+    assert main(command) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("videodpo ")]
+    assert len(said) == 1
+    assert f"`videodpo verify {shlex.quote(str(run.relative_to(Path.cwd())))} --discard-damaged`" in said[0]
+    return said[0]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_stage_that_reads_a_damaged_file_refuses_it(run, keep, name, monkeypatch, capsys):
+    monkeypatch.chdir(run.parents[1])
+    keep(run / name)
+    # Of texts, a training that has nothing left to do opens the file and reads no tensor.
+    (cut if "texts" in name else flip)(run / name, random.Random(name))
+    assert name in refused(READERS[name], run, capsys) or "adapter" in name
+
+
+def of_one_pair(run: Path, column: str) -> str:
+    """A clip's path or the place of its latents, of the first pair's winner: every pair is read."""
+    pairs, videos = read_table(run / "round1/pairs.parquet"), read_shards(run / "round1/videos").set_index("video_id")
+    return str(videos.loc[pairs.winner_id[0], column])
+
+
+def test_a_damaged_clip_is_refused_by_the_scoring_and_by_the_report(run, keep, monkeypatch, capsys):
+    monkeypatch.chdir(run.parents[1])
+    clip, store = run / of_one_pair(run, "path"), run / "round1/scores/by-clip/shard-00001.parquet"
+    keep(clip, store, digest_path(store))
+    flip(clip, random.Random(0))
+    store.unlink()  # or nothing would be measured
+    try:
+        command = ["score", "--config", "config/score/temporal_flickering.json", "--shard", "1"]
+        assert clip.name in refused(command, run, capsys)
+        assert clip.name in refused(["report", "--config", "config/report.json"], run, capsys)
+    finally:
+        store.touch()
+
+
+def test_a_damaged_latent_is_refused_by_the_training_that_reads_it_alone(run, keep, monkeypatch, capsys):
+    monkeypatch.chdir(run.parents[1])
+    name, _, row = of_one_pair(run, "latents").partition("#")
+    keep(run / name)
+    content = (run / name).read_bytes()
+    tensor = load_file(run / name)[row].contiguous().numpy().tobytes()
+    place = content.index(tensor)
+    overwrite(run / name, content[:place] + b"\xff" + content[place + 1 :], (run / name).stat())
+    shutil.move(run / "round1/reference/work", run / "work")
+    try:
+        assert f"tensor {row} is not" in refused(["reference", "--config", "config/reference.json"], run, capsys)
+    finally:
+        shutil.rmtree(run / "round1/reference/work", ignore_errors=True)  # a stage that got so far made one
+        shutil.move(run / "work", run / "round1/reference/work")
+
+
+def digests(run: Path) -> dict[str, str]:
+    """Every product of the run."""
+    files = [path for path in run.rglob("*") if path.is_file() and not NOT_READ & set(path.relative_to(run).parts)]
+    wanted = (".parquet", ".safetensors", ".mp4", ".html", ".svg")
+    return {str(path.relative_to(run)): sha256_of(path) for path in files if path.suffix in wanted}
+
+
+# What is damaged; the rules that make it again; those that a call of the whole workflow then runs.
+MENDED = {
+    "clip": ({"generate"}, set()),
+    "round1/videos/latents/shard-00001.safetensors": ({"generate"}, set()),
+    "round1/scores/temporal_flickering/shard-00001.parquet": ({"collect_scores"}, set()),
+    "prompts.parquet": ({"prompts"}, set()),
+    "round1/pairs.parquet": ({"pairs"}, set()),
+    "round1/adapter/pytorch_lora_weights.safetensors": (
+        {"train"},
+        {"evaluate_generate", "evaluate_score", "evaluate_collect_scores", "evaluate", "report"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_mending_makes_again_what_was_damaged_and_nothing_else(session_run, workspace, run, name, monkeypatch, capsys):
+    monkeypatch.chdir(workspace)
+    made, after = MENDED[name]
+    options = ["--configfile", "overlay.yaml"]
+    expected = digests(run)
+    victim = run / (of_one_pair(run, "path") if name == "clip" else name)
+    flip(victim, random.Random(name))
+    assert main(["verify", f"{SIGNS}/small", "--discard-damaged"]) == 3
+    said = capsys.readouterr().out
+    assert str(victim.relative_to(run) if "adapter" not in name else "round1/adapter") in said
+    (line,) = [line for line in said.splitlines() if line.startswith("  snakemake ")]
+    targets = shlex.split(line)[3:]
+    assert {job.rule for job in dry_run(workspace, *targets, *options, **session_run.environment)} == made
+    sampled = list((run / "round1").rglob("work/*/*.parquet"))
+    answer = snakemake(workspace, "--cores", "2", *targets, *options, **session_run.environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert digests(run) == expected
+    assert sampled == list((run / "round1").rglob("work/*/*.parquet"))
+    then = {job.rule for job in dry_run(workspace, *options, **session_run.environment)} - {"all"}
+    assert then == after
+    if after:
+        answer = snakemake(workspace, "--cores", "2", *options, **session_run.environment)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert digests(run) == expected
+        log = (run / "round1/logs/evaluate_generate/aligned/shard-00000.log").read_text(encoding="utf-8")
+        assert "was made before" in log
+        assert " done" not in log, "clips of the same adapter were sampled again"
+    assert main(["verify", f"{SIGNS}/small"]) == 0
+
+
+def test_a_damaged_training_state_is_refused_and_the_one_before_it_goes_on(run, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(run.parents[1])
+    caplog.set_level("INFO", "videodpo")
+    older, newest = sorted((run / "round1/state").glob("*/step-*"))
+    flip(newest / "progress.json", random.Random(0))
+    assert newest.name in refused(["train", "--config", "config/train.json"], run, capsys)
+    assert main(["verify", str(run), "--discard-damaged"]) == 3
+    assert not newest.exists()
+    assert older.exists()
+    adapter = load_file(run / "round1/adapter/pytorch_lora_weights.safetensors")
+    assert main(["train", "--config", str(run.relative_to(Path.cwd()) / "config/train.json")]) == 0
+    assert "training from step 2 of 3" in caplog.text
+    again = load_file(run / "round1/adapter/pytorch_lora_weights.safetensors")
+    for name, value in adapter.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6)  # threads differ

@@ -1,0 +1,196 @@
+"""What Snakemake would run again after a change, asked of Snakemake itself on a run that is really finished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.workspace import (
+    BRIGHTNESS,
+    FLICKER,
+    SIGNS,
+    Finished,
+    Job,
+    snakemake,
+    write_overlay,
+)
+
+AFTER_PAIRS = {
+    "reference",
+    "doctor",
+    "train",
+    "evaluate_generate",
+    "evaluate_score",
+    "evaluate_collect_scores",
+    "evaluate",
+    "report",
+}
+
+
+@pytest.fixture
+def finished(session_run: Finished) -> Finished:
+    """The finished run, with its own settings in place."""
+    write_overlay(session_run.folder, session_run.overlay)
+    return session_run
+
+
+def rules(jobs: list[Job]) -> set[str]:
+    return {job.rule for job in jobs} - {"all"}
+
+
+def wildcards(jobs: list[Job], rule: str, *names: str) -> set[tuple[str, ...]]:
+    """Values of these wildcards in the rule's jobs."""
+    return {tuple(job.wildcards[name] for name in names) for job in jobs if job.rule == rule}
+
+
+def test_a_run_leaves_every_published_result(finished):
+    run = finished.folder / SIGNS / "small"
+    expected = ["prompts.parquet", "config/pairs.json", "config/score/brightness.json"]
+    in_round = ["videos/shard-00001.parquet", "videos/latents/shard-00000.safetensors", "omniscore.parquet"]
+    in_round += ["scores/brightness/shard-00000.parquet", "pairs.parquet", "pairs_rejected.parquet"]
+    in_round += ["reference/shard-00000.parquet", "adapter/pytorch_lora_weights.safetensors", "train_log.parquet"]
+    in_round += ["evaluation/prompts.parquet", "evaluation/summary.json", "report/index.html"]
+    assert [name for name in expected + [f"round1/{name}" for name in in_round] if not (run / name).is_file()] == []
+
+
+def test_a_second_call_does_nothing(finished):
+    assert finished.jobs() == []
+
+
+def test_a_changed_scorer_reruns_its_dimension_in_all_shards_and_what_follows(finished):
+    jobs = finished.jobs_after("dimensions.brightness.options.gain", 2.0)
+    assert rules(jobs) == {"snapshot", "score", "collect_scores", "omniscore", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "snapshot", "snapshot") == {("score/brightness",)}
+    assert wildcards(jobs, "score", "shard") == {("00000",), ("00001",)}
+    assert wildcards(jobs, "collect_scores", "dimension") == {(BRIGHTNESS,)}
+
+
+def test_a_dimension_that_does_not_count_is_measured_and_trains_nothing_again(finished):
+    jobs = finished.jobs_after("dimensions.dynamic_degree_dis", {})
+    assert rules(jobs) == {"snapshot", "score", "evaluate_score", "evaluate_collect_scores", "evaluate", "report"}
+
+
+def test_a_changed_scorer_reruns_no_other_dimension_of_clips_that_stay(finished):
+    """The base model's held-out clips stay; the aligned model's are sampled again, and so scored in all dimensions."""
+    jobs = finished.jobs_after("dimensions.brightness.options.gain", 2.0)
+    assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
+    assert wildcards(jobs, "evaluate_collect_scores", "arm", "dimension") == {
+        ("base", BRIGHTNESS),
+        ("aligned", BRIGHTNESS),
+        ("aligned", FLICKER),
+    }
+
+
+def test_a_new_omniscore_weight_scores_and_samples_nothing_again(finished):
+    jobs = finished.jobs_after("dimensions.brightness.weight", 0.5)
+    assert rules(jobs) == {"snapshot", "omniscore", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "snapshot", "snapshot") == {("omniscore",), ("evaluate",)}
+    assert wildcards(jobs, "evaluate_collect_scores", "arm") == {("aligned",)}
+
+
+def test_a_new_alpha_reruns_only_pairs_and_what_follows(finished):
+    jobs = finished.jobs_after("pairs.reweight.exponent", 0.0)
+    assert rules(jobs) == {"snapshot", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "snapshot", "snapshot") == {("pairs",)}
+    assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
+
+
+def test_a_new_beta_trains_and_evaluates_the_aligned_model_on_the_same_reference_errors(finished):
+    jobs = finished.jobs_after("train.beta", 200.0)
+    assert rules(jobs) == {"snapshot"} | AFTER_PAIRS - {"reference"}
+    assert wildcards(jobs, "snapshot", "snapshot") == {("train",)}
+    assert (
+        wildcards(jobs, "evaluate_generate", "arm")
+        == wildcards(jobs, "evaluate_collect_scores", "arm")
+        == {("aligned",)}
+    )
+
+
+def test_report_settings_rerun_the_report_alone(finished):
+    jobs = finished.jobs_after("report.num_pairs", 3)
+    assert rules(jobs) == {"snapshot", "report"}
+    assert wildcards(jobs, "snapshot", "snapshot") == {("report",)}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_failed_fraction", 0.3),
+        ("device", "auto"),
+        ("train_runtime.processes", 2),
+        ("train_runtime.gradient_checkpointing", "full"),
+        ("train_runtime.samples.num_prompts", 1),
+    ],
+)
+def test_how_a_run_is_executed_makes_nothing_again(finished, key, value):
+    assert finished.jobs_after(key, value) == []
+
+
+def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished, tmp_path):
+    folder = unfinished(finished, tmp_path, "adapter", "doctor.json")
+    write_overlay(folder, finished.overlay | {"max_failed_fraction": 0.3})
+    target = f"{SIGNS}/small/round1/adapter"
+    answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml", "--", target, **finished.environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert (folder / target).is_dir()
+    snapshot = json.loads((folder / f"{SIGNS}/small/config/execution.json").read_text(encoding="utf-8"))
+    assert snapshot["settings"]["max_failed_fraction"] == 0.3
+
+
+def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
+    """Without .snakemake it does not know which settings a snapshot was made of, and would keep it."""
+    folder = unfinished(finished, tmp_path, "pairs.parquet")
+    write_overlay(folder, finished.overlay | {"pairs": {"reweight": {"exponent": 0.0}}})
+    shutil.move(folder / ".snakemake", tmp_path / "records")
+    call = ("--configfile", "overlay.yaml", "--", f"{SIGNS}/small/round1/pairs.parquet")
+    for records in ("gone", "of other files"):
+        answer = snakemake(folder, "--cores", "1", *call, **finished.environment)
+        told = answer.stdout + answer.stderr
+        assert answer.returncode != 0, records
+        assert "Settings that changed: pairs\n" in told
+        assert "settings snapshots differ from the configuration" in told
+        assert f"start again: {SIGNS}/small/config/pairs.json" in told
+        (folder / ".snakemake" / "metadata").mkdir(parents=True, exist_ok=True)
+    assert not (folder / f"{SIGNS}/small/round1/pairs.parquet").exists()
+
+
+def unfinished(finished: Finished, place: Path, *missing: str) -> Path:
+    """A copy of the run and of Snakemake's records, without some products of the round."""
+    folder = place / "unfinished"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    for name in missing:
+        path = folder / f"{SIGNS}/small/round1" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def test_a_plan_that_leaves_out_what_is_missing_is_no_success(finished, tmp_path):
+    """Snakemake looks no further than an `ancient` input that is made again."""
+    folder = unfinished(finished, tmp_path, "omniscore.parquet")
+    call = ("--cores", "2", "--configfile", "overlay.yaml")
+    target = ("--", f"{SIGNS}/small/round1/omniscore.parquet")
+    answer = snakemake(folder, *call, "--forcerun", "collect_scores", *target, **finished.environment)
+    assert answer.returncode != 0
+    assert f"left these out of its plan: {SIGNS}/small/round1/omniscore.parquet; start again" in answer.stderr
+    answer = snakemake(folder, *call, *target, **finished.environment)
+    assert answer.returncode == 0, answer.stderr
+    assert (folder / target[1]).exists()
+
+
+def test_comments_and_the_order_of_keys_rerun_nothing(finished):
+    def backwards(value: Any) -> Any:
+        return {key: backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    file = finished.folder / "config.yaml"
+    before = file.read_text(encoding="utf-8")
+    try:
+        turned = yaml.safe_dump(backwards(yaml.safe_load(before)), sort_keys=False)
+        file.write_text(f"# another comment\n{turned}", encoding="utf-8")
+        assert finished.jobs() == []
+    finally:
+        file.write_text(before, encoding="utf-8")

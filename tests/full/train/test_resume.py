@@ -1,0 +1,210 @@
+"""A training that is killed, or told to stop, ends with what it would have ended with."""
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.trainings import NUM_STEPS, adapter_of, command, last_step, log_of
+from videodpo.runtime.locks import exclusive
+
+DROPOUT = {"rank": 4, "dropout": 0.1}
+
+
+def _train(run):
+    torch.set_num_threads(1)
+    run.train()
+
+
+def _train_as(run, rank, world, port):
+    """One of several processes, told what torch's launcher would tell it."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ |= {name: str(value) for name, value in place.items()} | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    _train(run)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Starts processes in a second: a server that has imported everything forks them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tests.support.trainings", "videodpo.dpo.trainer", "diffusers.pipelines.wan", "peft"]
+    )
+    return context
+
+
+def _start(server, run):
+    """Its processes, one or several, at work."""
+    count = run.config.train_runtime.processes
+    if count == 1:
+        started = [server.Process(target=_train, args=(run,))]
+    else:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        started = [server.Process(target=_train_as, args=(run, rank, count, port)) for rank in range(count)]
+    for process in started:
+        process.start()
+    return started
+
+
+def _finish(server, run):
+    """Train to the end; the tensors and the log."""
+    started = _start(server, run)
+    for process in started:
+        process.join()
+    assert {process.exitcode for process in started} == {0}
+    return _tensors_of(run), log_of(run)
+
+
+def _tensors_of(run):
+    files = sorted((run.round_folder / "adapter").rglob("*.safetensors"))
+    return {f"{file.name}/{name}": value for file in files for name, value in load_file(file).items()}
+
+
+def _kill_at_random(server, run, draws, most_seconds):
+    """Start, and kill all at once at any point of a step or of a write after the first new state."""
+    before = last_step(run)
+    started = _start(server, run)
+    while all(process.is_alive() for process in started) and last_step(run) <= before:
+        time.sleep(0.005)
+    time.sleep(draws.uniform(0, most_seconds))
+    assert all(process.is_alive() for process in started), "it ended before the last kill"
+    for process in started:
+        process.kill()
+    for process in started:
+        process.join()
+    return last_step(run)
+
+
+@pytest.mark.parametrize(
+    ("train", "processes", "kills"),
+    [({"lora": DROPOUT}, 1, 10), ({"method": "full", "learning_rate": 1e-4}, 1, 5), ({"lora": DROPOUT}, 2, 10)],
+    ids=["a LoRA", "every weight", "two processes"],
+)
+def test_kills_at_random_points_change_no_bit(trainings, server, train, processes, kills):
+    settings = train | {"train_runtime": {"checkpoint_steps": 1, "processes": processes}}
+    expected, expected_log = _finish(server, trainings.fresh(**settings))
+    run = trainings.fresh(**settings)
+    draws = random.Random(0)
+    steps = [_kill_at_random(server, run, draws, most_seconds=0.3) for _ in range(kills)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] < NUM_STEPS
+    found, log = _finish(server, run)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert torch.equal(value, expected[name]), name
+    assert log["step"].tolist() == list(range(NUM_STEPS))
+    np.testing.assert_array_equal(log["loss"], expected_log["loss"])
+
+
+def _signalled(run, number):
+    """Start by the command line and send it a signal in mid-training; its exit code and what it said."""
+    process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
+    told = ""
+    for line in process.stderr:
+        told += line
+        if "training from step" in line:
+            time.sleep(0.5)
+            process.send_signal(number)
+    return process.wait(), told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_the_state_and_exits_with_75(trainings, number):
+    settings = {"lora": DROPOUT, "train_runtime": {"checkpoint_steps": None}}
+    _, expected = trainings.trained(**settings)
+    run = trainings.fresh(**settings)
+    code, told = _signalled(run, number)
+    assert code == 75, told
+    assert f"{number.name} after step" in told
+    assert 0 < last_step(run) < NUM_STEPS
+    assert not (run.round_folder / "adapter").exists()
+    run.train()
+    for name, value in adapter_of(run).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)  # threads differ
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_launcher_reaches_every_process(trainings, number):
+    run = trainings.fresh(train_runtime={"processes": 2, "checkpoint_steps": None})
+    code, told = _signalled(run, number)
+    assert code != 0
+    assert f"{number.name} after step" in told, told
+    assert 0 < last_step(run) < NUM_STEPS
+
+
+def _kill_all_after(run, step):
+    """Start by the command line, and kill the launcher and its workers once there is a state of that step."""
+    process = subprocess.Popen(command(run), stderr=subprocess.DEVNULL)
+    while process.poll() is None and last_step(run) < step:
+        time.sleep(0.02)
+    assert process.poll() is None
+    path = str(run.folder / "config" / "train.json").encode()
+    killed = [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/cmdline") if path in _text(entry)]
+    assert len(killed) == 1 + run.config.train_runtime.processes
+    for number in killed:
+        os.kill(number, signal.SIGKILL)
+    process.wait()
+    while True:  # the killed ones close their files in their own time
+        try:
+            with exclusive(run.folder, run.round_folder / "adapter"):
+                return
+        except RuntimeError:
+            time.sleep(0.02)
+
+
+def _text(path):
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_training_goes_on_with_another_number_of_processes(trainings, strategy):
+    settings = {"lora": DROPOUT, "train_runtime": {"checkpoint_steps": 5}}
+    expected_log, _ = trainings.trained(**settings)
+    two = {"processes": 2, "checkpoint_steps": 5, "strategy": strategy}
+    run = trainings.fresh(lora=DROPOUT, train_runtime=two)
+    _kill_all_after(run, 10)
+    state = last_step(run)
+    rest = trainings.variant(**settings)
+    rest.train()
+    assert 10 <= state < NUM_STEPS
+    log = log_of(rest)
+    assert log["step"].tolist() == list(range(NUM_STEPS))
+    np.testing.assert_allclose(log["loss"], expected_log["loss"], rtol=0, atol=1e-5)
+
+
+def test_1_2_and_4_processes_in_turn_end_like_one(trainings, figures):
+    settings = {"lora": DROPOUT, "schedule": {"global_batch_size": 4, "micro_batch_size": 1}}
+    trainings.variant(**settings).reference()
+    one = trainings.fresh(**settings, train_runtime={"checkpoint_steps": 5})
+    subprocess.run(command(one), check=True, capture_output=True)
+    expected, expected_log = adapter_of(one), log_of(one)
+    run = trainings.fresh(**settings)
+    for processes, step in ((2, 10), (4, 25)):
+        run = trainings.variant(**settings, train_runtime={"processes": processes, "checkpoint_steps": 5})
+        _kill_all_after(run, step)
+        assert step <= last_step(run) < NUM_STEPS
+    subprocess.run(command(trainings.variant(**settings)), check=True, capture_output=True)
+    # The same pairs, draws and noise at every step.
+    log = log_of(run)
+    np.testing.assert_allclose(log["ref_error_winner"], expected_log["ref_error_winner"], rtol=1e-6)
+    np.testing.assert_allclose(log["loss"], expected_log["loss"], rtol=0, atol=1e-5)
+    apart = [float((value - expected[name]).norm() / value.norm()) for name, value in adapter_of(run).items()]
+    figures("2, 4 and 1 processes in turn", {"weights apart, relative": max(apart)})
+    assert max(apart) < 1e-5

@@ -1,0 +1,155 @@
+"""The page of a finished round: whole, safe against hostile prompts, and the same on a second run."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from tests.support.finished_round import HOSTILE, FinishedRound
+from videodpo.stages.evaluate import evaluate
+from videodpo.stages.omniscore import aggregate
+from videodpo.stages.report import make_report
+from videodpo.stages.report.figures import expected_gaps
+from videodpo.stages.report.galleries import even_spread
+from videodpo.storage.tables import read_table
+
+
+def finish(finished):
+    finished.write()
+    aggregate(finished.omniscore_snapshot(), finished.round)
+    finished.write_training(read_table(finished.round / "omniscore.parquet"))
+    evaluate(finished.evaluate_snapshot(), finished.round)
+    return finished
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    finished = finish(FinishedRound(tmp_path_factory.mktemp("run"), num_train=4, num_heldout=3))
+    make_report(finished.report_snapshot(num_pairs=4), finished.round)
+    return finished
+
+
+@pytest.fixture(scope="module")
+def page(done):
+    return (done.round / "report" / "index.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """All tags with their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def test_every_file_that_the_page_names_lies_beside_it(done, page):
+    elements = Elements(page)
+    names = [element["src"] for tag in ("img", "video") for element in elements.all(tag)]
+    names += [element["srcset"] for element in elements.all("source")]
+    assert len(elements.all("video")) == 2 * (3 + 4)
+    assert all((done.round / "report" / name).is_file() for name in names)
+
+
+def test_page_asks_for_nothing_from_elsewhere(done, page):
+    assert not re.search(r"""(src|href|srcset)\s*=\s*["'](https?:|//|/|file:)""", page)
+    assert not re.search(r"url\(|@import", page)
+    assert not Elements(page).all("link")
+
+
+def test_a_hostile_prompt_is_shown_as_text(page):
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(&#39;owned&#39;)&lt;/script&gt;" in page
+    assert "{{ 7 * 7 }}" in page
+    assert len(Elements(page).all("script")) == 1
+
+
+def test_clips_loop_silently_and_small_ones_keep_their_pixels(page):
+    for video in Elements(page).all("video"):
+        assert {"autoplay", "loop", "muted", "playsinline"} <= set(video)
+        assert video["class"] == "pixels"
+
+
+def test_prompts_never_reach_a_file_name(done):
+    names = {file.name for file in (done.round / "report" / "clips").iterdir()}
+    assert all(re.fullmatch(r"(base|aligned|pair)-[0-9a-f]{16}-\d+\.mp4", name) for name in names)
+
+
+def test_every_section_is_there(page):
+    for text in ("OmniScore of every video", "Gap within pairs", "Gap against the number of samples"):
+        assert text in page
+    for text in ("Correlation of the dimensions", "Before and after, by dimension", "Drift by noise level"):
+        assert text in page
+    for text in ("near duplicate", "gap below min gap", "Provenance", "independent judge", "Motion"):
+        assert text in page
+
+
+def test_provenance_names_the_settings_and_the_scorer_of_each_table(page):
+    assert "round1/scores/imaging_quality/shard-00000.parquet" in page
+    assert "imaging_quality 1" in page
+    assert "caption_accuracy 1" in page
+
+
+def test_a_second_run_writes_the_same_bytes_and_removes_leftovers(done):
+    folder = done.round / "report"
+    files = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    (folder / "clips" / "old.mp4").write_bytes(b"old")
+    make_report(done.report_snapshot(num_pairs=4), done.round)
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == files
+
+
+def test_a_clip_that_is_gone_leaves_a_note_on_the_page(tmp_path):
+    finished = finish(FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False))
+    make_report(finished.report_snapshot(num_pairs=1, num_comparisons=1), finished.round)
+    page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+    assert page.count("The clip is not in the run") == 4
+
+
+def test_a_loss_of_motion_is_announced(tmp_path):
+    finished = FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False)
+    for row in finished.scores["aligned"]["motion_amount"]:
+        row["value"] *= 0.1
+    make_report(finish(finished).report_snapshot(), finished.round)
+    assert "The aligned model moves less" in (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_missing_table_is_an_error_that_names_it(tmp_path):
+    finished = finish(FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False))
+    (finished.round / "train_log.parquet").unlink()
+    with pytest.raises(ValueError, match=r"train_log\.parquet"):
+        make_report(finished.report_snapshot(), finished.round)
+
+
+def test_expected_gaps_equal_the_mean_over_all_subsets():
+    scores = np.random.default_rng(0).random((3, 5))
+    gaps = expected_gaps(scores)
+    for row, size in itertools.product(range(3), range(2, 6)):
+        subsets = [np.ptp(np.array(subset)) for subset in itertools.combinations(scores[row], size)]
+        assert gaps[row, size - 2] == pytest.approx(np.mean(subsets))
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen"), [(0, []), (1, [5]), (2, [0, 9]), (4, [0, 3, 6, 9]), (20, list(range(10)))]
+)
+def test_shown_clips_are_spread_evenly_from_best_to_worst(count, chosen):
+    assert even_spread(list(range(10)), count) == chosen
+
+
+def test_a_judge_that_could_not_score_all_clips_is_shown_with_its_count(tmp_path):
+    finished = FinishedRound(tmp_path, num_train=4, num_heldout=3)
+    for number in (0, 3):
+        finished.scores["base"]["caption_accuracy"][number] |= {"status": "failed", "value": None, "error": "unknown"}
+    make_report(finish(finished).report_snapshot(), finished.round)
+    page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"caption accuracy: could score 4 of 6 clip\s+pairs", page)
+    assert not re.search(r"\bnan\b", page, flags=re.IGNORECASE)

@@ -1,0 +1,177 @@
+"""The fine-tune: where it starts, what it learns and what it leaves."""
+
+import math
+import warnings
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from tests.support.trainings import NUM_STEPS, log_of
+from videodpo.dpo.log_rows import STATISTICS, log_row
+from videodpo.dpo.passes import Passes
+from videodpo.dpo.policy import build_policy
+from videodpo.dpo.progress import progress_line
+from videodpo.dpo.visits import Visit
+from videodpo.storage.video import read_mp4
+
+
+@pytest.mark.parametrize("reference", ["precomputed", "online"])
+def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(trainings, reference):
+    """All pairs, in the micro-batches of the plan, before any optimiser step."""
+    run = trainings.variant(reference=reference)
+    snapshot = run.snapshot("train")
+    passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
+    num_pairs = len(passes.data.pairs)
+    seen = set()
+    for first in range(0, -(-num_pairs // 2) * 2, 2):
+        result, statistics = passes.learn(range(first, first + 2))
+        weights = passes.data.pairs.loc[[visit.pair_id for visit in passes.plan.visits[first : first + 2]], "weight"]
+        np.testing.assert_allclose(result.per_pair.tolist(), weights * math.log(2), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(statistics[:, 0].tolist(), result.per_pair.tolist())
+        seen |= set(weights.index)
+    assert len(seen) == num_pairs
+
+
+def test_training_widens_the_margin(trainings):
+    log, _ = trainings.trained(learning_rate=3e-3)
+    assert log["margin"].tail(10).mean() > log["margin"].head(5).mean() + 0.05
+    assert log["accuracy"].between(0, 1).all()
+    assert not log["skipped"].any()
+
+
+def test_the_training_tells_once_what_the_doctor_finds_in_its_log(trainings, caplog):
+    log, _ = trainings.trained(learning_rate=0.1, train_runtime={"checkpoint_steps": 10})
+    told = [record.getMessage().split() for record in caplog.records if "winner_drift" in record.getMessage()]
+    assert [words[2] for words in told] in (["alarm"], ["warning", "alarm"])
+    assert 19 <= int(told[-1][1].rstrip(":")) < len(log)
+
+
+def test_the_training_holds_no_text_encoder_and_no_vae(trainings):
+    run = trainings.variant()
+    model = build_policy(run.snapshot("train"), None, "cpu")
+    parts = {name for name, part in model.pipe.components.items() if part is not None}
+    assert parts == {"transformer", "scheduler"}
+
+
+@pytest.mark.parametrize("objective", [{"loss": "sft"}, {"loss": "ipo"}, {"loss": "hinge"}, {"loss": "mapo"}])
+def test_every_objective_trains(trainings, objective):
+    log, _ = trainings.trained(objective=objective, learning_rate=3e-3)
+    assert log["loss"].tail(10).mean() < log["loss"].head(4).mean()
+
+
+def test_the_safeguard_and_the_added_error_hold_the_winner(trainings):
+    drifts = {}
+    for name, options in {"dpo": {}, "sdpo_mu": {"sdpo_mu": 0.5}, "sft": {"sft_weight": 200.0}}.items():
+        log, _ = trainings.trained(objective=options, learning_rate=3e-3)
+        drifts[name] = (log["error_winner"] - log["ref_error_winner"]).tail(10).mean()
+    assert drifts["sdpo_mu"] < drifts["dpo"]
+    assert drifts["sft"] < drifts["dpo"]
+
+
+@pytest.mark.parametrize("quirk", ["separate_noise", "logit_per_column"])
+def test_quirks_of_the_released_code_can_be_had(trainings, quirk):
+    plain, _ = trainings.trained(reference="online", lora={"rank": 4, "dropout": 0.5})
+    odd, _ = trainings.trained(
+        reference="online", lora={"rank": 4, "dropout": 0.5}, objective={"official_code": {quirk: True}}
+    )
+    assert np.isfinite(odd["loss"]).all()
+    assert not np.allclose(plain["loss"], odd["loss"], atol=1e-6)
+
+
+def test_auto_beta_gives_one_spread_of_the_reference_the_configured_logit(trainings):
+    run = trainings.variant(beta="auto", beta_logit=3.0)
+    snapshot = run.snapshot("train")
+    passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
+    spread = (passes.reference[:, 0].astype(float) - passes.reference[:, 1]).std()
+    assert passes.beta / 2 * spread == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_8bit", "adamw_fp8"])
+def test_moments_in_8_bits_train_nearly_the_same(trainings, optimizer):
+    # Layers of fewer than 4096 numbers keep float32.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        low, _ = trainings.trained(optimizer=optimizer, lora={"rank": 64}, learning_rate=3e-4)
+    full, _ = trainings.trained(lora={"rank": 64}, learning_rate=3e-4)
+    assert not np.array_equal(low["loss"], full["loss"])
+    np.testing.assert_allclose(low["loss"], full["loss"], atol=0.05)
+
+
+def test_offloaded_activations_change_nothing(trainings):
+    plain, _ = trainings.trained()
+    offloaded, _ = trainings.trained(train_runtime={"offload_activations": True})
+    np.testing.assert_array_equal(plain["loss"], offloaded["loss"])
+
+
+def test_compiled_blocks_train_the_same(trainings):
+    plain, _ = trainings.trained()
+    compiled, _ = trainings.trained(train_runtime={"compile": True})
+    np.testing.assert_allclose(compiled["loss"], plain["loss"], rtol=0, atol=1e-4)
+
+
+def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(trainings):
+    run = trainings.fresh(method="full", learning_rate=1e-5)
+    run.train()
+    log = log_of(run)
+    assert log["loss"][0] == pytest.approx(log["weight_mean"][0] * math.log(2), abs=1e-5)
+    assert (run.round_folder / "adapter" / "transformer" / "config.json").is_file()
+
+
+def test_held_back_pairs_are_measured_and_not_trained_on(trainings):
+    run = trainings.fresh(
+        schedule={"validation": {"num_prompts": 2, "draws": 3}}, train_runtime={"validation_steps": 20}
+    )
+    run.reference()
+    try:
+        run.train()
+        snapshot = run.snapshot("train")
+        plan = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu")).plan
+    finally:
+        trainings.variant().reference()
+    log = log_of(run)
+    assert log.index[log["validation_accuracy"].notna()].tolist() == [19, 39, NUM_STEPS - 1]
+    assert log["validation_loss"].dropna().between(0.1, 2).all()
+    trained, held_back = ({visit.pair_id for visit in visits} for visits in (plan.training, plan.validation))
+    assert not trained & held_back
+    assert len(plan.validation) == 3 * len(held_back) > 0
+
+
+def test_samples_and_curves_lie_beside_the_log(trainings):
+    run = trainings.fresh(train_runtime={"trackers": ["tensorboard"], "samples": {"num_prompts": 2, "steps": 25}})
+    run.train()
+    for step in (25, 50):
+        frames, _ = read_mp4(run.round_folder / "samples" / f"step-{step:06d}.mp4")
+        assert frames.shape == (5, 32, 64, 3)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(run.round_folder / "tracking" / "videodpo"))
+    curves.Reload()
+    found = {event.step: event.value for event in curves.Scalars("train/margin")}
+    np.testing.assert_allclose([found[step] for step in range(NUM_STEPS)], log_of(run)["margin"], rtol=1e-5)
+
+
+def test_a_line_of_progress_says_when_it_ends():
+    row = {"loss": 0.5, "margin": 1.0, "accuracy": 0.75, "skipped": False, "seconds": 2.0}
+    row |= {"validation_loss": None, "validation_accuracy": None}
+    line = progress_line([row] * 10, 100, datetime(2026, 1, 1, 12))
+    assert line == (
+        "step 10 of 100: loss 0.5000 margin +1.0000 accuracy 0.75; 2.00 s a step, 0:03:00 to go, ends 2026-01-01 12:03"
+    )
+
+
+def test_a_line_of_progress_after_a_step_without_a_number():
+    row = log_row(np.full((2, len(STATISTICS)), np.nan), [Visit(0, 0, 0.5, 1), Visit(1, 0, 0.1, 2)])
+    row |= {"skipped": True, "seconds": 2.0, "validation_loss": None, "validation_accuracy": None}
+    assert progress_line([row], 2, datetime(2026, 1, 1, 12)).startswith("step 1 of 2: skipped; 2.00 s a step")
+
+
+def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):
+    from videodpo.dpo.trainer import Training
+
+    run = trainings.variant()
+    training = Training.__new__(Training)
+    training.schedule, training.train_runtime = run.config.schedule, run.config.train_runtime
+    training.num_groups = 3
+    with pytest.raises(ValueError, match="2 micro-batches a step do not divide over 3 processes"):
+        training._check_micro_batches()

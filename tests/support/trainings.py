@@ -1,0 +1,91 @@
+"""A round with pairs and reference errors, and trainings on it: in this process, or by the real command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import Stages, small_run
+from tests.support.families import FAMILIES, write
+from videodpo.storage.tables import read_table
+
+NUM_STEPS = 50
+
+
+class Trainings:
+    """Variants of one training; all share prompts, clips, pairs and the table of reference errors."""
+
+    def __init__(self, model: Path, results: Path) -> None:
+        self._model, self._results = model, results
+
+    def variant(
+        self, *, train_runtime: dict[str, Any] | None = None, schedule: dict[str, Any] | None = None, **train: Any
+    ):
+        base = small_run(self._model, self._results)
+        plan = {"num_steps": NUM_STEPS, "global_batch_size": 4, "micro_batch_size": 2} | (schedule or {})
+        merged = {"train": base["train"] | train, "train_runtime": base["train_runtime"] | (train_runtime or {})}
+        return Stages(small_run(self._model, self._results, schedule=plan, **merged))
+
+    def fresh(self, **changes: Any):
+        """A variant without any state of an earlier training."""
+        run = self.variant(**changes)
+        for name in ("state", "adapter", "tracking", "samples"):
+            shutil.rmtree(run.round_folder / name, ignore_errors=True)
+        (run.round_folder / "train_log.parquet").unlink(missing_ok=True)
+        return run
+
+    def trained(self, **changes: Any):
+        """Train afresh in this process; the log and the adapter's tensors."""
+        run = self.fresh(**changes)
+        run.train()
+        return log_of(run), adapter_of(run)
+
+
+def log_of(run):
+    return read_table(run.round_folder / "train_log.parquet")
+
+
+def adapter_of(run) -> dict[str, torch.Tensor]:
+    return load_file(run.round_folder / "adapter" / "pytorch_lora_weights.safetensors")
+
+
+def command(run) -> list[str]:
+    """The training as the workflow calls it."""
+    run.snapshot("train")
+    return [sys.executable, "-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json")]
+
+
+def by_command(run):
+    """Train by the command line; the log."""
+    answer = subprocess.run(command(run), capture_output=True, text=True, timeout=600, check=False)
+    assert answer.returncode == 0, answer.stderr[-4000:]
+    return log_of(run)
+
+
+def last_step(run) -> int:
+    """Steps that the newest state has; -1 where there is none."""
+    steps = [json.loads(path.read_text())["step"] for path in run.round_folder.glob("state/*/step-*/progress.json")]
+    return max(steps, default=-1)
+
+
+class OfFamily(Trainings):
+    """Trainings of another family than the small run's."""
+
+    def __init__(self, name, folder):
+        super().__init__(write(FAMILIES[name], folder / "model"), folder / "results")
+        self._family = FAMILIES[name]
+
+    def variant(self, **changes):
+        run = super().variant(schedule={"num_steps": 4, "micro_batch_size": 1}, **changes)
+        family, config = self._family, run.config
+        model = config.model.model_copy(update={"family": family.family, "max_sequence_length": family.text_tokens})
+        generate = config.generate.model_copy(update={"sampling": family.sampling})
+        run.config = config.model_copy(update={"model": model, "generate": generate})
+        return run
