@@ -174,7 +174,7 @@ def test_a_plan_that_leaves_out_what_is_missing_is_no_success(finished, tmp_path
     folder = unfinished(finished, tmp_path, "omniscore.parquet")
     call = ("--cores", "2", "--configfile", "overlay.yaml")
     target = ("--", f"{SIGNS}/small/round1/omniscore.parquet")
-    answer = snakemake(folder, *call, "--forcerun", "collect_scores", *target, **finished.environment)
+    answer = snakemake(folder, *call, "--forcerun", "score", *target, **finished.environment)
     assert answer.returncode != 0
     assert f"left these out of its plan: {SIGNS}/small/round1/omniscore.parquet; start again" in answer.stderr
     answer = snakemake(folder, *call, *target, **finished.environment)
