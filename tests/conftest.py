@@ -108,7 +108,7 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
 
 def write_execution(folder: Path, *, max_failed_fraction: float = 0.5) -> None:
     """The run's `config/execution.json`, for tests that make settings snapshots by hand."""
-    from videodpo.storage.digests import record_json
+    from videodpo.storage.manifests import record_json
 
     settings = {
         "clip_storage": "files",

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.writers import WRITERS, write_for_ever
-from videodpo.storage.digests import digest_path, fault
 
 MOST = 100  # tries until one comes while a file is half written
 
@@ -56,9 +55,6 @@ def test_a_killed_writer_leaves_its_file_whole_or_absent(tmp_path, server, kind,
         found["caught writing"] += bool(left)
         if path.parent.exists() and products(path.parent):
             assert writer.read(path) in (1, 2)
-            described = [path] if kind != "checkpoint" else list(path.glob("*/step-*"))
-            assert kind == "clip" or all(digest_path(one).exists() for one in described)
-            assert [fault(one) for one in described] == [None] * len(described)
             found["whole"] += 1
         else:
             assert number % 2 == 0, "the old file is gone"

@@ -15,7 +15,7 @@ from videodpo.runtime import registry
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Unavailable, score_clips
 from videodpo.stages.score.read_ahead import Wanted, read_ahead, read_clip
-from videodpo.storage.digests import Damaged
+from videodpo.storage.manifests import Damaged
 from videodpo.storage.video import read_mp4, write_mp4
 
 ONE = 1 << 16  # of a track's display matrix

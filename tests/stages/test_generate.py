@@ -83,10 +83,9 @@ def test_an_error_in_the_background_stops_the_job_and_leaves_only_whole_parts(on
     monkeypatch.setattr(videodpo.stages.generate.sample, "write_mp4", full_disk)
     with pytest.raises(OSError, match="No space left"):
         one.generate()
-    parts = sorted(path.name for path in (one.round_folder / "videos" / "work" / "shard-00000").glob("[!.]*"))
-    assert parts == [
-        f"batch-00000{n}.{kind}" for n in (0, 1) for kind in ("parquet", "safetensors", "texts.safetensors")
-    ]
+    work = one.round_folder / "videos" / "work" / "shard-00000"
+    parts = [f"batch-00000{number}.{kind}" for number in (0, 1) for kind in ("safetensors", "texts.safetensors")]
+    assert sorted(path.name for path in work.glob("[!.]*")) == [*parts, "progress.jsonl"]
 
 
 def test_a_batch_is_finished_while_the_next_is_sampled(one, monkeypatch):
@@ -146,7 +145,7 @@ def run_again_from_parts(run, monkeypatch, *, keep, resampled, before=lambda: No
         with pytest.raises(KeyboardInterrupt):
             run.generate()
     else:  # everything but the last act: the merge into one table
-        monkeypatch.setattr("videodpo.stages.generate.shards._finish", lambda *_: None)
+        monkeypatch.setattr("videodpo.stages.generate.shards.Shard.finish", lambda *_: None)
         run.generate()
         monkeypatch.undo()
     before()

@@ -8,8 +8,7 @@ import pytest
 
 from tests.conftest import small_run
 from videodpo.dpo import batches
-from videodpo.storage.schemas import REFERENCE
-from videodpo.storage.tables import read_metadata, read_rows, read_shards, read_table, write_table
+from videodpo.storage.tables import read_shards, read_table
 
 VISITS_A_PASS = 2
 
@@ -77,8 +76,7 @@ class Passes:
     def __init__(self, run, monkeypatch):
         self._run, self._monkeypatch = run, monkeypatch
         self.table = run.round_folder / "reference" / "shard-00000.parquet"
-        self.work = self.table.parent / "work" / self.table.name
-        self.journal = self.work.with_suffix(".jsonl")
+        self.log = self.table.parent / "work" / f"{self.table.stem}.jsonl"
 
     def until(self, most: int | None = None) -> int:
         original, done = batches.model_errors, []
@@ -117,39 +115,18 @@ def test_a_killed_job_goes_on_after_its_last_pass_and_ends_with_the_same_bytes(p
     assert passes.until(2) == 2
     assert passes.until() == num_passes - 5
     assert passes.table.read_bytes() == whole
-    assert not passes.journal.exists()
-
-
-def test_a_journal_that_outlived_its_table_is_not_counted_twice(passes):
-    passes.until(3)
-    journal = passes.journal.read_bytes()
-    passes.until()
-    whole = passes.table.read_bytes()
     passes.table.unlink()
-    passes.journal.write_bytes(journal)
     assert passes.until() == 0
     assert passes.table.read_bytes() == whole
-    assert not passes.journal.exists()
 
 
-def test_rows_of_a_table_that_was_saved_half_way_count_with_those_of_the_journal_after_it(passes):
-    num_passes = passes.until()
-    whole, made = passes.table.read_bytes(), read_metadata(passes.work)
-    extra = {name: made[name] for name in ("shard", "num_shards", "pairs")}
-    rows = read_rows(passes.work)[: 4 * VISITS_A_PASS]
-    write_table(passes.work, rows, REFERENCE, stage="reference", digest=made["config_digest"], seed=3, extra=extra)
-    assert passes.until(3) == 3
-    assert passes.until() == num_passes - 7
-    assert passes.table.read_bytes() == whole
-
-
-def test_a_journal_of_other_noise_levels_does_not_count(passes, trainings, monkeypatch):
+def test_a_log_of_other_noise_levels_does_not_count(passes, trainings, monkeypatch):
     num_passes = passes.until()
     whole = passes.table.read_bytes()
     shutil.rmtree(passes.table.parent)
     other = Passes(trainings.variant(schedule={"timesteps": {"shift": 3.0}}), monkeypatch)
     assert other.until(3) == 3
-    assert other.journal.exists()
+    assert other.log.exists()
     trainings.variant().snapshot("reference")
     assert passes.until() == num_passes
     assert passes.table.read_bytes() == whole

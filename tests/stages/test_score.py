@@ -23,16 +23,15 @@ from videodpo.scorers.base import Clip
 from videodpo.stages.score import collect_shard, score_files, score_shard, stage
 from videodpo.stages.score.collect import _label
 from videodpo.stages.score.store import Column
-from videodpo.storage.digests import Damaged
 from videodpo.storage.files import sha256_of
-from videodpo.storage.journal import Journal
-from videodpo.storage.schemas import MEASURED, PROMPTS, SCORES, VIDEOS
+from videodpo.storage.manifests import Damaged
+from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
 from videodpo.storage.tables import read_metadata, read_rows, read_table, write_table
 from videodpo.storage.video import read_mp4, write_mp4
 
 NUM_CLIPS, BLOCK = 6, 2
 TABLE = "scores/temporal_flickering/shard-00000.parquet"
-STORE = "scores/by-clip/shard-00000.parquet"
+STORE = "scores/by-clip/shard-00000.jsonl"
 
 
 @pytest.fixture
@@ -237,25 +236,10 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(run, monkeypatch, count
 def test_second_kill_loses_nothing_of_the_first_try(run, monkeypatch, count_scores):
     interrupted(run, monkeypatch, 4)
     interrupted(run, monkeypatch, 0)
-    assert not (run / STORE).exists()
+    assert (run / STORE).exists()
     count_scores.clear()
     score_all(run)
     assert len(count_scores) == NUM_CLIPS - 4
-
-
-def test_what_a_killed_job_had_measured_becomes_the_store_where_nothing_is_lacking(run, count_scores):
-    score_all(run)
-    whole = (run / STORE).read_bytes()
-    rows = read_rows(run / STORE)
-    (run / STORE).unlink()
-    journal = Journal((run / STORE).with_suffix(".jsonl"), MEASURED.names)
-    for start in range(0, len(rows), BLOCK):
-        journal.append(rows[start : start + BLOCK])
-    count_scores.clear()
-    score_all(run)
-    assert count_scores == []
-    assert (run / STORE).read_bytes() == whole
-    assert [path.name for path in (run / STORE).parent.glob("*.jsonl")] == []
 
 
 def test_other_settings_measure_anew_and_the_earlier_ones_are_found_again(run, count_scores):
@@ -375,7 +359,7 @@ def test_a_reason_without_words_is_still_a_failed_row(run, monkeypatch):
 
 def test_two_jobs_on_one_shard_are_refused(run):
     with (
-        exclusive(run, run / "scores" / "by-clip" / "shard-00000.parquet"),
+        exclusive(run, run / STORE),
         pytest.raises(RuntimeError, match="is held by pid"),
     ):
         score_all(run)

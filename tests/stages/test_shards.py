@@ -1,11 +1,10 @@
-"""A finished shard that is made again: only the batches of which something is damaged are sampled."""
+"""A finished shard that runs again: only the batches with something damaged or missing are sampled."""
 
 from __future__ import annotations
 
 import pytest
-from safetensors.torch import load_file
 
-from videodpo.storage.digests import digest_path
+from videodpo.storage.manifests import manifest_path
 from videodpo.storage.tables import read_shards, shard_path
 
 TABLE, LATENTS, TEXTS = "shard-00000.parquet", "latents/shard-00000.safetensors", "texts/shard-00000.safetensors"
@@ -61,22 +60,16 @@ def test_a_damaged_clip_costs_its_batch(finished, sampled):
     assert clip.read_bytes() == whole
 
 
-def test_a_damaged_latent_costs_its_batch(finished, sampled):
-    path = finished.round_folder / "videos" / LATENTS
-    content = path.read_bytes()
-    place = content.index(load_file(path)["17"].numpy().tobytes())
-    before = {name: (finished.round_folder / "videos" / name).read_bytes() for name in (TABLE, LATENTS, TEXTS)}
-    with open(path, "r+b") as handle:  # in place: the work folder's name is of the same file
-        handle.seek(place)
-        handle.write(bytes([content[place] ^ 1]))
-    take_away(finished)
+def test_latents_that_are_gone_cost_the_shard(finished, sampled):
+    before = take_away(finished)
+    (finished.round_folder / "videos" / "work" / "shard-00000" / "latents.safetensors").unlink()
     make_again(finished, before)
-    assert sampled == [1]
+    assert sampled == [1] * 5
 
 
-def test_a_damaged_shard_in_the_work_folder_is_not_believed(finished, sampled):
-    kept = finished.round_folder / "videos" / "work" / "shard-00000" / TABLE
-    kept.write_bytes(kept.read_bytes()[:-1])
+def test_a_damaged_progress_log_is_not_believed(finished, sampled):
+    log = finished.round_folder / "videos" / "work" / "shard-00000" / "progress.jsonl"
+    log.write_bytes(b"0" + log.read_bytes()[1:])
     make_again(finished, take_away(finished))
     assert sampled == [1] * 5
 
@@ -95,10 +88,10 @@ def test_a_file_system_without_hard_links_keeps_nothing_and_says_so(finished, mo
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("videodpo.storage.digests.os.link", refuse)
+    monkeypatch.setattr("videodpo.stages.generate.shards.os.link", refuse)
     before = take_away(finished)
     make_again(finished, before)
     assert "no hard links" in caplog.text
     videos = finished.round_folder / "videos"
-    assert not (videos / "work" / "shard-00000" / "latents" / "shard-00000.safetensors").exists()
-    assert digest_path(shard_path(videos, 0)).exists()
+    assert not (videos / "work" / "shard-00000" / "latents.safetensors").exists()
+    assert manifest_path(shard_path(videos, 0)).exists()

@@ -15,7 +15,7 @@ import torch._dynamo  # which an optimiser imports at its first step
 
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.storage.clips import write_tar
-from videodpo.storage.digests import read_json, record_json
+from videodpo.storage.manifests import read_json, record_json
 from videodpo.storage.schemas import PROMPTS
 from videodpo.storage.tables import read_table, write_table
 from videodpo.storage.tensors import TensorFile, write_tensors

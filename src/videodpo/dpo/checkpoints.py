@@ -19,8 +19,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from videodpo.config.errors import RunError
 from videodpo.dpo.state_files import read_state, unreadable
-from videodpo.storage.digests import remove_folder, remove_leftover_folders, replace_folder, require_intact
-from videodpo.storage.files import read_json, refuse_full_disk
+from videodpo.storage.files import read_json, refuse_full_disk, remove_folder, remove_leftover_folders, rename_folder
 
 KEEP = 2
 _TRAINABLE = StateDictOptions(ignore_frozen_params=True, strict=False)
@@ -56,7 +55,7 @@ class Checkpoints:
                 self._quietly(_write_state, partial)
                 if _is_main():
                     (partial / "progress.json").write_text(json.dumps({"step": step, "rows": rows}), encoding="utf-8")
-                    replace_folder(partial, final)
+                    rename_folder(partial, final)
         finally:
             if _is_main():
                 shutil.rmtree(partial, ignore_errors=True)
@@ -76,9 +75,6 @@ class Checkpoints:
             ValueError: the newest state is damaged; the message names its folder.
         """
         folders = sorted(self._folder.glob("step-*"))
-        if folders and _is_main():
-            require_intact(folders[-1])
-        _wait()
         if not folders:
             return 0, []
         progress = read_json(folders[-1] / "progress.json")

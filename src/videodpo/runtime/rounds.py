@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videodpo.config.errors import InputError
-from videodpo.storage.digests import require_intact
+from videodpo.storage.manifests import require_intact
 
 
 def round_folder(folder: Path, number: int) -> Path:

@@ -28,8 +28,8 @@ from videodpo.config import (
     validate,
 )
 from videodpo.runtime import registry
-from videodpo.storage.digests import Damaged, read_json, record_text
 from videodpo.storage.files import sha256_of
+from videodpo.storage.manifests import Damaged, read_json, record_text
 from videodpo.weights.locations import PUBLIC_PREFIX, digests, is_published, local_path, read_manifest
 
 

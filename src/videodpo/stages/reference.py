@@ -18,9 +18,9 @@ from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import shard_batches
 from videodpo.runtime.signals import Interrupts
 from videodpo.runtime.snapshot import ReferenceSettings, Snapshot
-from videodpo.storage.journal import Journal
+from videodpo.storage.progress import Progress
 from videodpo.storage.schemas import REFERENCE
-from videodpo.storage.tables import read_metadata, read_rows, read_shards, read_table, shard_path, write_table
+from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path, write_table
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     """Compute one shard of `round<r>/reference`: rows in training order, one a visit.
 
     The reference is the base model. Its forward passes hold the same visits as the training's, so the
-    errors equal the policy's at step 0 to the bit. A killed job goes on from its work file, which stays: the errors
-    do not depend on scores and weights, so new ones (another alpha) find the same pairs done.
+    errors equal the policy's at step 0 to the bit. A killed job resumes after its last finished micro-batch.
 
     Raises:
         Interrupted: a signal asked to stop; what was computed is saved.
@@ -49,39 +48,26 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
         for number, _ in shard_batches(len(plan.micro_batches), 1, shard, settings.reference.shards)
     ]
     out = shard_path(round_folder / "reference", shard)
-    work = out.parent / "work" / out.name
     extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
     extra["pairs"] = _digest(pairs, round_folder / "videos")
 
-    def save(path: Path, rows: list[dict[str, Any]]) -> None:
-        write_table(path, rows, REFERENCE, stage="reference", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
-
     with exclusive(snapshot.folder, out), Interrupts() as interrupts:
-        rows: list[dict[str, Any]] = []
-        if work.exists():
-            known = read_metadata(work)
-            if (known.get("config_digest"), known.get("pairs")) == (snapshot.digest, extra["pairs"]):
-                rows = read_rows(work)
-        # It goes on from a table of so many rows: once the table has grown, its lines, there too, count no longer.
-        journal = Journal(work.with_suffix(".jsonl"), [snapshot.digest, extra["pairs"], len(rows)])
-        rows += chain(*journal.found)
-        todo = [indices for indices in runs if indices.start >= runs[0].start + len(rows)]
+        # The log stays after the end: errors do not depend on scores and weights, so new ones find the same pairs done.
+        progress = Progress(out.parent / "work" / f"{out.stem}.jsonl", [snapshot.digest, extra["pairs"]])
+        todo = runs[len(progress.finished) :]
         if todo:
             model = load_model(settings.model, snapshot.execution.device, denoiser_only=True)
             data = PairData(round_folder, CachedTexts(round_folder), model.device)
-        for indices in todo:
+        for done, indices in enumerate(todo, start=len(progress.finished) + 1):
             run = visits[indices.start : indices.stop]
             with torch.no_grad():
                 winner, loser = model_errors(model, data.batch(run))
             columns = zip(run, timesteps(model, run), winner.tolist(), loser.tolist(), strict=True)
-            made = [_row(*column) for column in columns]
-            journal.append(made)
-            rows += made
-            log.info("%s: %d of %d visits", out.name, len(rows), sum(map(len, runs)))
-            interrupts.stop_here(f"{len(rows)} visits")
-        save(work, rows)
-        journal.remove()
-        save(out, rows)
+            progress.append([_row(*column) for column in columns])
+            log.info("%s: %d of %d micro-batches", out.name, done, len(runs))
+            interrupts.stop_here(f"{done} micro-batches")
+        rows = list(chain(*progress.finished))
+        write_table(out, rows, REFERENCE, stage="reference", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
         log.info("reference shard %d: %d visits", shard, len(rows))
 
 

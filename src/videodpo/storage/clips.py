@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from videodpo.storage.digests import Damaged, damaged, product_path
+from videodpo.storage.files import atomic_path
+from videodpo.storage.manifests import Damaged, damaged
 
 _IN_TAR = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
 
@@ -65,7 +66,7 @@ def write_tar(tar: Path, clips: Iterable[tuple[str, bytes]]) -> list[str]:
         What each clip's path has behind the tar file's.
     """
     indices = []
-    with product_path(tar) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
+    with atomic_path(tar) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in clips:
             member = tarfile.TarInfo(name)  # of no time and nobody
             member.size = len(content)

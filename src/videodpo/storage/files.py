@@ -133,6 +133,37 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def rename_folder(partial: Path, final: Path) -> None:
+    """Sync a written folder and give it its final name; one process calls it."""
+    with refuse_full_disk(final):
+        for file in files_of(partial):
+            sync_file(file)
+        old = _put_aside(final) if final.exists() else None
+        os.replace(partial, final)
+        sync_folder(final.parent)
+        if old:
+            shutil.rmtree(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; a kill leaves none that is half there."""
+    shutil.rmtree(_put_aside(folder))
+
+
+def remove_leftover_folders(above: Path) -> None:
+    """Remove what killed writers of folders left; the caller keeps other writers away."""
+    for left in above.glob(".*.partial"):
+        if left.is_dir():
+            shutil.rmtree(left)
+
+
+def _put_aside(folder: Path) -> Path:
+    aside = folder.with_name(f".{folder.name}.old.partial")
+    if aside.exists():
+        shutil.rmtree(aside)
+    return folder.rename(aside)
+
+
 def write_text(final: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(final) as partial:

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from videodpo.config.errors import InputError
-from videodpo.storage.digests import product_path, require_intact
 from videodpo.storage.files import first_line
+from videodpo.storage.manifests import product_path, require_intact
 from videodpo.storage.schemas import refuse_other_types
 
 ROW_GROUP = 65536  # rows
@@ -23,7 +23,7 @@ MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups, w
 
 
 @contextmanager
-def row_group_writer(path: Path, schema: pa.Schema) -> Iterator[RowGroupWriter]:
+def row_group_writer(path: Path, schema: pa.Schema, alongside: Sequence[Path] = ()) -> Iterator[RowGroupWriter]:
     """Write one table atomically, part by part: nothing is left of it where the block raises.
 
     Raises:
@@ -31,7 +31,7 @@ def row_group_writer(path: Path, schema: pa.Schema) -> Iterator[RowGroupWriter]:
     """
     # Without Arrow's own copy of the schema, so that metadata can come last; every type here is one of Parquet's.
     with (
-        product_path(path) as partial,
+        product_path(path, alongside) as partial,
         pq.ParquetWriter(partial, schema, store_schema=False, **_storage(schema)) as file,
     ):
         with ThreadPoolExecutor(1) as background:

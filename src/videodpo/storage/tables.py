@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from videodpo import __version__
 from videodpo.config.errors import InputError
-from videodpo.storage.digests import require_intact
+from videodpo.storage.manifests import require_intact
 from videodpo.storage.row_groups import RowGroupWriter, readable, refuse_large_footer, row_group_writer
 from videodpo.storage.schemas import CLIP_SIZE, ClipSize, refuse_other_types
 
@@ -48,6 +48,7 @@ def write_table(
     digest: str,
     seed: int,
     extra: Mapping[str, str] | None = None,
+    alongside: Sequence[Path] = (),
 ) -> None:
     """Write one table atomically; the same rows give the same bytes.
 
@@ -55,6 +56,7 @@ def write_table(
         path: final name. rows: a frame or a list of row dicts, already in their final order.
         schema: one of this module's. stage, digest, seed: provenance, kept in the file's metadata.
         extra: further metadata, for example the shard.
+        alongside: finished files that belong to the table; its manifest lists them too.
 
     Raises:
         ValueError: columns differ from the schema, a number is not finite, or a required column has a null.
@@ -67,7 +69,7 @@ def write_table(
         if unknown := sorted({name for row in rows for name in row} - set(schema.names)):
             raise InputError(f"{path.name}: columns {unknown} are not among {sorted(schema.names)}")
         table = pa.Table.from_pylist(list(rows), schema=schema)
-    with table_writer(path, schema, stage=stage, digest=digest, seed=seed, extra=extra) as writer:
+    with table_writer(path, schema, stage=stage, digest=digest, seed=seed, extra=extra, alongside=alongside) as writer:
         writer.write(table)
 
 
@@ -80,6 +82,7 @@ def table_writer(
     digest: str,
     seed: int,
     extra: Mapping[str, str] | None = None,
+    alongside: Sequence[Path] = (),
 ) -> Iterator[RowGroupWriter]:
     """Write one table atomically, part by part: nothing is left of it where the block raises.
 
@@ -94,7 +97,7 @@ def table_writer(
         "seed": str(seed),
         **(extra or {}),
     }
-    with row_group_writer(path, schema) as writer:
+    with row_group_writer(path, schema, alongside) as writer:
         writer.metadata |= metadata
         yield writer
 

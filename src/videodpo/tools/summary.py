@@ -6,7 +6,7 @@ from pathlib import Path
 
 from videodpo.config.errors import InputError
 from videodpo.stages.evaluate import format_table
-from videodpo.storage.digests import read_json
+from videodpo.storage.manifests import read_json
 
 
 def summary(run_folder: Path) -> str:

@@ -291,12 +291,12 @@ def _make_state(path: Path) -> None:
 
 
 def _read_state(path: Path) -> object:
-    from videodpo.storage.digests import digest_path
+    from videodpo.storage.manifests import manifest_path
 
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(path.parent / "whole", folder, dirs_exist_ok=True)
         (step,) = (Path(folder) / "trained-on").glob("step-*")
-        digest_path(step).unlink()  # else another file is refused before it is parsed
+        manifest_path(step).unlink()  # else another file is refused before it is parsed
         shutil.copy(path, step / path.name)
         return _state(Path(folder)).load()
 
@@ -316,16 +316,16 @@ def _prompts(kind: str, file: str, make: Callable[[Path], None]) -> Reader:
 
 
 def _make_journal(path: Path) -> None:
-    from videodpo.storage.journal import Journal
+    from videodpo.storage.progress import Progress
 
     for number in range(10):
-        Journal(path, ["fields"]).append([{"video_id": f"v{number}", "value": number / 3}])
+        Progress(path, ["fields"]).append([{"video_id": f"v{number}", "value": number / 3}])
 
 
 def _read_journal(path: Path) -> object:
-    from videodpo.storage.journal import Journal
+    from videodpo.storage.progress import Progress
 
-    return Journal(path, ["fields"]).found
+    return Progress(path, ["fields"]).found
 
 
 READERS: dict[str, Reader] = {

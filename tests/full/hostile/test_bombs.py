@@ -5,7 +5,7 @@ import torch
 
 from tests.full.hostile import bombs
 from tests.full.hostile.readers import READERS
-from videodpo.storage.digests import digest_path
+from videodpo.storage.manifests import manifest_path
 
 MEGABYTES = 700  # peak of one reading, on top of what the process has
 SECONDS = 30
@@ -47,7 +47,7 @@ def test_a_bomb_is_refused(bomb, reader, says, tmp_path, worker):
     READERS[reader].make(path)
     assert worker.ask(reader, path, seconds=120)["outcome"] == "read"  # what it imports is loaded
     path.unlink()
-    digest_path(path).unlink(missing_ok=True)
+    manifest_path(path).unlink(missing_ok=True)
     bomb(path)
     answer = worker.ask(reader, path, seconds=SECONDS)
     path.unlink()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.full.hostile.readers import READERS
-from videodpo.storage.digests import digest_path
+from videodpo.storage.manifests import manifest_path
 
 TRIES = int(os.environ.get("VIDEODPO_FUZZ_TRIES", "40"))
 MEGABYTES = 512  # of memory that one small file may take
@@ -50,7 +50,9 @@ def test_a_malformed_file_is_read_or_refused(name, tmp_path, worker, tally):
     path = tmp_path / reader.file
     reader.make(path)
     valid = path.read_bytes()
-    digest_path(path).unlink(missing_ok=True)  # else it is refused before it is parsed, as tests/test_verify.py has it
+    manifest_path(path).unlink(
+        missing_ok=True
+    )  # else it is refused before it is parsed, as tests/test_verify.py has it
     whole = worker.ask(name, path, seconds=120)
     assert whole["outcome"] == "read", whole
     tried: set[bytes] = set()

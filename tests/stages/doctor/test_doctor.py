@@ -19,7 +19,7 @@ from videodpo.cli import main
 from videodpo.dpo import batches
 from videodpo.models.wan import WanModel
 from videodpo.stages.doctor import diagnose_log
-from videodpo.storage.digests import digest_path
+from videodpo.storage.manifests import manifest_path
 from videodpo.storage.schemas import PAIRS, REFERENCE, TRAIN_LOG, VIDEOS
 from videodpo.storage.tables import read_shards, read_table, shard_path, write_table
 from videodpo.storage.tensors import write_tensors
@@ -122,7 +122,7 @@ def test_a_weight_that_is_no_weight(doctor, round_folder, weight):
     weights = pa.array(np.r_[weight, table["weight"].to_numpy()[1:]], from_pandas=False)
     column = table.schema.get_field_index("weight")
     pq.write_table(table.set_column(column, table.schema.field(column), weights), file)
-    digest_path(file).unlink()
+    manifest_path(file).unlink()
     code, findings = doctor()
     assert (code, alarms(findings)) == (3, {"weights"})
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from videodpo.config.errors import InputError
-from videodpo.storage.digests import Damaged
 from videodpo.storage.tables import count_shards, read_table
 from videodpo.storage.tensors import TensorFile, write_tensors
 
@@ -78,19 +76,6 @@ def read_texts(path: Path) -> dict[str, StrippedEmbeds]:
     """What `write_texts` wrote."""
     file = _File(path)
     return {key: file.text(key) for key in file.ids}
-
-
-def intact_texts(path: Path) -> dict[str, StrippedEmbeds]:
-    """Those of `read_texts` that are what was written; none where the file itself cannot be read."""
-    found = {}
-    try:
-        file = _File(path)
-    except ValueError:
-        return {}
-    for key in file.ids:
-        with suppress(Damaged):
-            found[key] = file.text(key)
-    return found
 
 
 class CachedTexts:
@@ -165,10 +150,8 @@ class _File:
 def _opened(path: Path) -> TensorFile:
     try:
         return TensorFile(path)
-    except Damaged:
-        raise
-    except ValueError as error:
-        raise InputError(f"{error}; run the stage generate again") from error
+    except InputError as error:
+        raise InputError(f"{error}; re-run the stage generate") from error
 
 
 def _read_lengths(file: TensorFile, path: Path) -> dict[str, int]:

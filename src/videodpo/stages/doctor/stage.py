@@ -11,7 +11,7 @@ from videodpo.config.errors import InputError
 from videodpo.dpo.findings import Finding, worst
 from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot
-from videodpo.storage.digests import record_text
+from videodpo.storage.manifests import record_text
 from videodpo.storage.tables import read_metadata, read_shards, read_table
 
 # 1 is a user's error, 2 wrong usage.

@@ -16,7 +16,7 @@ from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
-from videodpo.storage.digests import record_json
+from videodpo.storage.manifests import record_json
 from videodpo.storage.schemas import EVALUATION
 from videodpo.storage.tables import read_shards, write_table
 

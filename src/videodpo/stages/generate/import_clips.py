@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from videodpo.models import load_model
 from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.snapshot import GenerateSettings, Snapshot
-from videodpo.stages.generate.shards import Part, Request, Shard, empty_row, run_batches, wanted_prompts
+from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard, wanted_prompts
 from videodpo.storage.files import atomic_path, sha256_of
 from videodpo.storage.tables import read_table
 from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
@@ -32,19 +32,17 @@ RATE_TOLERANCE = 0.01  # 29.97 frames a second are 30
 
 
 def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int) -> None:
-    """Take in one shard of the clips in `clips.parquet` as `round<r>/videos`.
+    """Import one shard of the clips in `clips.parquet` as `round<r>/videos`.
 
     A clip that cannot be read is a failed row. One with none of the sizes and lengths of `generate.sampling` is cut and
     scaled with `generate.fit_clips`, to the nearest of them in its proportions, and a failed row without.
 
     Raises:
-        ValueError: a round after the first, where videos come from the aligned model.
-        RuntimeError: more than `max_failed_fraction` of all clips failed.
+        InputError: a round after the first, where videos come from the aligned model.
+        RunError: more than `max_failed_fraction` of all clips failed.
     """
     if round_number != 1:
         raise InputError("rounds: clips of your own are for round 1; later rounds sample from the model")
-    import torch
-
     settings = snapshot.settings
     prompts = read_table(snapshot.folder / "prompts.parquet")
     words = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
@@ -56,47 +54,64 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
         for prompt_id, sample in zip(table["prompt_id"], table["sample"], strict=True)
     ]
     sources = {request.video_id: Path(path) for request, path in zip(requests, table["path"], strict=True)}
-    videos = round_folder(snapshot.folder, 1) / "videos"
-    shard = Shard(snapshot, videos, index, settings.generate.shards, snapshot.digest, with_texts=True)
     model: VideoModel | None = None
-    texts: dict[str, PromptEmbeds] = {}  # of the batch before
-
-    def make(batch: Sequence[Request]) -> Callable[[], Part]:
-        nonlocal model, texts
-        if model is None:
-            model = load_model(settings.model, snapshot.execution.device)
-        texts = encode_prompts(model, wanted_prompts(batch, settings.generate.sampling), texts)
-        rows: list[dict[str, Any]] = []
-        latents: dict[str, torch.Tensor] = {}
-        dtype = getattr(torch, settings.generate.sampling.latents_dtype)
-        for request in batch:
-            row = empty_row(request)
-            try:
-                copy, frames, fps = _take(sources[request.video_id], request, settings.generate, shard)
-            except UnreadableVideo as error:
-                row |= {"status": "failed", "error": str(error)}
-            else:
-                latent = model.encode(frames).to("cpu", dtype)
-                if torch.isfinite(latent).all():
-                    num_frames, height, width, _ = frames.shape
-                    row |= {"path": shard.relative(copy), "sha256": sha256_of(copy)}
-                    row |= {"num_frames": num_frames, "height": height, "width": width, "fps": fps}
-                    latents[request.video_id] = latent.contiguous()
-                else:
-                    row |= {"status": "failed", "error": "the VAE gave NaN or infinite latents"}
-            rows.append(row)
-        part = Part(rows, latents, {key: strip_padding(text) for key, text in texts.items()})
-        return lambda: part
-
-    run_batches(shard, requests, BATCH, make, {"model": "import", "adapter": None})
+    texts: dict[str, PromptEmbeds] = {}
+    with open_shard(
+        snapshot,
+        round_folder(snapshot.folder, 1) / "videos",
+        index,
+        settings.generate.shards,
+        requests,
+        BATCH,
+        identity=snapshot.digest,
+        common={"model": "import", "adapter": None},
+        with_texts=True,
+    ) as shard:
+        for batch in shard.unfinished():
+            model = model or load_model(settings.model, snapshot.execution.device)
+            texts = encode_prompts(model, wanted_prompts(batch, settings.generate.sampling), texts)
+            shard.save(batch, _encoded(batch, model, texts, sources, settings.generate, shard.files))
 
 
-def _take(source: Path, request: Request, settings: Generate, shard: Shard) -> tuple[Path, np.ndarray, float]:
+def _encoded(
+    batch: Batch,
+    model: VideoModel,
+    texts: Mapping[str, PromptEmbeds],
+    sources: Mapping[str, Path],
+    settings: Generate,
+    files: Files,
+) -> Part:
+    """Copy and encode the clips of a batch."""
+    import torch
+
+    rows: list[Row] = []
+    latents: dict[str, torch.Tensor] = {}
+    dtype = getattr(torch, settings.sampling.latents_dtype)
+    for request in batch.requests:
+        row = empty_row(request)
+        rows.append(row)
+        try:
+            copy, frames, fps = _take(sources[request.video_id], request, settings, files)
+        except UnreadableVideo as error:
+            row |= {"status": "failed", "error": str(error)}
+            continue
+        latent = model.encode(frames).to("cpu", dtype)
+        if not torch.isfinite(latent).all():
+            row |= {"status": "failed", "error": "the VAE gave NaN or infinite latents"}
+            continue
+        num_frames, height, width, _ = frames.shape
+        row |= {"path": files.relative(copy), "sha256": sha256_of(copy)}
+        row |= {"num_frames": num_frames, "height": height, "width": width, "fps": fps}
+        latents[request.video_id] = latent.contiguous()
+    return Part(rows, latents, {key: strip_padding(text) for key, text in texts.items()})
+
+
+def _take(source: Path, request: Request, settings: Generate, files: Files) -> tuple[Path, np.ndarray, float]:
     """Copy one clip into the run, fitted if need be: the copy, its frames before any encoding, and their rate."""
     sampling, sizes = settings.sampling, settings.sampling.sizes
     # A second more than is needed, so that a clip that is too long is seen to be.
     frames, fps = read_mp4(source, max_seconds=max(size.num_frames for size in sizes) / sampling.fps + 1)
-    copy = shard.clips / f"{request.video_id}.mp4"
+    copy = files.clips / f"{request.video_id}.mp4"
     if not fps or math.isclose(fps, sampling.fps, rel_tol=RATE_TOLERANCE):
         fps = sampling.fps
     known = [(size.num_frames, size.height, size.width) for size in sizes]

@@ -1,8 +1,11 @@
-"""Prompts to videos: one shard of clips, their latents, texts and table, resumable after every batch."""
+"""Prompts to videos: one shard of clips, their latents, encoded prompts and table.
+
+Legend: B batch, C latent channel, F latent frame, H latent height, W latent width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +17,7 @@ from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings, Snapshot
-from videodpo.stages.generate.shards import Part, Request, Shard, empty_row, run_batches, wanted_prompts
+from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard, wanted_prompts
 from videodpo.storage.files import sha256_of, sha256_of_folder
 from videodpo.storage.tables import read_table
 from videodpo.storage.video import write_mp4
@@ -27,21 +30,23 @@ if TYPE_CHECKING:
 def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int, adapter: Path | None) -> None:
     """Sample one shard of a round's training videos into `round<r>/videos`.
 
-    All clips of a prompt have the size that it draws among the sampling's, so that they can be paired.
+    All clips of a prompt have the size that it draws among the sampling's sizes, so that they can be paired.
 
     Args:
-        snapshot: the stage's settings. round_number: from 1. shard: from 0.
+        snapshot: settings of the stage.
+        round_number: from 1.
+        index: of the shard, from 0.
         adapter: folder of the previous round's adapter, or None for the base model.
 
     Raises:
-        RuntimeError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
+        RunError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
     """
     settings = snapshot.settings
     seed_of = partial(derive_seed, snapshot.seed, "video", round_number)
     requests = _Requests(_prompts(snapshot.folder, "train"), settings.generate.videos_per_prompt, seed_of)
     videos = round_folder(snapshot.folder, round_number) / "videos"
-    shard = _shard(snapshot, videos, index, settings.generate.shards, adapter, with_texts=True)
-    _sample_shard(shard, requests, settings.generate.sampling, adapter)
+    sampler = _Sampler(snapshot, settings.generate.sampling, adapter, with_texts=True)
+    sampler.make(videos, index, settings.generate.shards, requests)
 
 
 def generate_heldout_shard(
@@ -55,12 +60,12 @@ def generate_heldout_shard(
     seed_of = partial(derive_seed, snapshot.seed, "heldout video")
     requests = _Requests(_prompts(snapshot.folder, "heldout"), settings.videos_per_prompt, seed_of)
     videos = round_folder(snapshot.folder, round_number) / "evaluation" / "videos" / arm
-    shard = _shard(snapshot, videos, index, settings.shards, adapter, with_texts=False)
-    _sample_shard(shard, requests, settings.sampling, adapter)
+    sampler = _Sampler(snapshot, settings.sampling, adapter, with_texts=False)
+    sampler.make(videos, index, settings.shards, requests)
 
 
 class _Requests(Sequence[Request]):
-    """Every sample of every prompt, each made when it is asked for: a shard asks for few of millions."""
+    """Every sample of every prompt, created on access: a shard needs few of millions."""
 
     def __init__(self, prompts: Sequence[tuple[str, str]], samples: int, seed_of: Callable[[str, int], int]) -> None:
         self._prompts, self._samples, self._seed_of = prompts, samples, seed_of
@@ -68,8 +73,8 @@ class _Requests(Sequence[Request]):
     def __len__(self) -> int:
         return len(self._prompts) * self._samples
 
-    def __getitem__(self, shard: Any) -> Any:
-        number, sample = divmod(range(len(self))[shard], self._samples)
+    def __getitem__(self, position: Any) -> Any:
+        number, sample = divmod(range(len(self))[position], self._samples)
         prompt_id, prompt = self._prompts[number]
         return Request(prompt_id, prompt, sample, self._seed_of(prompt_id, sample))
 
@@ -80,101 +85,104 @@ def _prompts(folder: Path, split: str) -> list[tuple[str, str]]:
     return list(zip(table["prompt_id"], table["prompt"], strict=True))
 
 
-def _shard(
-    snapshot: Snapshot[Any], videos: Path, index: int, num_shards: int, adapter: Path | None, *, with_texts: bool
-) -> Shard:
-    return Shard(snapshot, videos, index, num_shards, f"{snapshot.digest} {_adapter_name(adapter)}", with_texts)
-
-
-def _adapter_name(adapter: Path | None) -> str | None:
-    return f"{adapter.parent.name}/{adapter.name} {sha256_of_folder(adapter)[:12]}" if adapter else None
-
-
-def _sample_shard(shard: Shard, requests: Sequence[Request], sampling: Sampling, adapter: Path | None) -> None:
-    snapshot, settings = shard.snapshot, shard.snapshot.settings.model
-    model: VideoModel | None = None
-    texts: dict[str, PromptEmbeds] = {}  # encodings of the batch before: its last prompt may go on in the next
-
-    def make(batch: Sequence[Request]) -> Callable[[], Part]:
-        nonlocal model, texts
-        if model is None:  # loaded only when something is left to do
-            model = load_model(settings, snapshot.execution.device)
-            if adapter:
-                model.load_adapter(adapter)
-        prompts = {request.prompt_id: request.prompt for request in batch}
-        texts = encode_prompts(model, wanted_prompts(batch, sampling) if shard.with_texts else prompts, texts)
-        runs = []
-        for sized, run in _by_size(batch, sampling, snapshot.seed):
-            text = collate([texts[request.prompt_id] for request in run])
-            latents_BCFHW = model.sample(text, [request.seed for request in run], sized)
-            # Without a GPU, decoding in the background would only fight the next batch for the same cores.
-            decoded = model.decode(latents_BCFHW) if model.device.type == "cpu" else None
-            runs.append(_Run(run, latents_BCFHW, decoded))
-        return partial(_finish_batch, model, batch, runs, texts, sampling, shard)
-
-    common = {"model": f"{settings.family} {settings.weights}", "adapter": _adapter_name(adapter)}
-    run_batches(shard, requests, sampling.batch_size, make, common)
-
-
 class _Run(NamedTuple):
-    """Clips of one size: their requests, latents [B, C, F, H, W], and what `decode` gave, where that was called."""
+    """Clips of one size: their requests, latents [B, C, F, H, W], and their frames if they are decoded already."""
 
     requests: Sequence[Request]
     latents_BCFHW: torch.Tensor
     frames: Sequence[np.ndarray | None] | None
 
 
-def _by_size(batch: Sequence[Request], sampling: Sampling, seed: int) -> list[tuple[Sampling, list[Request]]]:
-    """The batch in runs of one size, in the order of their first clips."""
+class _Sampled(NamedTuple):
+    """A batch after denoising."""
+
+    batch: Batch
+    runs: Sequence[_Run]
+    texts: dict[str, PromptEmbeds]
+
+
+class _Sampler:
+    """Samples batches; the model is loaded with the first one, so that a finished shard loads nothing."""
+
+    def __init__(self, snapshot: Snapshot[Any], sampling: Sampling, adapter: Path | None, *, with_texts: bool) -> None:
+        self._snapshot, self._sampling, self._adapter, self._with_texts = snapshot, sampling, adapter, with_texts
+        self._model: VideoModel | None = None
+        self._texts: dict[str, PromptEmbeds] = {}
+        """Encodings of the previous batch, whose last prompt may continue in the next one."""
+
+    def make(self, videos: Path, index: int, num_shards: int, requests: Sequence[Request]) -> None:
+        """Sample what a shard lacks."""
+        snapshot, model, name = self._snapshot, self._snapshot.settings.model, _adapter_name(self._adapter)
+        with open_shard(
+            snapshot,
+            videos,
+            index,
+            num_shards,
+            requests,
+            self._sampling.batch_size,
+            identity=f"{snapshot.digest} {name}",
+            common={"model": f"{model.family} {model.weights}", "adapter": name},
+            with_texts=self._with_texts,
+        ) as shard:
+            for batch in shard.unfinished():
+                shard.save_in_background(batch, self.finish, self.sample(batch), shard.files)
+
+    def sample(self, batch: Batch) -> _Sampled:
+        """Denoise a batch: what the next batch has to wait for."""
+        model, sampling = self._loaded(), self._sampling
+        own = {request.prompt_id: request.prompt for request in batch.requests}
+        wanted = wanted_prompts(batch, sampling) if self._with_texts else own
+        self._texts = encode_prompts(model, wanted, self._texts)
+        runs = []
+        for sized, requests in _by_size(batch, sampling, self._snapshot.seed):
+            text = collate([self._texts[request.prompt_id] for request in requests])
+            latents_BCFHW = model.sample(text, [request.seed for request in requests], sized)
+            # Without a GPU, decoding in the background would compete with the next batch for the same cores.
+            frames = model.decode(latents_BCFHW) if model.device.type == "cpu" else None
+            runs.append(_Run(requests, latents_BCFHW, frames))
+        return _Sampled(batch, runs, self._texts)
+
+    def finish(self, sampled: _Sampled, files: Files) -> Part:
+        """Decode, encode and write clips; on a GPU the decoder's kernels queue behind those launched before."""
+        import torch
+
+        model, sampling = self._loaded(), self._sampling
+        rows: dict[str, Row] = {}
+        latents: dict[str, torch.Tensor] = {}
+        for requests, latents_BCFHW, frames in sampled.runs:
+            decoded = model.decode(latents_BCFHW) if frames is None else frames
+            for request, latent, clip in zip(requests, latents_BCFHW.cpu(), decoded, strict=True):
+                row = rows[request.video_id] = empty_row(request)
+                if not torch.isfinite(latent).all():
+                    row |= {"status": "failed", "error": "the model gave NaN or infinite latents"}
+                elif clip is None:
+                    row |= {"status": "failed", "error": "the VAE gave NaN or infinite pixels of finite latents"}
+                else:
+                    path = files.clips / f"{request.video_id}.mp4"
+                    write_mp4(path, clip, sampling.fps, crf=sampling.crf)
+                    num_frames, height, width, _ = clip.shape
+                    row |= {"path": files.relative(path), "sha256": sha256_of(path)}
+                    row |= {"num_frames": num_frames, "height": height, "width": width, "fps": sampling.fps}
+                    latents[request.video_id] = latent.to(getattr(torch, sampling.latents_dtype)).contiguous()
+        texts = {key: strip_padding(text) for key, text in sampled.texts.items()}
+        return Part([rows[request.video_id] for request in sampled.batch.requests], latents, texts)
+
+    def _loaded(self) -> VideoModel:
+        if self._model is None:
+            self._model = load_model(self._snapshot.settings.model, self._snapshot.execution.device)
+            if self._adapter:
+                self._model.load_adapter(self._adapter)
+        return self._model
+
+
+def _adapter_name(adapter: Path | None) -> str | None:
+    return f"{adapter.parent.name}/{adapter.name} {sha256_of_folder(adapter)[:12]}" if adapter else None
+
+
+def _by_size(batch: Batch, sampling: Sampling, seed: int) -> list[tuple[Sampling, list[Request]]]:
+    """The requests of a batch grouped by clip size, in the order of their first clips."""
     sizes = sampling.sizes
     runs: dict[int, list[Request]] = {}
-    for request in batch:
+    for request in batch.requests:
         runs.setdefault(derive_seed(seed, "bucket", request.prompt_id) % len(sizes), []).append(request)
-    return [(sizes[drawn], run) for drawn, run in runs.items()]
-
-
-def _finish_batch(
-    model: VideoModel,
-    batch: Sequence[Request],
-    runs: Sequence[_Run],
-    texts: Mapping[str, PromptEmbeds],
-    sampling: Sampling,
-    shard: Shard,
-) -> Part:
-    """What the next batch need not wait for; on a GPU the decoder's kernels queue behind what was launched before.
-
-    Args:
-        runs: the batch's requests, by size.
-    """
-    import torch
-
-    made = [
-        entry
-        for requests, latents_BCFHW, decoded in runs
-        for entry in zip(
-            requests,
-            latents_BCFHW.cpu(),
-            model.decode(latents_BCFHW) if decoded is None else decoded,
-            strict=True,
-        )
-    ]
-    rows: dict[str, dict[str, Any]] = {}
-    latents: dict[str, torch.Tensor] = {}
-    for request, latent, frames in made:
-        row = rows[request.video_id] = empty_row(request)
-        if not torch.isfinite(latent).all():
-            row |= {"status": "failed", "error": "the model gave NaN or infinite latents"}
-        elif frames is None:
-            row |= {"status": "failed", "error": "the VAE gave NaN or infinite pixels of finite latents"}
-        else:
-            path = shard.clips / f"{request.video_id}.mp4"
-            write_mp4(path, frames, sampling.fps, crf=sampling.crf)
-            num_frames, height, width, _ = frames.shape
-            row |= {"path": shard.relative(path), "sha256": sha256_of(path)}
-            row |= {"num_frames": num_frames, "height": height, "width": width, "fps": sampling.fps}
-            latents[request.video_id] = latent.to(getattr(torch, sampling.latents_dtype)).contiguous()
-    return Part(
-        [rows[request.video_id] for request in batch],
-        latents,
-        {key: strip_padding(text) for key, text in texts.items()},
-    )
+    return [(sizes[drawn], requests) for drawn, requests in runs.items()]

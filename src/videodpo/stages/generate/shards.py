@@ -1,41 +1,38 @@
-"""Work on videos in batches: one shard's clips, latents, texts and table, resumable after every batch."""
+"""One shard of videos in progress: clips, latents, encoded prompts and table, resumable after every batch."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
-from videodpo.config import Sampling
-from videodpo.models.shared.prompt_embeds import (
-    EMPTY,
-    NEGATIVE,
-    StrippedEmbeds,
-    intact_texts,
-    read_texts,
-    texts_path,
-    write_texts,
-)
+from videodpo.config import InputError, Sampling
+from videodpo.models.shared.prompt_embeds import EMPTY, NEGATIVE, StrippedEmbeds, read_texts, texts_path, write_texts
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import block_size, shard_batches
 from videodpo.runtime.signals import Interrupts
 from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.clips import file_of, is_intact, read_clip, write_tar
-from videodpo.storage.digests import digest_path, fault, link_product
 from videodpo.storage.files import atomic_path
+from videodpo.storage.manifests import edited_inputs
+from videodpo.storage.progress import Progress
 from videodpo.storage.schemas import VIDEOS
-from videodpo.storage.tables import read_metadata, read_rows, shard_path, write_table
-from videodpo.storage.tensors import TensorFile, intact_tensors, write_tensors
+from videodpo.storage.tables import shard_path, write_table
+from videodpo.storage.tensors import TensorFile, write_tensors
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,287 +49,293 @@ class Request:
         return f"{self.prompt_id}-{self.sample}"
 
 
-class Kept(NamedTuple):
-    """Files of a finished shard."""
+class Batch(NamedTuple):
+    """Requests that are made together, and their number in the global plan."""
 
-    table: Path
-    latents: Path
-    texts: Path
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Where one shard lies, and what a finished batch of it must have been made with."""
-
-    snapshot: Snapshot[Any]
-    videos: Path
-    index: int
-    num_shards: int
-    made_with: str
-    with_texts: bool
-    """Whether the encoded prompts are stored, as a fine-tune needs them."""
-
-    @property
-    def table(self) -> Path:
-        return shard_path(self.videos, self.index)
-
-    @property
-    def clips(self) -> Path:
-        """Folder of the clips' files."""
-        return self.videos / "clips" / f"shard-{self.index:05d}"
-
-    @property
-    def tar(self) -> Path:
-        """The finished shard's clips, where the run keeps them in one file."""
-        return self.clips.with_suffix(".tar")
-
-    @property
-    def latents(self) -> Path:
-        return self.videos / "latents" / f"shard-{self.index:05d}.safetensors"
-
-    @property
-    def texts(self) -> Path:
-        return texts_path(self.videos, self.index)
-
-    @property
-    def work(self) -> Path:
-        return self.videos / "work" / f"shard-{self.index:05d}"
-
-    @property
-    def kept(self) -> Kept:
-        """The finished shard in the work folder."""
-        return Kept(
-            self.work / f"{self.work.name}.parquet",
-            self.work / "latents" / self.latents.name,
-            self.work / "texts" / self.texts.name,
-        )
-
-    def relative(self, path: Path) -> str:
-        return path.relative_to(self.snapshot.folder).as_posix()
+    number: int
+    requests: Sequence[Request]
 
 
 @dataclass(frozen=True)
 class Part:
-    """What came of one batch.
+    """The result of one batch.
 
     Attributes:
-        rows: of the videos table, but for the columns that all have in common. latents: by video_id, on the CPU.
-        texts: by prompt_id; stored only where the shard is `with_texts`.
+        rows: rows of the videos table, without the columns that all rows have in common.
+        latents: by video_id, on the CPU.
+        texts: encoded prompts by prompt_id; stored only if the shard is `with_texts`.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     latents: Mapping[str, torch.Tensor]
     texts: Mapping[str, StrippedEmbeds]
 
 
-def run_batches(
-    shard: Shard,
+class Files:
+    """Where one shard is stored."""
+
+    def __init__(self, run: Path, videos: Path, index: int) -> None:
+        name = f"shard-{index:05d}"
+        self.run, self.table = run, shard_path(videos, index)
+        self.clips = videos / "clips" / name
+        self.tar = videos / "clips" / f"{name}.tar"
+        self.latents = videos / "latents" / f"{name}.safetensors"
+        self.texts = texts_path(videos, index)
+        # The workflow engine does not know this folder, so it deletes nothing in it before a new try. The finished
+        # latents and texts are in it as hard links.
+        self.work = videos / "work" / name
+        self.kept_latents, self.kept_texts = self.work / "latents.safetensors", self.work / "texts.safetensors"
+
+    def of_batch(self, number: int) -> tuple[Path, Path]:
+        """Latents and texts of a batch, until the shard is finished."""
+        return self.work / f"batch-{number:06d}.safetensors", self.work / f"batch-{number:06d}.texts.safetensors"
+
+    def relative(self, path: Path) -> str:
+        """As the videos table names a file."""
+        return path.relative_to(self.run).as_posix()
+
+
+@contextmanager
+def open_shard(
+    snapshot: Snapshot[Any],
+    videos: Path,
+    index: int,
+    num_shards: int,
     requests: Sequence[Request],
     batch_size: int,
-    make: Callable[[Sequence[Request]], Callable[[], Part]],
-    common: dict[str, Any],
-) -> None:
-    """Make what a shard lacks, batch by batch, then write its table, latents and texts.
-
-    A batch is done once its part table is in the work folder; a killed job goes on after the last one. A finished shard
-    stays there too: a job that is run again makes the batches of which something is damaged or gone.
+    *,
+    identity: str,
+    common: Row,
+    with_texts: bool,
+) -> Iterator[Shard]:
+    """Make what a shard lacks in the block; at its end, write table, latents and texts.
 
     Args:
-        make: does of one batch what the next has to wait for. What it gives back does the rest in the background, one
-            batch at a time and in their order, while the next is made.
+        snapshot: settings of the stage.
+        videos: folder of the videos table.
+        index: of the shard, from 0.
+        requests: all videos of all shards.
+        identity: what finished batches must have been made with.
         common: columns that are the same in every row.
+        with_texts: store the encoded prompts, which a fine-tune needs.
 
     Raises:
         Interrupted: a signal asked to stop; the batches that were begun are saved.
+        RunError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
     """
-    with exclusive(shard.snapshot.folder, shard.table):
-        block = block_size(batch_size)
-        plan = shard_batches(len(requests), batch_size, shard.index, shard.num_shards, block=block)
-        batches = [
-            (shard.work / f"batch-{number:06d}.parquet", [requests[position] for position in positions])
-            for number, positions in plan
-        ]
-        _unpack(shard, batches)
-        behind: Future[None] | None = None
-        # On an error or an interrupt, what was made is still saved.
-        with Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
-            for done, (path, batch) in enumerate(batches):
-                if _is_done(path, shard, batch):
-                    continue
-                interrupts.stop_here(f"{done} batches")
-                finish = make(batch)
-                if behind:
-                    behind.result()
-                behind = background.submit(_finish_part, path, finish, common, shard)
-            if behind:
-                behind.result()
-        _finish(shard, [path for path, _ in batches], len(requests), block)
+    files = Files(snapshot.folder, videos, index)
+    block = block_size(batch_size)
+    plan = shard_batches(len(requests), batch_size, index, num_shards, block=block)
+    batches = [Batch(number, [requests[position] for position in positions]) for number, positions in plan]
+    with exclusive(snapshot.folder, files.table), Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
+        shard = Shard(files, batches, interrupts, background, identity, common, with_texts)
+        try:
+            yield shard
+        finally:
+            shard.wait()  # after an error or an interrupt too, what was made is saved
+        extra = {"shard": str(index), "num_shards": str(num_shards), "num_videos": str(len(requests))}
+        extra["block"] = str(block)  # rows that are scored together, counted from the first one
+        shard.finish(snapshot, extra | edited_inputs(snapshot.folder / "prompts.parquet"))
 
 
-def wanted_prompts(batch: Sequence[Request], sampling: Sampling) -> dict[str, str]:
-    """What a batch's part has encodings of, id to words: its prompts, and what every shard has beside them."""
-    return {EMPTY: "", NEGATIVE: sampling.negative_prompt} | {request.prompt_id: request.prompt for request in batch}
+class Shard:
+    """The batches of one shard: which are unfinished, and where finished ones are saved.
+
+    A batch is finished once its rows are in the progress log, and its clips and tensors are there. The log stays after
+    the end: a job that runs again, because the table was deleted or a clip was damaged, makes only what is missing.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        batches: Sequence[Batch],
+        interrupts: Interrupts,
+        background: ThreadPoolExecutor,
+        identity: str,
+        common: Row,
+        with_texts: bool,
+    ) -> None:
+        self.files = files
+        self._batches, self._interrupts, self._background = batches, interrupts, background
+        self._common, self._with_texts = common, with_texts
+        self._progress = Progress(files.work / "progress.jsonl", identity)
+        self._rows: dict[str, Row] = {row["video_id"]: row for rows in self._progress.finished for row in rows}
+        self._kept_latents = _names(files.kept_latents)
+        self._kept_texts = read_texts(files.kept_texts) if with_texts and files.kept_texts.exists() else {}
+        self._saving: Future[None] | None = None
+
+    def unfinished(self) -> Iterator[Batch]:
+        """The batches that have to be made, in order.
+
+        Raises:
+            Interrupted: a signal came; everything before this batch is saved.
+        """
+        for done, batch in enumerate(self._batches):
+            if not self._is_finished(batch):
+                self._interrupts.stop_here(f"{done} batches")
+                yield batch
+
+    def save(self, batch: Batch, part: Part) -> None:
+        """Save the result of a batch: its rows last, without them it is not finished."""
+        latents, texts = self.files.of_batch(batch.number)
+        write_tensors(latents, part.latents)
+        if self._with_texts:
+            write_texts(texts, part.texts)
+        rows = [row | self._common for row in part.rows]
+        self._progress.append(rows)
+        self._rows |= {row["video_id"]: row for row in rows}
+        log.info("%s: batch %d done", self.files.work.name, batch.number)
+
+    def save_in_background(self, batch: Batch, make: Callable[P, Part], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Compute `make(*args)` and save it on a thread, one batch at a time, while the next one is sampled."""
+        self.wait()
+        self._saving = self._background.submit(lambda: self.save(batch, make(*args, **kwargs)))
+
+    def wait(self) -> None:
+        """Wait until the last batch is saved; raises what its thread raised."""
+        if self._saving:
+            saving, self._saving = self._saving, None
+            saving.result()
+
+    def finish(self, snapshot: Snapshot[Any], extra: Mapping[str, str]) -> None:
+        """Write latents, texts and table of the finished shard, and keep them for the case that it runs again."""
+        files = self.files
+        rows = [self._rows[request.video_id] for batch in self._batches for request in batch.requests]
+        failed = failed_so_far(rows, files.table, snapshot.digest)
+        refuse_too_many(snapshot.stage, failed, int(extra["num_videos"]), snapshot.execution.max_failed_fraction)
+        tensors, texts = self._collect()
+        write_tensors(files.latents, tensors)
+        if self._with_texts:
+            write_texts(files.texts, texts)
+        names = {row["video_id"]: str(index) for index, row in enumerate(rows)}
+        latents = files.relative(files.latents)
+        rows = [row | {"latents": f"{latents}#{names[row['video_id']]}" if row["path"] else None} for row in rows]
+        rows = (_in_one_file if snapshot.execution.clip_storage == "tar" else _in_files)(files, rows)
+        alongside = [files.latents, *[files.texts] * self._with_texts]
+        alongside += [files.tar] * any(file_of(files.run / row["path"]) == files.tar for row in rows if row["path"])
+        write_table(
+            files.table,
+            rows,
+            VIDEOS,
+            stage=snapshot.stage,
+            digest=snapshot.digest,
+            seed=snapshot.seed,
+            extra=extra,
+            alongside=alongside,
+        )
+        self._keep(rows)
+        _remove_other_clips(files, rows)
+
+    def _is_finished(self, batch: Batch) -> bool:
+        """True if the log has these requests, none failed, and clips and tensors are there."""
+        for request in batch.requests:
+            row = self._rows.get(request.video_id)
+            if row is None or row["seed"] != request.seed or row["status"] != "ok":
+                return False
+            if not is_intact(self.files.run / row["path"], row["sha256"]):
+                return False
+        return self._has_tensors(batch)
+
+    def _has_tensors(self, batch: Batch) -> bool:
+        latents, texts = self.files.of_batch(batch.number)
+        if latents.exists():  # the texts were written after the latents, and the rows after both
+            return texts.exists() or not self._with_texts
+        names = {_row_of(self._rows[request.video_id]) for request in batch.requests}
+        ids = {EMPTY, NEGATIVE, *(request.prompt_id for request in batch.requests)} if self._with_texts else set()
+        return names <= self._kept_latents and ids <= self._kept_texts.keys()
+
+    def _collect(self) -> tuple[dict[str, torch.Tensor], dict[str, StrippedEmbeds]]:
+        """All latents, named by their position in the shard, and all texts by prompt_id."""
+        tensors: dict[str, torch.Tensor] = {}
+        texts: dict[str, StrippedEmbeds] = {}
+        kept = TensorFile(self.files.kept_latents) if self._kept_latents else None
+        position = 0
+        for batch in self._batches:
+            own_latents, own_texts = self.files.of_batch(batch.number)
+            made = TensorFile(own_latents) if own_latents.exists() else None
+            if self._with_texts:
+                ids = {EMPTY, NEGATIVE, *(request.prompt_id for request in batch.requests)}
+                texts |= read_texts(own_texts) if made else {key: self._kept_texts[key] for key in ids}
+            for request in batch.requests:
+                row = self._rows[request.video_id]
+                if row["status"] == "ok":
+                    source, name = (made, request.video_id) if made else (kept, _row_of(row))
+                    assert source is not None
+                    tensors[str(position)] = source.get(name)
+                position += 1
+        return tensors, texts
+
+    def _keep(self, rows: list[Row]) -> None:
+        """Replace the files of the batches by hard links to the finished ones."""
+        files = self.files
+        try:
+            for kept, finished in ((files.kept_latents, files.latents), (files.kept_texts, files.texts)):
+                kept.unlink(missing_ok=True)
+                if finished.exists():
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    os.link(finished, kept)
+            self._progress.append(rows)
+        except OSError as error:
+            log.warning("%s: not kept for another run, no hard links on this file system (%s)", files.work, error)
+        for file in files.work.glob("batch-*"):
+            file.unlink()
 
 
-def empty_row(request: Request) -> dict[str, Any]:
-    """A videos row with everything that is known before the clip is made."""
-    row: dict[str, Any] = dict.fromkeys(VIDEOS.names)
+def wanted_prompts(batch: Batch, sampling: Sampling) -> dict[str, str]:
+    """Prompts that a batch needs the encodings of, by id: its own, the empty one and the negative one."""
+    own = {request.prompt_id: request.prompt for request in batch.requests}
+    return {EMPTY: "", NEGATIVE: sampling.negative_prompt} | own
+
+
+def empty_row(request: Request) -> Row:
+    """A row of the videos table with everything that is known before the clip is made."""
+    row: Row = dict.fromkeys(VIDEOS.names)
     row |= {"video_id": request.video_id, "prompt_id": request.prompt_id, "sample": request.sample}
     return row | {"seed": request.seed, "status": "ok"}
 
 
-def _is_done(part: Path, shard: Shard, requests: Sequence[Request]) -> bool:
-    """A part counts if it was made of the same requests with the same settings, nothing failed, and all is intact."""
-    files = _part_files(part, shard)
-    if not all(file.exists() and fault(file) is None for file in files):
-        return False
-    return read_metadata(part).get("made_with") == shard.made_with and _are_made(read_rows(part), shard, requests)
+def _names(path: Path) -> set[str]:
+    """Names of the tensors in a kept file; none if it is missing or damaged."""
+    try:
+        return set(TensorFile(path).names)
+    except InputError:
+        return set()
 
 
-def _are_made(rows: Sequence[Mapping[str, Any]], shard: Shard, requests: Sequence[Request]) -> bool:
-    """Whether these are the requested videos, and their clips are what they were."""
-    if [(row["video_id"], row["seed"]) for row in rows] != [(one.video_id, one.seed) for one in requests]:
-        return False
-    for row in rows:
-        if row["status"] != "ok" or not is_intact(shard.snapshot.folder / row["path"], row["sha256"]):
-            return False
-    return True
+def _row_of(row: Row) -> str:
+    """Name of a clip's tensor in the latents file of the finished shard."""
+    return str(row["latents"]).partition("#")[2]
 
 
-def _part_files(part: Path, shard: Shard) -> list[Path]:
-    return [part, part.with_suffix(".safetensors"), *[_part_texts(part)] * shard.with_texts]
-
-
-def _part_texts(part: Path) -> Path:
-    return part.with_suffix(".texts.safetensors")
-
-
-def _finish_part(path: Path, finish: Callable[[], Part], common: dict[str, Any], shard: Shard) -> None:
-    part = finish()
-    _write_part(path, [row | common for row in part.rows], part.latents, part.texts, shard)
-    log.info("%s: %s done", shard.work.name, path.stem)
-
-
-def _write_part(
-    path: Path,
-    rows: Sequence[Mapping[str, Any]],
-    latents: Mapping[str, torch.Tensor],
-    texts: Mapping[str, StrippedEmbeds],
-    shard: Shard,
-) -> None:
-    """The table last: a part without it is not done."""
-    write_tensors(path.with_suffix(".safetensors"), latents)
-    if shard.with_texts:
-        write_texts(_part_texts(path), texts)
-    _write_table(path, rows, shard, {"made_with": shard.made_with})
-
-
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], shard: Shard, extra: Mapping[str, str]) -> None:
-    snapshot = shard.snapshot
-    write_table(path, rows, VIDEOS, stage=snapshot.stage, digest=snapshot.digest, seed=snapshot.seed, extra=extra)
-
-
-def _unpack(shard: Shard, batches: Sequence[tuple[Path, Sequence[Request]]]) -> None:
-    """Parts of the batches that the finished shard in the work folder has whole: so only the others are made again.
-
-    Whoever takes away a shard's published files, a workflow engine before it runs the job again or a user because they
-    are damaged, need not have its clips sampled a second time.
-    """
-    kept = shard.kept
-    if not kept.table.exists() or fault(kept.table) or read_metadata(kept.table).get("made_with") != shard.made_with:
-        return
-    rows = {row["video_id"]: row for row in read_rows(kept.table)}
-    latents = intact_tensors(kept.latents)
-    texts = intact_texts(kept.texts) if shard.with_texts else {}
-    for path, requests in batches:
-        own = [rows[request.video_id] for request in requests if request.video_id in rows]
-        names = {row["video_id"]: str(row["latents"]).partition("#")[2] for row in own}
-        words = {EMPTY, NEGATIVE, *(request.prompt_id for request in requests)} if shard.with_texts else set()
-        if not _are_made(own, shard, requests) or set(names.values()) - latents.keys() or words - texts.keys():
-            continue
-        if not _is_done(path, shard, requests):
-            own = [row | {"latents": None, "path": _as_file(row, shard)} for row in own]
-            tensors = {video_id: latents[name] for video_id, name in names.items()}
-            _write_part(path, own, tensors, {key: texts[key] for key in words}, shard)
-            log.info("%s: %s was made before", shard.work.name, path.stem)
-
-
-def _as_file(row: Mapping[str, Any], shard: Shard) -> str:
-    """Path of a clip as a file of its own, which it becomes if it is none."""
-    stored = shard.snapshot.folder / row["path"]
-    if file_of(stored) != stored:
-        content = read_clip(stored, row["sha256"])
-        stored = shard.clips / f"{row['video_id']}.mp4"
-        with atomic_path(stored) as partial:
-            partial.write_bytes(content)
-    return shard.relative(stored)
-
-
-def _in_one_file(shard: Shard, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _in_one_file(files: Files, rows: Sequence[Row]) -> list[Row]:
     """The rows of a finished shard, after its clips were put into its tar file."""
-    folder = shard.snapshot.folder
     made = [row for row in rows if row["status"] == "ok"]
-    clips = ((f"{row['video_id']}.mp4", read_clip(folder / row["path"], row["sha256"])) for row in made)
-    tar = shard.relative(shard.tar)
-    paths = {row["video_id"]: tar + member for row, member in zip(made, write_tar(shard.tar, clips), strict=True)}
+    clips = ((f"{row['video_id']}.mp4", read_clip(files.run / row["path"], row["sha256"])) for row in made)
+    tar = files.relative(files.tar)
+    paths = {row["video_id"]: tar + member for row, member in zip(made, write_tar(files.tar, clips), strict=True)}
     return [{**row, "path": paths.get(row["video_id"])} for row in rows]
 
 
-def _remove_other_clips(shard: Shard, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Remove files that the shard's table does not name: of an earlier plan, or with a copy in the tar file."""
-    named = {file_of(shard.snapshot.folder / row["path"]) for row in rows if row["path"]}
-    if shard.tar not in named:
-        shard.tar.unlink(missing_ok=True)
-        digest_path(shard.tar).unlink(missing_ok=True)
-    for file in set(shard.clips.glob("*.mp4")) - named:
+def _in_files(files: Files, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a finished shard, after clips from a tar file were put into files of their own."""
+    found = []
+    for row in rows:
+        stored = files.run / row["path"] if row["path"] else None
+        if stored and file_of(stored) != stored:
+            path = files.clips / f"{row['video_id']}.mp4"
+            with atomic_path(path) as partial:
+                partial.write_bytes(read_clip(stored, row["sha256"]))
+            row = row | {"path": files.relative(path)}
+        found.append(row)
+    return found
+
+
+def _remove_other_clips(files: Files, rows: Sequence[Row]) -> None:
+    """Remove files that the shard's table does not name: from an earlier plan, or copied into the tar file."""
+    named = {file_of(files.run / row["path"]) for row in rows if row["path"]}
+    if files.tar in named:
+        shutil.rmtree(files.clips, ignore_errors=True)
+        return
+    files.tar.unlink(missing_ok=True)
+    for file in set(files.clips.glob("*.mp4")) - named:
         file.unlink()
-    if shard.tar in named and shard.clips.is_dir():
-        shutil.rmtree(shard.clips)
-
-
-def _keep(shard: Shard, rows: Sequence[Mapping[str, Any]], parts: Sequence[Path]) -> None:
-    """The finished shard into the work folder, its large files as hard links, instead of its parts."""
-    kept = shard.kept
-    for file in kept:  # the table first: without it the others are not believed
-        file.unlink(missing_ok=True)
-        digest_path(file).unlink(missing_ok=True)
-    try:
-        link_product(shard.latents, kept.latents)
-        if shard.with_texts:
-            link_product(shard.texts, kept.texts)
-    except OSError as error:
-        log.warning("%s: not kept for another run, this file system has no hard links (%s)", shard.work, error)
-    else:
-        _write_table(kept.table, rows, shard, {"made_with": shard.made_with})
-    for file in (file for part in parts for file in _part_files(part, shard)):
-        digest_path(file).unlink(missing_ok=True)
-        file.unlink(missing_ok=True)
-
-
-def _finish(shard: Shard, parts: Sequence[Path], num_videos: int, block: int) -> None:
-    rows: list[dict[str, Any]] = []
-    tensors: dict[str, torch.Tensor] = {}
-    texts: dict[str, StrippedEmbeds] = {}
-    for part in parts:
-        if shard.with_texts:
-            texts |= read_texts(_part_texts(part))
-        latents = TensorFile(part.with_suffix(".safetensors"))
-        for row in read_rows(part):
-            if row["video_id"] in latents.names:
-                name = str(len(rows))
-                tensors[name] = latents.get(row["video_id"])
-                row["latents"] = f"{shard.relative(shard.latents)}#{name}"
-            rows.append(row)
-    snapshot = shard.snapshot
-    failed = failed_so_far(rows, shard.table, snapshot.digest)
-    refuse_too_many(snapshot.stage, failed, num_videos, snapshot.execution.max_failed_fraction)
-    write_tensors(shard.latents, tensors)
-    if shard.with_texts:
-        write_texts(shard.texts, texts)
-    if snapshot.execution.clip_storage == "tar":
-        rows = _in_one_file(shard, rows)
-    extra = {"shard": str(shard.index), "num_shards": str(shard.num_shards), "num_videos": str(num_videos)}
-    extra["block"] = str(block)  # rows that are scored together, from the first on
-    _write_table(shard.table, rows, shard, extra)
-    _keep(shard, rows, parts)
-    _remove_other_clips(shard, rows)

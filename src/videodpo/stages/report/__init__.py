@@ -17,8 +17,8 @@ from videodpo.stages.report.galleries import ClipFolder, comparison_cards, pair_
 from videodpo.stages.report.inputs import read_round
 from videodpo.stages.report.panels import flow_rows, headline, provenance_rows, summary_rows
 from videodpo.stages.report.style import FigureFolder
-from videodpo.storage.digests import record
 from videodpo.storage.files import write_text
+from videodpo.storage.manifests import write_manifest
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     write_text(folder / "index.html", page)
     clips.remove_others()
     figures.remove_others()
-    record(folder)
+    write_manifest(folder)
     log.info("report: %s", folder / "index.html")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from videodpo.runtime.snapshot import ReportSettings, Snapshot
-from videodpo.storage.digests import read_json
+from videodpo.storage.manifests import read_json
 from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path
 
 

@@ -19,7 +19,7 @@ from videodpo.storage.tables import read_metadata, read_rows, shard_path, write_
 
 
 def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path) -> None:
-    """`score_shard` of all, then `<scores>/<dimension>/shards.json` of every dimension.
+    """`collect_shard` of all, then `<scores>/<dimension>/shards.json` of every dimension.
 
     Args:
         videos: folder of the videos table.
@@ -43,10 +43,10 @@ def collect_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
     table = read_rows(videos)
     made = [video for video in table if video["status"] == "ok"]
     columns = [Column(snapshot) for snapshot in snapshots]
-    store = Store(path, made)
+    store = Store(path)
     if any(store.get(column.key(video)) is None for column in columns for video in made):
         score_shard(snapshots, videos, scores)
-        store = Store(path, made)
+        store = Store(path)
     for column in columns:
         out = shard_path(scores / column.dimension, int(metadata["shard"]))
         with exclusive(column.snapshot.folder, out):

@@ -13,7 +13,7 @@ from pathlib import Path
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Unavailable
 from videodpo.storage.clips import read_clip as read_bytes
-from videodpo.storage.digests import Damaged
+from videodpo.storage.manifests import Damaged
 from videodpo.storage.video import decode_mp4, read_mp4
 
 # Decoded frames that wait at most; one clip at least is read, however large.

@@ -18,7 +18,7 @@ from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import Result, Unavailable, score_clips
 from videodpo.stages.score.read_ahead import Wanted, read_ahead
 from videodpo.stages.score.store import Column, Measured, Store, store_path
-from videodpo.storage.digests import read_json, record_json
+from videodpo.storage.manifests import read_json, record_json
 from videodpo.storage.tables import read_metadata, read_rows, read_table
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,8 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
     with exclusive(snapshots[0].folder, store_path(scores, shard)):
         table = read_rows(videos)
         made = [video for video in table if video["status"] == "ok"]
-        store = Store(store_path(scores, shard), made)
+        store = Store(store_path(scores, shard))
         _measure(columns, _blocks(table, int(metadata["block"])), store)
-        store.save()
         done = {column.dimension: _done(column, made, store) for column in columns}
         others = [read_done(scores, other) for other in range(num_shards) if other != shard]
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
@@ -128,7 +127,7 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     with read_ahead(wanted) as clips, Interrupts() as interrupts:
         for number, block, lacking in todo:
             _measure_block(block, lacking, scorers, clips, store)
-            store.checkpoint()
+            store.save()
             log.info("%s: block %d of %d", store.path.name, number, len(blocks))
             interrupts.stop_here(f"block {number} of {len(blocks)}")
 

@@ -12,8 +12,8 @@ from videodpo.config import TrainRuntime
 from videodpo.runtime.device import choose_device
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
-from videodpo.storage.digests import remove_leftover_folders, replace_folder
-from videodpo.storage.files import refuse_full_disk
+from videodpo.storage.files import refuse_full_disk, remove_leftover_folders
+from videodpo.storage.manifests import replace_folder
 from videodpo.storage.tensors import sort_metadata
 
 if TYPE_CHECKING:

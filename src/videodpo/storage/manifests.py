@@ -1,0 +1,215 @@
+"""Manifests: the SHA-256 of what a stage wrote, stored next to it, so that damage and edits by hand are found.
+
+The manifest of `NAME`, a file or a folder, is `.NAME.sha256`, in the format of `sha256sum --check`. An old manifest is
+removed just before `NAME` is replaced, and the new one is written just after: a writer that is killed in between leaves
+`NAME` without a manifest, never with a wrong one.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from videodpo.config.errors import InputError
+from videodpo.storage.files import (
+    atomic_path,
+    files_of,
+    json_text,
+    rename_folder,
+    sha256_of,
+    write_text,
+)
+from videodpo.storage.files import read_json as read_plain_json
+
+log = logging.getLogger(__name__)
+
+EDITABLE = ("prompts.parquet", "omniscore.parquet", "pairs.parquet")
+"""Tables that a person may curate: a stage uses them as they are, and says so."""
+
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+
+
+class Damaged(InputError):
+    """A file is not what was written under its name."""
+
+
+def manifest_path(product: Path) -> Path:
+    """Where the manifest of a file or folder is stored."""
+    return product.with_name(f".{product.name}.sha256")
+
+
+@contextmanager
+def product_path(final: Path, alongside: Sequence[Path] = ()) -> Iterator[Path]:
+    """As `atomic_path`, for what other stages read: with a manifest.
+
+    Args:
+        final: the final name. An edited table of this name is kept as a copy.
+        alongside: files of the same unit that are finished already; the manifest lists them too.
+    """
+    keep_edited(final)
+    with atomic_path(final) as partial:
+        yield partial
+        digests = {final.name: sha256_of(partial)}
+        digests |= {path.relative_to(final.parent).as_posix(): sha256_of(path) for path in alongside}
+        manifest_path(final).unlink(missing_ok=True)
+    _write(final, digests)
+
+
+def replace_folder(partial: Path, final: Path) -> None:
+    """Give a written folder its final name, with a manifest of its files; one process calls it."""
+    digests = {f"{final.name}/{name}": digest for name, digest in _digests_of_folder(partial).items()}
+    manifest_path(final).unlink(missing_ok=True)
+    rename_folder(partial, final)
+    _write(final, digests)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of a folder that was not written in one piece."""
+    _write(folder, {f"{folder.name}/{name}": digest for name, digest in _digests_of_folder(folder).items()})
+
+
+def record_text(final: Path, text: str) -> None:
+    """Write UTF-8 text atomically, with a manifest."""
+    with product_path(final) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def record_json(final: Path, value: object) -> None:
+    """Write sorted, indented JSON atomically, with a manifest."""
+    record_text(final, json_text(value))
+
+
+def read_json(path: Path) -> Any:
+    """Read what `record_json` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged or no JSON; the message names it.
+    """
+    require_intact(path)
+    return read_plain_json(path)
+
+
+def read_manifest(product: Path) -> dict[str, str]:
+    """SHA-256 of each file that belongs to a product, by name relative to the product's folder.
+
+    Returns:
+        Empty if there is no manifest.
+
+    Raises:
+        Damaged: the manifest itself is.
+    """
+    try:
+        lines = manifest_path(product).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in lines:
+        fields = _LINE.fullmatch(line)
+        if not fields:
+            raise damaged(manifest_path(product), f"no digest in the line {line[:80]!r}")
+        found[fields[2]] = fields[1]
+    return found
+
+
+def fault(product: Path) -> str | None:
+    """Compare a product with its manifest.
+
+    Returns:
+        What is wrong; None if nothing is, or if there is no manifest.
+    """
+    try:
+        known = read_manifest(product)
+    except Damaged:
+        return f"{manifest_path(product).name} next to it holds no digests"
+    there = {name: path for name in known if (path := product.parent / name).is_file()}
+    if product.is_dir():
+        there |= {f"{product.name}/{file.relative_to(product).as_posix()}": file for file in files_of(product)}
+    if not known:
+        return None
+    wrong = sorted(name for name in there.keys() | known.keys() if not _is_known(there.get(name), known.get(name)))
+    return f"{', '.join(wrong)}: not what was written" if wrong else None
+
+
+def require_intact(path: Path) -> None:
+    """Refuse a file or folder that is not what was written; nothing is known of one without a manifest.
+
+    A table of `EDITABLE` is used as it is, with a warning.
+
+    Raises:
+        Damaged: its SHA-256 is not that of the manifest.
+    """
+    if not path.exists() or _checked.get(path) == _state(path):
+        return
+    if path.name in EDITABLE:
+        if is_edited(path):
+            log.warning("%s was edited since its stage wrote it: it is used as it is", path)
+    elif found := _own_fault(path):
+        raise damaged(path, found)
+    _checked[path] = _state(path)
+
+
+def is_edited(table: Path) -> bool:
+    """True if a table of `EDITABLE` is not what its stage wrote."""
+    if table.name not in EDITABLE or not table.is_file():
+        return False
+    return (known := read_manifest(table).get(table.name)) is not None and sha256_of(table) != known
+
+
+def edited_inputs(*tables: Path) -> dict[str, str]:
+    """Note for the provenance of what is made from edited tables.
+
+    Returns:
+        Metadata: empty, or `edited_inputs` with the name and SHA-256 of each edited table.
+    """
+    found = [f"{table.name} {sha256_of(table)}" for table in tables if is_edited(table)]
+    return {"edited_inputs": ", ".join(found)} if found else {}
+
+
+def keep_edited(table: Path) -> None:
+    """Copy an edited table to `<name>.edited-<digest>.parquet`, before its stage overwrites it."""
+    if is_edited(table):
+        copy = table.with_name(f"{table.stem}.edited-{sha256_of(table)[:8]}.parquet")
+        shutil.copyfile(table, copy)
+        log.warning("%s was edited and is about to be overwritten: the edited table is kept as %s", table, copy.name)
+
+
+def damaged(path: Path, what: str) -> Damaged:
+    """The error that names a file, what is wrong with it, and the command that helps."""
+    run = next((folder for folder in path.parents if (folder / "config").is_dir()), path.parent)
+    command = f"videodpo verify {shlex.quote(str(run))} --discard-damaged"
+    return Damaged(f"{path}: {what}; `{command}` removes what is damaged, and the next start makes it again")
+
+
+_checked: dict[Path, tuple[int, ...]] = {}
+"""Files that were intact when this process read them, and their state then."""
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _own_fault(path: Path) -> str | None:
+    """As `fault`, without the files alongside: a reader of a table does not read gigabytes of latents."""
+    if path.is_dir():
+        return fault(path)
+    known = read_manifest(path).get(path.name)
+    return None if known is None or sha256_of(path) == known else "not what was written"
+
+
+def _is_known(file: Path | None, digest: str | None) -> bool:
+    return file is not None and digest is not None and sha256_of(file) == digest
+
+
+def _digests_of_folder(folder: Path) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files_of(folder)}
+
+
+def _write(product: Path, digests: dict[str, str]) -> None:
+    write_text(manifest_path(product), "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
