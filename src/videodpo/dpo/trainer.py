@@ -32,6 +32,7 @@ from videodpo.runtime.exit_codes import Interrupted
 from videodpo.runtime.signals import Interrupts
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.files import sha256_of, sha256_of_folder
+from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import TRAIN_LOG
 from videodpo.storage.tables import write_table
 
@@ -149,7 +150,8 @@ class Training:
 
     def write_log(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
         """The log so far, or the whole one."""
-        snapshot, extra = self.snapshot, {"beta": repr(self.passes.beta)}
+        snapshot, edited = self.snapshot, edited_inputs(self.round_folder / "pairs.parquet")
+        extra = {"beta": repr(self.passes.beta), **edited}
         write_table(path, rows, TRAIN_LOG, stage="train", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
 
     def _agree(self, *wishes: bool) -> list[bool]:

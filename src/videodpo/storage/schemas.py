@@ -54,15 +54,6 @@ SCORES = _schema(
     error=(_STR, True),
     scorer=_STR,
 )
-MEASURED = _schema(
-    video_id=_STR,
-    sha256=_STR,  # of the clip
-    dimension=_STR,
-    scorer_digest=_STR,  # of the scorer's version, options and weights
-    value=(_F64, True),
-    error=(_STR, True),
-    retry=pa.bool_(),  # whether another try may find a score
-)
 PAIRS = _schema(
     pair_id=_I64,
     prompt_id=_STR,
@@ -147,7 +138,7 @@ def _kind(dtype: pa.DataType) -> str:
     return "number" if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) else str(dtype)
 
 
-_ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, MEASURED, PAIRS, PAIRS_REJECTED, REFERENCE, EVALUATION]
+_ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, PAIRS, PAIRS_REJECTED, REFERENCE, EVALUATION]
 _ALL += [TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
 del _KINDS["step"]  # of the prompts' cleaning, and of a training: every other name is one thing in all tables

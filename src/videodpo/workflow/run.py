@@ -12,6 +12,7 @@ from videodpo.runtime import registry
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
+from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
 from videodpo.weights.needed import Needed, merge
 
@@ -104,6 +105,11 @@ class Workflow:
         """
         self.require_weights(rules)
         self.refuse_edits(kept)
+        # Snakemake deletes the outputs of a rule before it runs, so a stage never sees the table that it replaces.
+        for name in EDITABLE:
+            if name.removesuffix(".parquet") in rules:
+                for table in Path(self.folder).rglob(name):
+                    keep_edited(table)
         try:
             take_run(Path(self.folder))
             write_snapshot(self.snapshots["execution"], self._snapshot_file("execution"))

@@ -16,7 +16,7 @@ from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
-from videodpo.storage.manifests import record_json
+from videodpo.storage.manifests import edited_inputs, record_json
 from videodpo.storage.schemas import EVALUATION
 from videodpo.storage.tables import read_shards, write_table
 
@@ -65,7 +65,7 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
         stage="evaluate",
         digest=snapshot.digest,
         seed=snapshot.seed,
-        extra={"num_left_out": str(num_left_out)},
+        extra={"num_left_out": str(num_left_out), **edited_inputs(snapshot.folder / "prompts.parquet")},
     )
     dimensions = _summarise(base, aligned, names, snapshot)
     summary = {
