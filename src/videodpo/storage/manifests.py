@@ -146,7 +146,7 @@ def require_intact(path: Path) -> None:
     """
     if not path.exists() or _checked.get(path) == _state(path):
         return
-    if path.name in EDITABLE:
+    if is_editable(path):
         if is_edited(path):
             log.warning("%s was edited since its stage wrote it: it is used as it is", path)
     elif found := _own_fault(path):
@@ -154,9 +154,14 @@ def require_intact(path: Path) -> None:
     _checked[path] = _state(path)
 
 
+def is_editable(table: Path) -> bool:
+    """True for the tables of `EDITABLE`; the evaluation has another table named prompts.parquet."""
+    return table.name in EDITABLE and table.parent.name != "evaluation"
+
+
 def is_edited(table: Path) -> bool:
     """True if a table of `EDITABLE` is not what its stage wrote."""
-    if table.name not in EDITABLE or not table.is_file():
+    if not is_editable(table) or not table.is_file():
         return False
     return (known := read_manifest(table).get(table.name)) is not None and sha256_of(table) != known
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from videodpo.config.errors import InputError, RunError
 from videodpo.storage.clips import file_of, is_intact
 from videodpo.storage.files import remove_folder, sha256_of
-from videodpo.storage.manifests import EDITABLE, Damaged, manifest_path, read_manifest
+from videodpo.storage.manifests import Damaged, is_editable, manifest_path, read_manifest
 from videodpo.storage.tables import read_rows, shard_path
 
 ALARM = 3
@@ -101,7 +101,7 @@ def _products(run: Path) -> Iterator[tuple[Path, Finding | None]]:
                 yield path, _finding(run, path, "missing", f"{manifest.name} lists it")
             elif sha256_of(path) == digest:
                 yield path, None
-            elif path.name in EDITABLE and path == product and _is_readable(path):
+            elif is_editable(path) and _is_readable(path):
                 yield path, _finding(run, path, "edited", "not what its stage wrote; it is used as it is")
             else:
                 yield path, _finding(run, path, "damaged", "not what was written")
