@@ -7,10 +7,10 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.utils import min_version
 
-from videodpo.workflow import slurm_plugin
 from videodpo.config import ConfigError
-from videodpo.workflow.run import Workflow, check_place
 from videodpo.config.loading import read_config
+from videodpo.runtime.compat import snakemake as compat
+from videodpo.workflow.run import Workflow, check_place
 
 min_version("9.8")
 
@@ -23,7 +23,7 @@ container: "videodpo.sif"
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-slurm_plugin.leave_to_slurm()
+compat.leave_to_slurm()
 
 
 configfile: "config.yaml"
@@ -64,20 +64,14 @@ if workflow.is_main_process and RUN.driver:
 # Not at a dry run: a plan needs no weights.
 onstart:
     try:
-        snapshots = [job for job in workflow.dag.jobs if job.rule.name == "snapshot"]
-        RUN.start(
-            rules={job.rule.name for job in workflow.dag.needrun_jobs()},
-            kept={job.wildcards.snapshot for job in snapshots if not workflow.dag.needrun(job)},
-        )
+        RUN.start(rules=compat.rules_to_run(workflow), kept=compat.kept_snapshots(workflow))
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
 
 # Where an `ancient` input is made again, Snakemake may leave out what is missing after it, and call that a success.
 onsuccess:
-    wanted = [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
-    missing = [str(file) for file in wanted if not Path(file).exists()]
-    if missing and not workflow.touch:
+    if missing := compat.missing_targets(workflow):
         raise WorkflowError(f"Snakemake left these out of its plan: {', '.join(missing)}; start again")
 
 

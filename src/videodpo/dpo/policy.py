@@ -16,6 +16,8 @@ from videodpo.config import TrainRuntime
 from videodpo.config.errors import InputError
 from videodpo.models import load_model
 from videodpo.models.base import VideoModel
+from videodpo.runtime.compat.diffusers import repeated_layers
+from videodpo.runtime.compat.torch import FUSED_ATTENTION
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 
@@ -23,13 +25,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _MOST_GRAPHS = 64
-# Attention is half to two thirds of a video model's arithmetic, and its outputs are a small part of the activations.
-_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention.default,
-    torch.ops.aten._scaled_dot_product_efficient_attention.default,
-    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
-}
 
 
 def build_policy(snapshot: Snapshot[TrainSettings], previous_adapter: Path | None, device: str) -> VideoModel:
@@ -90,14 +85,12 @@ def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
     """
     kind, denoiser = runtime.gradient_checkpointing, model.denoiser
     if runtime.compile:
-        kinds = {name for part in denoiser.modules() for name in getattr(part, "_repeated_blocks", None) or ()}
-        layers = [part for part in denoiser.modules() if type(part).__name__ in kinds]
-        if not layers:
+        if not (layers := repeated_layers(denoiser)):
             raise InputError(
                 "train_runtime.compile: true, but this family does not say which of its layers repeat; use false"
             )
         # A U-Net's layers have many sizes, and every one a graph for each way in which it is called.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+        torch.compiler.config.recompile_limit = max(torch.compiler.config.recompile_limit, _MOST_GRAPHS)
         if kind == "selective":
             for layer in layers:  # the compiler chooses what to keep, so it has to see the checkpoint
                 layer.forward = _recomputed(layer.forward)
@@ -119,7 +112,8 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _keep_attention(_: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
+    # Half to two thirds of a video model's arithmetic is attention, whose outputs are few of the activations.
+    return CheckpointPolicy.MUST_SAVE if operation in FUSED_ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 _selective = partial(create_selective_checkpoint_contexts, _keep_attention)

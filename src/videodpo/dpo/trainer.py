@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import gather_object
 
 from videodpo.config.errors import InputError, RunError
 from videodpo.dpo.batches import timesteps
@@ -28,6 +28,7 @@ from videodpo.dpo.policy import apply_memory_options, build_policy, offloaded_ac
 from videodpo.dpo.progress import progress_line, start_trackers, track
 from videodpo.dpo.samples import draw_samples
 from videodpo.dpo.visits import Visit
+from videodpo.runtime.compat.accelerate import allow_unused_weights
 from videodpo.runtime.exit_codes import Interrupted
 from videodpo.runtime.signals import Interrupts
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
@@ -68,7 +69,7 @@ class Training:
         if self.model.parts_by_noise_level and self.train_runtime.strategy == "fsdp":
             raise InputError("train_runtime.strategy: fsdp, but processes would wait for each other's experts; use ddp")
         if self.model.leaves_weights_out:
-            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+            allow_unused_weights(accelerator)
         self.model.denoiser, wrapped = accelerator.prepare(self.model.denoiser, optimizer)
         self.optimizer: torch.optim.Optimizer = wrapped.optimizer
         start_moments(self.optimizer)

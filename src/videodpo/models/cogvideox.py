@@ -11,6 +11,7 @@ from videodpo.config import Model, Sampling, Section
 from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
+from videodpo.runtime.compat.diffusers import cogvideox_positions
 from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class CogVideoXModel(PipelineModel):
         if self.pipe.transformer.config.use_rotary_positional_embeddings:
             _, _, frames, height, width = noisy_BCFHW.shape
             space = self._compression.space
-            rotary = self.pipe._prepare_rotary_positional_embeddings(height * space, width * space, frames, self.device)
+            rotary = cogvideox_positions(self.pipe, height * space, width * space, frames, self.device)
         prediction: torch.Tensor = self.denoiser(
             hidden_states=self.to_pipeline(noisy_BCFHW),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),

@@ -14,6 +14,7 @@ from videodpo.config import Model, Sampling
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
+from videodpo.runtime.compat.diffusers import lora_metadata_key
 
 if TYPE_CHECKING:
     import torch
@@ -79,10 +80,9 @@ class HunyuanVideo15Model(PipelineModel):
         return prediction
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-        from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
         from safetensors.torch import save_file
 
-        described = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        described = {"format": "pt", lora_metadata_key(): json.dumps(metadata, sort_keys=True)}
         save_file(state, folder / lora_file(name), metadata=described)
 
     def load_lora(self, name: str, folder: Path) -> None:

@@ -15,6 +15,7 @@ from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
+from videodpo.runtime.compat.diffusers import pack_ltx, unpack_ltx
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +60,7 @@ class LtxVideoModel(PipelineModel):
         }
 
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        packed: torch.Tensor = self.pipe._pack_latents(latents_BCFHW, *self._patches())
-        return packed
+        return pack_ltx(latents_BCFHW, *self._patches())
 
     def from_pipeline(self, latents: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         return self._unpack(latents, *self.latent_shape(sampling)[1:])
@@ -68,8 +68,7 @@ class LtxVideoModel(PipelineModel):
     def _unpack(self, tokens: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
         patch, patch_t = self._patches()
         grid = (frames // patch_t, height // patch, width // patch)
-        latents: torch.Tensor = self.pipe._unpack_latents(tokens, *grid, patch, patch_t)
-        return latents
+        return unpack_ltx(tokens, *grid, patch, patch_t)
 
     def _patches(self) -> tuple[int, int]:
         return self.pipe.transformer_spatial_patch_size, self.pipe.transformer_temporal_patch_size
@@ -97,15 +96,16 @@ class LtxVideoModel(PipelineModel):
         return pixels
 
     def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        vae = self.pipe.vae
-        scaled: torch.Tensor = self.pipe._normalize_latents(
-            raw_BCFHW, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
-        )
+        mean, std = self._latent_statistics(raw_BCFHW)
+        scaled: torch.Tensor = (raw_BCFHW - mean) * self.pipe.vae.config.scaling_factor / std
         return scaled
 
     def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        vae = self.pipe.vae
-        raw: torch.Tensor = self.pipe._denormalize_latents(
-            latents_BCFHW, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
-        )
+        mean, std = self._latent_statistics(latents_BCFHW)
+        raw: torch.Tensor = latents_BCFHW * std / self.pipe.vae.config.scaling_factor + mean
         return raw
+
+    def _latent_statistics(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        vae = self.pipe.vae
+        mean, std = (values.to(like).view(1, -1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std))
+        return mean, std

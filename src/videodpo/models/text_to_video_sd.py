@@ -28,6 +28,8 @@ class TextToVideoSdModel(PipelineModel):
     version = "1"
     pipeline = "TextToVideoSDPipeline"
     networks = ("unet",)
+    layers = ("BasicTransformerBlock",)  # not convolutions, which would have a graph for each pair of widths
+    sharded_layers = ("BasicTransformerBlock", "ResnetBlock2D", "TemporalConvLayer")
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:

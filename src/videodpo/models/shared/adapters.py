@@ -14,6 +14,7 @@ from videodpo.config import Lora
 from videodpo.config.errors import InputError
 from videodpo.models.base import VideoModel
 from videodpo.models.shared.context_parallel import enable_context_parallel
+from videodpo.runtime.compat.peft import measure_dora_magnitudes
 from videodpo.storage.files import first_line
 
 if TYPE_CHECKING:
@@ -63,19 +64,10 @@ class AdaptedModel(VideoModel):
         for parameter in self.denoiser.parameters():  # the adapter trains in float32 whatever the base's type
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        if lora.dora:
-            self._measure_magnitudes()
-
-    def _measure_magnitudes(self) -> None:
-        """DoRA's, again in float32, as its forward pass measures them: rounded, the policy starts off the reference."""
-        for layer in self.denoiser.modules():
-            for name, dora in getattr(layer, "lora_magnitude_vector", {}).items():
-                dora.update_layer(
-                    base_layer=layer.get_base_layer(),
-                    lora_A=layer.lora_A[name].weight,
-                    lora_B=layer.lora_B[name].weight,
-                    scaling=layer.scaling[name],
-                )
+        if (
+            lora.dora
+        ):  # in float32, as its forward pass does: with rounded ones the policy would differ from the reference
+            measure_dora_magnitudes(self.denoiser)
 
     def _require_layers(self, network: torch.nn.Module, targets: list[str]) -> None:
         """peft refuses only if none of them is there."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from videodpo.config.errors import InputError
+from videodpo.runtime.compat import diffusers
 
 
 def enable_context_parallel(networks: Mapping[str, Any], degree: int, device: str) -> None:
@@ -22,32 +22,13 @@ def enable_context_parallel(networks: Mapping[str, Any], degree: int, device: st
         ValueError: a network has no plan, or a number of heads that `degree` does not divide.
     """
     import torch.distributed
-    from diffusers import ContextParallelConfig
     from torch.distributed.device_mesh import init_device_mesh
 
     for name, network in networks.items():
-        if getattr(network, "_cp_plan", None) is None:
+        if not diffusers.has_context_parallel_plan(network):
             raise InputError(f"train_runtime.context_parallel: {degree}, but diffusers has no plan for {name}; use 1")
         if (heads := network.config.num_attention_heads) % degree:
             raise InputError(f"train_runtime.context_parallel: {degree} does not divide the {heads} heads of {name}")
     groups = torch.distributed.get_world_size() // degree
     mesh = init_device_mesh(device, (groups, 1, degree), mesh_dim_names=("data", "ring", "ulysses"))
-    with _counted(device):
-        for network in networks.values():
-            network.enable_parallelism(
-                config=ContextParallelConfig(ulysses_degree=degree, mesh=mesh["ring", "ulysses"])
-            )
-
-
-@contextmanager
-def _counted(device: str) -> Iterator[None]:
-    """Inside, a machine without a GPU has one accelerator: diffusers divides by their number."""
-    import torch
-
-    count = torch.accelerator.device_count
-    if device == "cpu":
-        torch.accelerator.device_count = lambda: 1
-    try:
-        yield
-    finally:
-        torch.accelerator.device_count = count
+    diffusers.enable_context_parallel(list(networks.values()), degree, mesh, device)

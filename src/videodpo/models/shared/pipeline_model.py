@@ -17,6 +17,7 @@ from videodpo.config import Model, Sampling, validate
 from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
+from videodpo.runtime.compat.diffusers import name_layers
 from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
@@ -56,12 +57,14 @@ class PipelineModel(AdaptedModel):
 
     Attributes:
         pipeline: name of its class in diffusers. text_names: what the pipeline's call names the encoded prompt.
-        layers: classes of the networks' repeated layers, where diffusers' class does not name them.
+        layers: classes of the networks' repeated layers, which are compiled one by one, where diffusers' class does not
+            name them. sharded_layers: those that are sharded one by one, where they are others.
     """
 
     pipeline: ClassVar[str]
     text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     layers: ClassVar[tuple[str, ...]] = ()
+    sharded_layers: ClassVar[tuple[str, ...]] = ()
     # Parts lie in folders; at the top, some repositories keep every release once more.
     hub_files: ClassVar[tuple[str, ...]] = ("model_index.json", *(f"*/*.{end}" for end in _ENDINGS))
 
@@ -180,9 +183,7 @@ class PipelineModel(AdaptedModel):
         self.pipe: Any = pipe
         for name in self.networks:
             if network := getattr(pipe, name):
-                # By these names diffusers compiles, and accelerate shards, layer by layer.
-                network._repeated_blocks = network._repeated_blocks or self.layers
-                network._no_split_modules = network._no_split_modules or list(network._repeated_blocks)
+                name_layers(network, self.layers, self.sharded_layers)
         self.denoiser = self.make_denoiser()
         self.noise_schedule = self.make_schedule()
         self._compression = self.compression(self._vae_config, self.denoiser.config)

@@ -50,7 +50,7 @@ class T2VTurboPipeline(VideoCrafterPipeline):
     ) -> SimpleNamespace:
         """As VideoCrafter2's, without a negative prompt; `guidance` is what the network is told."""
         timesteps = consistency_timesteps(num_inference_steps)
-        self.scheduler.set_timesteps(timesteps=timesteps, device=self._execution_device)
+        self.scheduler.set_timesteps(timesteps=timesteps, device=self.device)
         return self._denoise(prompt, conditions={"fps": fps, "guidance": guidance}, guidance_scale=1.0, **options)
 
 

@@ -1,4 +1,4 @@
-"""diffusers' 3-D U-Net with what its transformers have: adapters, gradient checkpointing, names of its layers."""
+"""diffusers' 3-D U-Net with what its transformers have: adapters and gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from functools import partial
 from typing import Any
 
 import diffusers
-from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.loaders import PeftAdapterMixin
 from torch.utils.checkpoint import checkpoint
 
 
 class UNet3DConditionModel(diffusers.UNet3DConditionModel, PeftAdapterMixin):  # type: ignore[misc]
     """The same network; it keeps the name so that diffusers loads what it saves."""
-
-    # Compiled alone; convolutions would have a graph for each pair of widths.
-    _repeated_blocks = ("BasicTransformerBlock",)
-    _no_split_modules = ("BasicTransformerBlock", "ResnetBlock2D", "TemporalConvLayer")  # sharded alone
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[..., Any] | None = None) -> None:
         """Keep each block's inputs alone, and compute its inside again for the backward pass."""

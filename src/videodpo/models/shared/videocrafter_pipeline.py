@@ -15,7 +15,6 @@ import open_clip
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, ModelMixin
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
-from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
@@ -23,6 +22,7 @@ from open_clip.transformer import TextTransformer
 
 from videodpo.config.errors import InputError
 from videodpo.models.shared.videocrafter_unet import VideoCrafterUNet, from_original
+from videodpo.runtime.compat.diffusers import convert_original_vae
 from videodpo.weights.checkpoints import read_checkpoint
 
 UNET = "model.diffusion_model."  # prefix of the U-Net's tensors
@@ -60,11 +60,16 @@ class PenultimateText(ModelMixin):  # type: ignore[misc]
         self.tower = tower
 
     def forward(self, tokens_BL: torch.Tensor) -> torch.Tensor:
-        states, mask = self.tower._embeds(tokens_BL)
-        for block in self.tower.transformer.resblocks[:-1]:
-            states = block(states, attn_mask=mask)
-        normed: torch.Tensor = self.tower.ln_final(states)
-        return normed
+        found = self.tower.forward_intermediates(
+            tokens_BL,
+            indices=[self.tower.transformer.layers - 2],
+            stop_early=True,
+            normalize_intermediates=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+        )
+        states_BLD: torch.Tensor = found["text_intermediates"][0]
+        return states_BLD
 
 
 class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
@@ -122,7 +127,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
         """Encoded texts [B, L, D]; longer ones are cut."""
-        encoded: torch.Tensor = self.text_encoder(self.tokenizer(list(prompts)).to(self._execution_device))
+        encoded: torch.Tensor = self.text_encoder(self.tokenizer(list(prompts)).to(self.device))
         return encoded
 
     @torch.no_grad()
@@ -142,7 +147,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             fps: frames a second that the network is told. eta: 0 is DDIM, 1 adds noise at every step.
             options: of `_denoise`.
         """
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         return self._denoise(prompt, conditions={"fps": fps}, guidance_scale=guidance_scale, eta=eta, **options)
 
     def _denoise(
@@ -169,7 +174,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             prompt_embeds, negative_prompt_embeds: [B, L, D], instead of the texts.
             latents: noise to start from. generator: one, or one a clip.
         """
-        device = self._execution_device
+        device = self.device
         if prompt_embeds is None:
             prompt_embeds = self.encode_prompt([prompt] if isinstance(prompt, str) else prompt or [""])
         num_clips = len(prompt_embeds)
@@ -225,7 +230,7 @@ def _vae(tensors: dict[str, torch.Tensor]) -> AutoencoderKL:
     vae = AutoencoderKL(**config)
     # What the training beside it left in the file.
     own = {name: value for name, value in tensors.items() if not name.startswith("loss.")}
-    vae.load_state_dict(convert_ldm_vae_checkpoint(own, vae.config))
+    vae.load_state_dict(convert_original_vae(own, vae.config))
     return vae.float().eval()
 
 

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pyiqa.archs.musiq_arch import MUSIQ, StdConv
-from pyiqa.data.multiscale_trans_util import get_hashed_spatial_pos_emb_index, resize_preserve_aspect_ratio
 
+from videodpo.runtime.compat.pyiqa import (
+    MUSIQ,
+    StdConv,
+    get_hashed_spatial_pos_emb_index,
+    resize_preserve_aspect_ratio,
+)
 from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils import fuse_conv_bn_eval
 from torchvision.models.optical_flow import raft_large
-from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
-from torchvision.ops.misc import Conv2dNormActivation
+from torchvision.ops import Conv2dNormActivation
 
+from videodpo.runtime.compat.torchvision import make_coords_grid, upsample_flow
 from videodpo.scorers.networks.all_pairs import Pyramid
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 

@@ -1,0 +1,25 @@
+"""peft's internals of DoRA. Works with peft 0.21.2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def measure_dora_magnitudes(network: torch.nn.Module) -> None:
+    """Compute the magnitude of every DoRA layer again, from the weights as they are now.
+
+    peft computes it once, when it adds the adapter in the base's type. Public API would be an argument of `LoraConfig`
+    for the adapter's type.
+    """
+    layer: Any
+    for layer in network.modules():
+        for name, dora in getattr(layer, "lora_magnitude_vector", {}).items():
+            dora.update_layer(
+                base_layer=layer.get_base_layer(),
+                lora_A=layer.lora_A[name].weight,
+                lora_B=layer.lora_B[name].weight,
+                scaling=layer.scaling[name],
+            )
