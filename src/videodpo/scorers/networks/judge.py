@@ -20,7 +20,7 @@ from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_valu
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
 from videodpo.scorers.shared.backbone import ClipBackbone, Part, Result
 from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
-from videodpo.scorers.vision_language_judge import PROMPT, VisionLanguageJudge
+from videodpo.scorers.shared.judge_options import PROMPT, JudgeOptions
 
 SAMPLING = ("temperature", "top_p", "top_k")  # what a greedy search has no use for
 
@@ -28,7 +28,7 @@ SAMPLING = ("temperature", "top_p", "top_k")  # what a greedy search has no use 
 class Judge(ClipBackbone):
     """The one part of a clip is the clip with its prompt; the answer is its score, or why it has none."""
 
-    def __init__(self, folder: Path, device: str, options: VisionLanguageJudge.Options) -> None:
+    def __init__(self, folder: Path, device: str, options: JudgeOptions) -> None:
         super().__init__(device, clips_at_once=4 if options.max_new_tokens else 8)
         self._model, self._processor = load_judge(folder, device, options.dtype)
         self._tokenizer = self._processor.tokenizer

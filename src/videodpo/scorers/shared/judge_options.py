@@ -1,0 +1,61 @@
+"""Options of a vision-language model as a judge."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from videodpo.config.section import PositiveReal, Real, WrongKeys
+from videodpo.scorers.shared.folder_weights import FolderWeightsScorer
+
+PROMPT = "{prompt}"
+
+
+class JudgeOptions(FolderWeightsScorer.Options):
+    """The judge, the question, and how its answer becomes a number."""
+
+    question: str = Field(..., min_length=1)
+    """Text that follows the frames; `{prompt}` stands for the clip's prompt."""
+    answers: dict[str, Real] = Field(..., min_length=2)
+    """Answer to its value. Each answer is one token of the model."""
+    answer_prefix: str = ""
+    """Beginning of the judge's answer, word for word, as if it had already written that."""
+    max_new_tokens: int = Field(default=0, ge=0)
+    """Maximum number of tokens that the judge writes. With 0 the answer is the first token's probabilities."""
+    pattern: str | None = None
+    """Regular expression whose one group finds one of `answers` in what the judge wrote. The last match counts."""
+    fps: PositiveReal = 2.0
+    """Frames per second that it is shown: an even number between `min_frames` and `max_frames`."""
+    min_frames: int = Field(default=4, ge=1)
+    """Minimum number of frames by `fps`; a shorter clip gives all."""
+    max_frames: int = Field(default=768, ge=2)
+    """Maximum number of frames by `fps`."""
+    num_frames: Annotated[int, Field(ge=1)] | None = None
+    """Number of frames of every clip, in place of `fps`."""
+    max_pixels: Annotated[int, Field(ge=1)] | None = None
+    """Larger frames are scaled down to this number of pixels before the model's own processor."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the network."""
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> JudgeOptions:
+        if self.max_frames < self.min_frames:
+            raise WrongKeys(("max_frames", f"{self.max_frames}, less than min_frames {self.min_frames}"))
+        if self.max_new_tokens == 0 and self.pattern is not None:
+            raise WrongKeys(("pattern", "has no effect without max_new_tokens: the judge writes nothing"))
+        if self.max_new_tokens > 0:
+            _check_pattern(self.pattern)
+        return self
+
+
+def _check_pattern(pattern: str | None) -> None:
+    if pattern is None:
+        raise WrongKeys(("pattern", "needed where the judge writes (max_new_tokens)"))
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise WrongKeys(("pattern", f"{pattern!r} is no regular expression: {error}")) from error
+    if groups != 1:
+        raise WrongKeys(("pattern", f"{pattern!r} has {groups} groups, one is needed: the answer"))
