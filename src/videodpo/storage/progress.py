@@ -37,7 +37,8 @@ class Progress:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         for line in lines:
             digest, _, text = line.partition(b" ")
-            following = _after(self._digest, text)
+            following = self._digest.copy()
+            following.update(text)
             if digest != following.hexdigest().encode():
                 break
             self.finished.append(json.loads(text))
@@ -51,7 +52,8 @@ class Progress:
             ValueError: a number in `value` is not finite.
         """
         text = _json(value)
-        following = _after(self._digest, text)
+        following = self._digest.copy()
+        following.update(text)
         line = following.hexdigest().encode() + b" " + text
         with refuse_full_disk(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,9 +71,3 @@ class Progress:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, allow_nan=False).encode() + b"\n"
-
-
-def _after(digest: hashlib._Hash, text: bytes) -> hashlib._Hash:
-    following = digest.copy()
-    following.update(text)
-    return following
