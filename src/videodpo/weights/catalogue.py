@@ -1,4 +1,4 @@
-"""What is known of published weights: `catalogue.yaml`, typed."""
+"""Published weights that the project knows: `catalogue.yaml`, typed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class PublishedFile(Section):
-    """One file, at an address of its own."""
+    """One file with its own address."""
 
     what: str
     url: str
     member: str | None = None
-    """Name in the zip archive that the address gives."""
+    """Name in the zip archive at the address."""
     sha256: str = _SHA256
     size: int
     """Bytes."""
@@ -41,7 +41,7 @@ class PublishedRepository(Section):
 
 
 class Catalogue(Section):
-    """All of it, by name."""
+    """All published weights by name."""
 
     files: dict[str, PublishedFile]
     repositories: dict[str, PublishedRepository]
@@ -52,3 +52,9 @@ def catalogue() -> Catalogue:
     """The catalogue that comes with the package."""
     text = files("videodpo.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8")
     return Catalogue.model_validate(yaml.safe_load(text))
+
+
+def pinned_digests(repository: str, revision: str) -> dict[str, str]:
+    """Return the SHA-256 that the catalogue has for files of a repository at this commit, by file name."""
+    known = catalogue().repositories.get(repository)
+    return known.files if known and known.revision == revision else {}

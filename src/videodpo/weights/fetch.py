@@ -1,146 +1,135 @@
-"""Downloads published weights, checks every byte against its digest, and checks them again when asked."""
+"""Downloads published weights and checks every byte against its published SHA-256, on arrival and on request."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 from videodpo.config import HUB_PREFIX
 from videodpo.config.errors import InputError, RunError
-from videodpo.storage.files import atomic_path, sha256_of, write_json
-from videodpo.weights.catalogue import PublishedFile, catalogue
+from videodpo.storage.files import files_of, sha256_of, write_json
+from videodpo.weights.catalogue import PublishedFile, catalogue, pinned_digests
 from videodpo.weights.locations import (
     PUBLIC_PREFIX,
     NotFetched,
-    expected_sizes,
+    expected_files,
     fetched_patterns,
     hub_name,
-    is_read,
     local_path,
     manifest_path,
-    read_manifest,
     resolve,
 )
 from videodpo.weights.needed import Needed
 
 
 def fetch_all(needed: Sequence[Needed]) -> None:
-    """`fetch` of every one, each with a line on the terminal."""
+    """`fetch` each of them and print a line for each."""
     for number, one in enumerate(needed, start=1):
         print(f"[{number}/{len(needed)}] {one.location}", flush=True)
         fetch(one.location, one.patterns)
 
 
 def verify_all(needed: Sequence[Needed]) -> None:
-    """Says on the terminal that all is as published, or raises ValueError, which lists what is `damaged`."""
+    """Print that all files are as published.
+
+    Raises:
+        InputError: some are not; the message lists them.
+    """
     if problems := [problem for one in needed for problem in damaged(one.location)]:
         raise InputError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
     print(f"{len(needed)} published weights: every byte is as published")
 
 
 def fetch(location: str, patterns: Sequence[str]) -> None:
-    """Bring published weights to this disk; what is there already stays.
+    """Download published weights; files that are already there stay.
 
     Args:
-        location: a checked name. patterns: files of a hub repository that are needed.
+        location: name of the weights, already checked.
+        patterns: files of a hub repository that are needed.
 
     Raises:
-        RuntimeError: no network, or bytes that are not those published.
+        RunError: no network, or other bytes than those published.
     """
-    already: list[str] = []
-    with suppress(NotFetched):
-        if location.startswith(HUB_PREFIX):
-            already = fetched_patterns(location)
-        resolve(location)
-        if location.startswith(PUBLIC_PREFIX) or set(patterns) <= set(already):
-            return
     if location.startswith(HUB_PREFIX):
-        _fetch_repository(location, list(dict.fromkeys([*already, *patterns])))
+        _fetch_repository(location, patterns)
     else:
         _fetch_file(catalogue().files[location.removeprefix(PUBLIC_PREFIX)], local_path(location))
 
 
 def damaged(location: str) -> Iterator[str]:
-    """Files of published weights that are missing or not what was published, and why: every byte is read."""
-    if location.startswith(HUB_PREFIX) and not manifest_path(location).is_file():
+    """Yield one line for each file that is missing or has another SHA-256 than published; reads every byte."""
+    try:
+        expected = expected_files(location)
+    except NotFetched:
         yield f"{location}: not fetched"
         return
-    if location.startswith(PUBLIC_PREFIX):
-        published = {local_path(location): catalogue().files[location.removeprefix(PUBLIC_PREFIX)].sha256}
-    else:
-        published = {local_path(location) / file: sha256 for file, (sha256, _) in read_manifest(location).items()}
-    for path, size in expected_sizes(location).items():
+    for path, published in expected.items():
         if not path.is_file():
             yield f"{path}: missing"
-        elif path.stat().st_size != size:
-            yield f"{path}: {path.stat().st_size:,} bytes, published are {size:,}"
-        elif sha256_of(path) != published[path]:
+        elif sha256_of(path) != published.sha256:
             yield f"{path}: sha256 is not that published"
 
 
 def _fetch_file(published: PublishedFile, final: Path) -> None:
-    import torch
+    import pooch
 
-    with atomic_path(final) as partial:
-        archive = partial.with_suffix(".zip") if published.member else partial
-        try:
-            # An archive's own digest does not matter: its member's is checked.
-            torch.hub.download_url_to_file(
-                published.url, str(archive), hash_prefix=None if published.member else published.sha256
-            )
-            if published.member:
-                with zipfile.ZipFile(archive) as box, box.open(published.member) as member, open(partial, "wb") as out:
-                    out.write(member.read(published.size + 1))  # whatever the archive says of its size
-        except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
-            raise RunError(f"{published.url}: {error}") from error
-        finally:
-            if archive != partial:
-                archive.unlink(missing_ok=True)
-        if (found := sha256_of(partial)) != published.sha256:
-            raise RunError(f"{published.url}: sha256 {found}, published is {published.sha256}")
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        if published.member is None:
+            pooch.retrieve(published.url, f"sha256:{published.sha256}", final.name, final.parent, progressbar=True)
+        elif not final.is_file() or sha256_of(final) != published.sha256:
+            _fetch_member(published, final)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(f"{published.url}: {error}") from error
+
+
+def _fetch_member(published: PublishedFile, final: Path) -> None:
+    """Download a zip archive for one member; the catalogue has the digest of the member, not of the archive."""
+    import pooch
+
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=final.parent) as folder:
+        unzip = pooch.Unzip(members=[published.member])
+        (member,) = pooch.retrieve(published.url, None, path=folder, processor=unzip, progressbar=True)
+        if (found := sha256_of(Path(member))) != published.sha256:
+            raise RunError(f"{published.url}: {published.member} has sha256 {found}, published is {published.sha256}")
+        os.replace(member, final)
 
 
 def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi, snapshot_download
 
+    with suppress(NotFetched):
+        already = fetched_patterns(location)
+        resolve(location)
+        if set(patterns) <= set(already):
+            return
+        patterns = [*already, *patterns]
     repository, revision = hub_name(location)
-    known = catalogue().repositories.get(repository)
-    pinned = known.files if known and known.revision == revision else {}
     folder = local_path(location)
-    manifest = {}
     try:
-        listing = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings or []
-        wanted = [file for file in listing if is_read(file.rfilename, patterns)]
-        if not wanted:
-            raise RunError(f"{location}: holds none of {', '.join(patterns)}")
-        for file in wanted:
-            path = Path(hf_hub_download(repository, file.rfilename, revision=revision, local_dir=folder))
-            sha256 = sha256_of(path)
-            if not _is_published(path, sha256, file, pinned):
-                path.unlink()
-                raise RunError(
-                    f"{location}: {file.rfilename}: sha256 {sha256} is not that published; it was removed, fetch again"
-                )
-            manifest[file.rfilename] = {"sha256": sha256, "size": path.stat().st_size}
-    except RuntimeError:
-        raise
-    except Exception as error:  # the hub library changes its errors' base class with its HTTP library
+        snapshot_download(repository, revision=revision, allow_patterns=list(patterns), local_dir=folder)
+        # The download itself compares sizes only.
+        mismatches = HfApi().verify_repo_checksums(repository, revision=revision, local_dir=folder).mismatches
+    except Exception as error:  # the hub library's errors and those of its HTTP library have no common base class
         raise RunError(f"{location}: {error}") from error
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's notes on its downloads
-    about = {"repository": repository, "revision": revision, "patterns": patterns}
-    write_json(manifest_path(location), {**about, "files": manifest})
-
-
-def _is_published(path: Path, sha256: str, file: Any, pinned: dict[str, str]) -> bool:
-    """Against the catalogue, else against what the hub says of this commit: SHA-256, or git's own digest if small."""
-    if file.rfilename in pinned:
-        return sha256 == pinned[file.rfilename]
-    if file.lfs is not None:
-        return sha256 == str(file.lfs.sha256)
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == str(file.blob_id)
+    wrong = {mismatch["path"] for mismatch in mismatches}
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's notes on finished downloads
+    files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
+    if not files:
+        raise RunError(f"{location}: holds none of {', '.join(patterns)}")
+    digests = {name: sha256_of(path) for name, path in files.items()}
+    pinned = pinned_digests(repository, revision)
+    wrong |= {name for name in pinned.keys() & digests.keys() if pinned[name] != digests[name]}
+    if wrong:
+        for name in wrong:
+            files[name].unlink()
+        names = ", ".join(sorted(wrong))
+        raise RunError(f"{location}: sha256 is not that published, and the file was removed; fetch again: {names}")
+    manifest = {name: {"sha256": digests[name], "size": path.stat().st_size} for name, path in files.items()}
+    write_json(manifest_path(location), {"patterns": sorted(set(patterns)), "files": manifest})

@@ -1,18 +1,18 @@
-"""Names of weights in a configuration to files on this disk."""
+"""Maps names of weights in a configuration to files on this disk."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from videodpo.config import HUB_PREFIX, ConfigError
-from videodpo.weights.catalogue import catalogue
+from videodpo.storage.files import read_json
+from videodpo.weights.catalogue import catalogue, pinned_digests
 
 PUBLIC_PREFIX = "public:"
 FOLDER_VARIABLE = "VIDEODPO_WEIGHTS"
@@ -22,16 +22,24 @@ class NotFetched(ConfigError):
     """Published weights that are not on this disk."""
 
 
+class Content(NamedTuple):
+    """What a published file must contain."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+
+
 def root() -> Path:
     """Folder of fetched weights: $VIDEODPO_WEIGHTS, or `weights` in the working directory."""
     return Path(os.environ.get(FOLDER_VARIABLE) or "weights")
 
 
 def check_name(location: str) -> None:
-    """Whether a name is one: `public:<file>` of the catalogue, `hub:<org>/<name>@<commit>`, or a path that exists.
+    """Accept `public:<file>` of the catalogue, `hub:<org>/<name>@<commit>`, or a path that exists.
 
     Raises:
-        ConfigError: it is not; the message says what is allowed.
+        ConfigError: anything else; the message says what is allowed.
     """
     if location.startswith(PUBLIC_PREFIX):
         name, known = location.removeprefix(PUBLIC_PREFIX), catalogue().files
@@ -64,12 +72,12 @@ def hub_name(location: str) -> tuple[str, str]:
 
 
 def is_published(location: str) -> bool:
-    """Whether the name is that of something to be fetched, not a path."""
+    """True for the name of something to be fetched, False for a path."""
     return location.startswith((PUBLIC_PREFIX, HUB_PREFIX))
 
 
 def local_path(location: str) -> Path:
-    """Where the named weights lie, or will: a file, or a hub repository's folder."""
+    """Return where the named weights are or will be stored: a file, or the folder of a hub repository."""
     if location.startswith(PUBLIC_PREFIX):
         return root() / location.removeprefix(PUBLIC_PREFIX)
     if location.startswith(HUB_PREFIX):
@@ -79,68 +87,74 @@ def local_path(location: str) -> Path:
 
 
 def resolve(location: str) -> Path:
-    """The file or folder to read.
+    """Return the file or folder to read.
 
     Raises:
-        NotFetched: published, and not all there.
+        NotFetched: published, and files are missing or of another size.
     """
     if is_published(location):
-        for file, size in expected_sizes(location).items():
-            if not file.is_file() or file.stat().st_size != size:
+        for file, published in expected_files(location).items():
+            if not file.is_file() or file.stat().st_size != published.size:
                 raise _not_fetched(location)
     return local_path(location)
 
 
-def expected_sizes(location: str) -> dict[Path, int]:
-    """File: bytes, of what a published name stands for; NotFetched where that is not known yet."""
+def expected_files(location: str) -> dict[Path, Content]:
+    """Return what each file of a published name must contain.
+
+    Raises:
+        NotFetched: a repository whose files are not known before the download.
+    """
     where = local_path(location)
     if location.startswith(PUBLIC_PREFIX):
-        return {where: catalogue().files[location.removeprefix(PUBLIC_PREFIX)].size}
-    return {where / file: size for file, (_, size) in read_manifest(location).items()}
+        published = catalogue().files[location.removeprefix(PUBLIC_PREFIX)]
+        return {where: Content(published.sha256, published.size)}
+    return {where / file: content for file, content in read_manifest(location).items()}
 
 
 def digests(location: str, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
-    """File: SHA-256, as published; of a repository the files that are read, none if it was not fetched yet."""
+    """Return the published SHA-256 per file; of a repository, those that match; empty before the download."""
     if location.startswith(PUBLIC_PREFIX):
         return {location: catalogue().files[location.removeprefix(PUBLIC_PREFIX)].sha256}
     try:
         manifest = read_manifest(location)
     except NotFetched:
         return {}
-    return {f"{location}/{file}": sha256 for file, (sha256, _) in manifest.items() if is_read(file, patterns)}
-
-
-def is_read(file: str, patterns: Sequence[str]) -> bool:
-    """Whether a repository's file is among those that the patterns name."""
-    return any(fnmatch(file, pattern) for pattern in patterns)
+    matching = {file for file in manifest if any(fnmatch(file, pattern) for pattern in patterns)}
+    return {f"{location}/{file}": content.sha256 for file, content in manifest.items() if file in matching}
 
 
 def manifest_path(location: str) -> Path:
-    """What was fetched of a hub repository, beside its folder."""
+    """Return the manifest of a fetched repository, a JSON file next to its folder."""
     where = local_path(location)
     return where.with_name(f"{where.name}.json")
 
 
-def read_manifest(location: str) -> dict[str, tuple[str, int]]:
-    """File: (SHA-256, bytes) of a fetched repository; NotFetched where there is none."""
-    stored = _stored(location)
-    return {file: (entry["sha256"], entry["size"]) for file, entry in stored["files"].items()}
+def read_manifest(location: str) -> dict[str, Content]:
+    """Return the content of each file of a fetched repository; digests of the catalogue override recorded ones.
+
+    Raises:
+        NotFetched: there is no manifest.
+    """
+    pinned = pinned_digests(*hub_name(location))
+    files = _manifest(location)["files"]
+    return {file: Content(pinned.get(file, entry["sha256"]), entry["size"]) for file, entry in files.items()}
 
 
 def fetched_patterns(location: str) -> list[str]:
-    """What was asked for when the repository was fetched; NotFetched where it was not."""
-    patterns: list[str] = _stored(location)["patterns"]
+    """Return the patterns that a repository was fetched with; raises NotFetched as `read_manifest`."""
+    patterns: list[str] = _manifest(location)["patterns"]
     return patterns
 
 
-def _stored(location: str) -> dict[str, Any]:
+def _manifest(location: str) -> dict[str, Any]:
     path = manifest_path(location)
     if not path.is_file():
         raise _not_fetched(location)
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return stored
+    manifest: dict[str, Any] = read_json(path)
+    return manifest
 
 
 def _not_fetched(location: str) -> NotFetched:
     command = "videodpo weights fetch, with the run's --config and --preset, where there is internet"
-    return NotFetched(f"{location!r} is not (whole) in {root()}{os.sep}; get it by: {command}")
+    return NotFetched(f"{location!r} is missing or incomplete in {root()}{os.sep}; get it by: {command}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from videodpo.config import HUB_PREFIX
 from videodpo.weights.catalogue import catalogue
-from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, expected_sizes, hub_name, local_path, resolve
+from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, expected_files, hub_name, local_path, resolve
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _size(location: str) -> str:
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         return _readable(sum(file.stat().st_size for file in files))
     try:
-        return _readable(sum(expected_sizes(location).values()))
+        return _readable(sum(content.size for content in expected_files(location).values()))
     except NotFetched:
         known = catalogue().repositories.get(hub_name(location)[0])
         return _readable(known.size) if known and known.size else "?"
