@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.support.workspace import SIGNS, dry_run, snakemake
 from videodpo.cli import main
-from videodpo.storage.digests import digest_path
+from videodpo.storage.manifests import digest_path
 from videodpo.storage.files import sha256_of
 from videodpo.storage.tables import read_shards, read_table
 from videodpo.tools.verify import verify

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -84,16 +83,10 @@ def without_nulls(raw: Any, key: str) -> Any:
     return {**raw, key: {name: block for name, block in raw[key].items() if block is not None}}
 
 
-# Never written out as a whole: YAML's aliases make a value that has no end.
-_SHORT = reprlib.Repr()
-_SHORT.maxdict, _SHORT.maxlist = 12, 24
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
-
-
 def _explain(issue: Any, prefix: str, kind: type[Section]) -> Iterator[str]:
     loc: tuple[Any, ...] = issue["loc"]
     index = ".".join([part for part in (prefix, *map(str, loc)) if part])
-    key, value = index or "(whole file)", _SHORT.repr(issue["input"])
+    key, value = index or "(whole file)", repr(issue["input"])
     if len(value) > 120:
         value = f"{value[:117]}..."
     error = issue.get("ctx", {}).get("error")

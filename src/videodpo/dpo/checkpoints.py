@@ -1,6 +1,7 @@
-"""Full training states on disk: trainable weights, optimiser, log; whole or absent.
+"""Full training states on disk: trainable weights, optimizer, log; complete or absent.
 
-They are torch's distributed checkpoints: every process writes its share, and any number of processes reads it.
+They are torch's distributed checkpoints: every process writes its share, and any number of processes reads it. Their
+index is a pickle, so a state is only read from the run's own folder, where the training itself has written it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from videodpo.config.errors import RunError
-from videodpo.dpo.state_files import read_state, unreadable
-from videodpo.storage.files import read_json, refuse_full_disk, remove_folder, remove_leftover_folders, rename_folder
+from videodpo.config.errors import InputError, RunError
+from videodpo.storage.files import (
+    first_line,
+    read_json,
+    refuse_full_disk,
+    remove_folder,
+    remove_leftover_folders,
+    rename_folder,
+)
 
 KEEP = 2
 _TRAINABLE = StateDictOptions(ignore_frozen_params=True, strict=False)
@@ -78,9 +86,7 @@ class Checkpoints:
         if not folders:
             return 0, []
         progress = read_json(folders[-1] / "progress.json")
-        if not _is_progress(progress):
-            raise unreadable(folders[-1], "progress.json")
-        state = self._quietly(read_state, folders[-1])
+        state = self._quietly(_read_state, folders[-1])
         set_state_dict(
             self._network,
             self._optimizer,
@@ -103,17 +109,24 @@ class Checkpoints:
 def _write_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
     try:
         save(state, checkpoint_id=folder, no_dist=no_dist)
-    except CheckpointException as error:  # it is no Exception
-        raise RunError(f"{folder}: {next(iter(error.failures.values()))[0]}") from error
+    except CheckpointException as error:  # not a subclass of Exception
+        raise RunError(f"{folder}: {_cause(error)}") from error
 
 
-def _is_progress(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("step"), int)
-        and isinstance(value.get("rows"), list)
-        and all(isinstance(row, dict) for row in value["rows"])
-    )
+def _read_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
+    """Fill the tensors and values of `state` in place; every process reads its share."""
+    try:
+        load(state, checkpoint_id=folder, no_dist=no_dist)
+    except CheckpointException as error:
+        reason = first_line(_cause(error))
+        raise InputError(
+            f"{folder}: not a readable training state ({reason}); remove it to resume from an earlier one"
+        ) from error
+
+
+def _cause(error: CheckpointException) -> BaseException:
+    """Return what went wrong in the first process that failed."""
+    return next(iter(error.failures.values()))[0]
 
 
 def _is_main() -> bool:

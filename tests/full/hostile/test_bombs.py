@@ -1,93 +1,78 @@
-"""Small files that ask for far more than they are worth: refused with a message, in bounded memory and time."""
+"""Small files that ask for far more memory than they are worth are refused before they are decoded."""
 
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import torch
 
-from tests.full.hostile import bombs
-from tests.full.hostile.readers import READERS
-from videodpo.storage.manifests import manifest_path
+from videodpo.config import ConfigError, Source
+from videodpo.config.errors import InputError
+from videodpo.config.loading import read_config
+from videodpo.stages.prompts.sources import read_rows
+from videodpo.storage.tables import read_table
+from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
 
-MEGABYTES = 700  # peak of one reading, on top of what the process has
-SECONDS = 30
+
+def many_texts(path: Path) -> None:
+    """Write 30 million rows of one text of 1,000 characters: 28 GiB decoded, kilobytes as a dictionary."""
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array(["x" * 1000]))
+    with pq.ParquetWriter(path, pa.schema({"prompt": text.type}), compression="zstd") as writer:
+        for _ in range(30):
+            writer.write_table(pa.table({"prompt": text}), row_group_size=1_000_000)
 
 
-@pytest.mark.parametrize(
-    ("bomb", "reader", "says"),
-    [
-        (bombs.aliases, "config", "aliases"),
-        (bombs.nested, "config", "larger than"),
-        (bombs.nested_a_little, "config", "not readable as YAML"),
-        (bombs.nested_json, "snapshot", "not a settings snapshot"),
-        (bombs.nested_json, "measured", "not readable as JSON"),
-        (bombs.long_line, "jsonl", "longer than"),
-        (bombs.long_line, "text", "longer than"),
-        (bombs.long_line, "csv", "longer than"),
-        (bombs.long_line, "data set", "longer than"),
-        (bombs.inflating_lines, "data set", "gzip"),
-        (bombs.many_texts, "parquet", "rows"),
-        (bombs.long_texts, "parquet", "a text has more than"),
-        (bombs.many_texts, "table", "rows"),
-        (bombs.long_texts, "table", "bytes"),
-        (bombs.many_columns, "parquet", "footer"),
-        (bombs.many_columns, "table", "footer"),
-        (bombs.large_header, "safetensors", "not readable"),
-        (bombs.large_header, "latents", "not readable"),
-        (bombs.large_header, "texts", "not readable"),
-        (bombs.large_header, "adapter", "not an adapter"),
-        (bombs.large_tensor, "safetensors", "not readable"),
-        (bombs.large_tensor, "latents", "not readable"),
-        (bombs.inflating, "checkpoint", "compressed"),
-        (bombs.billion_samples, "video", "clip.mp4"),
-        (bombs.huge_picture, "video", "pixels"),
-        (bombs.huge_png, "video", "clip.mp4"),
-    ],
-)
-def test_a_bomb_is_refused(bomb, reader, says, tmp_path, worker):
-    path = tmp_path / READERS[reader].file
-    READERS[reader].make(path)
-    assert worker.ask(reader, path, seconds=120)["outcome"] == "read"  # what it imports is loaded
-    path.unlink()
-    manifest_path(path).unlink(missing_ok=True)
+def large_footer(path: Path) -> None:
+    """Write a file whose footer, of 32 MiB, could describe a million columns."""
+    path.write_bytes(b"PAR1" + bytes(2**25) + struct.pack("<I", 2**25) + b"PAR1")
+
+
+@pytest.mark.parametrize(("bomb", "says"), [(many_texts, "rows"), (large_footer, "footer")])
+def test_a_parquet_bomb_is_refused_as_table_and_as_prompts(bomb, says, tmp_path):
+    path = tmp_path / "bomb.parquet"
     bomb(path)
-    answer = worker.ask(reader, path, seconds=SECONDS)
-    path.unlink()
-    assert answer["outcome"] == "refused", answer
-    assert says in answer["message"]
-    assert answer["megabytes"] < MEGABYTES
-    assert len(answer["message"]) < 2000
+    with pytest.raises(InputError, match=says):
+        read_table(path)
+    with pytest.raises(InputError, match=says):
+        next(read_rows(Source(kind="parquet", path=str(path)), 0))
 
 
-def test_a_film_that_declares_a_billion_frames_has_those_that_are_there(tmp_path, worker):
-    bombs.billion_frames(tmp_path / "clip.mp4")
-    answer = worker.ask("video", tmp_path / "clip.mp4")
-    assert answer["outcome"] == "read", answer
-    assert answer["megabytes"] < MEGABYTES
+def test_texts_of_a_table_that_are_too_long_are_refused(tmp_path):
+    path = tmp_path / "bomb.parquet"
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), pa.array(["x" * 1_000_000]))
+    pq.write_table(pa.table({"prompt": text}), path, compression="zstd")
+    with pytest.raises(InputError, match="bytes of text"):
+        read_table(path)
 
 
-def test_the_code_of_a_torchscript_is_not_run(tmp_path, worker):
-    path = tmp_path / "weights.ts"
-    bombs.raising_script(path)
-    answer = worker.ask("torchscript", path, seconds=120)
-    assert answer["outcome"] == "refused", answer
-    assert "no tensors" in answer["message"]
-    with pytest.raises(torch.jit.Error, match="this ran"):
-        torch.jit.load(path)
+def test_a_configuration_above_a_mebibyte_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("run: " + "[" * 2**21)
+    with pytest.raises(ConfigError, match="larger than"):
+        read_config(tmp_path / "config.yaml")
 
 
-@pytest.mark.parametrize(
-    ("bomb", "reader"),
-    [
-        (bombs.touching, "checkpoint"),
-        (bombs.touching_archive, "checkpoint"),
-        (bombs.touching, "old checkpoint"),
-        (bombs.touching_archive, "torchscript"),
-        (bombs.touching_index, "state metadata"),
-        (bombs.touching_value, "state tensors"),
-    ],
-)
-def test_a_pickle_that_would_make_a_file_is_refused_and_makes_none(bomb, reader, tmp_path, worker):
-    path = tmp_path / READERS[reader].file
-    bomb(path)
-    answer = worker.ask(reader, path, seconds=120)
-    assert answer["outcome"] == "refused", answer
-    assert not (tmp_path / "touched").exists()
+def test_a_film_that_declares_a_billion_frames_has_those_that_are_there(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_mp4(path, np.zeros((4, 32, 32, 3), np.uint8), 8.0, crf=40)
+    content = bytearray(path.read_bytes())
+    for name, offset, value in ((b"stts", 8, 10**9), (b"mdhd", 16, 2**31), (b"mvhd", 16, 2**31), (b"tkhd", 20, 2**31)):
+        start = content.index(name) + 4 + offset
+        content[start : start + 4] = struct.pack(">I", value)
+    path.write_bytes(content)
+    assert len(read_mp4(path)[0]) == 4
+
+
+def test_a_film_of_huge_frames_is_refused(tmp_path):
+    with av.open(str(tmp_path / "clip.mp4"), "w") as box:
+        stream = box.add_stream("libx264", rate=8)
+        stream.width, stream.height = 16384, 8192
+        stream.pix_fmt, stream.options = "gray", {"preset": "ultrafast"}
+        box.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((8192, 16384), np.uint8), format="gray")))
+        box.mux(stream.encode())
+    with pytest.raises(UnreadableVideo, match="pixels"):
+        read_mp4(tmp_path / "clip.mp4")

@@ -1,14 +1,10 @@
 """Data sets in Hugging Face's formats, offline."""
 
-import gzip
-import zipfile
-from io import BytesIO
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from videodpo.stages.prompts.data_sets import read_dataset, refuse_unbounded
+from videodpo.stages.prompts.data_sets import read_dataset
 from videodpo.stages.prompts.sources import TOXICITY
 
 from .conftest import prompts_of
@@ -79,48 +75,6 @@ def test_a_data_set_that_needs_its_own_code_is_refused(run, folder):
 def test_a_damaged_data_file_is_an_error(run, folder):
     (folder / "train-00000.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(ValueError, match=r"prompts\.source\.path: .*cannot be loaded"):
-        run("huggingface", folder, column="caption")
-
-
-@pytest.mark.parametrize("name", ["train.csv", "more/train.jsonl"])
-@pytest.mark.parametrize("before", [b"", b"words before an archive"])
-def test_a_compressed_data_file_is_refused_whatever_its_name(run, folder, name, before):
-    keep_none_of(folder)
-    (folder / name).parent.mkdir(exist_ok=True)
-    if before:
-        content = BytesIO(before)
-        with zipfile.ZipFile(content, "a") as archive:
-            archive.writestr("train.csv", "caption\na tram\n")
-        (folder / name).write_bytes(content.getvalue())
-    else:
-        (folder / name).write_bytes(gzip.compress(b"caption\na tram\n"))
-    kind = "zip" if before else "gzip"
-    with pytest.raises(ValueError, match=rf"prompts\.source\.path: \S+{name}: {kind} files of a data set are not read"):
-        run("huggingface", folder, column="caption")
-
-
-@pytest.mark.parametrize("name", ["train.csv.gz", "train.arrow", "train.xml", "train.tar"])
-def test_a_format_without_a_limit_is_refused(run, folder, name):
-    keep_none_of(folder)
-    (folder / name).write_bytes(b"caption\na tram\n")
-    with pytest.raises(ValueError, match=rf"prompts\.source\.path: .*/{name}: of a data set \.csv, .* are read"):
-        run("huggingface", folder, column="caption")
-
-
-def test_a_compressed_file_of_a_repository_is_refused_by_its_name():
-    with pytest.raises(ValueError, match=r"prompts\.source\.path: hub:a/b: data/train\.json\.gz: of a data set"):
-        refuse_unbounded("hub:a/b", {"train": ["data/train.json.gz"]})
-
-
-def keep_none_of(folder):
-    for file in folder.iterdir():
-        file.unlink()
-
-
-def test_a_text_that_is_too_long_is_refused_with_its_row(run, folder):
-    keep_none_of(folder)
-    (folder / "train.jsonl").write_text('{"caption": "a tram"}\n{"caption": "' + "ü" * 150_000 + '"}\n')
-    with pytest.raises(ValueError, match=r"trams, row 1: a text has more than 262,144 bytes"):
         run("huggingface", folder, column="caption")
 
 

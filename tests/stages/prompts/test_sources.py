@@ -124,13 +124,6 @@ def test_broken_json_is_named_by_its_line(tmp_path):
         _texts("jsonl", path)
 
 
-def test_json_nested_beyond_reason_is_an_error_with_its_line(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text("[" * 200_000 + "\n")
-    with pytest.raises(ValueError, match=r"p.jsonl, line 1: not valid JSON"):
-        _texts("jsonl", path)
-
-
 def test_a_json_line_that_is_no_object_is_named(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text('"a red tram"\n')

@@ -6,15 +6,13 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from videodpo.config import ConfigError
 from videodpo.storage.files import first_line
 
 Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
 
-MAX_LINE = 2**20  # bytes of one line of a file
-MAX_TEXT = 2**18  # bytes of one text in a Parquet file
 BATCH = 4096  # rows in memory at once, of the formats that are read in batches
 
 
@@ -68,7 +66,7 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         where = f"{path.name}, line {number + 1}"
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ConfigError(f"prompts.source.path: {where}: not valid JSON ({error}); fix or remove it") from error
         if not isinstance(record, dict):
             raise ConfigError(f"prompts.source.path: {where}: {type(record).__name__} where an object is needed")
@@ -81,7 +79,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
     Raises:
         ConfigError: not readable as Parquet, or a column is missing or holds no text.
-        ValueError: larger than `tables.open_parquet` reads.
+        InputError: larger than `tables.open_parquet` reads.
     """
     import pyarrow as pa
 
@@ -100,49 +98,28 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
 
 def _texts(column: Any, name: str, path: Path) -> list[str | None]:
-    """One batch of a column that `tables.open_parquet` gives; rows with one text share it."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    if pa.types.is_null(column.type):
-        return [None] * len(column)
-    if not (pa.types.is_dictionary(column.type) and column.type.value_type in (pa.string(), pa.large_string())):
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise ConfigError(f"prompts.source.column: {name!r} of {path.name} is {column.type}; text is needed")
-    if (pc.max(pc.binary_length(column.dictionary)).as_py() or 0) > MAX_TEXT:
-        raise too_long(path.name)
-    texts = column.dictionary.to_pylist()
-    return [None if index is None else texts[index] for index in column.indices.to_pylist()]
-
-
-def raw_lines(handle: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Lines of a file with their ends; one of more than `MAX_LINE` bytes is a ConfigError, and not read into memory."""
-    while line := handle.readline(MAX_LINE + 1):
-        if len(line) > MAX_LINE:
-            raise ConfigError(f"prompts.source.path: {path.name}: a line is longer than {MAX_LINE:,} bytes")
-        yield line
+    texts: list[str | None] = column.to_pylist()
+    return texts
 
 
 def _decoded(path: Path) -> Iterator[str]:
     """Lines with their ends; decoded one by one, so that the message can name the line."""
     try:
         with open(path, "rb") as handle:
-            for number, line in enumerate(raw_lines(handle, path)):
+            for number, line in enumerate(handle):
                 yield line.decode("utf-8-sig" if number == 0 else "utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"prompts.source.path: {path.name}, line {number + 1}: not UTF-8 ({error.reason}); "
             "convert the file, for example with iconv -t UTF-8"
         ) from error
-    except (OSError, ValueError) as error:  # the latter for a name with NUL in it
-        if isinstance(error, ConfigError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({reason})") from error
-
-
-def too_long(where: str) -> ConfigError:
-    """The error of a text of more than `MAX_TEXT` bytes."""
-    return ConfigError(f"prompts.source.path: {where}: a text has more than {MAX_TEXT:,} bytes")
+    except OSError as error:
+        raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({error.strerror})") from error
 
 
 def need_columns(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
