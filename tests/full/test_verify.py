@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from tests.support.workspace import SIGNS, dry_run, snakemake
 from videodpo.cli import main
-from videodpo.storage.manifests import digest_path
 from videodpo.storage.files import sha256_of
+from videodpo.storage.manifests import manifest_path
 from videodpo.storage.tables import read_shards, read_table
 from videodpo.tools.verify import verify
 
@@ -216,7 +216,7 @@ def of_one_pair(run: Path, column: str) -> str:
 def test_a_damaged_clip_is_refused_by_the_scoring_and_by_the_report(run, keep, monkeypatch, capsys):
     monkeypatch.chdir(run.parents[1])
     clip, store = run / of_one_pair(run, "path"), run / "round1/scores/by-clip/shard-00001.parquet"
-    keep(clip, store, digest_path(store))
+    keep(clip, store, manifest_path(store))
     flip(clip, random.Random(0))
     store.unlink()  # or nothing would be measured
     try:

@@ -22,7 +22,7 @@ from videodpo.config.errors import VideodpoError
 from videodpo.config.loading import read_config
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.stages.prompts.sources import read_rows
-from videodpo.storage.manifests import digest_path
+from videodpo.storage.manifests import manifest_path
 from videodpo.storage.schemas import SCORES
 from videodpo.storage.tables import read_table, write_table
 from videodpo.storage.tensors import TensorFile
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_read_or_refused_with_its_name(name, tmp_path, monkeyp
     path = tmp_path / reader.file
     reader.make(path)
     reader.read(path)
-    for digest in (digest_path(path), digest_path(path.parent)):
+    for digest in (manifest_path(path), manifest_path(path.parent)):
         digest.unlink(missing_ok=True)  # a digest would refuse the file before it is parsed
     for content in damaged(path.read_bytes()):
         path.write_bytes(content)
