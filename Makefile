@@ -40,11 +40,11 @@ check: setup
 	lint-imports
 	snakemake --lint
 
-# Every stage once on a very small run, every room, a dry run of the workflow.
+# Every room, every stage once on a very small run, a dry run of the workflow: about 4 minutes on two cores.
 test: check
 	pytest --numprocesses 2 --dist loadfile -m quick
 
-# And the workflow end to end, faults, hostile inputs, processes and launchers.
+# And the workflow end to end, faults, hostile inputs, all model families, processes and launchers: 15 minutes more.
 test-all: test
 	pytest --numprocesses 2 --dist loadfile -m full
 
@@ -58,7 +58,7 @@ format: setup
 	ruff check --fix .
 	snakefmt Snakefile rules
 
-# What is made from the configuration's classes; tests/test_config_docs.py says when it is out of date.
+# What is made from the configuration's classes; tests/config/test_config_docs.py says when it is out of date.
 docs: setup
 	videodpo schema > config.schema.json
 	videodpo schema --markdown > docs/configuration.md

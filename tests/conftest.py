@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,10 @@ class Stages:
 
         train(self.snapshot("train"), self.round_folder, None)
 
+    def copy(self, results: Path) -> None:
+        """Copy the run into another results folder."""
+        shutil.copytree(self.folder, results / self.config.run)
+
     def until_pairs(self) -> None:
         self.prompts()
         self.generate()
@@ -274,12 +279,28 @@ def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def trainings(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def paired(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    """The small run up to its pairs, made once per process. Tests read it or change a `copy`."""
+    run = Stages(small_run(random_model, tmp_path_factory.mktemp("paired")))
+    run.until_pairs()
+    return run
+
+
+@pytest.fixture(scope="session")
+def every_stage(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of a small run through every stage's command. Tests only read it."""
+    from tests.support.every_stage import make_all
+
+    return make_all(random_model, tmp_path_factory.mktemp("every_stage"))
+
+
+@pytest.fixture(scope="session")
+def trainings(random_model: Path, paired: Stages, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Trainings on one small round, whose pairs and reference errors they share."""
     from tests.support.trainings import Trainings
 
-    found = Trainings(random_model, tmp_path_factory.mktemp("train"))
-    run = found.variant()
-    run.until_pairs()
-    run.reference()
+    folder = tmp_path_factory.mktemp("train")
+    paired.copy(folder)
+    found = Trainings(random_model, folder)
+    found.variant().reference()
     return found

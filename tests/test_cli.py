@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.conftest import write_execution
-from videodpo import __version__
 from videodpo.cli import main
 from videodpo.config import Model, VideodpoError
 from videodpo.demo_world.captions import random_scene
@@ -61,23 +60,11 @@ def test_every_stage_takes_config_preset_and_set(stage, capsys):
     assert all(option in said for option in ("--config", "--preset", "--set", "--round"))
 
 
-def test_version(capsys):
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert capsys.readouterr().out == f"videodpo {__version__}\n"
-
-
 def test_help_needs_nothing_heavy():
     code = "import sys, videodpo.cli\ntry: videodpo.cli.main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'pandas', 'pyarrow', 'numpy', 'av', 'diffusers'} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.endswith("\n[]\n")
-
-
-def test_wrong_usage_exits_with_2():
-    with pytest.raises(SystemExit) as left:
-        main(["generate", "--shard", "first"])
-    assert left.value.code == 2
 
 
 # --- inspect

@@ -14,7 +14,6 @@ from tests.conftest import small_run
 from videodpo.cli import main
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import build_policy
-from videodpo.dpo.trainer import Training
 from videodpo.stages.generate.sample import generate_heldout_shard
 from videodpo.stages.report.galleries import ClipFolder
 from videodpo.stages.score import score_files
@@ -151,26 +150,6 @@ def test_table_and_live_references_train_alike(trained):
     assert np.isfinite(table["validation_loss"].iloc[-1])
     for column in ("loss", "margin", "validation_loss"):
         np.testing.assert_allclose(table[column], live[column], rtol=0, atol=1e-4)
-
-
-def test_a_killed_training_ends_with_the_same_log(trained, stages, random_model, results, monkeypatch):
-    expected = trained("precomputed")
-    run = stages(configuration(random_model, results))
-    shutil.rmtree(run.round_folder / "state")
-    step = Training._step
-
-    def dies(self, number, rows):
-        if number == 5:
-            raise KeyboardInterrupt
-        return step(self, number, rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Training, "_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run.train()
-    run.train()
-    log = read_table(run.round_folder / "train_log.parquet")
-    np.testing.assert_array_equal(log["loss"], expected["loss"])
 
 
 def test_two_processes_with_passes_of_two_sizes_train_like_one(trained, run):

@@ -9,12 +9,10 @@ def bytes_of(folder):
     return {name: (folder / name).read_bytes() for name in TABLES}
 
 
-def test_tables_are_byte_identical_for_1_3_and_8_shards(stages, random_model, tmp_path):
-    results = {}
-    for shards in (1, 3, 8):
+def test_tables_are_byte_identical_for_1_3_and_8_shards(paired, stages, random_model, tmp_path):
+    for shards in (3, 8):
         raw = small_run(random_model, tmp_path / str(shards))
         raw["generate"]["shards"] = shards
         run = stages(raw)
         run.until_pairs()
-        results[shards] = bytes_of(run.folder)
-    assert results[1] == results[3] == results[8]
+        assert bytes_of(run.folder) == bytes_of(paired.folder)

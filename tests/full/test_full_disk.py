@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from tests.support.every_stage import (
     comparable,
     config,
     made_by,
-    make_all,
     maker,
     only_root_mounts,
     own_disk,
@@ -48,21 +46,15 @@ def disk(tmp_path) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
-def whole(random_model, tmp_path_factory) -> Path:
-    """The results folder of a run that nothing disturbed, made by the same commands."""
-    return make_all(random_model, tmp_path_factory.mktemp("whole") / "results")
-
-
 @pytest.mark.parametrize("stage", COMMANDS)
 def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
-    stage, whole, random_model, disk, capsys, figures
+    stage, every_stage, random_model, disk, capsys, figures
 ):
     results = disk / "results"
     config(random_model, results)
-    made_by(stage, whole, results)
-    figures(f"full disk, {stage}", fill(disk, command(stage, results), used_by(stage, whole), capsys))
-    expected = comparable(whole / "small")
+    made_by(stage, every_stage, results)
+    figures(f"full disk, {stage}", fill(disk, command(stage, results), used_by(stage, every_stage), capsys))
+    expected = comparable(every_stage / "small")
     found = comparable(results / "small")
     assert found == {name: digest for name, digest in expected.items() if name in found}
     own = {name for name in expected if maker(Path("small") / name) == stage}
@@ -83,29 +75,6 @@ def test_so_does_another_way_to_get_clips(other, random_model, disk, tmp_path, c
     assert main(command("generate", undisturbed)) == 0
     figures(f"full disk, {other}", fill(disk, command("generate", results), used_by("generate", undisturbed), capsys))
     assert comparable(results / "small") == comparable(undisturbed / "small")
-
-
-@pytest.mark.parametrize("kind", ["freeze", "list-shards", "doctor"])
-def test_so_does_what_writes_one_file(kind, whole, disk, tmp_path, capsys, figures):
-    undisturbed, results = tmp_path / "results", disk / "results"
-    for folder in (undisturbed, results):
-        shutil.copytree(whole, folder)
-    pairs = Path("small/config/pairs.json")
-    arguments, file = {
-        "freeze": (lambda _: ["--text", (whole / pairs).read_text()], pairs),
-        "list-shards": (lambda _: [], Path("small/round1/videos/shards.json")),
-        "doctor": (lambda folder: ["--config", str(folder / "small/config/train.json")], Path("small/doctor.json")),
-    }[kind]
-
-    def words(folder: Path) -> list[str]:
-        out = ["--out", str(folder / file)] if kind == "doctor" else [str(folder / file)]
-        return [kind, *arguments(folder), *out]
-
-    (results / file).unlink(missing_ok=True)
-    (undisturbed / file).unlink(missing_ok=True)
-    assert main(words(undisturbed)) == 0
-    figures(f"full disk, {kind}", fill(disk, words(results), 0, capsys))
-    assert (results / file).read_bytes() == (undisturbed / file).read_bytes()
 
 
 def fill(disk: Path, words: list[str], needed: int, capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
@@ -151,10 +120,10 @@ def own_clips(folder: Path) -> Path:
     return folder / "list.csv"
 
 
-def used_by(stage: str, whole: Path) -> int:
+def used_by(stage: str, every_stage: Path) -> int:
     """Bytes, in pages, of what a stage writes."""
-    files = [path for path in (whole / "small").rglob("*") if path.is_file()]
-    own = [path for path in files if maker(path.relative_to(whole)) == stage]
+    files = [path for path in (every_stage / "small").rglob("*") if path.is_file()]
+    own = [path for path in files if maker(path.relative_to(every_stage)) == stage]
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in own)
 
 

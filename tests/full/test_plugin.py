@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, small_run
-from videodpo.cli import main
 from videodpo.runtime import registry
 from videodpo.scorers.base import Clip
 from videodpo.storage.video import read_mp4, write_mp4
@@ -108,10 +107,6 @@ def kind(installed, monkeypatch) -> Any:
     return registry.load("videodpo.scorers", "colorfulness")
 
 
-def test_grey_is_0(kind):
-    assert kind(kind.Options(), "cpu").score(Clip(halves(GREY, GREY)[None], 8.0, "")) == 0.0
-
-
 def test_red_beside_blue_is_what_the_formula_says(kind):
     value = kind(kind.Options(), "cpu").score(Clip(halves(RED, BLUE)[None], 8.0, ""))
     assert value == pytest.approx(RED_BESIDE_BLUE, rel=1e-12)
@@ -127,26 +122,6 @@ def test_a_configuration_may_name_the_plugin_with_its_options(check):
     answer = check(every=2)
     assert answer.returncode == 0, answer.stderr
     assert "fine" in answer.stdout
-
-
-def test_an_option_out_of_its_range_is_refused_by_its_key(check):
-    answer = check(every=0)
-    assert answer.returncode == 1
-    assert "dimensions.colorfulness.options.every: 0: Input should be greater than or equal to 1" in answer.stderr
-
-
-def test_an_unknown_option_is_refused_by_its_key_with_the_nearest(check):
-    answer = check(evry=2)
-    assert answer.returncode == 1
-    assert "dimensions.colorfulness.options.evry: unknown key (value 2); did you mean 'every'?" in answer.stderr
-
-
-def test_without_the_package_the_name_is_refused_with_the_known_ones(monkeypatch, capsys, clip):
-    monkeypatch.setattr(registry, "entry_points", lambda **_: [])  # a developer may have the example installed
-    assert main(["score-files", str(clip), "--dimension", "colorfulness"]) == 1
-    answer = capsys.readouterr().err
-    assert "unknown scorer 'colorfulness'" in answer
-    assert "(known: aesthetic_quality, " in answer
 
 
 def test_the_scorers_page_shows_the_entry_point_of_the_example():

@@ -18,7 +18,6 @@ from tests.support.every_stage import (
     comparable,
     config,
     made_by,
-    make_all,
     only_root_mounts,
     own_disk,
     remount,
@@ -57,21 +56,15 @@ print(json.dumps(answers))
 """
 
 
-@pytest.fixture(scope="module")
-def whole(random_model, tmp_path_factory) -> Path:
-    """The results folder of a run that nothing disturbed."""
-    return make_all(random_model, tmp_path_factory.mktemp("whole") / "results")
-
-
 @only_root_mounts
 @pytest.mark.parametrize("stage", COMMANDS)
 def test_a_stage_on_a_disk_that_turned_read_only_says_so_and_goes_on_later(
-    stage, whole, random_model, tmp_path, capsys
+    stage, every_stage, random_model, tmp_path, capsys
 ):
     with own_disk(tmp_path / "disk") as disk:
         results = disk / "results"
         config(random_model, results)
-        made_by(stage, whole, results)
+        made_by(stage, every_stage, results)
         before = comparable(results / "small")
         remount(disk, "ro")
         capsys.readouterr()
@@ -82,17 +75,17 @@ def test_a_stage_on_a_disk_that_turned_read_only_says_so_and_goes_on_later(
         remount(disk, "rw")
         assert comparable(results / "small") == before
         assert main(command(stage, results)) == 0
-        assert_as(whole, results)
+        assert_as(every_stage, results)
 
 
-def test_a_stage_without_the_rights_says_so_and_goes_on_with_them(whole, random_model, tmp_path):
+def test_a_stage_without_the_rights_says_so_and_goes_on_with_them(every_stage, random_model, tmp_path):
     """A folder that may not be written; then the stage's input, which may not be read."""
     calls = {}
     for stage in COMMANDS:
         for fault in ("write", "read"):
             results = tmp_path / f"{fault} {stage}"
             config(random_model, results)
-            made_by(stage, whole, results)
+            made_by(stage, every_stage, results)
             calls[results.name] = command(stage, results)
             if fault == "read":
                 (results / INPUTS[stage]).chmod(0o000)
@@ -111,7 +104,7 @@ def test_a_stage_without_the_rights_says_so_and_goes_on_with_them(whole, random_
         for path in (tmp_path / name).rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         assert main(words) == 0, name
-        assert_as(whole, tmp_path / name)
+        assert_as(every_stage, tmp_path / name)
 
 
 def as_plain_user(calls: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
@@ -129,8 +122,8 @@ def as_plain_user(calls: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
     return answers
 
 
-def assert_as(whole: Path, results: Path) -> None:
-    """What there is has the bytes of the whole run, and verifies."""
-    expected, found = comparable(whole / "small"), comparable(results / "small")
+def assert_as(every_stage: Path, results: Path) -> None:
+    """What there is has the bytes of the undisturbed run, and verifies."""
+    expected, found = comparable(every_stage / "small"), comparable(results / "small")
     assert found == {name: digest for name, digest in expected.items() if name in found}
     assert verify(results / "small").exit_code == 0

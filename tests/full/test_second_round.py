@@ -10,15 +10,16 @@ from videodpo.storage.tables import read_shards, read_table
 
 
 @pytest.fixture(scope="module")
-def two_rounds(random_model, tmp_path_factory, stages):
+def two_rounds(paired, random_model, tmp_path_factory, stages):
     """Round 1 by the stages, round 2 by the command line."""
     from tests.conftest import small_run
 
-    run = stages(small_run(random_model, tmp_path_factory.mktemp("rounds"), rounds=2))
-    run.until_pairs()
+    results = tmp_path_factory.mktemp("rounds")
+    paired.copy(results)
+    run = stages(small_run(random_model, results, rounds=2))
     run.reference()
     run.train()
-    dimensions = list(run.config.scores)
+    dimensions = list(run.config.dimensions)
     jobs = [("generate", "generate", [])]
     jobs += [("collect-scores", f"score/{name}", ["--dimension", name]) for name in dimensions]
     jobs += [(stage, stage, []) for stage in ("omniscore", "pairs", "reference", "train")]

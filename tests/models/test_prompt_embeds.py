@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.conftest import Stages, small_run
 from videodpo.models.shared.prompt_embeds import (
     EMPTY,
     NEGATIVE,
@@ -16,21 +17,28 @@ from videodpo.models.shared.prompt_embeds import (
 from videodpo.storage.tables import read_shards, read_table
 
 
-def made(stages, small_config, **changes):
-    generate = small_config()["generate"]
-    sampling = generate["sampling"] | {"negative_prompt": "still, blurred"}
-    run = stages(small_config(**({"generate": generate | {"sampling": sampling}} | changes)))
+def sampled(random_model, folder, shards):
+    """The small run with a negative prompt, sampled in so many shards."""
+    raw = small_run(random_model, folder)
+    raw["generate"] |= {"shards": shards}
+    raw["generate"]["sampling"] |= {"negative_prompt": "still, blurred"}
+    run = Stages(raw)
     run.prompts()
     run.generate()
     return run
 
 
-@pytest.fixture
-def one(stages, small_config):
-    return made(stages, small_config)
+@pytest.fixture(scope="module")
+def one(random_model, tmp_path_factory):
+    return sampled(random_model, tmp_path_factory.mktemp("one"), 1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def two(random_model, tmp_path_factory):
+    return sampled(random_model, tmp_path_factory.mktemp("two"), 2)
+
+
+@pytest.fixture(scope="module")
 def model(one):
     from videodpo.models.wan import WanModel
 
@@ -73,20 +81,15 @@ def test_padding_is_not_stored(one):
         assert len(short) < length == 32
 
 
-@pytest.mark.parametrize("shards", [2, 5])
-def test_texts_are_the_same_whatever_the_shard_count(one, stages, small_config, shards, tmp_path):
-    generate = small_config()["generate"] | {"shards": shards}
-    generate["sampling"] = generate["sampling"] | {"negative_prompt": "still, blurred"}
-    other = made(stages, small_config, results=str(tmp_path / "other"), generate=generate)
-    left, right = CachedTexts(one.round_folder), CachedTexts(other.round_folder)
+def test_texts_are_the_same_whatever_the_shard_count(one, two):
+    left, right = CachedTexts(one.round_folder), CachedTexts(two.round_folder)
     for prompt_id in (*train_prompts(one), EMPTY, NEGATIVE):
         assert same_bits(left.of(prompt_id), right.of(prompt_id))
 
 
-def test_a_prompt_that_spans_two_shards_is_in_both_files(stages, small_config):
-    """18 clips, 3 a prompt, in shards of 8 and 10: the third prompt has clips in each."""
-    run = made(stages, small_config, generate=small_config()["generate"] | {"shards": 2})
-    folder = run.round_folder / "videos"
+def test_a_prompt_that_spans_two_shards_is_in_both_files(two):
+    """18 clips, 3 per prompt, in shards of 8 and 10: the third prompt has clips in each."""
+    folder = two.round_folder / "videos"
     videos = read_shards(folder)
     for shard in range(2):
         own = videos[videos["path"].str.contains(f"/shard-0000{shard}/")]
@@ -101,16 +104,18 @@ def test_a_prompt_without_a_text_names_the_prompt_and_the_stage_to_run(one, mode
         OnlineTexts(one.folder, model).of("0123")
 
 
-def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_that_mends(one):
-    file = one.round_folder / "videos" / "texts" / "shard-00000.safetensors"
+def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_that_mends(one, tmp_path):
+    one.copy(tmp_path)
+    round_folder = tmp_path / "small" / "round1"
+    file = round_folder / "videos" / "texts" / "shard-00000.safetensors"
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(
         ValueError, match=r"shard-00000\.safetensors: not readable .* `videodpo verify .* --discard-damaged`"
     ):
-        CachedTexts(one.round_folder)
+        CachedTexts(round_folder)
     file.unlink()
     with pytest.raises(ValueError, match="run the stage generate again"):
-        CachedTexts(one.round_folder)
+        CachedTexts(round_folder)
 
 
 def test_the_evaluation_stores_no_texts(one):

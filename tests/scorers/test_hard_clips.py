@@ -152,8 +152,8 @@ def test_whoever_stops_reading_ahead_leaves_no_thread(tmp_path):
 PLAIN = ["temporal_flickering", "dynamic_degree_dis", "motion_smoothness_dis", "imaging_quality_sharpness"]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 2), (2, 300), (47, 31)])
-@pytest.mark.parametrize("num_frames", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 300)])
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
 @pytest.mark.parametrize("name", PLAIN)
 def test_smallest_clips_have_a_score_or_a_reason(name, num_frames, shape):
     frames = np.random.default_rng(0).integers(0, 256, (num_frames, *shape, 3), dtype=np.uint8)

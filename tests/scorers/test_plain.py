@@ -11,15 +11,17 @@ from videodpo.scorers.base import Clip, Scorer
 
 PLAIN = ("temporal_flickering", "dynamic_degree_dis", "motion_smoothness_dis", "imaging_quality_sharpness")
 
+FEW = 6  # scenes: optical flow is slow
+
 
 def make(name: str) -> Scorer:
     return registry.load("videodpo.scorers", name)(Section(), "cpu")
 
 
 def share_lower(name: str, clean: list[Clip], worse: list[Clip]) -> float:
-    """Share of scenes in which the second list's clip scores lower."""
+    """Share of the first scenes in which the second list's clip scores lower."""
     scorer = make(name)
-    return float(np.mean([scorer.score(b) < scorer.score(a) for a, b in zip(clean, worse, strict=True)]))
+    return float(np.mean([scorer.score(b) < scorer.score(a) for a, b in zip(clean[:FEW], worse[:FEW], strict=True)]))
 
 
 def test_flickering_of_levels_0_10_40_is_worked_out_by_hand():

@@ -161,9 +161,3 @@ def test_hps_is_the_mean_cosine(hps_file):
 def test_antialias_of_hps_can_be_switched_off(hps_file):
     clip = clip_of(1, 480, 832)
     assert hps(hps_file).score(clip) != pytest.approx(hps(hps_file, antialias=False).score(clip), abs=1e-6)
-
-
-def test_hps_runs_nothing_that_its_file_contains(tmp_path):
-    torch.save({"state_dict": {"a": torch.zeros(1)}, "args": Path("x")}, tmp_path / "pickled.pt")
-    with pytest.raises(ValueError, match="not readable as a checkpoint"):
-        hps(tmp_path / "pickled.pt")

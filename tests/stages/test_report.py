@@ -108,19 +108,29 @@ def test_a_second_run_writes_the_same_bytes_and_removes_leftovers(done):
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == files
 
 
-def test_a_clip_that_is_gone_leaves_a_note_on_the_page(tmp_path):
-    finished = finish(FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False))
-    make_report(finished.report_snapshot(num_pairs=1, num_comparisons=1), finished.round)
-    page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
-    assert page.count("The clip is not in the run") == 4
-
-
-def test_a_loss_of_motion_is_announced(tmp_path):
-    finished = FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False)
+@pytest.fixture(scope="module")
+def poor_page(tmp_path_factory):
+    """The page of a run without clips, whose model lost motion and whose judge could not score two clip pairs."""
+    finished = FinishedRound(tmp_path_factory.mktemp("poor"), num_train=4, num_heldout=3, clips=False)
     for row in finished.scores["aligned"]["motion_amount"]:
         row["value"] *= 0.1
-    make_report(finish(finished).report_snapshot(), finished.round)
-    assert "The aligned model moves less" in (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+    for number in (0, 3):
+        finished.scores["base"]["caption_accuracy"][number] |= {"status": "failed", "value": None, "error": "unknown"}
+    make_report(finish(finished).report_snapshot(num_pairs=1, num_comparisons=1), finished.round)
+    return (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_clip_that_is_gone_leaves_a_note_on_the_page(poor_page):
+    assert poor_page.count("The clip is not in the run") == 4
+
+
+def test_a_loss_of_motion_is_announced(poor_page):
+    assert "The aligned model moves less" in poor_page
+
+
+def test_a_judge_that_could_not_score_all_clips_is_shown_with_its_count(poor_page):
+    assert re.search(r"caption accuracy: could score 4 of 6 clip\s+pairs", poor_page)
+    assert not re.search(r"\bnan\b", poor_page, flags=re.IGNORECASE)
 
 
 def test_a_missing_table_is_an_error_that_names_it(tmp_path):
@@ -143,13 +153,3 @@ def test_expected_gaps_equal_the_mean_over_all_subsets():
 )
 def test_shown_clips_are_spread_evenly_from_best_to_worst(count, chosen):
     assert even_spread(list(range(10)), count) == chosen
-
-
-def test_a_judge_that_could_not_score_all_clips_is_shown_with_its_count(tmp_path):
-    finished = FinishedRound(tmp_path, num_train=4, num_heldout=3)
-    for number in (0, 3):
-        finished.scores["base"]["caption_accuracy"][number] |= {"status": "failed", "value": None, "error": "unknown"}
-    make_report(finish(finished).report_snapshot(), finished.round)
-    page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
-    assert re.search(r"caption accuracy: could score 4 of 6 clip\s+pairs", page)
-    assert not re.search(r"\bnan\b", page, flags=re.IGNORECASE)

@@ -1,11 +1,12 @@
 """Clips of a shard in one tar file: what is read from it, how a job goes on, and what a damage of it costs."""
 
 import io
+import shutil
 import tarfile
 
 import pytest
 
-from tests.conftest import made
+from tests.conftest import small_run
 from videodpo.storage.clips import file_of, read_clip, write_tar
 from videodpo.storage.manifests import Damaged
 from videodpo.storage.tables import read_shards, read_table, shard_path
@@ -16,14 +17,18 @@ def videos(run):
     return read_shards(run.round_folder / "videos")
 
 
-@pytest.fixture
-def files(stages, small_config, tmp_path):
-    return made(stages, small_config, results=str(tmp_path / "files"))
+@pytest.fixture(scope="module")
+def packed(random_model, stages, tmp_path_factory):
+    """The small run with its clips in a tar file, up to its pairs."""
+    run = stages(small_run(random_model, tmp_path_factory.mktemp("packed"), clip_storage="tar"))
+    run.until_pairs()
+    return run
 
 
 @pytest.fixture
-def tar(stages, small_config, tmp_path):
-    return made(stages, small_config, results=str(tmp_path / "tar"), clip_storage="tar")
+def tar(packed, random_model, stages, tmp_path):
+    packed.copy(tmp_path)
+    return stages(small_run(random_model, tmp_path, clip_storage="tar"))
 
 
 @pytest.fixture
@@ -41,25 +46,22 @@ def sampled(monkeypatch):
     return seeds
 
 
-def test_a_shards_clips_are_in_one_file_which_any_tar_reads(files, tar):
-    table, expected = videos(tar), videos(files)
+def test_a_shards_clips_are_in_one_file_which_any_tar_reads(paired, packed):
+    table, expected = videos(packed), videos(paired)
     assert table.drop(columns="path").equals(expected.drop(columns="path"))
-    clips = tar.round_folder / "videos" / "clips"
+    clips = packed.round_folder / "videos" / "clips"
     assert {path.name for path in clips.iterdir()} == {"shard-00000.tar"}
     with tarfile.open(clips / "shard-00000.tar") as archive:
         assert archive.getnames() == [f"{video_id}.mp4" for video_id in table["video_id"]]
-        for alone, packed in zip(expected.itertuples(), table.itertuples(), strict=True):
-            content = (files.folder / alone.path).read_bytes()
-            assert archive.extractfile(f"{packed.video_id}.mp4").read() == content
-            assert read_clip(tar.folder / packed.path, packed.sha256) == content
+        for alone, inside in zip(expected.itertuples(), table.itertuples(), strict=True):
+            content = (paired.folder / alone.path).read_bytes()
+            assert archive.extractfile(f"{inside.video_id}.mp4").read() == content
+            assert read_clip(packed.folder / inside.path, inside.sha256) == content
 
 
-def test_stages_make_the_same_of_both(files, tar):
-    for run in (files, tar):
-        run.score()
-        run.pairs()
+def test_stages_make_the_same_of_both(paired, packed):
     for name in ("omniscore", "pairs"):
-        one, other = (read_table(run.round_folder / f"{name}.parquet") for run in (files, tar))
+        one, other = (read_table(run.round_folder / f"{name}.parquet") for run in (paired, packed))
         assert one.equals(other)
 
 
@@ -74,6 +76,7 @@ def test_a_job_that_is_run_again_samples_nothing_and_writes_the_same(tar, sample
 
 
 def test_a_damaged_clip_is_found_refused_and_costs_its_batch_alone(tar, sampled):
+    shutil.rmtree(tar.round_folder / "scores")
     table = videos(tar)
     victim = table.iloc[5]
     file, expected = file_of(tar.folder / victim["path"]), (tar.folder / victim["path"])
@@ -105,10 +108,10 @@ def test_a_tar_file_of_other_clips_is_found_by_the_table(tar):
 
 
 @pytest.mark.parametrize("change", [("files", "tar"), ("tar", "files")])
-def test_another_storage_makes_no_clip_again(stages, small_config, sampled, change):
-    first, second = (stages(small_config(clip_storage=storage)) for storage in change)
-    first.prompts()
-    first.generate()
+def test_another_storage_makes_no_clip_again(paired, packed, random_model, stages, sampled, change, tmp_path):
+    first = stages(small_run(random_model, tmp_path, clip_storage=change[0]))
+    second = stages(small_run(random_model, tmp_path, clip_storage=change[1]))
+    (paired if change[0] == "files" else packed).copy(tmp_path)
     before, number = videos(first), len(sampled)
     second.snapshot("execution")
     shard_path(first.round_folder / "videos", 0).unlink()

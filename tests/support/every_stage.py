@@ -58,7 +58,7 @@ def config(model: Path, results: Path, /, **changes: Any) -> Stages:
         "evaluate",
         "report",
     ]
-    for name in names + [f"score/{dimension}" for dimension in run.config.scores]:
+    for name in names + [f"score/{dimension}" for dimension in run.config.dimensions]:
         run.snapshot(name)
     return run
 

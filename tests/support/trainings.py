@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ class Trainings:
 
     def __init__(self, model: Path, results: Path) -> None:
         self._model, self._results = model, results
+        self._trained: dict[str, Any] = {}
 
     def variant(
         self, *, train_runtime: dict[str, Any] | None = None, schedule: dict[str, Any] | None = None, **train: Any
@@ -42,10 +42,13 @@ class Trainings:
         return run
 
     def trained(self, **changes: Any):
-        """Train afresh in this process; the log and the adapter's tensors."""
-        run = self.fresh(**changes)
-        run.train()
-        return log_of(run), adapter_of(run)
+        """Train in this process, once per set of changes; the log and the adapter's tensors."""
+        key = json.dumps(changes, sort_keys=True)
+        if key not in self._trained:
+            run = self.fresh(**changes)
+            run.train()
+            self._trained[key] = log_of(run), adapter_of(run)
+        return self._trained[key]
 
 
 def log_of(run):
@@ -53,20 +56,15 @@ def log_of(run):
 
 
 def adapter_of(run) -> dict[str, torch.Tensor]:
-    return load_file(run.round_folder / "adapter" / "pytorch_lora_weights.safetensors")
+    """Tensors by file and name: two experts have two files, and full fine-tuning has others."""
+    files = sorted((run.round_folder / "adapter").rglob("*.safetensors"))
+    return {f"{file.name}/{name}": value for file in files for name, value in load_file(file).items()}
 
 
 def command(run) -> list[str]:
     """The training as the workflow calls it."""
     run.snapshot("train")
     return [sys.executable, "-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json")]
-
-
-def by_command(run):
-    """Train by the command line; the log."""
-    answer = subprocess.run(command(run), capture_output=True, text=True, timeout=600, check=False)
-    assert answer.returncode == 0, answer.stderr[-4000:]
-    return log_of(run)
 
 
 def last_step(run) -> int:

@@ -98,7 +98,7 @@ class Finished:
     def __init__(self, folder: Path, overlay: dict[str, Any]) -> None:
         self.folder = make_workspace(folder, overlay)
         self.overlay = overlay
-        self.environment = {"PYTHONPATH": str(_install_plugin(folder / "plugins"))}
+        self.environment = {"PYTHONPATH": str(install_plugin(folder / "plugins"))}
         answer = snakemake(self.folder, "--cores", "2", "--configfile", "overlay.yaml", **self.environment)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
@@ -117,7 +117,8 @@ class Finished:
         return dry_run(self.folder, "--configfile", "overlay.yaml", **self.environment)
 
 
-def _install_plugin(folder: Path) -> Path:
+def install_plugin(folder: Path) -> Path:
+    """Write the scorer `brightness` as an installed package; the folder to put on the path."""
     info = folder / "brightness-1.0.dist-info"
     info.mkdir(parents=True)
     (folder / "brightness.py").write_text(PLUGIN, encoding="utf-8")

@@ -135,11 +135,6 @@ def test_motion_is_found_by_its_name_when_the_evaluation_names_none(tmp_path):
     assert list(what_if(run, 1, [MORE_MOTION]).now.still_winners) == [MOTION]
 
 
-def test_motion_that_is_only_reported_is_found_too(tmp_path):
-    run = finished(tmp_path, dimensions=(SHARP,), motion_dimension=None)
-    assert list(what_if(run, 1, ["pairs.reweight.exponent=0"]).now.still_winners) == [MOTION]
-
-
 def test_a_dimension_can_be_tried_that_the_run_only_reports(tmp_path):
     run = finished(tmp_path, dimensions=(SHARP,), motion_dimension=None)
     setting = f"dimensions.{MOTION}={{pillar: quality, min: 0, max: 1}}"

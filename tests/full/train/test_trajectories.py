@@ -1,4 +1,4 @@
-"""Trainings that must be the same one: 50 steps of each by the command line, against a recorded run."""
+"""Trainings that must be the same one: 50 steps of each, against a recorded run."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.trainings import by_command
+from tests.support.trainings import log_of
 
 RECORDED = Path(__file__).with_name("trajectory.json")
 COLUMNS = ("loss", "margin", "error_winner", "error_loser", "grad_norm")
@@ -40,10 +40,12 @@ def on_eight_pairs(trainings):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_trajectory_is_the_recorded_one(on_eight_pairs, name):
+def test_trajectory_is_the_recorded_one(on_eight_pairs, server, name):
     changes = dict(VARIANTS[name])
     changes["schedule"] = SCHEDULE | changes.get("schedule", {})
-    log = by_command(on_eight_pairs.fresh(**changes))
+    run = on_eight_pairs.fresh(**changes)
+    server.finish(run)
+    log = log_of(run)
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     np.testing.assert_allclose(log["loss"], recorded["loss"], rtol=0, atol=1e-5)
     residual = (log["error_winner"] + log["error_loser"]) / 2

@@ -28,17 +28,18 @@ OWN = {"stage": "test", "digest": "d", "seed": 0}
 
 
 @pytest.fixture(scope="module")
-def healthy(random_model, stages, tmp_path_factory):
-    """A small run with pairs and reference errors, for copies."""
-    run = stages(small_run(random_model, tmp_path_factory.mktemp("healthy")))
-    run.until_pairs()
+def healthy(paired, random_model, stages, tmp_path_factory):
+    """The small run with pairs and reference errors, for copies."""
+    results = tmp_path_factory.mktemp("healthy")
+    paired.copy(results)
+    run = stages(small_run(random_model, results))
     run.reference()
-    return run.folder
+    return run
 
 
 @pytest.fixture
 def round_folder(healthy, tmp_path):
-    shutil.copytree(healthy, tmp_path / "small")
+    healthy.copy(tmp_path)
     return tmp_path / "small" / "round1"
 
 
@@ -115,7 +116,7 @@ def test_a_round_without_reference_errors_is_the_users_error(doctor, round_folde
 # --- one thing broken
 
 
-@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 0.0, -1.0])
+@pytest.mark.parametrize("weight", [float("nan"), 0.0])
 def test_a_weight_that_is_no_weight(doctor, round_folder, weight):
     file = round_folder / "pairs.parquet"
     table = pq.read_table(file)
@@ -155,9 +156,8 @@ def test_reference_errors_of_another_machine_are_a_warning(doctor, round_folder)
     assert (code, findings["same_model"]["status"], findings["step_0_loss"]["status"]) == (0, "warning", "warning")
 
 
-@pytest.mark.parametrize("change", [lambda table: table[::-1], lambda table: table[:-1]], ids=["order", "length"])
-def test_a_reference_table_of_another_plan(doctor, round_folder, change):
-    rewrite_reference(round_folder, change)
+def test_a_reference_table_of_another_plan(doctor, round_folder):
+    rewrite_reference(round_folder, lambda table: table[::-1])
     code, findings = doctor()
     assert (code, alarms(findings)) == (3, {"reference_table"})
 

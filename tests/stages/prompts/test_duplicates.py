@@ -56,19 +56,6 @@ def test_threshold_decides_by_the_exact_similarity():
     assert above.add(other) is None
 
 
-def test_one_switches_the_search_off():
-    near = NearDuplicates(1.0)
-    assert near.add(LONG) is None
-    assert near.add(LONG) is None
-
-
-def test_other_prompts_in_a_script_without_blanks_are_kept():
-    near = NearDuplicates(0.8)
-    assert near.add("雨の中を走る路面電車") is None
-    assert near.add("雪の山に立つ古い鳥居") is None
-    assert near.add("雨の中を走る路面電車。") is not None
-
-
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
 def test_decisions_equal_a_comparison_of_all_pairs(threshold):
     rng = random.Random(3)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from videodpo.demo_world.captions import parse_caption
-from videodpo.stages.prompts.sources import TOXICITY, read_rows, source_name
+from videodpo.stages.prompts.sources import TOXICITY, read_rows
 
 from .conftest import prompts_of
 
@@ -111,12 +111,6 @@ def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
     assert (len(prompts), len(dropped)) == (1440, 0)
 
 
-def test_a_missing_column_is_answered_with_those_there_are(tmp_path):
-    path = _csv(tmp_path / "p.csv", ["id", "text"], [1, "a red tram"])
-    with pytest.raises(ValueError, match=r"prompts\.source\.column: no 'prompt' in p.csv; there are: 'id', 'text'"):
-        _texts("csv", path)
-
-
 def test_broken_json_is_named_by_its_line(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "a"}\n{"prompt": \n')
@@ -170,10 +164,6 @@ def test_toxicity_that_is_no_number_is_an_error(tmp_path):
     path = _vidprom(tmp_path / "v.csv", ["u1", "a red tram", "t", "low", *[0.1] * 5])
     with pytest.raises(ValueError, match=r"toxicity is 'low' in row 0"):
         _texts("vidprom", path)
-
-
-def test_the_name_of_a_hub_source_is_its_id():
-    assert source_name(prompts_of("vidprom", "hub:WenhaoWang/VidProM").source) == "vidprom:WenhaoWang/VidProM"
 
 
 def test_reading_sources_imports_nothing_heavy():

@@ -77,17 +77,6 @@ def test_too_short_and_too_long_prompts_are_dropped_with_their_length(run, tmp_p
     assert tables[1]["prompt"][1] == "-ar 16:9"
 
 
-def test_a_prompt_of_10000_characters_passes_when_allowed(run, tmp_path):
-    prompts, _ = run("jsonl", _lines(tmp_path, "y" * 10_000), max_chars=10_000)
-    assert prompts["prompt"].str.len().tolist() == [10_000]
-
-
-def test_of_exact_duplicates_the_first_is_kept(run, tmp_path):
-    tables = run("jsonl", _lines(tmp_path, "A red tram", "a  red TRAM", "a blue tram"))
-    assert sorted(tables[0]["prompt"]) == ["A red tram", "a blue tram"]
-    assert _dropped(tables) == [[1, "duplicate"]]
-
-
 def test_no_two_prompts_of_either_split_are_near_duplicates(run, tmp_path):
     base = "a small red tram climbs the steep street behind the old harbour while gulls circle over the water"
     tables = run("jsonl", _lines(tmp_path, base, base + " slowly", base + " at night", "a calm lake"), num_heldout=1)
@@ -139,9 +128,4 @@ def test_too_few_prompts_say_what_was_dropped_and_what_to_change(run, tmp_path):
         ValueError, match=r"prompts\.num_train.*2 are left of 4.*1 by length, 1 by duplicate.*min_chars"
     ):
         run("jsonl", path, num_train=2, num_heldout=1)
-
-
-def test_nothing_is_written_when_too_few_are_left(run, tmp_path):
-    with pytest.raises(ValueError, match="1 are left of 1"):
-        run("jsonl", _lines(tmp_path, "a red tram"), num_heldout=1)
     assert not (tmp_path / "run").exists()

@@ -9,12 +9,10 @@ import pytest
 import timm
 import torch
 from pyiqa.archs.musiq_arch import MUSIQ
-from safetensors.torch import save_file
 from torchvision.models.optical_flow import raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid
 from torchvision.models.optical_flow.raft import CorrBlock
 
-from videodpo.config.errors import InputError
 from videodpo.runtime import registry
 from videodpo.scorers.base import Clip
 from videodpo.scorers.dynamic_degree import THRESHOLD
@@ -24,8 +22,6 @@ from videodpo.scorers.networks.raft import Raft
 from videodpo.scorers.shared.backbone import arithmetic, score_clips
 from videodpo.scorers.shared.flow_steps import FlowSteps, sampled_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
-from videodpo.storage.files import sha256_of
-from videodpo.weights.catalogue import PublishedFile, catalogue
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 
@@ -36,88 +32,6 @@ def moving_square(num_frames: int, height: int = 128, width: int = 136, speed: i
     for number, frame in enumerate(frames):
         frame[40:70, 20 + speed * number : 50 + speed * number] = (230, 60, 40)
     return Clip(frames, fps, "")
-
-
-class Pair(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = torch.nn.Linear(3, 2).half()
-        self.scale = torch.nn.Parameter(torch.tensor(2.5))
-        self.register_buffer("count", torch.tensor([4, 5]))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.inner(x) * self.scale
-
-
-@pytest.fixture
-def pair() -> Pair:
-    torch.manual_seed(0)
-    return Pair()
-
-
-def written(folder: Path, network: torch.nn.Module, form: str) -> Path:
-    tensors = network.state_dict()
-    if form == "torchscript":
-        torch.jit.script(network).save(str(folder / "weights.pt"))
-        return folder / "weights.pt"
-    if form == "safetensors":
-        save_file(tensors, folder / "weights.safetensors")
-        return folder / "weights.safetensors"
-    wrapped = {"plain": tensors, "state_dict": {"epoch": 3, "state_dict": tensors}, "model": {"model": tensors}}
-    wrapped["module"] = {f"module.{name}": value for name, value in tensors.items()}
-    torch.save(wrapped[form], folder / "weights.pth")
-    return folder / "weights.pth"
-
-
-@pytest.mark.parametrize("form", ["plain", "state_dict", "model", "module", "safetensors", "torchscript"])
-def test_tensors_come_out_of_every_published_format(tmp_path, pair, form, monkeypatch):
-    path = written(tmp_path, pair, form)
-    entry = {"what": "", "url": "", "sha256": sha256_of(path), "size": path.stat().st_size, "licence": "MIT"}
-    monkeypatch.setitem(catalogue().files, "own.pt", PublishedFile(**entry))
-    read = read_checkpoint(path)
-    assert read.keys() == pair.state_dict().keys()
-    for name, value in pair.state_dict().items():
-        assert torch.equal(read[name], value), name
-        assert read[name].dtype == value.dtype
-
-
-class Call:
-    """Creates a file when it is unpickled without a check."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return Path.touch, (self.target,)
-
-
-@pytest.mark.parametrize("as_zip", [True, False])
-def test_python_objects_in_a_checkpoint_are_refused_and_not_run(tmp_path, pair, as_zip):
-    target, path = tmp_path / "called", tmp_path / "weights.pth"
-    content = {"state_dict": pair.state_dict(), "extra": Call(target)}
-    torch.save(content, path, _use_new_zipfile_serialization=as_zip)
-    with pytest.raises(InputError, match=r"weights\.pth: not readable as a checkpoint"):
-        read_checkpoint(path)
-    assert not target.exists()
-
-
-def test_a_torchscript_archive_outside_the_catalogue_is_refused(tmp_path, pair):
-    with pytest.raises(InputError, match=r"not in the catalogue; save its state_dict\(\) as safetensors"):
-        read_checkpoint(written(tmp_path, pair, "torchscript"))
-
-
-@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04cut"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
-    for name in ("weights.pth", "weights.safetensors"):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match="not readable as a checkpoint"):
-            read_checkpoint(tmp_path / name)
-
-
-def test_weights_of_another_network_are_refused_by_name(tmp_path, pair):
-    path = written(tmp_path, pair, "plain")
-    with pytest.raises(ValueError, match=r"not those of AmtS: .* is missing, .* is needed"):
-        load_weights(AmtS(), read_checkpoint(path), path)
 
 
 def test_a_flow_of_whole_pixels_moves_the_picture():
@@ -167,10 +81,9 @@ def scorer(name: str, weights: dict[str, Path]):
     return kind(kind.Options(weights=str(weights[name])), "cpu")
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 96), (75, 50)])
-def test_subject_consistency_takes_any_shape_and_knows_a_still_clip(weights, height, width):
+def test_subject_consistency_takes_any_shape_and_knows_a_still_clip(weights):
     subject = scorer("subject_consistency", weights)
-    moving = moving_square(3, height, width, speed=9)
+    moving = moving_square(3, 75, 50, speed=9)
     assert subject.score(Clip(moving.frames_THWC[[0, 0, 0]], 8.0, "")) == pytest.approx(1.0, abs=1e-5)
     assert 0 < subject.score(moving) < 1 - 1e-6
     with pytest.raises(ValueError, match="at least 2 frames"):
@@ -464,7 +377,7 @@ def test_imaging_quality_is_the_mean_over_frames_of_the_network(weights):
     assert quality.score(clip) == pytest.approx(np.mean(each), abs=1e-6)
 
 
-@pytest.mark.parametrize(("height", "width"), [(140, 200), (200, 141), (60, 400), (129, 511), (320, 512)])
+@pytest.mark.parametrize(("height", "width"), [(140, 200), (60, 400), (320, 512)])
 def test_patches_that_only_fill_up_are_left_out_and_change_nothing(weights, height, width):
     quality, clip = scorer("imaging_quality", weights), moving_square(1, height=height, width=width)
     network = MUSIQ(pretrained=False).eval()
@@ -495,9 +408,7 @@ def test_weights_that_are_no_numbers_are_a_reason_and_no_still_clip(weights, tmp
     assert isinstance(result, ValueError)
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1), (16, 16), (48, 64), (2, 40), (3, 2000), (4, 2000), (1024, 2), (1, 500), (2, 448)]
-)
+@pytest.mark.parametrize("shape", [(1, 1), (48, 64), (3, 2000), (1024, 2)])
 @pytest.mark.parametrize(
     "name", ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "imaging_quality"]
 )
