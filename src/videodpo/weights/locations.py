@@ -117,11 +117,11 @@ def digests(location: str, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
     if location.startswith(PUBLIC_PREFIX):
         return {location: catalogue().files[location.removeprefix(PUBLIC_PREFIX)].sha256}
     try:
-        manifest = read_manifest(location)
+        files = read_manifest(location)
     except NotFetched:
         return {}
-    matching = {file for file in manifest if any(fnmatch(file, pattern) for pattern in patterns)}
-    return {f"{location}/{file}": content.sha256 for file, content in manifest.items() if file in matching}
+    matching = [file for file in files if any(fnmatch(file, pattern) for pattern in patterns)]
+    return {f"{location}/{file}": files[file].sha256 for file in matching}
 
 
 def manifest_path(location: str) -> Path:

@@ -51,7 +51,7 @@ def failed(run):
     assert lost[["path", "sha256", "latents"]].isna().all(axis=None)
     assert all((run.folder / path).is_file() for path in table["path"].dropna())
     run.score()
-    for dimension in run.config.scores:
+    for dimension in run.config.dimensions:
         scores = read_shards(run.round_folder / "scores" / dimension).set_index("video_id")["value"]
         assert scores.index[scores.isna()].tolist() == lost["video_id"].tolist()
     return dict(zip(lost["video_id"], lost["error"], strict=True))
