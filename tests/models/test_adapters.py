@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from tests.support.families import TEXT_TOKENS
 from videodpo.config import Lora, Model
+from videodpo.config.errors import InputError
 from videodpo.models.wan import WanModel
 
 KINDS = {
@@ -62,6 +63,16 @@ def test_a_lora_of_this_kind_comes_back_at_its_scale(random_model, tmp_path, kin
     resumed.resume_lora(tmp_path)
     torch.testing.assert_close(forward(resumed), expected, rtol=0, atol=1e-6)
     assert any("magnitude" in name for name in load_file(tmp_path / "pytorch_lora_weights.safetensors")) == lora.dora
+
+
+def test_a_damaged_adapter_is_refused_with_its_name(random_model, tmp_path):
+    model = load(random_model, denoiser_only=True)
+    model.add_lora(Lora(rank=2), seed=0)
+    model.save_adapter(tmp_path)
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"pytorch_lora_weights\.safetensors: not an adapter of this model"):
+        load(random_model).load_adapter(tmp_path)
 
 
 @pytest.mark.parametrize("denoiser_only", [False, True])
