@@ -14,7 +14,7 @@ from videodpo.config.loading import read_config
 from videodpo.runtime.sharding import block_size, shard_batches
 from videodpo.runtime.snapshot import snapshot_text, write_snapshot
 from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
-from videodpo.storage.tables import shard_path, table_writer
+from videodpo.storage.tables import shard_path, write_table
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = 4
@@ -61,11 +61,10 @@ def make_round(results: Path, num_videos: int) -> Path:
 
 
 def _write_prompts(run: Path, prompts: NDArray[np.uint8]) -> None:
-    with table_writer(run / "prompts.parquet", PROMPTS, stage="prompts", digest="", seed=0) as writer:
-        for start in range(0, len(prompts), 2**16):
-            ids = _strings(prompts[start : start + 2**16])
-            columns = [ids, ids, _same("bench", len(ids)), _same("train", len(ids))]
-            writer.write(pa.table([*columns, np.arange(start, start + len(ids))], schema=PROMPTS))
+    ids = _strings(prompts)
+    columns = [ids, ids, _same("bench", len(ids)), _same("train", len(ids)), np.arange(len(ids))]
+    table = pa.table(columns, schema=PROMPTS)
+    write_table(run / "prompts.parquet", table, PROMPTS, stage="prompts", digest="", seed=0)
 
 
 def _write_shard(
@@ -81,8 +80,8 @@ def _write_shard(
     def write(file: Path, schema: pa.Schema, **columns: Any) -> None:
         ids = {"video_id": video_ids, "prompt_id": prompt_ids, "status": _same("ok", count)}
         nothing = {name: pa.nulls(count, schema.field(name).type) for name in schema.names}
-        with table_writer(file, schema, stage="bench", digest="", seed=0, extra=extra) as writer:
-            writer.write(pa.table({**nothing, **ids, **columns}, schema=schema))
+        table = pa.table({**nothing, **ids, **columns}, schema=schema)
+        write_table(file, table, schema, stage="bench", digest="", seed=0, extra=extra)
 
     sampling = config.generate.sampling
     sizes = {name: np.full(count, getattr(sampling, name), np.int32) for name in ("num_frames", "height", "width")}

@@ -14,8 +14,6 @@ from videodpo.config import ConfigError, OmniScore, validate
 from videodpo.preference import omniscore
 from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
 from videodpo.stages.omniscore import aggregate
-from videodpo.stages.omniscore.shards import LeftOut, scored_parts
-from videodpo.storage.in_order import OutOfOrder
 from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
 from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table
 
@@ -182,7 +180,6 @@ class Round:
 
 @pytest.fixture(params=["as written", "shuffled"])
 def make_round(request, tmp_path):
-    """The stage reads the one side by side, and sorts the other in memory."""
     return functools.partial(Round, tmp_path, shuffled=request.param == "shuffled")
 
 
@@ -237,14 +234,6 @@ def test_a_second_run_writes_the_same_bytes(make_round):
     assert (run.round / "omniscore.parquet").read_bytes() == first
 
 
-def test_shards_as_the_stages_write_them_are_never_sorted(tmp_path, caplog):
-    with caplog.at_level(logging.INFO):
-        Round(tmp_path, shuffled=False).run()
-        assert "sorting in memory" not in caplog.text
-        Round(tmp_path, shuffled=True).run()
-        assert "sorting in memory" in caplog.text
-
-
 def test_scores_in_another_order_than_their_videos_give_the_same_table(tmp_path):
     run = Round(tmp_path, shuffled=False)
     expected = run.run()
@@ -252,17 +241,15 @@ def test_scores_in_another_order_than_their_videos_give_the_same_table(tmp_path)
     assert run.run().equals(expected)
 
 
-@pytest.mark.parametrize("column", ["prompt_id", "sample"])
-def test_a_prompt_that_straddles_two_shards_is_checked_across_them(tmp_path, column):
-    """The first shard ends within the second prompt."""
-    run = Round(tmp_path, shuffled=False)
-    run.run()
-    video = run.videos[3]
-    video[column] = {"prompt_id": run.prompts[0], "sample": 0}[column]
-    with pytest.raises(OutOfOrder):
-        list(scored_parts(_written(run), ["match", "sharp"], tmp_path / "prompts.parquet", LeftOut()))
+def test_a_video_that_is_there_twice_is_refused(make_round):
+    run = make_round()
+    run.videos[3] |= {"prompt_id": run.prompts[0], "sample": 0}
+    with pytest.raises(RuntimeError, match=rf"twice \({run.prompts[0]}-0, {run.prompts[1]}-1\)"):
+        run.run()
 
 
-def _written(run):
-    run.run()
-    return run.round
+def test_a_prompt_that_is_not_in_the_prompts_table_is_refused(make_round):
+    run = make_round()
+    run.videos[3]["prompt_id"] = "stranger"
+    with pytest.raises(RuntimeError, match=r"prompts\.parquet: no row for prompt stranger"):
+        run.run()

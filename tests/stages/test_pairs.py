@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
 from videodpo.config import Pairs, validate
 from videodpo.preference import pair_weights
+from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.snapshot import PairsSettings, Snapshot
-from videodpo.stages.pairs.stage import choose_pairs, select_pairs
-from videodpo.storage.row_groups import ROW_GROUP
+from videodpo.stages.pairs.stage import select_pairs
 from videodpo.storage.schemas import CLIP_SIZE, PAIRS, PAIRS_REJECTED, PROMPTS, VIDEOS, omniscore_schema
 from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table
 
@@ -38,8 +39,10 @@ def scores(*prompts: list[float], **raw: list[float]) -> pd.DataFrame:
 
 
 def choose(table: pd.DataFrame, sizes=None, *, seed: int = 0, **settings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    sizes = sizes or dict.fromkeys(table.video_id, WIDE)
-    return choose_pairs(table, sizes, validate(Pairs, settings, "pairs"), seed)
+    scores = pa.Table.from_pandas(table, preserve_index=False)
+    labels = pa.array(["{} x {} x {}".format(*sizes[name]) for name in table.video_id]) if sizes else None
+    pairs, rejected = choose_pairs(scores, labels, validate(Pairs, settings, "pairs"), seed)
+    return pairs.to_pandas(), rejected.to_pandas()
 
 
 def ids(pairs: pd.DataFrame) -> list[tuple[str, str]]:
@@ -412,29 +415,14 @@ def test_a_training_prompt_without_a_scored_video_is_a_rejected_row(tmp_path):
     assert rejected[["prompt_id", "reason"]].values.tolist() == [["f" * 16, "no video of it has an OmniScore"]]
 
 
-@pytest.mark.parametrize(
-    ("settings", "order"),
-    [
-        ({}, "shuffled"),
-        (
-            {"policy": "all", "filters": {"min_gap": 0.05, "drop_percentile": 20.0}, "reweight": {"normalize": True}},
-            "side by side",
-        ),
-        ({"policy": "mixed_ranks", "filters": {"no_regression": {"motion": 0.5}}}, "side by side"),
-    ],
-)
-def test_pairs_of_many_row_groups_are_those_of_the_whole_table(tmp_path, settings, order):
-    """Two row groups that end within a prompt, two sizes, videos in two shards."""
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_sizes_are_found_in_shards_in_any_order(tmp_path, shuffled):
     rng = np.random.default_rng(0)
-    table = scores(*rng.random((18_000, 4)).tolist(), motion=rng.random(72_000))
-    table = table[rng.random(len(table)) > 0.05].reset_index(drop=True)
-    assert len(table) > ROW_GROUP
-    is_tall = rng.random(len(table)) < 0.4
-    sizes = {video_id: TALL if tall else WIDE for video_id, tall in zip(table.video_id, is_tall, strict=True)}
-    folder = _round(tmp_path, table, sizes, shuffled=order == "shuffled")
-    select_pairs(_snapshot(tmp_path, **settings), folder)
-    expected = choose(table, sizes, seed=5, **settings)
-    for name, frame in zip(("pairs", "pairs_rejected"), expected, strict=True):
+    table = scores(*rng.random((30, 4)).tolist())
+    sizes = {video_id: TALL if rng.random() < 0.4 else WIDE for video_id in table.video_id}
+    folder = _round(tmp_path, table, sizes, shuffled=shuffled)
+    select_pairs(_snapshot(tmp_path), folder)
+    for name, frame in zip(("pairs", "pairs_rejected"), choose(table, sizes, seed=5), strict=True):
         pd.testing.assert_frame_equal(read_table(folder / f"{name}.parquet"), frame)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +24,12 @@ class Histogram:
     shares: NDArray[np.float64]
 
     @classmethod
-    def of(cls, scores: Iterable[NDArray[np.float64]], bin_width: float) -> Histogram:
-        """Of finite scores, which may come in parts; at least one."""
-        counted = [pc.value_counts(pa.array(_bin_of(part, bin_width))) for part in scores]
-        parts = [pa.table({"bin": part.field("values"), "count": part.field("counts")}) for part in counted]
-        total = pa.concat_tables(parts).group_by("bin").aggregate([("count", "sum")]).sort_by("bin")
-        counts = total["count_sum"].to_numpy()
-        return cls(bin_width, total["bin"].to_numpy(), counts / counts.sum())
+    def of(cls, scores: NDArray[np.float64], bin_width: float) -> Histogram:
+        """Of finite scores; at least one."""
+        counted = pc.value_counts(pa.array(_bin_of(scores, bin_width)))  # hashes; np.unique would sort all scores
+        bins, counts = counted.field("values").to_numpy(), counted.field("counts").to_numpy()
+        order = np.argsort(bins)
+        return cls(bin_width, bins[order], counts[order] / counts.sum())
 
     def share(self, scores: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         """p(s), the share of all scores in the bin of s; ValueError where that bin is empty."""
@@ -91,7 +89,7 @@ def pair_weights(
     for name, scores in (("all_scores", everything), ("winner_scores", winners), ("loser_scores", losers)):
         if not np.isfinite(scores).all():
             raise InputError(f"{name}: holds NaN or infinity")
-    histogram = Histogram.of([everything.ravel()], bin_width)
+    histogram = Histogram.of(everything.ravel(), bin_width)
     return histogram.weights(histogram.probabilities(winners, losers), alpha=alpha, beta=beta)
 
 

@@ -113,6 +113,12 @@ def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
     return _schema(**columns, quality=_F64, semantic=_F64, omniscore=_F64)
 
 
+def needed_columns(name: str) -> list[str]:
+    """Columns of a table that a person may edit, by its file name."""
+    schemas = {"prompts.parquet": PROMPTS, "pairs.parquet": PAIRS, "omniscore.parquet": omniscore_schema(())}
+    return list(schemas[name].names)
+
+
 def refuse_other_types(path: Path, found: pa.Schema) -> None:
     """Of a table that another program may have written.
 

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from videodpo import __version__
 from videodpo.config.errors import InputError
-from videodpo.storage.manifests import require_intact
-from videodpo.storage.row_groups import RowGroupWriter, readable, refuse_large_footer, row_group_writer
-from videodpo.storage.schemas import CLIP_SIZE, ClipSize, refuse_other_types
+from videodpo.storage.files import first_line
+from videodpo.storage.manifests import is_editable, product_path, require_intact
+from videodpo.storage.schemas import CLIP_SIZE, ClipSize, needed_columns, refuse_other_types
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = "1"
+ROW_GROUP = 65536  # rows
+READERS = 4  # threads that open and decode shards
 # What is read of a Parquet file, whoever wrote it.
 MAX_ROWS = 20_000_000
 MAX_TEXT_BYTES = 2 * 2**30  # of all columns, every row's text counted
+MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups
 
 
 @functools.cache
@@ -41,7 +50,7 @@ def commit() -> str:
 
 def write_table(
     path: Path,
-    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    rows: pd.DataFrame | pa.Table | Sequence[Mapping[str, Any]],
     schema: pa.Schema,
     *,
     stage: str,
@@ -53,7 +62,7 @@ def write_table(
     """Write one table atomically; the same rows give the same bytes.
 
     Args:
-        path: final name. rows: a frame or a list of row dicts, already in their final order.
+        path: final name. rows: a frame, an Arrow table or a list of row dicts, already in their final order.
         schema: one of this module's. stage, digest, seed: provenance, kept in the file's metadata.
         extra: further metadata, for example the shard.
         alongside: finished files that belong to the table; its manifest lists them too.
@@ -65,17 +74,19 @@ def write_table(
         if set(rows.columns) != set(schema.names):
             raise InputError(f"{path.name}: columns {sorted(rows.columns)} are not {sorted(schema.names)}")
         table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+    elif isinstance(rows, pa.Table):
+        table = rows
     else:
         if unknown := sorted({name for row in rows for name in row} - set(schema.names)):
             raise InputError(f"{path.name}: columns {unknown} are not among {sorted(schema.names)}")
         table = pa.Table.from_pylist(list(rows), schema=schema)
-    with table_writer(path, schema, stage=stage, digest=digest, seed=seed, extra=extra, alongside=alongside) as writer:
-        writer.write(table)
+    about: dict[str, Any] = {"stage": stage, "digest": digest, "seed": seed, "extra": extra, "alongside": alongside}
+    write_row_groups(path, row_groups(table), schema, **about)
 
 
-@contextmanager
-def table_writer(
+def write_row_groups(
     path: Path,
+    parts: Iterable[pa.Table],
     schema: pa.Schema,
     *,
     stage: str,
@@ -83,10 +94,13 @@ def table_writer(
     seed: int,
     extra: Mapping[str, str] | None = None,
     alongside: Sequence[Path] = (),
-) -> Iterator[RowGroupWriter]:
-    """Write one table atomically, part by part: nothing is left of it where the block raises.
+) -> None:
+    """Write one table atomically, one row group at a time.
 
-    The block may add metadata that is known only at its end. Args and errors: as `write_table`.
+    Args:
+        parts: as `row_groups` cuts them, so that the same rows give the same bytes; they may be made lazily.
+
+    Other arguments and errors: as `write_table`.
     """
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -97,9 +111,45 @@ def table_writer(
         "seed": str(seed),
         **(extra or {}),
     }
-    with row_group_writer(path, schema, alongside) as writer:
-        writer.metadata |= metadata
-        yield writer
+    with (
+        product_path(path, alongside) as partial,
+        pq.ParquetWriter(partial, schema, store_schema=False, **_encodings(schema)) as file,
+    ):
+        for part in parts:
+            _refuse_gaps(part, schema, path.name)
+            # Contiguous columns: page boundaries depend on the memory layout.
+            file.write_table(part.combine_chunks(), row_group_size=ROW_GROUP)
+        file.add_key_value_metadata(metadata)
+
+
+def row_groups(table: pa.Table) -> Iterator[pa.Table]:
+    """Cut a table into parts of `ROW_GROUP` rows; the last one has the rest."""
+    for start in range(0, table.num_rows, ROW_GROUP):
+        yield table.slice(start, ROW_GROUP)
+
+
+def _refuse_gaps(rows: pa.Table, schema: pa.Schema, name: str) -> None:
+    for field in schema:
+        column = rows[field.name]
+        if not field.nullable and column.null_count:
+            raise InputError(f"{name}: column {field.name!r} must have no nulls")
+        if pa.types.is_floating(field.type) and pc.any(pc.invert(pc.is_finite(column))).as_py():
+            raise InputError(f"{name}: column {field.name!r} must have no NaN or infinite values")
+
+
+def _encodings(schema: pa.Schema) -> dict[str, Any]:
+    """Parquet options: a dictionary for repeated words, BYTE_STREAM_SPLIT for floats, plain for ids.
+
+    A dictionary of ids or floats, which hardly repeat, takes 1.5 times the space and twice the time to write.
+    """
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    ids = [field.name for field in schema if field.name.endswith("_id") and field.type == pa.string()]
+    return {
+        "compression": "zstd",
+        "write_page_checksum": True,
+        "use_dictionary": [name for name in schema.names if name not in (*floats, *ids)],
+        "column_encoding": dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+    }
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -108,23 +158,40 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     Raises:
         ValueError: the file is missing, damaged or no Parquet; the message names it.
     """
-    frame: pd.DataFrame = _arrow_table(path, columns).to_pandas()
+    frame: pd.DataFrame = read_arrow(path, columns).to_pandas()
     return frame
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """One dict a row, as `write_table` takes them, nulls as None; columns and errors as `read_table`."""
-    rows: list[dict[str, Any]] = _arrow_table(path, columns).to_pylist()
+    rows: list[dict[str, Any]] = read_arrow(path, columns).to_pylist()
     return rows
 
 
-def _arrow_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one table for arithmetic on its columns; errors as `read_table`."""
     require_intact(path)
     with readable(path), open_parquet(path) as file:
         refuse_other_types(path, file.schema_arrow)
+        if is_editable(path):
+            _refuse_misfit(path, file.schema_arrow)
         if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
             raise InputError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
-        return _plain(file.read(columns=list(columns) if columns else None), path)
+        # Handing the columns of one row group to threads takes longer than decoding them.
+        table = file.read(columns=list(columns) if columns else None, use_threads=file.num_row_groups > 1)
+        return _plain(table, path)
+
+
+def _refuse_misfit(path: Path, found: pa.Schema) -> None:
+    """Raises InputError if a table that a person may have edited lacks a column that its readers need."""
+    if lacking := [name for name in needed_columns(path.name) if name not in found.names]:
+        raise InputError(f"{path}: no column {lacking[0]!r}; an edited table needs all columns that its stage writes")
+
+
+def read_prompts(path: Path) -> pa.Table:
+    """Read `prompt_id` and `split` of the prompts table, by position; errors as `read_table`."""
+    table = read_arrow(path, ["prompt_id", "split", "position"])
+    return table.sort_by("position").select(["prompt_id", "split"])
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -136,31 +203,61 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in raw.items()}
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Name the table in what pyarrow says about it.
+
+    Raises:
+        ValueError: the file is missing, truncated or not Parquet, or it lacks a column.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable table ({first_line(error)})") from error
+
+
+def refuse_large_footer(path: Path) -> None:
+    """Check the footer's size before it is read: 10^6 columns take gigabytes.
+
+    Raises:
+        OSError: the file is missing.
+        ValueError: a folder, or more columns and row groups than a table has; the message has the limit.
+    """
+    if path.is_dir():  # pyarrow would read every file in it, leftovers of an earlier run too
+        raise InputError(f"{path}: a folder; name one table in it")
+    with open(path, "rb") as handle:
+        handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
+        length = int.from_bytes(handle.read(4), "little")
+    if path.stat().st_size > length > MAX_FOOTER:
+        raise InputError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
+
+
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file whose columns of text stay entries of a dictionary: a page can repeat one 10^9 times.
+    """Open a Parquet file; text that is stored as a dictionary stays one, since a page can repeat a text 10^9 times.
 
     Raises:
         OSError, pyarrow.ArrowException: not readable.
         ValueError: a folder, or larger than a table can be; the message has the limit.
     """
     refuse_large_footer(path)
-    with pq.ParquetFile(path) as file:
-        if file.metadata.num_rows > MAX_ROWS:
-            raise InputError(f"{path}: {file.metadata.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
-        texts = [field.name for field in file.schema_arrow if field.type in (pa.string(), pa.large_string())]
-    return pq.ParquetFile(path, read_dictionary=texts)
+    found = pq.read_metadata(path)
+    if found.num_rows > MAX_ROWS:
+        raise InputError(f"{path}: {found.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
+    chunks = [
+        found.row_group(group).column(k) for group in range(found.num_row_groups) for k in range(found.num_columns)
+    ]
+    texts = {c.path_in_schema for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page}
+    return pq.ParquetFile(path, metadata=found, read_dictionary=texts, page_checksum_verification=True)
 
 
 def _plain(table: pa.Table, path: Path) -> pa.Table:
     """The table with its texts written out, if they are not too much for the memory."""
-    num_bytes = 0
-    for column in table.columns:
-        if pa.types.is_dictionary(column.type):
-            for chunk in column.chunks:
-                lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
-                num_bytes += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
-    if num_bytes > MAX_TEXT_BYTES:
-        raise InputError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
+    encoded = [chunk for column in table.columns if pa.types.is_dictionary(column.type) for chunk in column.chunks]
+    if sum(len(chunk) * chunk.dictionary.nbytes for chunk in encoded) > MAX_TEXT_BYTES:  # an upper bound
+        lengths = (pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in encoded)
+        num_bytes = sum(pc.sum(pc.cast(each, pa.int64())).as_py() or 0 for each in lengths)
+        if num_bytes > MAX_TEXT_BYTES:
+            raise InputError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
@@ -184,11 +281,22 @@ def read_shards(folder: Path) -> pd.DataFrame:
     )
 
 
+def map_shards(folder: Path, read: Callable[[Path], T]) -> list[T]:
+    """Call `read` on every shard of one stage, on a few threads; results in the order of the shards.
+
+    Raises:
+        ValueError: a shard is missing.
+    """
+    paths = [shard_path(folder, shard) for shard in range(count_shards(folder))]
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(read, paths))
+
+
 def read_sizes(folder: Path) -> dict[str, ClipSize]:
     """Frames, height and width of each clip of a videos table, by video_id; errors as `read_shards`."""
     columns = ["video_id", *CLIP_SIZE]
     paths = [shard_path(folder, shard) for shard in range(count_shards(folder))]
-    rows = [row for path in paths for row in _arrow_table(path, columns).to_pylist()]
+    rows = [row for path in paths for row in read_arrow(path, columns).to_pylist()]
     return {row["video_id"]: tuple(row[name] for name in CLIP_SIZE) for row in rows}
 
 
@@ -201,3 +309,11 @@ def count_shards(folder: Path) -> int:
     if not shard_path(folder, 0).exists():
         raise InputError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
     return int(read_metadata(shard_path(folder, 0)).get("num_shards", "1"))
+
+
+def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Rows where another id begins, the first row included."""
+    if not len(ids):
+        return np.zeros(0, dtype=np.int64)
+    changes = pc.not_equal(ids[1:], ids[:-1]).to_numpy()
+    return np.concatenate([[0], np.flatnonzero(changes) + 1])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from videodpo.config import ConfigError, OmniDimension, OmniScore, Pairs, Pillars, filter_disagreements, validate
 from videodpo.config.loading import with_settings
 from videodpo.preference import omniscore
-from videodpo.preference.frames import scored_videos
+from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.snapshot import (
     EvaluateSettings,
     OmniScoreSettings,
@@ -21,8 +22,9 @@ from videodpo.runtime.snapshot import (
     load_execution,
     load_snapshot,
 )
-from videodpo.stages.pairs.stage import choose_pairs
-from videodpo.storage.tables import read_sizes, shard_path
+from videodpo.stages.omniscore.stage import scored_videos
+from videodpo.stages.pairs.sizes import read_size_labels
+from videodpo.storage.tables import shard_path
 
 SECTIONS = ("omniscore", "dimensions", "pairs")
 MOTION_PREFIX = "dynamic_degree"
@@ -85,16 +87,20 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
     allowed = load_execution(run_folder).max_failed_fraction
 
     def videos(dimensions: Sequence[str]) -> pd.DataFrame:
-        return scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)[0]
+        table, _ = scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
 
     tables = [omniscore(videos(list(part.dimensions)), part) for part, _ in (now, then)]
     scaled = _columns(tables[1], "norm_") | _columns(tables[0], "norm_")
     motions = _motion_dimensions(run_folder, scored)
     motion = {name: videos([name]).set_index("video_id")[f"raw_{name}"] for name in motions}
-    sizes = read_sizes(round_folder / "videos")
     choices = []
     for table, (_, pairs_settings) in zip(tables, (now, then), strict=True):
-        pairs, rejected = choose_pairs(table, sizes, pairs_settings, pairs_snapshot.seed)
+        scores = pa.Table.from_pandas(table, preserve_index=False)
+        sizes = read_size_labels(round_folder / "videos", scores["video_id"])
+        chosen = choose_pairs(scores, sizes, pairs_settings, pairs_snapshot.seed)
+        pairs, rejected = (part.to_pandas() for part in chosen)
         margins = {name: float(_margins(pairs, values).mean()) for name, values in sorted(scaled.items())}
         still = {name: float((_margins(pairs, values) < 0).mean()) for name, values in motion.items()}
         choices.append(Choice(table, pairs, rejected, margins, still))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from videodpo.config.errors import RunError
 from videodpo.preference import omniscore
-from videodpo.preference.frames import in_prompt_order, read_scores, wide_table
 from videodpo.preference.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import writes
@@ -18,7 +18,8 @@ from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
 from videodpo.storage.manifests import edited_inputs, record_json
 from videodpo.storage.schemas import EVALUATION
-from videodpo.storage.tables import read_shards, write_table
+from videodpo.storage.scores import ScoredVideos, read_scored
+from videodpo.storage.tables import write_table
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +41,15 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
             `max_failed_fraction` is left out, or there is nothing to compare.
     """
     settings, folder = snapshot.settings, round_folder / "evaluation"
-    videos = {arm: read_shards(folder / "videos" / arm) for arm in ARMS}
-    scores = {arm: read_scores(folder / "scores" / arm, videos[arm], settings.dimensions) for arm in ARMS}
-    values, num_left_out = _paired(videos, scores, settings, snapshot.execution.max_failed_fraction)
-    base, aligned = (in_prompt_order(values[arm], snapshot.folder / "prompts.parquet") for arm in ARMS)
+    prompts = snapshot.folder / "prompts.parquet"
+    scored = {
+        arm: read_scored(folder / "videos" / arm, folder / "scores" / arm, settings.dimensions, prompts) for arm in ARMS
+    }
+    values, num_left_out = _paired(scored, settings, snapshot.execution.max_failed_fraction)
+    base, aligned = (values[arm] for arm in ARMS)
     names = sorted(set(base.columns) - {"prompt_id", "sample"})
     deltas = aligned[names] - base[names]
-    not_applicable = {name: _first_error(name, scores) for name in names if deltas[name].isna().all()}
+    not_applicable = {name: _first_error(name, scored) for name in names if deltas[name].isna().all()}
     names = [name for name in names if name not in not_applicable]
     rows = pd.DataFrame(
         {
@@ -92,22 +95,18 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
 
 
 def _paired(
-    videos: dict[str, pd.DataFrame],
-    scores: dict[str, dict[str, pd.DataFrame]],
-    settings: EvaluateSettings,
-    max_failed_fraction: float,
+    scored: dict[str, ScoredVideos], settings: EvaluateSettings, max_failed_fraction: float
 ) -> tuple[dict[str, pd.DataFrame], int]:
-    """Both arms' values over the clips that both have, in one order, and the number of clips left out.
+    """Both arms' values over the clips that both have, in the order of the prompts, and the number of clips left out.
 
     Dimensions outside the OmniScore are NaN where they failed.
     """
     needed = sorted(settings.omniscore.dimensions)
-    others = [name for name in settings.dimensions if name not in needed]
     keyed = {}
-    for arm in ARMS:
-        wide = wide_table(videos[arm], {name: scores[arm][name] for name in needed})
-        wide = wide.assign(**{f"raw_{name}": scores[arm][name].value for name in others})
-        keyed[arm] = wide.set_index(["prompt_id", "sample"])
+    for arm, found in scored.items():
+        table = pa.table(found.columns).to_pandas()
+        table["reason"] = table.video_id.map(found.reasons(needed)).astype(object)
+        keyed[arm] = table.set_index(["prompt_id", "sample"])
     if set(keyed["base"].index) != set(keyed["aligned"].index):
         odd = sorted(set(keyed["base"].index) ^ set(keyed["aligned"].index))[0]
         raise RunError(f"evaluation: prompt {odd[0]}, sample {odd[1]} is in one arm only; sample both arms again")
@@ -130,8 +129,8 @@ def _paired(
     return values, len(failed)
 
 
-def _first_error(name: str, scores: dict[str, dict[str, pd.DataFrame]]) -> str:
-    return str(pd.concat([scores[arm][name].error for arm in ARMS]).dropna().iloc[0])
+def _first_error(name: str, scored: dict[str, ScoredVideos]) -> str:
+    return next(error for found in scored.values() for error in found.errors[name].values())
 
 
 def _summarise(

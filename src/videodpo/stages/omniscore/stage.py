@@ -1,22 +1,22 @@
-"""The omniscore stage: one round's videos and scores to its `omniscore.parquet`, in memory that does not grow."""
+"""The omniscore stage: one round's videos and scores to its `omniscore.parquet`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from videodpo.preference.formula import scale
-from videodpo.preference.frames import refuse_missing_videos, scored_videos
-from videodpo.runtime.failures import refuse_too_many
+from videodpo.runtime.failures import NUM_LISTED, refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
-from videodpo.stages.omniscore.shards import LeftOut, scored_parts
-from videodpo.storage.in_order import OutOfOrder, one_ahead
 from videodpo.storage.schemas import omniscore_schema
-from videodpo.storage.tables import table_writer
+from videodpo.storage.scores import read_scored
+from videodpo.storage.tables import row_groups, write_row_groups
 
 log = logging.getLogger(__name__)
 
@@ -25,44 +25,58 @@ log = logging.getLogger(__name__)
 def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None:
     """Read one round's videos and scores, and write its `omniscore.parquet`.
 
-    Videos that failed, or failed in a dimension, are left out; the metadata's `num_left_out` counts them. Shards are
-    read side by side where they hold the same videos in the order of the prompts, as the stages write them; any others
-    are put in order in memory.
+    Videos that failed, or failed in a dimension, are left out; the metadata's `num_left_out` counts them.
 
     Raises:
         RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
     """
-    names, prompts = sorted(snapshot.settings.omniscore.dimensions), snapshot.folder / "prompts.parquet"
-    allowed = snapshot.execution.max_failed_fraction
-    left_out = LeftOut()
+    config = snapshot.settings.omniscore
+    names, prompts = sorted(config.dimensions), snapshot.folder / "prompts.parquet"
+    videos, num_left_out = scored_videos(round_folder, names, prompts, snapshot.execution.max_failed_fraction)
+    schema = omniscore_schema(names)
 
-    def checked(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        yield from parts
-        refuse_missing_videos(round_folder / "videos", left_out.num_videos)
-        refuse_too_many("omniscore", left_out.first, left_out.num_videos, allowed, num_failed=left_out.count)
+    def scaled(part: pa.Table) -> pa.Table:
+        columns = scale({name: part[f"raw_{name}"].to_numpy() for name in names}, config)
+        columns |= {name: part[name] for name in ("video_id", "prompt_id", "sample")}
+        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
-    try:
-        with one_ahead(scored_parts(round_folder, names, prompts, left_out)) as parts:
-            num_videos = _write(snapshot, round_folder, checked(parts), left_out)
-    except OutOfOrder as error:
-        log.info("omniscore: %s: sorting in memory", error)
-        frame, left_out.count = scored_videos(round_folder, names, prompts, allowed)
-        num_videos = _write(snapshot, round_folder, [pa.Table.from_pandas(frame, preserve_index=False)], left_out)
-    log.info("omniscore: %d videos, %d left out", num_videos, left_out.count)
+    write_row_groups(
+        round_folder / "omniscore.parquet",
+        map(scaled, row_groups(videos)),
+        schema,
+        stage="omniscore",
+        digest=snapshot.digest,
+        seed=snapshot.seed,
+        extra={"num_left_out": str(num_left_out)},
+    )
+    log.info("omniscore: %d videos, %d left out", videos.num_rows, num_left_out)
 
 
-def _write(
-    snapshot: Snapshot[OmniScoreSettings], round_folder: Path, parts: Iterable[pa.Table], left_out: LeftOut
-) -> int:
-    """parts: `video_id`, `prompt_id`, `sample` and `raw_<dimension>`, all finite. Returns the number of rows."""
-    config, num_videos = snapshot.settings.omniscore, 0
-    schema = omniscore_schema(sorted(config.dimensions))
-    path = round_folder / "omniscore.parquet"
-    with table_writer(path, schema, stage="omniscore", digest=snapshot.digest, seed=snapshot.seed) as writer:
-        for part in parts:
-            columns = scale({name: part[f"raw_{name}"].to_numpy() for name in config.dimensions}, config)
-            ids = {name: part[name] for name in ("video_id", "prompt_id", "sample")}
-            writer.write(pa.table({name: {**ids, **columns}[name] for name in schema.names}, schema=schema))
-            num_videos += part.num_rows
-        writer.metadata["num_left_out"] = str(left_out.count)
-    return num_videos
+def scored_videos(
+    round_folder: Path, dimensions: Iterable[str], prompts: Path, max_failed_fraction: float
+) -> tuple[pa.Table, int]:
+    """Read the videos that have a score in every one of these dimensions.
+
+    Returns:
+        `video_id`, `prompt_id`, `sample` and `raw_<dimension>`, in the order of the prompts, then of the samples; and
+        the number of videos left out.
+
+    Raises:
+        RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
+    """
+    found = read_scored(round_folder / "videos", round_folder / "scores", dimensions, prompts)
+    columns, reasons = found.columns, found.reasons(dimensions)
+    usable = np.ones(len(columns["video_id"]), dtype=bool)
+    if reasons:
+        usable = ~pc.is_in(columns["video_id"], pa.array(list(reasons))).to_numpy()
+    failed = np.flatnonzero(~usable)
+    first = columns["video_id"].take(pa.array(failed[:NUM_LISTED])).to_pylist()
+    refuse_too_many(
+        "omniscore",
+        {video_id: reasons[video_id] for video_id in first},
+        len(usable),
+        max_failed_fraction,
+        num_failed=len(failed),
+    )
+    # Each column is freed before the next is copied, which halves the peak memory.
+    return pa.table({name: columns.pop(name).filter(usable) for name in list(columns)}), len(failed)

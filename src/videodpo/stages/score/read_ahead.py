@@ -61,7 +61,11 @@ _Waiting = tuple[Wanted, Future[Clip | ValueError]]
 
 @contextmanager
 def read_ahead(clips: Iterable[Wanted]) -> Iterator[Iterator[Clip | ValueError]]:
-    """`read_clip` of every clip, in order. The threads end with the block, as those of `in_order.one_ahead`."""
+    """`read_clip` of every clip, in order.
+
+    The threads end with the block. If a generator owned them, their end would wait for the garbage collector, on any
+    thread, which may hold a lock of `threading`.
+    """
     with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
         try:
             yield _read_ahead(iter(clips), pool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,30 +10,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from videodpo.preference.policies import chosen, rank_pairs
-from videodpo.storage.in_order import starts_of_runs
-from videodpo.storage.schemas import ClipSize
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The size of every video: its index in `known`."""
-
-    known: Sequence[ClipSize]
-    of: NDArray[np.int16]
-
-    def __getitem__(self, rows: slice) -> Sizes:
-        return Sizes(self.known, self.of[rows])
+from videodpo.storage.tables import starts_of_runs
 
 
 @dataclass(frozen=True)
 class Videos:
-    """Whole prompts of the omniscore table, in its order."""
+    """Rows of the omniscore table, in the order of the prompts."""
 
     table: pa.Table
-    sizes: Sizes | None
-    """None where all videos of the round have one size."""
-    first_group: int
-    """How many groups the prompts before them have."""
+    sizes: pa.StringArray | None
+    """Frames x height x width of each video; None if all have the same."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         values: NDArray[np.float64] = self.table[name].to_numpy()
@@ -52,10 +37,10 @@ class Videos:
             lengths = np.diff(self.starts, append=count)
             return Groups(np.arange(count), lengths, np.arange(len(lengths)))
         prompt = np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=count))
-        _, first, inverse = np.unique(
-            prompt * len(self.sizes.known) + self.sizes.of, return_index=True, return_inverse=True
-        )
-        order = np.argsort(first)  # groups as their first videos come
+        sizes = self.sizes.dictionary_encode()
+        keys = prompt * len(sizes.dictionary) + sizes.indices.to_numpy()
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # groups in the order of their first videos
         group = np.argsort(order)[inverse]
         return Groups(np.argsort(group, kind="stable"), np.bincount(group), prompt[first[order]])
 
@@ -100,7 +85,7 @@ def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
             continue
         ranked = np.take_along_axis(rows, np.argsort(-scores[rows], axis=1, kind="stable"), axis=1)
         prompt_ids = videos.table["prompt_id"].take(pa.array(rows[:, 0])).to_pylist() if policy == "random" else []
-        picked = chosen(policy, len(pairs), videos.first_group + alike, prompt_ids, seed)
+        picked = chosen(policy, len(pairs), alike, prompt_ids, seed)
         for side, column in ((winners, 0), (losers, 1)):
             side.append(np.take_along_axis(ranked, pairs[:, column][picked], axis=1).ravel())
         sources.append(np.repeat(alike, picked.shape[1]))
@@ -122,29 +107,6 @@ def _too_few(videos: Videos, lacking: NDArray[np.int64], policy: str) -> list[tu
     for group, row in zip(lacking.tolist(), first_rows.tolist(), strict=True):
         prompt, which = int(groups.prompts[group]), ""
         if videos.sizes and num_sizes[prompt] > 1:
-            which = " of {} x {} x {}".format(*videos.sizes.known[videos.sizes.of[row]])
+            which = f" of {videos.sizes[row]}"
         found.append((prompt, f"too few scored videos{which} ({groups.lengths[group]}) for policy {policy}"))
     return found
-
-
-def videos_by_prompt(parts: Iterable[pa.Table], sizes: Sizes | None) -> Iterator[Videos]:
-    """Parts of the omniscore table as whole prompts; sizes: of all rows."""
-    row = group = 0
-    for table in _whole_prompts(parts):
-        videos = Videos(table, sizes and sizes[row : row + table.num_rows], group)
-        row, group = row + table.num_rows, group + len(videos.groups.lengths)
-        yield videos
-
-
-def _whole_prompts(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The parts, cut between two prompts only."""
-    held: list[pa.Table] = []
-    for part in parts:
-        table = pa.concat_tables([*held, part])
-        if not table.num_rows:
-            continue
-        last = int(starts_of_runs(table["prompt_id"])[-1])
-        if last:
-            yield table[:last]
-        held = [table[last:]]
-    yield from held

@@ -6,37 +6,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videodpo.config import Filters
-from videodpo.stages.pairs.candidates import Candidates, Videos
+from videodpo.preference.candidates import Candidates, Videos
 
 KEPT = -1
 
 
-def gaps(videos: Videos, candidates: Candidates) -> NDArray[np.float64]:
-    """Winner's minus loser's OmniScore, [candidates]."""
-    scores = videos.column("omniscore")
-    return scores[candidates.winners] - scores[candidates.losers]
-
-
 def rejections(
-    videos: Videos, candidates: Candidates, filters: Filters, lowest: float | None = None
+    videos: Videos, candidates: Candidates, gaps: NDArray[np.float64], filters: Filters
 ) -> tuple[NDArray[np.int64], list[str]]:
     """The first reason against each candidate: its index in the list of reasons, `KEPT` for those that stay.
 
-    Equal scores come first, then no_regression, min_motion, min_gap, and last drop_percentile, which counts among what
-    the others left.
+    Equal scores come first, then no_regression, min_motion, min_gap, and last drop_percentile, which counts among those
+    that the other filters keep.
 
     Args:
-        lowest: the smallest gap that drop_percentile keeps; None passes that filter over.
+        gaps: winner's minus loser's OmniScore, [candidates].
     """
-    gap, winners, losers = gaps(videos, candidates), candidates.winners, candidates.losers
-    found = np.full(len(gap), KEPT)
+    winners, losers = candidates.winners, candidates.losers
+    found = np.full(len(gaps), KEPT)
     reasons: list[str] = []
 
     def reject(which: NDArray[np.bool_], reason: str) -> None:
         found[which & (found == KEPT)] = len(reasons)
         reasons.append(reason)
 
-    reject(gap <= 0, "equal scores: no preference")
+    reject(gaps <= 0, "equal scores: no preference")
     for dimension, tolerance in sorted(filters.no_regression.items()):
         scaled = videos.column(f"norm_{dimension}")
         reason = f"no_regression: winner is lower in {dimension} by more than {tolerance:g}"
@@ -44,13 +38,14 @@ def rejections(
     if filters.min_motion is not None:
         still = videos.column(f"raw_{filters.motion_dimension}")[winners] < filters.min_motion
         reject(still, f"min_motion: winner's {filters.motion_dimension} is below {filters.min_motion:g}")
-    reject(gap < filters.min_gap, f"min_gap: below {filters.min_gap:g}")
-    if lowest is not None:
-        reject(gap < lowest, f"drop_percentile: gap among the lowest {filters.drop_percentile:g} %")
+    reject(gaps < filters.min_gap, f"min_gap: below {filters.min_gap:g}")
+    if filters.drop_percentile and (found == KEPT).any():
+        lowest = np.percentile(gaps[found == KEPT], filters.drop_percentile)
+        reject(gaps < lowest, f"drop_percentile: gap among the lowest {filters.drop_percentile:g} %")
     return found, reasons
 
 
 def columns_for(filters: Filters) -> list[str]:
-    """Columns of the omniscore table that the filters look at, beside the OmniScore."""
+    """Columns of the omniscore table that the filters need in addition to the OmniScore."""
     motion = [] if filters.motion_dimension is None else [f"raw_{filters.motion_dimension}"]
     return [*(f"norm_{dimension}" for dimension in sorted(filters.no_regression)), *motion]

@@ -1,0 +1,86 @@
+"""Scored videos to pairs with weights, and to rejected candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from videodpo.config import Pairs
+from videodpo.config.errors import InputError
+from videodpo.preference.candidates import Candidates, Videos, make_candidates
+from videodpo.preference.filters import KEPT, rejections
+from videodpo.preference.weights import Histogram
+from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
+
+
+def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed: int) -> tuple[pa.Table, pa.Table]:
+    """The pairs and the rejected ones, in the order of the prompts.
+
+    Videos of one prompt and one size are ranked by OmniScore; of equal ones the lower sample index ranks higher. Where
+    a prompt has no candidate, or one of its sizes has none, there is a rejected row without videos.
+
+    Args:
+        scores: the omniscore table, by prompt, then by sample. sizes: frames x height x width of each video in it, as
+            text; None if all have the same.
+        settings: policy, filters and re-weighting. seed: of the run.
+
+    Returns:
+        Columns of `schemas.PAIRS`, and of `schemas.PAIRS_REJECTED`.
+
+    Raises:
+        ValueError: no pair is left; the message counts the reasons.
+    """
+    videos, reweight = Videos(scores, sizes), settings.reweight
+    omniscores, ids = videos.column("omniscore"), scores["video_id"]
+    candidates = make_candidates(videos, settings.policy, seed)
+    gaps = omniscores[candidates.winners] - omniscores[candidates.losers]
+    found, reasons = rejections(videos, candidates, gaps, settings.filters)
+    rejected = _rejected(videos, candidates, found, reasons)
+    kept = found == KEPT
+    count = int(kept.sum())
+    if not count:
+        counts = sorted(pc.value_counts(rejected["reason"]).to_pylist(), key=lambda one: -one["counts"])
+        listing = "; ".join(f"{one['counts']} x {one['values']}" for one in counts)
+        raise InputError(f"pairs: none left of {len(kept)} candidates ({listing}); loosen pairs.filters")
+    winners, losers = candidates.winners[kept], candidates.losers[kept]
+    score_winner, score_loser = omniscores[winners], omniscores[losers]
+    histogram = Histogram.of(omniscores, reweight.bin_width)
+    probabilities = histogram.probabilities(score_winner, score_loser)
+    weights = histogram.weights(probabilities, alpha=reweight.exponent, beta=reweight.numerator)
+    pairs = {
+        "pair_id": np.arange(count),
+        "prompt_id": scores["prompt_id"].take(pa.array(winners)),
+        "winner_id": ids.take(pa.array(winners)),
+        "loser_id": ids.take(pa.array(losers)),
+        "score_winner": score_winner,
+        "score_loser": score_loser,
+        "gap": gaps[kept],
+        "probability": probabilities,
+        "weight": weights / weights.mean() if reweight.normalize else weights,
+        "policy": pa.repeat(settings.policy, count),
+        "label_source": pa.repeat("omniscore", count),
+    }
+    return pa.table(pairs, schema=PAIRS), rejected
+
+
+def _rejected(videos: Videos, candidates: Candidates, found: NDArray[np.int64], reasons: list[str]) -> pa.Table:
+    """Groups with too few videos come before the rejected candidates of the same prompt."""
+    against = np.flatnonzero(found != KEPT)
+    lacking = len(candidates.lacking)
+    prompts = np.array([prompt for prompt, _ in candidates.lacking] + candidates.prompts[against].tolist(), dtype=int)
+    order = pa.array(np.argsort(prompts, kind="stable"))
+    why = pa.concat_arrays(
+        [
+            pa.array([reason for _, reason in candidates.lacking], pa.string()),
+            pa.array(reasons).take(pa.array(found[against])),
+        ]
+    )
+    ids = videos.table["video_id"].cast(pa.string())
+    sides = [
+        pa.chunked_array([pa.nulls(lacking, pa.string()), *ids.take(pa.array(rows[against])).chunks], pa.string())
+        for rows in (candidates.winners, candidates.losers)
+    ]
+    columns = [videos.table["prompt_id"].take(pa.array(videos.starts[prompts])), *sides, why]
+    return pa.table(columns, schema=PAIRS_REJECTED).take(order)

@@ -1,0 +1,132 @@
+"""One round's videos with their scores, matched one to one and in the order of the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from videodpo.config.errors import RunError
+from videodpo.storage.tables import map_shards, read_arrow, read_metadata, read_prompts, shard_path, starts_of_runs
+
+
+@dataclass(frozen=True)
+class ScoredVideos:
+    """Videos in the order of the prompts, then of the samples."""
+
+    columns: dict[str, pa.ChunkedArray]
+    """`video_id`, `prompt_id`, `sample`, and for each dimension `raw_<dimension>`, NaN where it failed."""
+    errors: dict[str, dict[str, str]]
+    """For "generation" and each dimension: why it failed, by video_id."""
+
+    def reasons(self, dimensions: Iterable[str]) -> dict[str, str]:
+        """The first reason why a video cannot be used for these dimensions, by video_id."""
+        found: dict[str, str] = {}
+        for name in ("generation", *dimensions):
+            found = {video_id: f"{name}: {error}" for video_id, error in self.errors[name].items()} | found
+        return found
+
+
+def read_scored(videos: Path, scores: Path, dimensions: Iterable[str], prompts: Path) -> ScoredVideos:
+    """Read a videos table and the scores of each dimension.
+
+    Args:
+        videos: folder of the videos table. scores: folder that holds `<dimension>/shard-*.parquet`.
+        prompts: the prompts table.
+
+    Raises:
+        RuntimeError: scores and videos do not match one to one, or a prompt is not in the prompts table.
+    """
+    shards = map_shards(videos, _read_clips)
+    written_ids = {shard_path(scores, k).name: clips["video_id"] for k, (clips, _) in enumerate(shards)}
+    clips, errors = _in_prompt_order(pa.concat_tables([part for part, _ in shards]), prompts), {}
+    asked = read_metadata(shard_path(videos, 0)).get("num_videos")
+    if asked and int(asked) != clips.num_rows:
+        raise RunError(f"{videos}: {clips.num_rows} rows of {asked} videos; make the videos again")
+    columns = dict(zip(clips.column_names, clips.columns, strict=True))
+    errors["generation"] = _merged(shards)
+    for name in dimensions:
+        found = map_shards(scores / name, partial(_read_values, written_ids=written_ids))
+        table = pa.concat_tables([part for part, _ in found])
+        if not table["video_id"].equals(columns["video_id"]):
+            table = _matched(table, columns["video_id"], scores / name)
+        columns[f"raw_{name}"], errors[name] = table["value"], _merged(found)
+    return ScoredVideos(columns, errors)
+
+
+def _read_clips(path: Path) -> tuple[pa.Table, dict[str, str]]:
+    """Ids of one shard's videos, and the errors of those that failed."""
+    table = read_arrow(path, ["video_id", "prompt_id", "sample", "status", "error"])
+    return table.select(["video_id", "prompt_id", "sample"]), _errors(table, pc.equal(table["status"], "ok"))
+
+
+def _read_values(path: Path, written_ids: Mapping[str, pa.ChunkedArray]) -> tuple[pa.Table, dict[str, str]]:
+    """`video_id` and `value` of one shard's scores, NaN where it failed, and the errors of those.
+
+    Args:
+        written_ids: of the videos, by the name of their shard. Where the scores have the same, these stand in for them,
+            so that a round's ids are in memory once.
+    """
+    table = read_arrow(path, ["video_id", "value", "status", "error"])
+    ids, values = table["video_id"], table["value"].cast(pa.float64()).fill_null(np.nan)
+    if ids.equals(known := written_ids.get(path.name, ids)):
+        ids = known
+    usable = pc.and_(pc.equal(table["status"], "ok"), pc.is_finite(values))
+    return pa.table({"video_id": ids, "value": pc.if_else(usable, values, np.nan)}), _errors(table, usable)
+
+
+def _errors(table: pa.Table, usable: pa.ChunkedArray) -> dict[str, str]:
+    rows = table.filter(pc.invert(usable)).to_pylist()
+    return {
+        row["video_id"]: "the score is not a number" if row["status"] == "ok" else row["error"] or "failed"
+        for row in rows
+    }
+
+
+def _merged(shards: Iterable[tuple[pa.Table, dict[str, str]]]) -> dict[str, str]:
+    return {video_id: error for _, errors in shards for video_id, error in errors.items()}
+
+
+def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
+    """Sort by the prompt's position, then by sample."""
+    starts = starts_of_runs(clips["prompt_id"])
+    owners = clips["prompt_id"].take(pa.array(starts))
+    positions = pc.index_in(owners, read_prompts(path)["prompt_id"])
+    if positions.null_count:
+        raise RunError(f"{path}: no row for prompt {owners.filter(positions.is_null())[0]}")
+    lengths = np.diff(starts, append=clips.num_rows)
+    keys = np.repeat(positions.to_numpy().astype(np.int64), lengths) << 32
+    keys += clips["sample"].to_numpy()
+    if (np.diff(keys) <= 0).any():
+        order = np.argsort(keys, kind="stable")
+        clips, keys = clips.take(pa.array(order)), keys[order]
+    if (twice := np.flatnonzero(np.diff(keys) == 0)).size:
+        both = clips["video_id"].take(pa.array(np.concatenate([twice, twice + 1])))
+        raise RunError(f"the videos table has one sample of a prompt twice ({_few(both)}); make the videos again")
+    return clips
+
+
+def _matched(table: pa.Table, video_ids: pa.ChunkedArray, folder: Path) -> pa.Table:
+    """The rows of a table of scores in the order of the videos."""
+    found = pc.value_counts(table["video_id"])
+    if len(found) < table.num_rows:
+        twice = found.filter(pc.greater(found.field("counts"), 1)).field("values")
+        raise RunError(f"{folder}: {_few(twice)} scored twice; delete the folder and score again")
+    rows = pc.index_in(video_ids, table["video_id"])
+    if rows.null_count:
+        absent = video_ids.filter(rows.is_null())
+        raise RunError(f"{folder}: no row for {_few(absent)}; run the scoring of {folder.name} again")
+    if table.num_rows > len(video_ids):
+        unknown = table["video_id"].filter(pc.invert(pc.is_in(table["video_id"], video_ids)))
+        raise RunError(f"{folder}: {_few(unknown)} not in the videos table; score the new videos again")
+    return table.take(rows)
+
+
+def _few(ids: pa.Array | pa.ChunkedArray) -> str:
+    names = sorted(set(ids.to_pylist()))
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
