@@ -82,7 +82,7 @@ def test_a_file_without_a_manifest_is_read(tmp_path):
     assert read_json(tmp_path / "a.json") == 3
 
 
-@pytest.mark.parametrize("content", ["x", "0" * 64])
+@pytest.mark.parametrize("content", ["x\n", "0" * 64 + "\n"])
 def test_a_manifest_without_digests_is_damage(tmp_path, content):
     record_json(tmp_path / "a.json", 1)
     manifest_path(tmp_path / "a.json").write_text(content)

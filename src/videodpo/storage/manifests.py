@@ -105,11 +105,13 @@ def read_manifest(product: Path) -> dict[str, str]:
         Damaged: the manifest itself is.
     """
     try:
-        lines = manifest_path(product).read_text(encoding="utf-8", errors="replace").splitlines()
+        text = manifest_path(product).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
+    if not text.endswith("\n"):
+        raise damaged(manifest_path(product), "it is cut")
     found = {}
-    for line in lines:
+    for line in text.splitlines():
         fields = _LINE.fullmatch(line)
         if not fields:
             raise damaged(manifest_path(product), f"no digest in the line {line[:80]!r}")

@@ -14,6 +14,7 @@ from videodpo.preference.formula import scale
 from videodpo.runtime.failures import NUM_LISTED, refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
+from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import omniscore_schema
 from videodpo.storage.scores import read_scored
 from videodpo.storage.tables import row_groups, write_row_groups
@@ -47,7 +48,7 @@ def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None
         stage="omniscore",
         digest=snapshot.digest,
         seed=snapshot.seed,
-        extra={"num_left_out": str(num_left_out)},
+        extra={"num_left_out": str(num_left_out), **edited_inputs(snapshot.folder / "prompts.parquet")},
     )
     log.info("omniscore: %d videos, %d left out", videos.num_rows, num_left_out)
 

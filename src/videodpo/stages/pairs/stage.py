@@ -15,6 +15,7 @@ from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.sizes import read_size_labels
+from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
 from videodpo.storage.tables import read_arrow, read_prompts, starts_of_runs, write_table
 
@@ -37,7 +38,13 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
     rejected = pa.concat_tables([rejected, without_videos])
     for name, table, schema in (("pairs_rejected", rejected, PAIRS_REJECTED), ("pairs", pairs, PAIRS)):
         write_table(
-            round_folder / f"{name}.parquet", table, schema, stage="pairs", digest=snapshot.digest, seed=snapshot.seed
+            round_folder / f"{name}.parquet",
+            table,
+            schema,
+            stage="pairs",
+            digest=snapshot.digest,
+            seed=snapshot.seed,
+            extra=edited_inputs(path, snapshot.folder / "prompts.parquet"),
         )
     log.info("%d pairs of %d videos, %d rejected", pairs.num_rows, scores.num_rows, rejected.num_rows)
 
