@@ -42,11 +42,19 @@ from videodpo.config import Config, parse_config
 from videodpo.config.loading import read_config as read_yaml
 from videodpo.dpo.trainer import Training
 from videodpo.models import load_model
-from videodpo.models.shared.pipeline_model import PipelineModel, read_config
+from videodpo.models.shared.pipeline_model import PipelineModel, load_scheduler, read_config
 from videodpo.models.shared.prompt_embeds import texts_path, write_texts
 from videodpo.runtime.device import choose_device
-from videodpo.runtime.snapshot import ReferenceSettings, TrainSettings, load_snapshot, snapshot_text, write_snapshot
+from videodpo.runtime.snapshot import (
+    ReferenceSettings,
+    TrainSettings,
+    VisitsSettings,
+    load_snapshot,
+    snapshot_text,
+    write_snapshot,
+)
 from videodpo.stages.reference import reference_shard
+from videodpo.stages.visits import plan_visits
 from videodpo.storage.files import write_json
 from videodpo.storage.schemas import PAIRS, VIDEOS
 from videodpo.storage.tables import commit, shard_path, write_table
@@ -116,7 +124,7 @@ SIZES = {
         (9, 32, 32),
     ),
 }
-SCHEDULERS = {"wan": ("FlowMatchEulerDiscreteScheduler", {}), "cogvideox": ("CogVideoXDDIMScheduler", {})}
+SCHEDULERS = {"wan": "FlowMatchEulerDiscreteScheduler", "cogvideox": "CogVideoXDDIMScheduler"}
 
 
 def main() -> None:
@@ -290,11 +298,8 @@ def _random_pipeline(model: PipelineModel, folder: Path, **components: Any) -> A
     for name, weight in network.named_parameters():
         if not exact & set(name.split(".")):
             weight.data = weight.data.to(model.weights_dtype)
-    name, options = SCHEDULERS[index["family"]]
     parts = dict.fromkeys(("tokenizer", "text_encoder", "vae"))
-    return getattr(diffusers, model.pipeline)(
-        **parts, transformer=network, scheduler=getattr(diffusers, name)(**options)
-    )
+    return getattr(diffusers, model.pipeline)(**parts, transformer=network, scheduler=load_scheduler(folder))
 
 
 def _random_vae(model: PipelineModel, folder: Path) -> Any:
@@ -361,8 +366,10 @@ def _config(folder: Path, size: Size, arguments: argparse.Namespace, device: str
 
 def _write_round(folder: Path, size: Size, arguments: argparse.Namespace, device: str) -> None:
     """A model's folder without weights, and a round of random latents, texts and pairs with its reference table."""
-    index = {"_class_name": size.pipeline, "network": size.network, "family": size.family}
+    index: dict[str, Any] = {"_class_name": size.pipeline, "network": size.network}
+    index["scheduler"] = ["diffusers", SCHEDULERS[size.family]]
     write_json(folder / "model" / "model_index.json", index)
+    getattr(diffusers, SCHEDULERS[size.family])().save_pretrained(folder / "model" / "scheduler")
     write_json(folder / "model" / "vae" / "config.json", size.vae)
     write_json(folder / "model" / "transformer" / "config.json", size.config)
     round_folder = folder / "run" / "round1"
@@ -389,10 +396,11 @@ def _write_round(folder: Path, size: Size, arguments: argparse.Namespace, device
     write_table(shard_path(round_folder / "videos", 0), videos, VIDEOS, stage="generate", extra=extra, **made)
     write_table(round_folder / "pairs.parquet", pairs, PAIRS, stage="pairs", **made)
     config = _config(folder, size, arguments, device, [])
-    for name in ("execution", "reference"):
-        write_snapshot(snapshot_text(config, name), folder / "run" / "config" / f"{name}.json")
-    snapshot = load_snapshot(folder / "run" / "config" / "reference.json", "reference", ReferenceSettings)
-    reference_shard(snapshot, round_folder, 0)
+    configs = folder / "run" / "config"
+    for name in ("execution", "visits", "reference"):
+        write_snapshot(snapshot_text(config, name), configs / f"{name}.json")
+    plan_visits(load_snapshot(configs / "visits.json", "visits", VisitsSettings), round_folder)
+    reference_shard(load_snapshot(configs / "reference.json", "reference", ReferenceSettings), round_folder, 0)
     _free(device)
 
 

@@ -3,6 +3,7 @@ rule reference:
         config=f"{FOLDER}/config/reference.json",
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
+        visits=f"{ROUND}/visits.parquet",
         videos=f"{ROUND}/videos/shards.json",
     output:
         f"{ROUND}/reference/shard-{{part}}.parquet",

@@ -4,6 +4,7 @@ rule train:
         config=f"{FOLDER}/config/train.json",
         prompts=f"{FOLDER}/prompts.parquet",
         pairs=f"{ROUND}/pairs.parquet",
+        visits=f"{ROUND}/visits.parquet",
         videos=f"{ROUND}/videos/shards.json",
         reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
         doctor=f"{ROUND}/doctor.json",  # a gate; not `ancient`, which would hide that the adapter is missing

@@ -169,9 +169,16 @@ class Stages:
         aggregate(self.snapshot("omniscore"), self.round_folder)
         select_pairs(self.snapshot("pairs"), self.round_folder)
 
+    def visits(self) -> None:
+        from videodpo.stages.visits import plan_visits
+
+        plan_visits(self.snapshot("visits"), self.round_folder)
+
     def reference(self) -> None:
+        """The visits, and the reference's errors at them."""
         from videodpo.stages.reference import reference_shard
 
+        self.visits()
         for shard in range(self.config.reference.shards):
             reference_shard(self.snapshot("reference"), self.round_folder, shard)
 

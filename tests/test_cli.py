@@ -21,7 +21,19 @@ from videodpo.storage.schemas import PROMPTS
 from videodpo.storage.tables import write_table
 from videodpo.storage.video import write_mp4
 
-STAGES = ("prompts", "generate", "score", "omniscore", "pairs", "reference", "doctor", "train", "evaluate", "report")
+STAGES = (
+    "prompts",
+    "generate",
+    "score",
+    "omniscore",
+    "pairs",
+    "visits",
+    "reference",
+    "doctor",
+    "train",
+    "evaluate",
+    "report",
+)
 
 
 @pytest.fixture

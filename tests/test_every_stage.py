@@ -22,6 +22,7 @@ TABLES = {
         "pair_id prompt_id winner_id loser_id score_winner score_loser gap probability weight policy label_source"
     ),
     "round1/pairs_rejected.parquet": "prompt_id winner_id loser_id reason",
+    "round1/visits.parquet": "step pair_id visit timestep noise_seed split noise_level micro_batch",
     "round1/reference/shard-00000.parquet": ("pair_id visit timestep noise_seed ref_error_winner ref_error_loser"),
     "round1/train_log.parquet": (
         "step epoch loss margin accuracy error_winner error_loser ref_error_winner ref_error_loser weight_mean lr"

@@ -137,6 +137,14 @@ def _pairs(arguments: argparse.Namespace) -> None:
     select_pairs(snapshot, _round(snapshot.folder, arguments))
 
 
+def _visits(arguments: argparse.Namespace) -> None:
+    from videodpo.runtime.snapshot import VisitsSettings
+    from videodpo.stages.visits import plan_visits
+
+    snapshot = _load(arguments, "visits", VisitsSettings)
+    plan_visits(snapshot, _round(snapshot.folder, arguments))
+
+
 def _reference(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import ReferenceSettings
     from videodpo.stages.reference import reference_shard
@@ -333,6 +341,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_stage("omniscore", _omniscore, "fold all dimensions into the OmniScore")
     add_stage("pairs", _pairs, "choose and weigh the preference pairs")
+    add_stage("visits", _visits, "plan which pairs are visited when, at which noise levels")
     reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
     doctor = add_stage("doctor", _doctor, "check a round before its training, or a training's log; 3 on an alarm")
     add_stage("train", _train, "fine-tune with DPO")

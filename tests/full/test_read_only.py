@@ -35,6 +35,7 @@ INPUTS = {
     "collect_scores": f"{ROUND}/scores/by-clip/shard-00000.parquet",
     "omniscore": f"{ROUND}/scores/temporal_flickering/shard-00000.parquet",
     "pairs": f"{ROUND}/omniscore.parquet",
+    "visits": f"{ROUND}/pairs.parquet",
     "reference": f"{ROUND}/videos/latents/shard-00000.safetensors",
     "train": f"{ROUND}/reference/shard-00000.parquet",
     "sample base": "small/prompts.parquet",

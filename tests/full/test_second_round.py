@@ -22,7 +22,7 @@ def two_rounds(paired, random_model, tmp_path_factory, stages):
     dimensions = list(run.config.dimensions)
     jobs = [("generate", "generate", [])]
     jobs += [("collect-scores", f"score/{name}", ["--dimension", name]) for name in dimensions]
-    jobs += [(stage, stage, []) for stage in ("omniscore", "pairs", "reference", "train")]
+    jobs += [(stage, stage, []) for stage in ("omniscore", "pairs", "visits", "reference", "train")]
     for stage, name, arguments in jobs:
         run.snapshot(name)
         config = str(run.folder / "config" / f"{name}.json")

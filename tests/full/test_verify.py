@@ -153,7 +153,8 @@ READERS = {
     "round1/videos/shard-00000.parquet": ["pairs", "--config", "config/pairs.json"],
     "round1/scores/temporal_flickering/shard-00001.parquet": ["omniscore", "--config", "config/omniscore.json"],
     "round1/omniscore.parquet": ["pairs", "--config", "config/pairs.json"],
-    "round1/pairs.parquet": ["reference", "--config", "config/reference.json"],
+    "round1/pairs.parquet": ["visits", "--config", "config/visits.json"],
+    "round1/visits.parquet": ["reference", "--config", "config/reference.json"],
     "round1/reference/shard-00000.parquet": ["train", "--config", "config/train.json"],
     "round1/adapter/pytorch_lora_weights.safetensors": [
         "generate",

@@ -23,6 +23,7 @@ from tests.support.workspace import (
 )
 
 AFTER_PAIRS = {
+    "visits",
     "reference",
     "doctor",
     "train",
@@ -87,7 +88,7 @@ def test_a_new_alpha_reruns_only_pairs_and_what_follows(finished):
 
 def test_a_new_beta_trains_and_evaluates_the_aligned_model_on_the_same_reference_errors(finished):
     jobs = finished.jobs_after("train.beta", 200.0)
-    assert rules(jobs) == {"snapshot"} | AFTER_PAIRS - {"reference"}
+    assert rules(jobs) == {"snapshot"} | AFTER_PAIRS - {"visits", "reference"}
     assert wildcards(jobs, "snapshot", "snapshot") == {("train",)}
     assert (
         wildcards(jobs, "evaluate_generate", "arm")

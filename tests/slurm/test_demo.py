@@ -110,7 +110,7 @@ def test_a_second_call_does_nothing_and_a_changed_scorer_runs_its_dimension_and_
     (demo.folder / "fewer.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
     planned = demo.planned()
     rules = {job.rule for job in planned}
-    following = {"omniscore", "pairs", "reference", "doctor", "train", "evaluate_generate", "evaluate_score"}
+    following = {"omniscore", "pairs", "visits", "reference", "doctor", "train", "evaluate_generate", "evaluate_score"}
     assert rules == {"snapshot", "score", "collect_scores", "evaluate_collect_scores", "evaluate", "report"} | following
     assert {job.wildcards["dimension"] for job in planned if job.rule == "collect_scores"} == {CHANGED}
     assert {job.wildcards["arm"] for job in planned if job.rule == "evaluate_generate"} == {"aligned"}

@@ -23,16 +23,12 @@ def test_the_reference_table_does_not_depend_on_its_shard_count(trainings):
     trainings.variant().reference()
 
 
-def test_a_table_of_another_schedule_is_refused(trainings):
-    run = trainings.variant(schedule={"num_steps": 60})
+@pytest.mark.parametrize("schedule", [{"num_steps": 60}, {"timesteps": {"shift": 3.0}}])
+def test_a_table_for_the_visits_of_another_schedule_is_refused(trainings, schedule):
+    run = trainings.fresh(schedule=schedule)
     with pytest.raises(ValueError, match="run the stage again"):
         run.train()
-
-
-def test_a_table_of_other_noise_levels_is_refused(trainings):
-    run = trainings.variant(schedule={"timesteps": {"shift": 3.0}})
-    with pytest.raises(ValueError, match="run the stage again"):
-        run.train()
+    trainings.variant().visits()
 
 
 def test_a_new_alpha_finds_its_reference_errors_done(trainings, monkeypatch):
@@ -42,11 +38,13 @@ def test_a_new_alpha_finds_its_reference_errors_done(trainings, monkeypatch):
     run.config = run.config.model_copy(
         update={"pairs": pairs.model_copy(update={"reweight": pairs.reweight.model_copy(update={"exponent": 0.0})})}
     )
+    visits = (run.round_folder / "visits.parquet").read_bytes()
     run.pairs()
     assert (read_table(run.round_folder / "pairs.parquet")["weight"] == 1).all()
     with monkeypatch.context() as patch:
         patch.setattr("videodpo.stages.reference.load_model", None)
         run.reference()
+    assert (run.round_folder / "visits.parquet").read_bytes() == visits
     assert read_shards(run.round_folder / "reference").equals(before)
     run.config = run.config.model_copy(update={"pairs": pairs})
     run.pairs()
@@ -127,6 +125,5 @@ def test_a_log_of_other_noise_levels_does_not_count(passes, trainings, monkeypat
     other = Passes(trainings.variant(schedule={"timesteps": {"shift": 3.0}}), monkeypatch)
     assert other.until(3) == 3
     assert other.log.exists()
-    trainings.variant().snapshot("reference")
     assert passes.until() == num_passes
     assert passes.table.read_bytes() == whole

@@ -34,11 +34,12 @@ class Trainings:
         return Stages(small_run(self._model, self._results, schedule=plan, **merged))
 
     def fresh(self, **changes: Any):
-        """A variant without any state of an earlier training."""
+        """A variant with its own visits and without any state of an earlier training."""
         run = self.variant(**changes)
         for name in ("state", "adapter", "tracking", "samples"):
             shutil.rmtree(run.round_folder / name, ignore_errors=True)
         (run.round_folder / "train_log.parquet").unlink(missing_ok=True)
+        run.visits()
         return run
 
     def trained(self, **changes: Any):

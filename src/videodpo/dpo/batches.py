@@ -107,12 +107,6 @@ def _noise(seed: int, like: torch.Tensor) -> torch.Tensor:
     return torch.randn(like.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
 
 
-def timesteps(model: VideoModel, visits: Sequence[Visit]) -> list[float]:
-    """The visits' timesteps, as the reference table has them."""
-    noise_level = torch.tensor([visit.noise_level for visit in visits], dtype=torch.float32)
-    return [float(value) for value in model.noise_schedule.timestep(noise_level)]
-
-
 def prediction_and_target(model: VideoModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """What the denoiser says about a batch and what it should say, each [2B, C, F, H, W]."""
     noisy = model.noise_schedule.add_noise(batch.latents, batch.noise, batch.noise_level)

@@ -22,7 +22,7 @@ from videodpo.dpo.objectives import (
 )
 from videodpo.dpo.policy import all_dropout, without_dropout
 from videodpo.dpo.reference_errors import read_reference
-from videodpo.dpo.visits import Plan, Visit, read_plan, separate_draw
+from videodpo.dpo.visits import Plan, Visit, read_visits, separate_draw
 from videodpo.models.base import VideoModel
 from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
 from videodpo.runtime.seeds import derive_seed
@@ -47,10 +47,11 @@ class Passes:
         cached = self._train.texts == "cached"
         texts = CachedTexts(round_folder) if cached else OnlineTexts(snapshot.folder, model)
         self.data = PairData(round_folder, texts, model.device)
-        self.plan: Plan = read_plan(round_folder, self._schedule, snapshot.seed)
+        self.plan: Plan = read_visits(round_folder)
+        self.plan.require(self._schedule)
         self.reference: np.ndarray | None = None
         if self._train.reference == "precomputed":
-            self.reference = read_reference(round_folder, model, self.plan)
+            self.reference = read_reference(round_folder, self.plan)
         self.beta = self._beta()
 
     def _beta(self) -> float:

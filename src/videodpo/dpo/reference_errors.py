@@ -9,26 +9,23 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config.errors import InputError
-from videodpo.dpo.batches import timesteps
 from videodpo.dpo.visits import Plan, Visit
-from videodpo.models.base import VideoModel
 from videodpo.storage.tables import read_shards
 
 
-def read_reference(round_folder: Path, model: VideoModel, plan: Plan) -> np.ndarray:
+def read_reference(round_folder: Path, plan: Plan) -> np.ndarray:
     """Float32 [visits, 2], winner and loser, in the order of `plan.visits`.
 
     Raises:
         ValueError: the table was made for another plan.
     """
     table = read_shards(round_folder / "reference")
-    if not has_draws(table, model, plan.visits):
+    if not has_draws(table, plan.visits):
         raise InputError("reference: the table was made for other pairs or another schedule; run the stage again")
     return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)
 
 
-def has_draws(table: pd.DataFrame, model: VideoModel, visits: Sequence[Visit]) -> bool:
+def has_draws(table: pd.DataFrame, visits: Sequence[Visit]) -> bool:
     """Whether the rows are of these visits, in their order."""
-    named = zip(visits, timesteps(model, visits), strict=True)
-    planned = [(visit.pair_id, visit.noise_seed, timestep) for visit, timestep in named]
+    planned = [(visit.pair_id, visit.noise_seed, visit.timestep) for visit in visits]
     return list(zip(table["pair_id"], table["noise_seed"], table["timestep"], strict=True)) == planned

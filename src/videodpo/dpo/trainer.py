@@ -17,7 +17,6 @@ import torch
 from accelerate.utils import gather_object
 
 from videodpo.config.errors import InputError, RunError
-from videodpo.dpo.batches import timesteps
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.dpo.guards import should_abort, skip_reason
 from videodpo.dpo.log_checks import check_log, is_plain
@@ -82,7 +81,8 @@ class Training:
     def _identity(self, previous_adapter: Path | None) -> str:
         """Digest of everything that the weights follow from."""
         folder = self.round_folder
-        inputs = [folder / "pairs.parquet", *sorted((folder / "videos").glob("shard-*.parquet"))]
+        inputs = [folder / "pairs.parquet", folder / "visits.parquet"]
+        inputs += sorted((folder / "videos").glob("shard-*.parquet"))
         before = sha256_of_folder(previous_adapter) if previous_adapter else "base"
         known = b"" if self.passes.reference is None else self.passes.reference.tobytes()
         names = [self.snapshot.digest, before, hashlib.sha256(known).hexdigest(), *map(sha256_of, inputs)]
@@ -247,8 +247,7 @@ class Training:
         return {"validation_loss": float(loss.mean()), "validation_accuracy": float((margin > 0).mean())}
 
     def _named(self, visits: Sequence[Visit]) -> str:
-        logged = zip(visits, timesteps(self.model, visits), strict=True)
-        return ", ".join(f"pair {visit.pair_id} at timestep {timestep:g}" for visit, timestep in logged)
+        return ", ".join(f"pair {visit.pair_id} at timestep {visit.timestep:g}" for visit in visits)
 
     def _validate(self) -> np.ndarray:
         """Margin and loss of every validation visit, [visits, 2], the same in every process."""

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from videodpo.runtime import registry
 from videodpo.runtime.device import choose_device
+from videodpo.weights.locations import resolve
 
 if TYPE_CHECKING:
     from videodpo.config import Model
     from videodpo.models.base import VideoModel
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 
 def load_model(settings: Model, device: str, *, denoiser_only: bool = False) -> VideoModel:
@@ -27,3 +29,9 @@ def load_model(settings: Model, device: str, *, denoiser_only: bool = False) -> 
     family = registry.load("videodpo.models", settings.family)
     model: VideoModel = family(settings, choose_device(device), denoiser_only=denoiser_only)
     return model
+
+
+def make_schedule(settings: Model) -> NoiseSchedule:
+    """The noise schedule of the configured model; no weights are loaded."""
+    schedule: NoiseSchedule = registry.load("videodpo.models", settings.family).make_schedule(resolve(settings.weights))
+    return schedule

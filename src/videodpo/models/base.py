@@ -59,6 +59,11 @@ class VideoModel(ABC):
             ValueError: the message names the key.
         """
 
+    @classmethod
+    @abstractmethod
+    def make_schedule(cls, folder: Path) -> NoiseSchedule:
+        """Build the noise schedule from the configs in the model's folder; no weights are loaded."""
+
     @abstractmethod
     def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
         """Load the pipeline from `settings.weights`.

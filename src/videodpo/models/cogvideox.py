@@ -5,12 +5,13 @@ Legend: see `videodpo.models.base`. The pipeline has frames before channels.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling, Section
 from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
-from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, load_scheduler, read_config
 from videodpo.runtime.compat.diffusers import cogvideox_positions
 from videodpo.weights.locations import NotFetched, resolve
 
@@ -58,10 +59,11 @@ class CogVideoXModel(PipelineModel):
         # The VAE decodes latents two at a time, the odd one first: of an even number it would make frames too many.
         return Compression(time, space, denoiser.get("patch_size", 2), step=2 * time)
 
-    def make_schedule(self) -> NoiseSchedule:
+    @classmethod
+    def make_schedule(cls, folder: Path) -> NoiseSchedule:
         from videodpo.models.shared.noise_schedules import Diffusion
 
-        scheduler = self.pipe.scheduler
+        scheduler = load_scheduler(folder)
         return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:

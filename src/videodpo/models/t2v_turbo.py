@@ -6,7 +6,7 @@ Legend: see `videodpo.models.base`. Weights: `model.ckpt` and `unet_lora.pt`, as
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from videodpo.config import Model, Sampling, Section
 from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.videocrafter2 import VideoCrafter2Model
+
+if TYPE_CHECKING:
+    from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 LORA = "unet_lora.pt"
 STEPS = range(1, 51)
@@ -44,12 +47,13 @@ class T2VTurboModel(VideoCrafter2Model):
         if sampling.num_steps not in STEPS:
             raise InputError(f"generate.sampling.num_steps: {sampling.num_steps}; t2v_turbo takes 1 to 50, best 4 to 8")
 
-    def make_schedule(self) -> Any:
+    @classmethod
+    def make_schedule(cls, folder: Path) -> NoiseSchedule:
         from videodpo.models.shared.noise_schedules import Diffusion
-        from videodpo.models.shared.t2v_turbo_pipeline import TRAINED_STEPS, consistency_timesteps
+        from videodpo.models.shared.t2v_turbo_pipeline import TRAINED_STEPS, consistency_timesteps, make_scheduler
 
         timesteps = consistency_timesteps(TRAINED_STEPS)
-        return Diffusion(self.pipe.scheduler.alphas_cumprod, "epsilon", timesteps=timesteps)
+        return Diffusion(make_scheduler().alphas_cumprod, "epsilon", timesteps=timesteps)
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.t2v_turbo_pipeline import T2VTurboPipeline

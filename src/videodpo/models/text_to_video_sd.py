@@ -13,7 +13,7 @@ from videodpo.config import Model, Sampling
 from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
-from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, load_scheduler, read_config
 from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ class TextToVideoSdModel(PipelineModel):
         unet = UNet3DConditionModel.from_pretrained(folder / "unet", **options)
         return super().load_pipeline(folder, unet=unet, **components)
 
-    def make_schedule(self) -> NoiseSchedule:
+    @classmethod
+    def make_schedule(cls, folder: Path) -> NoiseSchedule:
         from videodpo.models.shared.noise_schedules import Diffusion
 
-        scheduler = self.pipe.scheduler
+        scheduler = load_scheduler(folder)
         return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:

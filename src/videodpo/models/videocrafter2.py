@@ -58,10 +58,12 @@ class VideoCrafter2Model(TextToVideoSdModel):
     def compression(vae: Config, denoiser: Config) -> Compression:
         return COMPRESSION
 
-    def make_schedule(self) -> NoiseSchedule:
+    @classmethod
+    def make_schedule(cls, folder: Path) -> NoiseSchedule:
         from videodpo.models.shared.noise_schedules import Diffusion
+        from videodpo.models.shared.videocrafter_pipeline import VideoCrafterScheduler
 
-        scheduler = self.pipe.scheduler
+        scheduler = VideoCrafterScheduler()
         return Diffusion(scheduler.alphas_cumprod, "epsilon", scheduler.signal_scale)
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:

@@ -68,11 +68,18 @@ class PairsSettings(Section):
     pairs: Pairs
 
 
+class VisitsSettings(Section):
+    """What the plan of visits reads."""
+
+    schedule: Schedule
+    model: Model
+    """Timesteps follow from its noise schedule."""
+
+
 class ReferenceSettings(Section):
-    """What the reference errors depend on."""
+    """What the reference errors read."""
 
     reference: ReferenceJobs
-    schedule: Schedule
     model: Model
 
 
@@ -146,6 +153,7 @@ _KINDS: dict[str, type[Section]] = {
     "score": ScoreSettings,
     "omniscore": OmniScoreSettings,
     "pairs": PairsSettings,
+    "visits": VisitsSettings,
     "reference": ReferenceSettings,
     "train": TrainSettings,
     "evaluate_generate": EvaluateGenerateSettings,

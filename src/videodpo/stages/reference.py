@@ -9,10 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from videodpo.config.errors import InputError
-from videodpo.dpo.visits import Visit, read_plan
+from videodpo.dpo.visits import Plan, Visit, read_visits
 from videodpo.models import load_model
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import shard_batches
@@ -36,12 +34,11 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     """
     import torch
 
-    from videodpo.dpo.batches import PairData, model_errors, timesteps
+    from videodpo.dpo.batches import PairData, model_errors
     from videodpo.models.shared.prompt_embeds import CachedTexts
 
     settings = snapshot.settings
-    pairs = read_table(round_folder / "pairs.parquet")
-    plan = read_plan(round_folder, settings.schedule, snapshot.seed)
+    plan = read_visits(round_folder)
     visits = plan.visits
     runs = [
         plan.micro_batches[number]
@@ -49,7 +46,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     ]
     out = shard_path(round_folder / "reference", shard)
     extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
-    extra["pairs"] = _digest(pairs, round_folder / "videos")
+    extra["pairs"] = _digest(plan, round_folder)
 
     with exclusive(snapshot.folder, out), Interrupts() as interrupts:
         # The log stays after the end: errors do not depend on scores and weights, so new ones find the same pairs done.
@@ -62,8 +59,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
             run = visits[indices.start : indices.stop]
             with torch.no_grad():
                 winner, loser = model_errors(model, data.batch(run))
-            columns = zip(run, timesteps(model, run), winner.tolist(), loser.tolist(), strict=True)
-            progress.append([_row(*column) for column in columns])
+            progress.append([_row(*column) for column in zip(run, winner.tolist(), loser.tolist(), strict=True)])
             log.info("%s: %d of %d micro-batches", out.name, done, len(runs))
             interrupts.stop_here(f"{done} micro-batches")
         rows = list(chain(*progress.finished))
@@ -71,27 +67,29 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
         log.info("reference shard %d: %d visits", shard, len(rows))
 
 
-def _row(visit: Visit, timestep: float, error_winner: float, error_loser: float) -> dict[str, Any]:
+def _row(visit: Visit, error_winner: float, error_loser: float) -> dict[str, Any]:
     if not (math.isfinite(error_winner) and math.isfinite(error_loser)):
         raise InputError(
-            f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {timestep:g}: the base model's errors are "
-            f"{error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
+            f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {visit.timestep:g}: the base model's "
+            f"errors are {error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
         )
     return {
         "pair_id": visit.pair_id,
         "visit": visit.visit,
-        "timestep": timestep,
+        "timestep": visit.timestep,
         "noise_seed": visit.noise_seed,
         "ref_error_winner": error_winner,
         "ref_error_loser": error_loser,
     }
 
 
-def _digest(pairs: pd.DataFrame, videos: Path) -> str:
-    """Of everything that the errors depend on: which clips are paired, their bytes, and how latents were made."""
+def _digest(plan: Plan, round_folder: Path) -> str:
+    """Of what the errors depend on: the visits, which clips are paired, their bytes, and how latents were made."""
+    videos = round_folder / "videos"
+    pairs = read_table(round_folder / "pairs.parquet", ["pair_id", "prompt_id", "winner_id", "loser_id"])
     clips = read_shards(videos).set_index("video_id")["sha256"]
-    columns = [pairs[name] for name in ("pair_id", "prompt_id", "winner_id", "loser_id")]
-    columns += [pairs[name].map(clips) for name in ("winner_id", "loser_id")]
-    lines = [" ".join(map(str, row)) for row in zip(*columns, strict=True)]
-    lines.append(read_metadata(shard_path(videos, 0))["config_digest"])
+    for name in ("winner", "loser"):
+        pairs[f"{name}_sha256"] = pairs[f"{name}_id"].map(clips)
+    lines = [" ".join(map(str, row)) for row in pairs.itertuples(index=False)]
+    lines += [repr(plan), read_metadata(shard_path(videos, 0))["config_digest"]]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

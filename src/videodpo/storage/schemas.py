@@ -68,6 +68,16 @@ PAIRS = _schema(
     label_source=_STR,
 )
 PAIRS_REJECTED = _schema(prompt_id=_STR, winner_id=(_STR, True), loser_id=(_STR, True), reason=_STR)
+VISITS = _schema(
+    step=(_I64, True),  # null for validation
+    pair_id=_I64,
+    visit=_I32,
+    timestep=_F64,
+    noise_seed=_I64,
+    split=_STR,
+    noise_level=_F64,
+    micro_batch=_I64,
+)
 REFERENCE = _schema(
     pair_id=_I64,
     visit=_I32,
@@ -144,7 +154,7 @@ def _kind(dtype: pa.DataType) -> str:
     return "number" if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) else str(dtype)
 
 
-_ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, PAIRS, PAIRS_REJECTED, REFERENCE, EVALUATION]
+_ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, PAIRS, PAIRS_REJECTED, VISITS, REFERENCE, EVALUATION]
 _ALL += [TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
 del _KINDS["step"]  # of the prompts' cleaning, and of a training: every other name is one thing in all tables

@@ -17,7 +17,7 @@ from videodpo.weights.locations import NotFetched, check_name, is_published, res
 from videodpo.weights.needed import Needed, merge
 
 _SCORING = {"score", "collect_scores", "evaluate_score", "evaluate_collect_scores"}
-_WITH_THE_MODEL = {"generate", "evaluate_generate", "reference", "doctor", "train"}
+_WITH_THE_MODEL = {"generate", "evaluate_generate", "visits", "reference", "doctor", "train"}
 
 
 class Workflow:

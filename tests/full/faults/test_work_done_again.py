@@ -66,6 +66,7 @@ def whole(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPa
         assert main(command(words, results)) == 0
     assert main(["collect-scores", *command(STAGES["score"], results)[1:]]) == 0
     run.pairs()
+    run.visits()
     for stage in ("reference", "train"):
         assert main(command(STAGES[stage], results)) == 0
     return results

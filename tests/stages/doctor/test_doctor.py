@@ -51,6 +51,7 @@ def doctor(round_folder, random_model, tmp_path, capsys):
         raw = small_run(random_model, tmp_path)
         raw["train"] |= train
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+        assert main(["visits", "--config", str(tmp_path / "config.yaml"), *options]) == 0
         code = main(["doctor", "--config", str(tmp_path / "config.yaml"), "--json", *options])
         said = capsys.readouterr()
         assert code in (0, 3), said.err

@@ -14,7 +14,7 @@ from videodpo.models.shared.prompt_embeds import EMPTY, CachedTexts
 
 def test_dropped_captions_are_the_empty_one_as_often_as_configured(trainings):
     """Of policy and reference alike, winner and loser alike, and the same when a run of visits comes again."""
-    run = trainings.variant(reference="online", caption_dropout=0.3)
+    run = trainings.fresh(reference="online", caption_dropout=0.3)
     snapshot = run.snapshot("train")
     passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
     texts = CachedTexts(run.round_folder)

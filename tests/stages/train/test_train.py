@@ -18,7 +18,7 @@ from videodpo.storage.video import read_mp4
 @pytest.mark.parametrize("reference", ["precomputed", "online"])
 def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(trainings, reference):
     """All pairs, in the micro-batches of the plan, before any optimiser step."""
-    run = trainings.variant(reference=reference)
+    run = trainings.fresh(reference=reference)
     snapshot = run.snapshot("train")
     passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
     num_pairs = len(passes.data.pairs)
@@ -54,7 +54,7 @@ def test_the_training_holds_no_text_encoder_and_no_vae(trainings):
 
 
 def test_auto_beta_gives_one_spread_of_the_reference_the_configured_logit(trainings):
-    run = trainings.variant(beta="auto", beta_logit=3.0)
+    run = trainings.fresh(beta="auto", beta_logit=3.0)
     snapshot = run.snapshot("train")
     passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
     spread = (passes.reference[:, 0].astype(float) - passes.reference[:, 1]).std()
@@ -112,7 +112,7 @@ def test_a_line_of_progress_says_when_it_ends():
 
 
 def test_a_line_of_progress_after_a_step_without_a_number():
-    row = log_row(np.full((2, len(STATISTICS)), np.nan), [Visit(0, 0, 0.5, 1), Visit(1, 0, 0.1, 2)])
+    row = log_row(np.full((2, len(STATISTICS)), np.nan), [Visit(0, 0, 0.5, 1, 500.0), Visit(1, 0, 0.1, 2, 100.0)])
     row |= {"skipped": True, "seconds": 2.0, "validation_loss": None, "validation_accuracy": None}
     assert progress_line([row], 2, datetime(2026, 1, 1, 12)).startswith("step 1 of 2: skipped; 2.00 s a step")
 

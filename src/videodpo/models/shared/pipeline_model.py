@@ -73,8 +73,9 @@ class PipelineModel(AdaptedModel):
     def compression(vae: Config, denoiser: Config) -> Compression:
         """From the components' `config.json`."""
 
-    def make_schedule(self) -> NoiseSchedule:
-        """How noise enters the latents; flow matching, unless a family says otherwise."""
+    @classmethod
+    def make_schedule(cls, folder: Path) -> NoiseSchedule:
+        """Flow matching, unless a family says otherwise."""
         from videodpo.models.shared.noise_schedules import FlowMatching
 
         return FlowMatching()
@@ -185,7 +186,7 @@ class PipelineModel(AdaptedModel):
             if network := getattr(pipe, name):
                 name_layers(network, self.layers, self.sharded_layers)
         self.denoiser = self.make_denoiser()
-        self.noise_schedule = self.make_schedule()
+        self.noise_schedule = self.make_schedule(folder)
         self._compression = self.compression(self._vae_config, self.denoiser.config)
         self._frozen_copy: torch.nn.Module | None = None
         self._negative: tuple[str, PromptEmbeds] | None = None
@@ -299,6 +300,14 @@ class PipelineModel(AdaptedModel):
         """Pixels on the scale -1..1 to the VAE's latents, without noise."""
         raw: torch.Tensor = self.pipe.vae.encode(pixels_BCTYX).latent_dist.mode()
         return raw
+
+
+def load_scheduler(folder: Path) -> Any:
+    """The scheduler of a folder in diffusers' format; it has no weights."""
+    import diffusers
+
+    _, name = read_config(folder / "model_index.json")["scheduler"]
+    return getattr(diffusers, name).from_pretrained(folder / "scheduler", local_files_only=True)
 
 
 def read_config(path: Path) -> dict[str, Any]:

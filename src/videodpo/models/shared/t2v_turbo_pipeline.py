@@ -35,8 +35,7 @@ class T2VTurboPipeline(VideoCrafterPipeline):
             ValueError: not readable, or the two do not go together.
         """
         tensors = with_lora(read_checkpoint(path), read_tensors(lora), lora)
-        scheduler = LCMScheduler(**BETAS, original_inference_steps=TRAINED_STEPS, clip_sample=False)
-        return cls(**cls._parts(tensors, path, dtype, unet_dtype or dtype) | {"scheduler": scheduler})
+        return cls(**cls._parts(tensors, path, dtype, unet_dtype or dtype) | {"scheduler": make_scheduler()})
 
     @torch.no_grad()
     def __call__(
@@ -52,6 +51,11 @@ class T2VTurboPipeline(VideoCrafterPipeline):
         timesteps = consistency_timesteps(num_inference_steps)
         self.scheduler.set_timesteps(timesteps=timesteps, device=self.device)
         return self._denoise(prompt, conditions={"fps": fps, "guidance": guidance}, guidance_scale=1.0, **options)
+
+
+def make_scheduler() -> LCMScheduler:
+    """The consistency sampler."""
+    return LCMScheduler(**BETAS, original_inference_steps=TRAINED_STEPS, clip_sample=False)
 
 
 def consistency_timesteps(num_steps: int) -> list[int]:

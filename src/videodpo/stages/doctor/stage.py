@@ -23,12 +23,12 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
 
     Args:
         snapshot: settings of the training.
-        round_folder: has pairs, videos and, for `reference: precomputed`, the errors.
+        round_folder: has pairs, visits, videos and, for `reference: precomputed`, the errors.
 
     Raises:
         ValueError: a table is not there yet.
     """
-    from videodpo.dpo.visits import read_plan
+    from videodpo.dpo.visits import read_visits
     from videodpo.stages.doctor.beta import check_beta, numeric_beta
     from videodpo.stages.doctor.pairs import check_epochs, check_weights
 
@@ -38,14 +38,15 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
     findings = check_weights(pairs)
     if worst(findings) == "alarm":  # weights that are no numbers make nothing else mean anything
         return findings
-    plan = read_plan(round_folder, settings.schedule, snapshot.seed)
+    plan = read_visits(round_folder)
+    plan.require(settings.schedule)
     findings.append(check_epochs(plan.num_pairs, settings.schedule))
     from videodpo.stages.doctor.forward import check_forward
     from videodpo.stages.doctor.latents import check_latents
     from videodpo.stages.doctor.start import Start
 
     findings.append(check_beta(settings.train, reference))
-    start = Start(snapshot, round_folder, reference, numeric_beta(settings.train, reference))
+    start = Start(snapshot, round_folder, plan, reference, numeric_beta(settings.train, reference))
     findings += start.check()
     findings.append(check_forward(start.model, start.text, start.sampling))
     return findings + check_latents(start.model, start.clips())

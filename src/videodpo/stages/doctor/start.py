@@ -20,7 +20,7 @@ from videodpo.dpo.batches import Batch, PairData, model_errors
 from videodpo.dpo.findings import Finding, Status, grade
 from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
 from videodpo.dpo.reference_errors import has_draws
-from videodpo.dpo.visits import Visit, read_plan
+from videodpo.dpo.visits import Plan, Visit
 from videodpo.models import load_model
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
@@ -28,8 +28,8 @@ from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.stages.doctor.latents import Clip
 from videodpo.storage.clips import read_clip
-from videodpo.storage.schemas import ClipSize
-from videodpo.storage.tables import read_shards, read_sizes
+from videodpo.storage.schemas import CLIP_SIZE, ClipSize
+from videodpo.storage.tables import read_shards
 from videodpo.storage.video import decode_mp4
 
 NUM_PAIRS = 4
@@ -46,7 +46,12 @@ class Start:
     """The configured model, as the training begins with it, and a few batches of the plan: every size is in one."""
 
     def __init__(
-        self, snapshot: Snapshot[TrainSettings], round_folder: Path, reference: pd.DataFrame | None, beta: float
+        self,
+        snapshot: Snapshot[TrainSettings],
+        round_folder: Path,
+        plan: Plan,
+        reference: pd.DataFrame | None,
+        beta: float,
     ) -> None:
         settings = snapshot.settings
         self._folder, self._settings, self._reference, self._beta = snapshot.folder, settings.train, reference, beta
@@ -59,8 +64,9 @@ class Start:
         texts = CachedTexts(round_folder) if cached else OnlineTexts(snapshot.folder, self.model)
         self._data = PairData(round_folder, texts, self.model.device)
         self._videos = read_shards(round_folder / "videos").set_index("video_id", drop=False)
-        self._sizes = read_sizes(round_folder / "videos")
-        plan = read_plan(round_folder, settings.schedule, snapshot.seed)
+        winners = self._videos.loc[self._data.pairs["winner_id"], list(CLIP_SIZE)]
+        sizes = winners.itertuples(index=False, name=None)
+        self._sizes: dict[int, ClipSize] = dict(zip(self._data.pairs["pair_id"], sizes, strict=True))
         self._visits = plan.visits
         # In the plan's own runs: what shares a forward pass is part of the last bits.
         micro = settings.schedule.micro_batch_size
@@ -73,8 +79,7 @@ class Start:
         self._runs = [runs[index] for index in sorted(picked | set(firsts.values()))]
 
     def _size(self, visit: Visit) -> ClipSize:
-        pair: Any = self._data.pairs.loc[visit.pair_id]
-        return self._sizes[pair["winner_id"]]
+        return self._sizes[visit.pair_id]
 
     @cached_property
     def _batches(self) -> list[Batch]:
@@ -162,7 +167,7 @@ class Start:
         bad = int((~(np.isfinite(errors) & (errors >= 0))).any(axis=1).sum())
         expected = "one finite error a draw of the plan, in its order"
         advice = "Run the stage reference again."
-        if not has_draws(rows, self.model, self._visits):
+        if not has_draws(rows, self._visits):
             measured = f"{len(rows)} rows that are not the {len(self._visits)} draws of this plan"
             return Finding("reference_table", "alarm", measured, expected, advice)
         measured = f"{len(rows)} rows as planned, {bad} of them not finite"

@@ -26,7 +26,8 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
     """Fine-tune and write `round<r>/adapter` and `train_log.parquet`; one call in each process.
 
     Args:
-        snapshot: the stage's settings. round_folder: has pairs, videos and, for `reference: precomputed`, the errors.
+        snapshot: the stage's settings.
+        round_folder: has pairs, visits, videos and, for `reference: precomputed`, the errors.
         previous_adapter: the adapter of the round before, to go on from; the reference stays the base model.
 
     Raises:
