@@ -16,6 +16,7 @@ from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import shard_batches
 from videodpo.runtime.signals import Interrupts
 from videodpo.runtime.snapshot import ReferenceSettings, Snapshot
+from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.progress import Progress
 from videodpo.storage.schemas import REFERENCE
 from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path, write_table
@@ -47,6 +48,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     out = shard_path(round_folder / "reference", shard)
     extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
     extra["pairs"] = _digest(plan, round_folder)
+    extra |= edited_inputs(round_folder / "pairs.parquet")
 
     with exclusive(snapshot.folder, out), Interrupts() as interrupts:
         # The log stays after the end: errors do not depend on scores and weights, so new ones find the same pairs done.

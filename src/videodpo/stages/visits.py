@@ -18,6 +18,7 @@ from videodpo.models import make_schedule
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import Snapshot, VisitsSettings
+from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import VISITS, ClipSize
 from videodpo.storage.tables import read_sizes, read_table, write_table
 
@@ -44,7 +45,8 @@ def plan_visits(snapshot: Snapshot[VisitsSettings], round_folder: Path) -> None:
     sizes = read_sizes(round_folder / "videos")
     rows = choose_visits(pairs, sizes, settings.schedule, snapshot.seed, make_schedule(settings.model))
     path = round_folder / "visits.parquet"
-    write_table(path, rows, VISITS, stage="visits", digest=snapshot.digest, seed=snapshot.seed)
+    extra = edited_inputs(round_folder / "pairs.parquet")
+    write_table(path, rows, VISITS, stage="visits", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
     log.info("%d visits to %d pairs", len(rows), len(pairs))
 
 
