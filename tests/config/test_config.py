@@ -187,6 +187,11 @@ WRONG = {
         "generate.sampling.buckets.1",
         "each size is named once",
     ),
+    "activations of compiled layers offloaded": (
+        {"train_runtime.offload_activations": True, "train_runtime.compile": True},
+        "train_runtime.offload_activations",
+        "true with compile: true",
+    ),
     "warm-up beyond the end": ({"train.warmup_steps": 4}, "train.warmup_steps", "more than schedule.num_steps 3"),
 }
 

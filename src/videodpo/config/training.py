@@ -239,6 +239,11 @@ class TrainRuntime(Section):
             kind = self.gradient_checkpointing
             reason = f"true with gradient_checkpointing: {kind}, which keeps nothing that could be moved; use off"
             raise WrongKeys(("offload_activations", reason))
+        if self.offload_activations and self.compile:
+            reason = (
+                "true with compile: true, whose layers need activations as they left them in memory; use one of them"
+            )
+            raise WrongKeys(("offload_activations", reason))
         if self.processes % self.context_parallel:
             reason = f"{self.context_parallel} does not divide processes: {self.processes}"
             raise WrongKeys(("context_parallel", reason))
