@@ -28,10 +28,6 @@ def test_shards_differ_by_one_batch_at_most():
     assert max(counts) - min(counts) <= 1
 
 
-def test_more_shards_than_batches_leaves_some_empty():
-    assert sum(not shard_batches(4, 2, shard, 5) for shard in range(5)) == 3
-
-
 @pytest.mark.parametrize("shard", [-1, 3])
 def test_a_shard_that_there_is_not_is_refused(shard):
     with pytest.raises(ValueError, match=f"shard {shard}: there are 3"):

@@ -98,7 +98,8 @@ class Finished:
     def __init__(self, folder: Path, overlay: dict[str, Any]) -> None:
         self.folder = make_workspace(folder, overlay)
         self.overlay = overlay
-        self.environment = {"PYTHONPATH": str(install_plugin(folder / "plugins"))}
+        path = [str(install_plugin(folder / "plugins")), os.environ.get("PYTHONPATH")]
+        self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
         answer = snakemake(self.folder, "--cores", "2", "--configfile", "overlay.yaml", **self.environment)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 

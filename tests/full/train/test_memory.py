@@ -78,15 +78,13 @@ def calls(what):
     return {event.key: event.count for event in profiled.key_averages()}
 
 
-@pytest.mark.parametrize(
-    ("kind", "compiled"), [("selective", False), ("full", False), ("off", True), ("selective", True), ("full", True)]
-)
-def test_what_saves_memory_changes_no_gradient(denoise, kind, compiled):
+@pytest.mark.parametrize("kind", ["off", "selective", "full"])
+def test_compiled_layers_change_no_gradient(denoise, kind):
     torch.compiler.reset()
     gradients = []
     for train_runtime in (
         TrainRuntime(gradient_checkpointing="off"),
-        TrainRuntime(gradient_checkpointing=kind, compile=compiled),
+        TrainRuntime(gradient_checkpointing=kind, compile=True),
     ):
         model, loss = denoise(train_runtime)
         loss().backward()

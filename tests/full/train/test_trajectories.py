@@ -9,7 +9,6 @@ import pytest
 from tests.support.trainings import log_of
 
 RECORDED = Path(__file__).with_name("trajectory.json")
-COLUMNS = ("loss", "margin", "error_winner", "error_loser", "grad_norm")
 SCHEDULE = {"global_batch_size": 8, "micro_batch_size": 1}
 VARIANTS = {
     "accumulation 8 x 1": {},
@@ -19,8 +18,6 @@ VARIANTS = {
     "live reference": {"reference": "online"},
     "fresh texts": {"texts": "online"},
     "data parallel": {"train_runtime": {"processes": 2}},
-    "fully sharded": {"train_runtime": {"processes": 2, "strategy": "fsdp"}},
-    "tokens shared": {"train_runtime": {"processes": 2, "context_parallel": 2}},
     "tokens and weights shared": {"train_runtime": {"processes": 2, "context_parallel": 2, "strategy": "fsdp"}},
     "tokens shared, live reference, recomputed": {
         "reference": "online",
