@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 from videodpo.config import ConfigError
 from videodpo.config.loading import read_config
 from videodpo.runtime.compat import snakemake as compat
-from videodpo.workflow.run import Workflow, check_place
+from videodpo.workflow.run import Workflow, check_location
 
 min_version("9.8")
 
@@ -30,7 +30,7 @@ configfile: "config.yaml"
 
 
 try:
-    check_place(workflow.basedir)
+    check_location(workflow.basedir)
     # Snakemake keeps the last of a key that a file has twice, in silence.
     if workflow.is_main_process:
         for file in filter(Path.is_file, map(Path, workflow.configfiles)):

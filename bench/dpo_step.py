@@ -1,19 +1,19 @@
-"""Seconds a DPO step of the bundled model: as the released code takes it, with a live reference, with the table.
+"""Seconds per DPO step of the bundled model: as in the released code, with an online reference, with its table.
 
     python bench/dpo_step.py --out FILE [--method full lora] [--pairs-per-pass 1] [--steps 200]
 
 From the repository's root, on the CPU. The pairs come out of the stages themselves, with the demo's preset. The arms:
 
-    released  two MP4s decoded and put through the VAE, the caption through the text encoder, the policy forward and
-              backward, a second network in memory as the reference, clipping, optimiser; from this project's parts
-    live      `train.reference: online`: latents and texts from files, a frozen copy (or the adapter off) as reference
-    table     `train.reference: precomputed`: the reference's errors from its table
-    bare      the policy forward and backward on the same tensors, made ready before; nothing else
+    released     two MP4s decoded and put through the VAE, the caption through the text encoder, the policy forward and
+                 backward, a second network in memory as the reference, clipping, optimiser; from this project's parts
+    online       `train.reference: online`: latents and texts from files, a frozen copy (or the adapter off)
+    precomputed  `train.reference: precomputed`: the reference's errors from its table
+    bare         the policy forward and backward on the same tensors, prepared before; nothing else
 
-`live` and `table` are the trainer's own step: reading, noise, loss, backward, clipping, guards, optimiser, log row. The
-arms take turns step by step, so that a slow minute of the machine falls on all. There is one thread: its CPU-seconds
-are what a step costs, the seconds on the wall hold what other processes of the machine took as well. Peak memory is
-that of one process for each arm.
+`online` and `precomputed` are the trainer's own step: reading, noise, loss, backward, clipping, guards, optimiser, log
+row. The arms take turns step by step, so that a slow minute of the machine falls on all. There is one thread: its
+CPU-seconds are what a step costs, the wall-clock seconds include what other processes of the machine took as well. Peak
+memory is that of one process for each arm.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def _make_pairs(settings: Sequence[str]) -> None:
 
 
 def _arm(name: str, settings: Sequence[str]) -> Arm:
-    own = [*settings, f"train.reference={'table' if name in ('table', 'bare') else 'live'}"]
+    own = [*settings, f"train.reference={'precomputed' if name in ('precomputed', 'bare') else 'online'}"]
     workflow = Workflow(read_config(ROOT / "config.yaml", [ROOT / "presets" / "demo.yaml"], own))
     folder = Path(workflow.folder) / "config"
     write_snapshot(snapshot_text(workflow.config, "execution"), folder / "execution.json")
@@ -312,7 +312,7 @@ def _ratios(taken: dict[str, list[dict[str, float]]], clock: str) -> dict[str, f
     }
     if clock == CPU:
         body = [step[CPU] - sum(step[part] for part in STEP_ENDS) for step in taken["precomputed"]]
-        ratios["table without clipping and optimiser / bare"] = float(np.median(body)) / middle["bare"]
+        ratios["precomputed without clipping and optimiser / bare"] = float(np.median(body)) / middle["bare"]
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
 

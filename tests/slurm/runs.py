@@ -145,7 +145,7 @@ class Round(Run):
             stages.generate()
             write_shard_list(stages.round_folder / "videos" / NAME)
             stages.score()
-            for dimension in stages.config.scores:
+            for dimension in stages.config.dimensions:
                 write_shard_list(stages.round_folder / "scores" / dimension / NAME)
             stages.pairs()
             stages.reference()

@@ -170,7 +170,7 @@ class Workflow:
         return [f"{self.folder}/round{int(number) - 1}/adapter"] if number != "1" else []
 
 
-def check_place(folder: str) -> None:
+def check_location(folder: str) -> None:
     """Raises ConfigError where the rules lie in a folder whose name the engine would take for a pattern."""
     if set("{}") & set(folder):
         raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
