@@ -116,6 +116,8 @@ def read_manifest(product: Path) -> dict[str, str]:
         if not fields:
             raise damaged(manifest_path(product), f"no digest in the line {line[:80]!r}")
         found[fields[2]] = fields[1]
+    if not any(name.partition("/")[0] == product.name for name in found):
+        raise damaged(manifest_path(product), f"it does not list {product.name}")
     return found
 
 

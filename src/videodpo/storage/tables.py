@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from videodpo import __version__
 from videodpo.config.errors import InputError
 from videodpo.storage.files import first_line
-from videodpo.storage.manifests import is_editable, product_path, require_intact
+from videodpo.storage.manifests import damaged, is_editable, is_edited, product_path, require_intact
 from videodpo.storage.schemas import CLIP_SIZE, ClipSize, needed_columns, refuse_other_types
 
 T = TypeVar("T")
@@ -213,7 +213,8 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable table ({first_line(error)})") from error
+        what = f"not a readable table ({first_line(error)})"
+        raise damaged(path, what) if is_edited(path) else InputError(f"{path}: {what}") from error
 
 
 def refuse_large_footer(path: Path) -> None:
