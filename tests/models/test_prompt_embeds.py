@@ -114,7 +114,7 @@ def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_tha
     ):
         CachedTexts(round_folder)
     file.unlink()
-    with pytest.raises(ValueError, match="run the stage generate again"):
+    with pytest.raises(ValueError, match="re-run the stage generate"):
         CachedTexts(round_folder)
 
 

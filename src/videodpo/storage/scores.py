@@ -6,13 +6,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from videodpo.config.errors import RunError
-from videodpo.storage.tables import map_shards, read_arrow, read_metadata, read_prompts, shard_path, starts_of_runs
+from videodpo.storage.tables import (
+    encoded_column,
+    is_constant,
+    map_shards,
+    open_table,
+    places,
+    read_columns,
+    read_metadata,
+    read_prompts,
+    shard_path,
+    starts_of_runs,
+)
+
+_Encoded: TypeAlias = list[tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -43,41 +57,49 @@ def read_scored(videos: Path, scores: Path, dimensions: Iterable[str], prompts: 
         RuntimeError: scores and videos do not match one to one, or a prompt is not in the prompts table.
     """
     shards = map_shards(videos, _read_clips)
-    written_ids = {shard_path(scores, k).name: clips["video_id"] for k, (clips, _) in enumerate(shards)}
-    clips, errors = _in_prompt_order(pa.concat_tables([part for part, _ in shards]), prompts), {}
+    known = {shard_path(scores, k).name: (part["video_id"], stored) for k, (part, _, stored) in enumerate(shards)}
+    clips = _in_prompt_order(pa.concat_tables([part for part, _, _ in shards]), prompts)
     asked = read_metadata(shard_path(videos, 0)).get("num_videos")
     if asked and int(asked) != clips.num_rows:
         raise RunError(f"{videos}: {clips.num_rows} rows of {asked} videos; make the videos again")
     columns = dict(zip(clips.column_names, clips.columns, strict=True))
-    errors["generation"] = _merged(shards)
+    errors = {"generation": _merged(errors for _, errors, _ in shards)}
     for name in dimensions:
-        found = map_shards(scores / name, partial(_read_values, written_ids=written_ids))
+        found = map_shards(scores / name, partial(_read_values, known=known))
         table = pa.concat_tables([part for part, _ in found])
         if not table["video_id"].equals(columns["video_id"]):
             table = _matched(table, columns["video_id"], scores / name)
-        columns[f"raw_{name}"], errors[name] = table["value"], _merged(found)
+        columns[f"raw_{name}"], errors[name] = table["value"], _merged(errors for _, errors in found)
     return ScoredVideos(columns, errors)
 
 
-def _read_clips(path: Path) -> tuple[pa.Table, dict[str, str]]:
-    """Ids of one shard's videos, and the errors of those that failed."""
-    table = read_arrow(path, ["video_id", "prompt_id", "sample", "status", "error"])
-    return table.select(["video_id", "prompt_id", "sample"]), _errors(table, pc.equal(table["status"], "ok"))
+def _read_clips(path: Path) -> tuple[pa.Table, dict[str, str], _Encoded]:
+    """Ids of one shard's videos, the errors of those that failed, and the encoded column of the video ids."""
+    with open_table(path) as file:
+        table = read_columns(file, path, ["video_id", "prompt_id", "sample", "status", "error"])
+        encoded = encoded_column(file, path, "video_id")
+    errors = _errors(table, pc.equal(table["status"], "ok"))
+    return table.select(["video_id", "prompt_id", "sample"]), errors, encoded
 
 
-def _read_values(path: Path, written_ids: Mapping[str, pa.ChunkedArray]) -> tuple[pa.Table, dict[str, str]]:
+def _read_values(path: Path, known: Mapping[str, tuple[pa.ChunkedArray, _Encoded]]) -> tuple[pa.Table, dict[str, str]]:
     """`video_id` and `value` of one shard's scores, NaN where it failed, and the errors of those.
 
     Args:
-        written_ids: of the videos, by the name of their shard. Where the scores have the same, these stand in for them,
-            so that a round's ids are in memory once.
+        known: the video ids of the same shard of videos, by its name. Scores of the same videos, none of which failed,
+            take these, so that ids are decoded and in memory once.
     """
-    table = read_arrow(path, ["video_id", "value", "status", "error"])
-    ids, values = table["video_id"], table["value"].cast(pa.float64()).fill_null(np.nan)
-    if ids.equals(known := written_ids.get(path.name, ids)):
-        ids = known
+    with open_table(path) as file:
+        ids, encoded = known.get(path.name, (None, None))
+        if is_constant(file, "status", "ok") and encoded_column(file, path, "video_id") == encoded:
+            values = read_columns(file, path, ["value"])["value"].cast(pa.float64())
+            if not values.null_count and pc.all(pc.is_finite(values)).as_py():
+                return pa.table({"video_id": ids, "value": values}), {}
+        table = read_columns(file, path, ["video_id", "value", "status", "error"])
+    values = table["value"].cast(pa.float64()).fill_null(np.nan)
     usable = pc.and_(pc.equal(table["status"], "ok"), pc.is_finite(values))
-    return pa.table({"video_id": ids, "value": pc.if_else(usable, values, np.nan)}), _errors(table, usable)
+    values = pc.if_else(usable, values, np.nan)
+    return pa.table({"video_id": table["video_id"], "value": values}), _errors(table, usable)
 
 
 def _errors(table: pa.Table, usable: pa.ChunkedArray) -> dict[str, str]:
@@ -88,15 +110,15 @@ def _errors(table: pa.Table, usable: pa.ChunkedArray) -> dict[str, str]:
     }
 
 
-def _merged(shards: Iterable[tuple[pa.Table, dict[str, str]]]) -> dict[str, str]:
-    return {video_id: error for _, errors in shards for video_id, error in errors.items()}
+def _merged(shards: Iterable[dict[str, str]]) -> dict[str, str]:
+    return {video_id: error for errors in shards for video_id, error in errors.items()}
 
 
 def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
     """Sort by the prompt's position, then by sample."""
     starts = starts_of_runs(clips["prompt_id"])
     owners = clips["prompt_id"].take(pa.array(starts))
-    positions = pc.index_in(owners, read_prompts(path)["prompt_id"])
+    positions = places(owners, read_prompts(path)["prompt_id"])
     if positions.null_count:
         raise RunError(f"{path}: no row for prompt {owners.filter(positions.is_null())[0]}")
     lengths = np.diff(starts, append=clips.num_rows)
@@ -106,17 +128,18 @@ def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
         order = np.argsort(keys, kind="stable")
         clips, keys = clips.take(pa.array(order)), keys[order]
     if (twice := np.flatnonzero(np.diff(keys) == 0)).size:
-        both = clips["video_id"].take(pa.array(np.concatenate([twice, twice + 1])))
-        raise RunError(f"the videos table has one sample of a prompt twice ({_few(both)}); make the videos again")
+        raise RunError(
+            f"the videos table has {_few(clips['video_id'].take(pa.array(twice)))} twice; make the videos again"
+        )
     return clips
 
 
 def _matched(table: pa.Table, video_ids: pa.ChunkedArray, folder: Path) -> pa.Table:
     """The rows of a table of scores in the order of the videos."""
-    found = pc.value_counts(table["video_id"])
-    if len(found) < table.num_rows:
-        twice = found.filter(pc.greater(found.field("counts"), 1)).field("values")
-        raise RunError(f"{folder}: {_few(twice)} scored twice; delete the folder and score again")
+    if twice := _repeated(video_ids):
+        raise RunError(f"the videos table has {twice} twice; make the videos again")
+    if twice := _repeated(table["video_id"]):
+        raise RunError(f"{folder}: {twice} scored twice; delete the folder and score again")
     rows = pc.index_in(video_ids, table["video_id"])
     if rows.null_count:
         absent = video_ids.filter(rows.is_null())
@@ -125,6 +148,11 @@ def _matched(table: pa.Table, video_ids: pa.ChunkedArray, folder: Path) -> pa.Ta
         unknown = table["video_id"].filter(pc.invert(pc.is_in(table["video_id"], video_ids)))
         raise RunError(f"{folder}: {_few(unknown)} not in the videos table; score the new videos again")
     return table.take(rows)
+
+
+def _repeated(ids: pa.ChunkedArray) -> str:
+    found = pc.value_counts(ids)
+    return _few(found.filter(pc.greater(found.field("counts"), 1)).field("values"))
 
 
 def _few(ids: pa.Array | pa.ChunkedArray) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = "1"
 ROW_GROUP = 65536  # rows
-READERS = 4  # threads that open and decode shards
+READERS = 2  # threads that open and decode shards
 # What is read of a Parquet file, whoever wrote it.
 MAX_ROWS = 20_000_000
 MAX_TEXT_BYTES = 2 * 2**30  # of all columns, every row's text counted
@@ -114,11 +114,21 @@ def write_row_groups(
     with (
         product_path(path, alongside) as partial,
         pq.ParquetWriter(partial, schema, store_schema=False, **_encodings(schema)) as file,
+        ThreadPoolExecutor(1) as encoder,
     ):
-        for part in parts:
+
+        def encode(part: pa.Table) -> None:
             _refuse_gaps(part, schema, path.name)
             # Contiguous columns: page boundaries depend on the memory layout.
             file.write_table(part.combine_chunks(), row_group_size=ROW_GROUP)
+
+        encoding: Future[None] | None = None
+        for part in parts:  # the next part is computed while this one is encoded
+            if encoding:
+                encoding.result()
+            encoding = encoder.submit(encode, part)
+        if encoding:
+            encoding.result()
         file.add_key_value_metadata(metadata)
 
 
@@ -170,16 +180,50 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
 
 def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one table for arithmetic on its columns; errors as `read_table`."""
+    with open_table(path) as file:
+        return read_columns(file, path, columns)
+
+
+def read_columns(file: pq.ParquetFile, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read columns of an open table; errors as `read_table`."""
+    if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
+        raise InputError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
+    # Handing the columns of one row group to threads takes longer than decoding them.
+    table = file.read(columns=list(columns) if columns else None, use_threads=file.num_row_groups > 1)
+    return _plain(table, path)
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """Check one table and open it; errors as `read_table`."""
     require_intact(path)
     with readable(path), open_parquet(path) as file:
         refuse_other_types(path, file.schema_arrow)
         if is_editable(path):
             _refuse_misfit(path, file.schema_arrow)
-        if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
-            raise InputError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
-        # Handing the columns of one row group to threads takes longer than decoding them.
-        table = file.read(columns=list(columns) if columns else None, use_threads=file.num_row_groups > 1)
-        return _plain(table, path)
+        yield file
+
+
+def encoded_column(file: pq.ParquetFile, path: Path, name: str) -> list[tuple[str, bytes]]:
+    """Encoded bytes of a column of an open table: if equal, so are the values, at no price of decoding."""
+    found = []
+    with open(path, "rb") as handle:
+        for chunk in _column_chunks(file, name):
+            handle.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+            how = f"{chunk.physical_type} {chunk.compression} {chunk.encodings}"
+            found.append((how, handle.read(chunk.total_compressed_size)))
+    return found
+
+
+def is_constant(file: pq.ParquetFile, name: str, value: str) -> bool:
+    """Whether the statistics of an open table say that each row of a column has this value."""
+    found = [chunk.statistics for chunk in _column_chunks(file, name)]
+    return all(one and one.null_count == 0 and one.has_min_max and one.min == one.max == value for one in found)
+
+
+def _column_chunks(file: pq.ParquetFile, name: str) -> list[Any]:
+    index = file.schema_arrow.get_field_index(name)
+    return [file.metadata.row_group(group).column(index) for group in range(file.num_row_groups)] if index >= 0 else []
 
 
 def _refuse_misfit(path: Path, found: pa.Schema) -> None:
@@ -248,7 +292,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         found.row_group(group).column(k) for group in range(found.num_row_groups) for k in range(found.num_columns)
     ]
     texts = {c.path_in_schema for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page}
-    return pq.ParquetFile(path, metadata=found, read_dictionary=texts, page_checksum_verification=True)
+        if is_editable(path):
+            _refuse_misfit(path, file.schema_arrow)
+    return pq.ParquetFile(path, metadata=found, read_dictionary=texts, pre_buffer=False)
 
 
 def _plain(table: pa.Table, path: Path) -> pa.Table:
@@ -318,3 +364,10 @@ def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
         return np.zeros(0, dtype=np.int64)
     changes = pc.not_equal(ids[1:], ids[:-1]).to_numpy()
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
+
+
+def places(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
+    """Index of each id in `among`, null where it is not there."""
+    if ids.equals(among):  # saves hashing them
+        return pa.array(np.arange(len(ids)))
+    return pc.index_in(ids, among)

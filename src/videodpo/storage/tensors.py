@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from videodpo.config.errors import InputError
 from videodpo.storage.files import atomic_path, first_line, scratch_folder
+from videodpo.storage.manifests import damaged
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,8 @@ class TensorFile:
         """Open a file.
 
         Raises:
-            InputError: the file is missing, cut, or not safetensors; the message names it.
+            InputError: the file is missing.
+            Damaged: it is cut, or not safetensors.
             OSError: it may not be read.
         """
         from safetensors import SafetensorError, safe_open
@@ -60,8 +62,10 @@ class TensorFile:
             self._file: Any = safe_open(path, framework="pt")
         except PermissionError:  # what may not be read is not damaged
             raise
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file; re-run the stage generate") from error
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: not readable as safetensors ({first_line(error)})") from error
+            raise damaged(path, f"not readable as safetensors ({first_line(error)})") from error
 
     @property
     def names(self) -> list[str]:

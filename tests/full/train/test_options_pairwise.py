@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.trainings import Trainings, by_command
+from tests.support.trainings import Trainings, log_of
 from videodpo.config import ConfigError, TrainRuntime, validate
 
 FACTORS: dict[str, tuple[Any, ...]] = {
@@ -95,9 +95,10 @@ def at(random_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("choice", RUNS, ids=name_of)
-def test_accepted_options_train(at: Any, choice: Choice) -> None:
+def test_accepted_options_train(at: Any, server: Any, choice: Choice) -> None:
     run = at(choice["precision"]).fresh(train_runtime=runtime_of(choice), method=choice["method"], learning_rate=1e-4)
-    log = by_command(run)
+    server.finish(run)
+    log = log_of(run)
     assert len(log) == 2
     assert not log["skipped"].any()
     np.testing.assert_allclose(log["loss"][0], log["weight_mean"][0] * np.log(2), rtol=0.05)

@@ -134,7 +134,7 @@ def texts_path(videos: Path, shard: int) -> Path:
 
 class _File:
     def __init__(self, path: Path) -> None:
-        self._file = _opened(path)
+        self._file = TensorFile(path)
         self._lengths = _read_lengths(self._file, path)
         self.ids: dict[str, list[str]] = {}
         """Prompt to its tensors' names."""
@@ -145,13 +145,6 @@ class _File:
     def text(self, key: str) -> StrippedEmbeds:
         entries = {name: f"{key}/{name}" for name in self.ids[key]}
         return {name: (self._file.get(entry), self._lengths[entry]) for name, entry in entries.items()}
-
-
-def _opened(path: Path) -> TensorFile:
-    try:
-        return TensorFile(path)
-    except InputError as error:
-        raise InputError(f"{error}; re-run the stage generate") from error
 
 
 def _read_lengths(file: TensorFile, path: Path) -> dict[str, int]:

@@ -161,7 +161,7 @@ class Shard:
         self._progress = Progress(files.work / "progress.jsonl", identity)
         self._rows: dict[str, Row] = {row["video_id"]: row for rows in self._progress.finished for row in rows}
         self._kept_latents = _names(files.kept_latents)
-        self._kept_texts = read_texts(files.kept_texts) if with_texts and files.kept_texts.exists() else {}
+        self._kept_texts = _texts(files.kept_texts) if with_texts else {}
         self._saving: Future[None] | None = None
 
     def unfinished(self) -> Iterator[Batch]:
@@ -300,6 +300,14 @@ def _names(path: Path) -> set[str]:
         return set(TensorFile(path).names)
     except InputError:
         return set()
+
+
+def _texts(path: Path) -> dict[str, StrippedEmbeds]:
+    """The encoded prompts in a kept file; none if it is missing or damaged."""
+    try:
+        return read_texts(path)
+    except InputError:
+        return {}
 
 
 def _row_of(row: Row) -> str:

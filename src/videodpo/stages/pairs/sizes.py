@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from videodpo.storage.schemas import CLIP_SIZE
-from videodpo.storage.tables import map_shards, read_arrow
+from videodpo.storage.tables import map_shards, places, read_arrow
+
+_TEXT = pa.schema([(name, pa.string()) for name in CLIP_SIZE])
 
 
 def read_size_labels(videos: Path, video_ids: pa.ChunkedArray) -> pa.StringArray | None:
@@ -17,15 +21,12 @@ def read_size_labels(videos: Path, video_ids: pa.ChunkedArray) -> pa.StringArray
     Args:
         videos: folder of the videos table.
     """
-    clips = pa.concat_tables(map_shards(videos, lambda path: read_arrow(path, CLIP_SIZE)))
+    clips = _read(videos, CLIP_SIZE)
     if all(pc.count_distinct(column).as_py() <= 1 for column in clips.columns):  # failed clips have null
         return None
-    ids = pa.chunked_array(
-        [
-            chunk
-            for part in map_shards(videos, lambda path: read_arrow(path, ["video_id"])["video_id"])
-            for chunk in part.chunks
-        ]
-    )
-    labels = pc.binary_join_element_wise(*(column.cast(pa.string()) for column in clips.columns), " x ")
-    return labels.take(pc.index_in(video_ids, ids)).combine_chunks()
+    rows = places(video_ids, _read(videos, ["video_id"])["video_id"])
+    return pc.binary_join_element_wise(*clips.cast(_TEXT).columns, " x ").take(rows).combine_chunks()
+
+
+def _read(videos: Path, columns: Sequence[str]) -> pa.Table:
+    return pa.concat_tables(map_shards(videos, partial(read_arrow, columns=columns)))
