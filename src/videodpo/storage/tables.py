@@ -292,9 +292,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         found.row_group(group).column(k) for group in range(found.num_row_groups) for k in range(found.num_columns)
     ]
     texts = {c.path_in_schema for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page}
-        if is_editable(path):
-            _refuse_misfit(path, file.schema_arrow)
-    return pq.ParquetFile(path, metadata=found, read_dictionary=texts, pre_buffer=False)
+    return pq.ParquetFile(
+        path, metadata=found, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True
+    )
 
 
 def _plain(table: pa.Table, path: Path) -> pa.Table:
