@@ -44,7 +44,7 @@ class PairData:
         """Read the tables.
 
         Raises:
-            ValueError: a pair names a video without latents.
+            InputError: a pair names a video without latents.
         """
         self._folder, self._texts, self._device = round_folder.parent, texts, device
         self.pairs = read_table(round_folder / "pairs.parquet").set_index("pair_id", drop=False)
@@ -72,7 +72,7 @@ class PairData:
             separate_draw: gives the loser a noise level and a noise seed of its own.
 
         Raises:
-            ValueError: latents of several sizes.
+            InputError: latents of several sizes.
         """
         rows = [self._rows[visit.pair_id] for visit in visits]
         empty = empty_captions or [False] * len(rows)

@@ -80,7 +80,7 @@ class Checkpoints:
             Steps done and the log's rows; (0, []) where there is no state of these settings and data.
 
         Raises:
-            ValueError: the newest state is damaged; the message names its folder.
+            InputError: the newest state is damaged; the message names its folder.
         """
         folders = sorted(self._folder.glob("step-*"))
         if not folders:

@@ -41,7 +41,7 @@ def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column:
     Subtracting in bfloat16 moves a logit at beta 5000 by up to 1, so the cast comes first.
 
     Raises:
-        ValueError: columns are asked of tensors that have not five dimensions.
+        InputError: columns are asked of tensors that have not five dimensions.
     """
     squares = (prediction.float() - target.float()).square()
     if not per_column:
@@ -58,7 +58,7 @@ def residual_overlap(prediction: torch.Tensor, target: torch.Tensor) -> torch.Te
     Of a winner with itself it would be its denoising error. No gradient.
 
     Raises:
-        ValueError: the batch is odd or empty.
+        InputError: the batch is odd or empty.
     """
     _check_partners(target)
     winner, loser = (prediction.float() - target.float()).flatten(1).chunk(2)
@@ -82,7 +82,7 @@ def diffusion_dpo_loss(
         weight: [B] pair weights, or None for 1.
 
     Raises:
-        ValueError: shapes differ, or the batch is odd.
+        InputError: shapes differ, or the batch is odd.
     """
     if not policy_pred.shape == reference_pred.shape == target.shape:
         raise InputError(
@@ -109,7 +109,7 @@ def diffusion_dpo_loss_from_errors(
     delta = (policy_w - policy_l) - (ref_w - ref_l); loss = weight * -log sigmoid(-(beta / 2) * delta).
 
     Raises:
-        ValueError: an argument is not a vector of B numbers.
+        InputError: an argument is not a vector of B numbers.
     """
     if policy_w.ndim != 1:
         raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] is needed (one number a pair)")
@@ -158,7 +158,7 @@ def preference_loss(
         overlap: [B] of `residual_overlap`; only `objective.sdpo_mu` needs it.
 
     Raises:
-        ValueError: shapes do not agree, or the safeguard has no overlap.
+        InputError: shapes do not agree, or the safeguard has no overlap.
     """
     if policy_w.ndim not in (1, 2):
         raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] or [B, W] is needed")
@@ -189,7 +189,7 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
     loser then has the logit `logit`, whatever unit the denoiser's target has.
 
     Raises:
-        ValueError: shapes differ, or the spread is 0 or not finite.
+        InputError: shapes differ, or the spread is 0 or not finite.
     """
     if ref_w.shape != ref_l.shape:
         raise InputError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")

@@ -16,7 +16,7 @@ def make_optimizer(weights: Sequence[torch.nn.Parameter], train: Train) -> torch
     """AdamW with moments in float32, or in 8 bits by torchao (arXiv 2110.02861).
 
     Raises:
-        ValueError: torchao is needed and not installed.
+        InputError: torchao is needed and not installed.
     """
     options: dict[str, Any] = {"lr": train.learning_rate, "weight_decay": train.weight_decay}
     if train.optimizer == "adamw":

@@ -81,7 +81,7 @@ def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
     """Recompute activations, and compile the layers, as configured.
 
     Raises:
-        ValueError: the family does not say which layers repeat.
+        InputError: the family does not say which layers repeat.
     """
     kind, denoiser = runtime.gradient_checkpointing, model.denoiser
     if runtime.compile:

@@ -81,7 +81,7 @@ def sdpo_scale(policy_w: torch.Tensor, overlap: torch.Tensor, mu: float) -> torc
         mu: in [0, 1); share of the winner's own descent that is kept at least.
 
     Raises:
-        ValueError: shapes differ, or there is more than one error a pair.
+        InputError: shapes differ, or there is more than one error a pair.
     """
     if policy_w.ndim != 1 or overlap.shape != policy_w.shape:
         raise InputError(f"sdpo_mu: errors {tuple(policy_w.shape)}, overlap {tuple(overlap.shape)}; both need [B]")

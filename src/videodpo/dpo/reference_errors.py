@@ -17,7 +17,7 @@ def read_reference(round_folder: Path, plan: Plan) -> np.ndarray:
     """Float32 [visits, 2], winner and loser, in the order of `plan.visits`.
 
     Raises:
-        ValueError: the table was made for another plan.
+        InputError: the table was made for another plan.
     """
     table = read_shards(round_folder / "reference")
     if not has_draws(table, plan.visits):

@@ -105,7 +105,7 @@ class Training:
 
         Raises:
             Interrupted: a signal asked to stop; the state is saved.
-            RuntimeError: too many bad steps in a row; the message names step, pairs and timesteps.
+            RunError: too many bad steps in a row; the message names step, pairs and timesteps.
         """
         rows: list[dict[str, Any]]
         done, rows = self.checkpoints.load()

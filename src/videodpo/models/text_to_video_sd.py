@@ -104,7 +104,7 @@ class TextToVideoSdModel(PipelineModel):
 
 
 def refuse_tokens(settings: Model, num_tokens: int) -> None:
-    """Raises ValueError for another number of tokens than the text tower always takes."""
+    """Raises InputError for another number of tokens than the text tower always takes."""
     if settings.max_sequence_length != num_tokens:
         raise InputError(
             f"model.max_sequence_length: {settings.max_sequence_length}; {settings.family} takes {num_tokens}"

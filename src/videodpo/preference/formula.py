@@ -30,7 +30,7 @@ def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.Da
         without a weighted dimension (its own weight is then 0) is 0.0.
 
     Raises:
-        ValueError: a column is missing, or a raw score is missing or not finite.
+        InputError: a column is missing, or a raw score is missing or not finite.
     """
     if not isinstance(config, OmniScore):
         config = validate(OmniScore, config, "omniscore")

@@ -30,7 +30,7 @@ def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed
         Columns of `schemas.PAIRS`, and of `schemas.PAIRS_REJECTED`.
 
     Raises:
-        ValueError: no pair is left; the message counts the reasons.
+        InputError: no pair is left; the message counts the reasons.
     """
     videos, reweight = Videos(scores, sizes), settings.reweight
     omniscores, ids = videos.column("omniscore"), scores["video_id"]

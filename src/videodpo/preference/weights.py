@@ -32,7 +32,7 @@ class Histogram:
         return cls(bin_width, bins[order], counts[order] / counts.sum())
 
     def share(self, scores: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        """p(s), the share of all scores in the bin of s; ValueError where that bin is empty."""
+        """p(s), the share of all scores in the bin of s; InputError where that bin is empty."""
         wanted = _bin_of(scores, self.bin_width)
         index = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
         if (self.bins[index] != wanted).any():
@@ -71,7 +71,7 @@ def pair_weights(
         float64 [P].
 
     Raises:
-        ValueError: no scores, a score that is not finite, a width that is not positive, winners and losers in different
+        InputError: no scores, a score that is not finite, a width that is not positive, winners and losers in different
             numbers, or a pair's score whose bin is empty; alpha negative or beta not positive.
     """
     if not alpha >= 0:

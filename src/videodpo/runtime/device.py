@@ -17,7 +17,7 @@ def choose_device(name: str) -> str:
     """`auto` is CUDA where there is a GPU, else the CPU; said once in the log.
 
     Raises:
-        ValueError: CUDA is asked for and there is none.
+        InputError: CUDA is asked for and there is none.
     """
     import torch
 

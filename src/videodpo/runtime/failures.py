@@ -38,7 +38,7 @@ def refuse_too_many(
         allowed: the configuration's `max_failed_fraction`. num_failed: where `failed` has only the first of them.
 
     Raises:
-        RuntimeError: more than `allowed` of `total`, or all of them; the first ten are listed.
+        RunError: more than `allowed` of `total`, or all of them; the first ten are listed.
     """
     count = len(failed) if num_failed is None else num_failed
     if not count or (count <= allowed * total and count < total):

@@ -124,7 +124,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _locked(handle: int, path: Path, kind: int) -> bool:
-    """Raises RuntimeError where the file system knows no locks."""
+    """Raises RunError where the file system knows no locks."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:

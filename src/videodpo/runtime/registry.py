@@ -28,7 +28,7 @@ def load(group: str, name: str) -> Any:
     """The class registered under `name`.
 
     Raises:
-        ValueError: no such name; the message lists what there is and the nearest match.
+        InputError: no such name; the message lists what there is and the nearest match.
     """
     if name in _builtin(group):
         module = importlib.import_module(f"{group}.{name}")

@@ -17,7 +17,7 @@ def adapter_after(folder: Path, number: int) -> Path | None:
     """The adapter that round `number` made; None for round 0: that is the base model.
 
     Raises:
-        ValueError: the round has not made it yet, or it is not what was written.
+        InputError: the round has not made it yet, or it is not what was written.
     """
     if number == 0:
         return None

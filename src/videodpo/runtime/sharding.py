@@ -22,7 +22,7 @@ def shard_batches(
         (number of the batch in the global plan, positions of its items), in order.
 
     Raises:
-        ValueError: no such shard.
+        InputError: no such shard.
     """
     if not 0 <= shard < num_shards:
         raise InputError(f"shard {shard}: there are {num_shards}, numbered from 0")

@@ -36,7 +36,7 @@ class CaptionAccuracy(FileWeights):
         self._network.eval().requires_grad_(False).to(self._device)
 
     def score(self, clip: Clip) -> float:
-        """Raises ValueError for a prompt that is no caption of the demo world."""
+        """Raises InputError for a prompt that is no caption of the demo world."""
         scene = parse_caption(clip.prompt)
         if scene is None:
             raise InputError(f"caption_accuracy: {clip.prompt[:80]!r} is no caption of the demo world")

@@ -28,7 +28,7 @@ class DynamicDegreeDis(Scorer):
         self._dis = DisFlow()
 
     def score(self, clip: Clip) -> float:
-        """Raises ValueError for a one-frame clip, which has no neighbours."""
+        """Raises InputError for a one-frame clip, which has no neighbours."""
         if len(clip.frames_THWC) < 2:
             raise InputError("dynamic_degree_dis needs at least 2 frames, the clip has 1")
         gray_THW = _even_exposure(self._dis.gray(self._dis.prepare(clip.frames_THWC)))

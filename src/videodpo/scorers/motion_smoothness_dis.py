@@ -25,7 +25,7 @@ class MotionSmoothnessDis(Scorer):
         self._dis = DisFlow()
 
     def score(self, clip: Clip) -> float:
-        """Raises ValueError for fewer than 3 frames."""
+        """Raises InputError for fewer than 3 frames."""
         if len(clip.frames_THWC) < 3:
             raise InputError(f"motion_smoothness_dis needs at least 3 frames, the clip has {len(clip.frames_THWC)}")
         frames = self._dis.prepare(clip.frames_THWC)

@@ -25,7 +25,7 @@ class TemporalFlickering(Scorer):
         self._cv2 = cv2
 
     def score(self, clip: Clip) -> float:
-        """Raises ValueError for a one-frame clip, which has no neighbours."""
+        """Raises InputError for a one-frame clip, which has no neighbours."""
         frames = clip.frames_THWC
         if len(frames) < 2:
             raise InputError("temporal_flickering needs at least 2 frames, the clip has 1")

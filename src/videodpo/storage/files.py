@@ -34,7 +34,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
     Raises:
         NoSpace: the disk is full.
-        RuntimeError: another process is writing this file.
+        RunError: another process is writing this file.
     """
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
     with refuse_full_disk(final):
@@ -184,7 +184,7 @@ def read_json(path: Path) -> Any:
     """The value in a JSON file.
 
     Raises:
-        ValueError: missing, or no JSON; the message names the file.
+        InputError: missing, or no JSON; the message names the file.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -133,7 +133,7 @@ def refuse_other_types(path: Path, found: pa.Schema) -> None:
     """Of a table that another program may have written.
 
     Raises:
-        ValueError: a column that our tables have too holds something else; the message names it.
+        InputError: a column that our tables have too holds something else; the message names it.
     """
     for field in found:
         needed = "number" if field.name.startswith(("raw_", "norm_")) else _KINDS.get(field.name)

@@ -18,7 +18,7 @@ from videodpo.storage.tables import (
     is_constant,
     map_shards,
     open_table,
-    places,
+    positions,
     read_columns,
     read_metadata,
     read_prompts,
@@ -54,7 +54,7 @@ def read_scored(videos: Path, scores: Path, dimensions: Iterable[str], prompts: 
         prompts: the prompts table.
 
     Raises:
-        RuntimeError: scores and videos do not match one to one, or a prompt is not in the prompts table.
+        RunError: scores and videos do not match one to one, or a prompt is not in the prompts table.
     """
     shards = map_shards(videos, _read_clips)
     known = {shard_path(scores, k).name: (part["video_id"], stored) for k, (part, _, stored) in enumerate(shards)}
@@ -118,7 +118,7 @@ def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
     """Sort by the prompt's position, then by sample."""
     starts = starts_of_runs(clips["prompt_id"])
     owners = clips["prompt_id"].take(pa.array(starts))
-    positions = places(owners, read_prompts(path)["prompt_id"])
+    positions = positions(owners, read_prompts(path)["prompt_id"])
     if positions.null_count:
         raise RunError(f"{path}: no row for prompt {owners.filter(positions.is_null())[0]}")
     lengths = np.diff(starts, append=clips.num_rows)

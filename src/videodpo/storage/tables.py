@@ -68,7 +68,7 @@ def write_table(
         alongside: finished files that belong to the table; its manifest lists them too.
 
     Raises:
-        ValueError: columns differ from the schema, a number is not finite, or a required column has a null.
+        InputError: columns differ from the schema, a number is not finite, or a required column has a null.
     """
     if isinstance(rows, pd.DataFrame):
         if set(rows.columns) != set(schema.names):
@@ -166,7 +166,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     """Read one table.
 
     Raises:
-        ValueError: the file is missing, damaged or no Parquet; the message names it.
+        InputError: the file is missing, damaged or no Parquet; the message names it.
     """
     frame: pd.DataFrame = read_arrow(path, columns).to_pandas()
     return frame
@@ -252,7 +252,7 @@ def readable(path: Path) -> Iterator[None]:
     """Name the table in what pyarrow says about it.
 
     Raises:
-        ValueError: the file is missing, truncated or not Parquet, or it lacks a column.
+        InputError: the file is missing, truncated or not Parquet, or it lacks a column.
     """
     try:
         yield
@@ -266,7 +266,7 @@ def refuse_large_footer(path: Path) -> None:
 
     Raises:
         OSError: the file is missing.
-        ValueError: a folder, or more columns and row groups than a table has; the message has the limit.
+        InputError: a folder, or more columns and row groups than a table has; the message has the limit.
     """
     if path.is_dir():  # pyarrow would read every file in it, leftovers of an earlier run too
         raise InputError(f"{path}: a folder; name one table in it")
@@ -282,7 +282,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
     Raises:
         OSError, pyarrow.ArrowException: not readable.
-        ValueError: a folder, or larger than a table can be; the message has the limit.
+        InputError: a folder, or larger than a table can be; the message has the limit.
     """
     refuse_large_footer(path)
     found = pq.read_metadata(path)
@@ -321,7 +321,7 @@ def read_shards(folder: Path) -> pd.DataFrame:
     """All shards of one stage, in order; leftovers of an earlier, larger shard count are passed over.
 
     Raises:
-        ValueError: a shard is missing.
+        InputError: a shard is missing.
     """
     return pd.concat(
         [read_table(shard_path(folder, shard)) for shard in range(count_shards(folder))], ignore_index=True
@@ -332,7 +332,7 @@ def map_shards(folder: Path, read: Callable[[Path], T]) -> list[T]:
     """Call `read` on every shard of one stage, on a few threads; results in the order of the shards.
 
     Raises:
-        ValueError: a shard is missing.
+        InputError: a shard is missing.
     """
     paths = [shard_path(folder, shard) for shard in range(count_shards(folder))]
     with ThreadPoolExecutor(READERS) as pool:
@@ -351,7 +351,7 @@ def count_shards(folder: Path) -> int:
     """How many shards one stage's table has.
 
     Raises:
-        ValueError: there is none.
+        InputError: there is none.
     """
     if not shard_path(folder, 0).exists():
         raise InputError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
@@ -366,7 +366,7 @@ def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
 
 
-def places(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
+def positions(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
     """Index of each id in `among`, null where it is not there."""
     if ids.equals(among):  # saves hashing them
         return pa.array(np.arange(len(ids)))

@@ -37,7 +37,7 @@ def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18)
         crf: x264 quality, 0 (lossless) to 51.
 
     Raises:
-        ValueError: frames of another type or with an odd side.
+        InputError: frames of another type or with an odd side.
     """
     if frames_THWC.dtype != np.uint8 or frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3:
         raise InputError(f"frames: {frames_THWC.dtype} {frames_THWC.shape}; uint8 [T, H, W, 3] is needed")

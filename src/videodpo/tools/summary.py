@@ -13,7 +13,7 @@ def summary(run_folder: Path) -> str:
     """Base against aligned in the last round that was evaluated, and where the report is.
 
     Raises:
-        ValueError: no round of the run was evaluated.
+        InputError: no round of the run was evaluated.
     """
     rounds = sorted(run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
     if not rounds:

@@ -19,7 +19,7 @@ def enable_context_parallel(networks: Mapping[str, Any], degree: int, device: st
         networks: name to network. device: "cuda" or "cpu".
 
     Raises:
-        ValueError: a network has no plan, or a number of heads that `degree` does not divide.
+        InputError: a network has no plan, or a number of heads that `degree` does not divide.
     """
     import torch.distributed
     from torch.distributed.device_mesh import init_device_mesh

@@ -43,7 +43,7 @@ class Compression(NamedTuple):
     """What the number of frames less one must be a multiple of."""
 
     def refuse(self, num_frames: int, height: int, width: int, what: str) -> None:
-        """Raises ValueError for a size that VAE and patches do not divide."""
+        """Raises InputError for a size that VAE and patches do not divide."""
         side = self.space * self.patch
         if height % side or width % side or (num_frames - 1) % self.step:
             raise InputError(
@@ -206,7 +206,7 @@ class PipelineModel(AdaptedModel):
         """(C, F, H, W) of one clip.
 
         Raises:
-            ValueError: a size that the VAE and the patches do not divide.
+            InputError: a size that the VAE and the patches do not divide.
         """
         time, space, _, _ = self._compression
         self._compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
@@ -311,7 +311,7 @@ def load_scheduler(folder: Path) -> Any:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A component's settings; raises ValueError where they are not readable."""
+    """A component's settings; raises InputError where they are not readable."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

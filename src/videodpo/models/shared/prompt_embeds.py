@@ -85,7 +85,7 @@ class CachedTexts:
         """Open the files that belong to the round's videos tables; tensors are read when asked for.
 
         Raises:
-            ValueError: a file is missing; the message names the stage to run again.
+            InputError: a file is missing; the message names the stage to run again.
         """
         self._folder = round_folder / "videos" / "texts"
         self._files: dict[str, _File] = {}
@@ -97,7 +97,7 @@ class CachedTexts:
         """One prompt as `encode_prompt` gave it, on the CPU; `EMPTY` and `NEGATIVE` are ids too.
 
         Raises:
-            ValueError: a prompt without videos in this round; the message names the stage to run again.
+            InputError: a prompt without videos in this round; the message names the stage to run again.
         """
         if prompt_id not in self._files:
             raise InputError(f"prompt {prompt_id}: no encoded text in {self._folder}; run the stage generate again")
@@ -118,7 +118,7 @@ class OnlineTexts:
         """One prompt, or `EMPTY`, as `CachedTexts` gives it.
 
         Raises:
-            ValueError: no such prompt; the message names the stage to run again.
+            InputError: no such prompt; the message names the stage to run again.
         """
         if prompt_id not in self._texts:
             if prompt_id not in self._prompts:

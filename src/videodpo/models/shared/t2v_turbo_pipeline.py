@@ -32,7 +32,7 @@ class T2VTurboPipeline(VideoCrafterPipeline):
         """Read the authors' two files; the LoRA is added to the weights.
 
         Raises:
-            ValueError: not readable, or the two do not go together.
+            InputError: not readable, or the two do not go together.
         """
         tensors = with_lora(read_checkpoint(path), read_tensors(lora), lora)
         return cls(**cls._parts(tensors, path, dtype, unet_dtype or dtype) | {"scheduler": make_scheduler()})
@@ -73,7 +73,7 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
     projection starts from is in neither file (the authors' script draws it anew at every start): it is 0 here.
 
     Raises:
-        ValueError: another number of layers, or shapes that do not fit.
+        InputError: another number of layers, or shapes that do not fit.
     """
     found: dict[str, torch.Tensor] = {}
     for name, value in tensors.items():

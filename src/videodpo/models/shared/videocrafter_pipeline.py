@@ -96,7 +96,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             dtype: of the text tower and, unless `unet_dtype` says otherwise, the U-Net.
 
         Raises:
-            ValueError: not readable, or tensors are missing, too many, or of other shapes.
+            InputError: not readable, or tensors are missing, too many, or of other shapes.
         """
         return cls(**cls._parts(read_checkpoint(path), path, dtype, unet_dtype or dtype))
 

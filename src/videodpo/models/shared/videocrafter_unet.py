@@ -89,7 +89,7 @@ def from_original(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     """The authors' state dict by the names of `VideoCrafterUNet`.
 
     Raises:
-        ValueError: a name that is none of theirs.
+        InputError: a name that is none of theirs.
     """
     renamed = {_renamed(name): tensor for name, tensor in tensors.items()}
     for name in ("transformer_in.proj_in.weight", "transformer_in.proj_out.weight"):

@@ -20,7 +20,7 @@ def answer_tokens(tokenizer: Any, before: str, answers: Sequence[str]) -> list[i
     """The token of every answer, where it follows the text `before`.
 
     Raises:
-        ValueError: an answer is not one token there, or two are the same; the message names it.
+        InputError: an answer is not one token there, or two are the same; the message names it.
     """
     start = tokenizer(before, add_special_tokens=False)["input_ids"]
     tokens: dict[int, str] = {}
@@ -41,7 +41,7 @@ def ways_to_write(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
     """The answers' tokens within a text: without and with a space before them, where these are tokens of their own.
 
     Raises:
-        ValueError: there is no such way; the message names an answer that is more than one token.
+        InputError: there is no such way; the message names an answer that is more than one token.
     """
     ways: list[list[int]] = []
     problems: list[ValueError] = []
@@ -63,7 +63,7 @@ def found_answer(
     """At which step the answer was written that the pattern's last match has, and the tokens it was chosen from.
 
     Raises:
-        ValueError: no match, or its group is none of the answers.
+        InputError: no match, or its group is none of the answers.
     """
     text = _text(tokenizer, ids)
     matches = list(pattern.finditer(text))

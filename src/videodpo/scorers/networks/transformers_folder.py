@@ -17,7 +17,7 @@ def load_model(kind: Any, folder: Path, device: str, dtype: torch.dtype = torch.
         kind: a class of transformers with `from_pretrained`.
 
     Raises:
-        ValueError: not readable, or tensors are missing: transformers would make up random ones.
+        InputError: not readable, or tensors are missing: transformers would make up random ones.
     """
     try:
         model, info = kind.from_pretrained(
@@ -40,7 +40,7 @@ def load_processor(kind: Any, folder: Path) -> Any:
     """What prepares the model's inputs.
 
     Raises:
-        ValueError: a file of it is missing or not readable, or a package that it needs is not installed.
+        InputError: a file of it is missing or not readable, or a package that it needs is not installed.
     """
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

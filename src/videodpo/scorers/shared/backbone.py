@@ -52,7 +52,7 @@ class Backbone(ABC):
         """Look at the clip before the network does.
 
         Raises:
-            ValueError: the network cannot look at it.
+            InputError: the network cannot look at it.
         """
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Backbone(ABC):
         """The network's answer to every part, on the CPU. All parts are of clips of one height and width.
 
         Raises:
-            ValueError: a part has no answer; where there are several, they are asked again one by one.
+            InputError: a part has no answer; where there are several, they are asked again one by one.
         """
 
 
@@ -107,7 +107,7 @@ class NetworkScorer(Scorer):
     backbone: Backbone
 
     def refuse(self, clip: Clip) -> None:
-        """Raises ValueError for a clip that has no score by this formula; its parts are asked about all the same."""
+        """Raises InputError for a clip that has no score by this formula; its parts are asked about all the same."""
 
     def wanted(self, clip: Clip, answers: Mapping[int, Any]) -> Iterable[int]:
         """Parts that `value` needs; asked again after every round, with the answers so far. Known parts do no harm.

@@ -30,6 +30,6 @@ def consistency(frames_D: Sequence[torch.Tensor]) -> float:
 
 
 def refuse_one_frame(clip: Clip) -> None:
-    """Raises ValueError for a clip that has no second frame to be compared with."""
+    """Raises InputError for a clip that has no second frame to be compared with."""
     if len(clip.frames_THWC) < 2:
         raise InputError("consistency needs at least 2 frames, the clip has 1")

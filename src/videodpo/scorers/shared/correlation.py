@@ -25,7 +25,7 @@ def pairs_at_once(height: int, width: int, device: str, volumes: int) -> int:
 
 
 def refuse_large(clip: Clip) -> None:
-    """Raises ValueError for frames of more than about four million pixels."""
+    """Raises InputError for frames of more than about four million pixels."""
     height, width = clip.frames_THWC.shape[1:3]
     if _num_places(height, width) > MOST_PLACES:
         raise InputError(f"frames of {width} x {height} are too large to be correlated; at most 4.1 million pixels")

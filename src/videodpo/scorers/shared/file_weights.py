@@ -31,13 +31,13 @@ class FileWeightsScorer(FileWeights, NetworkScorer):
 
 
 def file_of(options: Section) -> Path:
-    """Raises ValueError where the weights are no file, or not fetched."""
+    """Raises InputError where the weights are no file, or not fetched."""
     assert isinstance(options, FileWeights.Options)
     check_file(options.weights)
     return resolve(options.weights)
 
 
 def check_file(location: str) -> None:
-    """Raises ValueError where a path leads to no file; what is published may be fetched later."""
+    """Raises InputError where a path leads to no file; what is published may be fetched later."""
     if location.startswith(HUB_PREFIX) or not (is_published(location) or Path(location).is_file()):
         raise InputError(f"weights: {location!r} is no file")

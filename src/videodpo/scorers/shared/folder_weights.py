@@ -42,7 +42,7 @@ def folder_of(options: Section, model_type: str | None = None) -> Path:
         model_type: what its config.json must say.
 
     Raises:
-        ValueError: a file is missing, or it is another model, or not fetched.
+        InputError: a file is missing, or it is another model, or not fetched.
     """
     assert isinstance(options, FolderWeightsScorer.Options)
     folder = resolve(options.weights)

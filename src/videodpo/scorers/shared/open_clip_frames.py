@@ -86,7 +86,7 @@ def load_open_clip(weights: str, device: str) -> OpenClipFrames:
 
 
 def check_weights(weights: str) -> None:
-    """Raises ValueError where the weights are neither on the hub nor a folder as open_clip writes it."""
+    """Raises InputError where the weights are neither on the hub nor a folder as open_clip writes it."""
     if not weights.startswith(HUB_PREFIX) and not (Path(weights) / "open_clip_config.json").is_file():
         raise InputError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor a hub: name")
 

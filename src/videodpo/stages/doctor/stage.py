@@ -26,7 +26,7 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
         round_folder: has pairs, visits, videos and, for `reference: precomputed`, the errors.
 
     Raises:
-        ValueError: a table is not there yet.
+        InputError: a table is not there yet.
     """
     from videodpo.dpo.visits import read_visits
     from videodpo.stages.doctor.beta import check_beta, numeric_beta
@@ -56,7 +56,7 @@ def diagnose_log(path: Path) -> list[Finding]:
     """All checks on a `train_log.parquet`, of a training that ended, or of its last checkpoint's.
 
     Raises:
-        ValueError: no readable table, or another table.
+        InputError: no readable table, or another table.
     """
     log = read_table(path)
     stage = read_metadata(path).get("stage")

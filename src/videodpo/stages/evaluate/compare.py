@@ -37,7 +37,7 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
     as not applicable.
 
     Raises:
-        RuntimeError: the arms do not hold the same clips, scores and videos do not match, more than
+        RunError: the arms do not hold the same clips, scores and videos do not match, more than
             `max_failed_fraction` is left out, or there is nothing to compare.
     """
     settings, folder = snapshot.settings, round_folder / "evaluation"

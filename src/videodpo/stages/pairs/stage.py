@@ -17,7 +17,7 @@ from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.sizes import read_size_labels
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
-from videodpo.storage.tables import places, read_arrow, read_prompts, starts_of_runs, write_table
+from videodpo.storage.tables import positions, read_arrow, read_prompts, starts_of_runs, write_table
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
     """Pair the videos of every prompt and weigh the pairs; each training prompt is in one of the two tables, or both.
 
     Raises:
-        ValueError: no pair is left; the message counts the reasons.
-        RuntimeError: the omniscore table is not in the order of the prompts.
+        InputError: no pair is left; the message counts the reasons.
+        RunError: the omniscore table is not in the order of the prompts.
     """
     settings, path = snapshot.settings.pairs, round_folder / "omniscore.parquet"
     scores = read_arrow(path, ["video_id", "prompt_id", "omniscore", *columns_for(settings.filters)])
@@ -53,7 +53,7 @@ def _prompts_without_videos(scores: pa.Table, path: Path, prompts_path: Path) ->
     """Rejections of the training prompts that have no scored video."""
     prompts = read_prompts(prompts_path)
     ids = scores["prompt_id"].take(pa.array(starts_of_runs(scores["prompt_id"])))
-    positions = places(ids, prompts["prompt_id"]).fill_null(-1).to_numpy()
+    positions = positions(ids, prompts["prompt_id"]).fill_null(-1).to_numpy()
     if (wrong := np.flatnonzero(np.diff(positions, prepend=-1) <= 0)).size:
         raise RunError(
             f"{path}: prompt {ids[int(wrong[0])]} is not where it should be; make it again from the scores and "

@@ -30,7 +30,7 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     The page loads nothing from elsewhere and works from a file:// address; the same tables give the same bytes.
 
     Raises:
-        ValueError: a table of the round is missing or unreadable.
+        InputError: a table of the round is missing or unreadable.
     """
     finished = read_round(snapshot, round_folder)
     folder = round_folder / "report"

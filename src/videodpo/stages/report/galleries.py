@@ -62,7 +62,7 @@ class ClipFolder:
             arm: where it comes from, for its name. videos: a videos table indexed by video_id. label, score: below it.
 
         Raises:
-            ValueError: the video's id is not fit for a file name, or the clip is damaged.
+            InputError: the video's id is not fit for a file name, or the clip is damaged.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+", video_id):
             raise InputError(f"video_id {video_id!r}: letters, digits, - and _ only; the videos table is not ours")

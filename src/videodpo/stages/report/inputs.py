@@ -50,7 +50,7 @@ def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finish
     """Read what the page needs.
 
     Raises:
-        ValueError: a table is missing or unreadable; the message names it.
+        InputError: a table is missing or unreadable; the message names it.
     """
     run_folder, evaluation = snapshot.folder, round_folder / "evaluation"
     prompts = read_table(run_folder / "prompts.parquet")

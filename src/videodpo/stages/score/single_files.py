@@ -23,7 +23,7 @@ def score_files(
         weights: the scorer's weights (its option `weights`). device: auto, cpu, or cuda.
 
     Raises:
-        ValueError: unknown dimension, or weights missing or not taken.
+        InputError: unknown dimension, or weights missing or not taken.
     """
     kind = registry.load("videodpo.scorers", dimension)
     scorer = kind(validate(kind.Options, _options_with(dimension, weights), f"dimensions.{dimension}.options"), device)

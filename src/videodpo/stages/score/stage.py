@@ -39,9 +39,9 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
         videos: the shard's videos table. scores: folder of all dimensions' scores.
 
     Raises:
-        RuntimeError: more than `max_failed_fraction` of all clips failed in a dimension that is no judge's; what was
+        RunError: more than `max_failed_fraction` of all clips failed in a dimension that is no judge's; what was
             measured is kept for the next try. Or another process is at this shard.
-        ValueError: the options are wrong, or the prompts table lacks a video's prompt.
+        InputError: the options are wrong, or the prompts table lacks a video's prompt.
         Interrupted: a signal asked to stop; what was measured is saved.
     """
     metadata = read_metadata(videos)
@@ -89,7 +89,7 @@ def read_done(scores: Path, shard: int) -> dict[str, Any]:
     """What is known of a shard's failures, by dimension; nothing where none of it was measured.
 
     Raises:
-        ValueError: not what `measure_shard` wrote; the message names the file.
+        InputError: not what `measure_shard` wrote; the message names the file.
     """
     path = _done_path(scores, shard)
     known = read_json(path) if path.exists() else {}
@@ -156,7 +156,7 @@ def _measured(result: Result) -> Measured:
 
 
 def _make_scorer(snapshot: Snapshot[ScoreSettings]) -> Scorer:
-    """Raises ValueError where options or weights are wrong."""
+    """Raises InputError where options or weights are wrong."""
     dimension = snapshot.settings.dimension
     kind = registry.load("videodpo.scorers", dimension)
     options = validate(kind.Options, snapshot.settings.options, f"dimensions.{dimension}.options")

@@ -31,7 +31,7 @@ def launch_command(runtime: TrainRuntime, arguments: Sequence[str], environment:
     On several nodes, srun starts this command again on each; there it becomes torch's launcher.
 
     Raises:
-        ValueError: several nodes are asked for outside of a SLURM job.
+        InputError: several nodes are asked for outside of a SLURM job.
     """
     is_alone = runtime.processes * runtime.nodes == 1 and runtime.strategy == "ddp"
     if is_alone or "TORCHELASTIC_RUN_ID" in environment:
