@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from videodpo.config.errors import RunError
 from videodpo.storage.tables import (
     encoded_column,
+    find_rows,
     is_constant,
     map_shards,
     open_table,
-    positions,
     read_columns,
     read_metadata,
     read_prompts,
@@ -118,7 +118,7 @@ def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
     """Sort by the prompt's position, then by sample."""
     starts = starts_of_runs(clips["prompt_id"])
     owners = clips["prompt_id"].take(pa.array(starts))
-    positions = positions(owners, read_prompts(path)["prompt_id"])
+    positions = find_rows(owners, read_prompts(path)["prompt_id"])
     if positions.null_count:
         raise RunError(f"{path}: no row for prompt {owners.filter(positions.is_null())[0]}")
     lengths = np.diff(starts, append=clips.num_rows)

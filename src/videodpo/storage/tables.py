@@ -366,7 +366,7 @@ def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
 
 
-def positions(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
+def find_rows(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
     """Index of each id in `among`, null where it is not there."""
     if ids.equals(among):  # saves hashing them
         return pa.array(np.arange(len(ids)))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from videodpo.storage.schemas import CLIP_SIZE
-from videodpo.storage.tables import map_shards, positions, read_arrow
+from videodpo.storage.tables import find_rows, map_shards, read_arrow
 
 _TEXT = pa.schema([(name, pa.string()) for name in CLIP_SIZE])
 
@@ -24,7 +24,7 @@ def read_size_labels(videos: Path, video_ids: pa.ChunkedArray) -> pa.StringArray
     clips = _read(videos, CLIP_SIZE)
     if all(pc.count_distinct(column).as_py() <= 1 for column in clips.columns):  # failed clips have null
         return None
-    rows = positions(video_ids, _read(videos, ["video_id"])["video_id"])
+    rows = find_rows(video_ids, _read(videos, ["video_id"])["video_id"])
     return pc.binary_join_element_wise(*clips.cast(_TEXT).columns, " x ").take(rows).combine_chunks()
 
 
