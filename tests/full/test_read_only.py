@@ -32,7 +32,7 @@ INPUTS = {
     "prompts": "small/config/prompts.json",
     "generate": "small/prompts.parquet",
     "score": f"{ROUND}/videos/shard-00000.parquet",
-    "collect_scores": f"{ROUND}/scores/by-clip/shard-00000.parquet",
+    "collect_scores": f"{ROUND}/scores/by-clip/shard-00000.jsonl",
     "omniscore": f"{ROUND}/scores/temporal_flickering/shard-00000.parquet",
     "pairs": f"{ROUND}/omniscore.parquet",
     "visits": f"{ROUND}/pairs.parquet",

@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 
 from tests.slurm.limits import COUNT, LIMITS, SIGNALS, TARGETS, WORK
 from tests.slurm.runs import Round
-from videodpo.storage.tables import read_shards, read_table
+from videodpo.stages.score.store import FORMAT
+from videodpo.storage.progress import Progress
+from videodpo.storage.tables import read_shards
 
 MOST_SUBMISSIONS = 7
 MOST_LOST = 0.03
@@ -37,8 +39,8 @@ def _clips(run: Round) -> pd.DataFrame:
 
 
 def _measured(run: Round) -> pd.DataFrame:
-    table = read_table(run.round_folder / "scores" / "by-clip" / "shard-00000.parquet")
-    return table.sort_values(list(table.columns)).reset_index(drop=True)
+    log = Progress(run.round_folder / "scores" / "by-clip" / "shard-00000.jsonl", FORMAT)
+    return pd.DataFrame(sorted(entry for block in log.finished for entry in block))
 
 
 def _adapter(run: Round) -> pd.DataFrame:

@@ -35,7 +35,11 @@ CHANGES: dict[str, Any] = {
     "prompts": {"num_train": 6},
     "model": {"family": "slow_wan"},
     "generate": {"videos_per_prompt": 4},
-    "dimensions": {"slow": {"pillar": "quality", "min": 0.0, "max": 1.0}},
+    "dimensions": {
+        "temporal_flickering": None,
+        "imaging_quality_sharpness": None,
+        "slow": {"pillar": "quality", "min": 0.0, "max": 1.0},
+    },
     "schedule": {"num_steps": 8},
     "train_runtime": {"checkpoint_steps": 1},
 }

@@ -12,7 +12,7 @@ from videodpo.runtime import registry
 from videodpo.runtime.snapshot import ScoreSettings, Snapshot
 from videodpo.storage.progress import Progress
 
-_FORMAT = 1  # of a line in the log
+FORMAT = 1  # of a line in the log
 
 
 class Key(NamedTuple):
@@ -41,7 +41,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._progress = Progress(path, _FORMAT)
+        self._progress = Progress(path, FORMAT)
         self._known: dict[Key, Measured] = {}
         self._new: list[list[Any]] = []
         for video_id, sha256, dimension, scorer_digest, *measured in (
