@@ -8,8 +8,7 @@ from safetensors.torch import load_file
 
 from tests.slurm.limits import COUNT, LIMITS, SIGNALS, TARGETS, WORK
 from tests.slurm.runs import Round
-from videodpo.stages.score.store import FORMAT
-from videodpo.storage.progress import Progress
+from videodpo.stages.score.store import Store
 from videodpo.storage.tables import read_shards
 
 MOST_SUBMISSIONS = 7
@@ -39,8 +38,8 @@ def _clips(run: Round) -> pd.DataFrame:
 
 
 def _measured(run: Round) -> pd.DataFrame:
-    log = Progress(run.round_folder / "scores" / "by-clip" / "shard-00000.jsonl", FORMAT)
-    return pd.DataFrame(sorted(entry for block in log.finished for entry in block))
+    store = Store(run.round_folder / "scores" / "by-clip" / "shard-00000.jsonl")
+    return pd.DataFrame([(*key, *measured) for key, measured in sorted(store.known.items())])
 
 
 def _adapter(run: Round) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from videodpo.runtime import registry
 from videodpo.runtime.snapshot import ScoreSettings, Snapshot
 from videodpo.storage.progress import Progress
 
-FORMAT = 1  # of a line in the log
+_FORMAT = 1  # of a line in the log
 
 
 class Key(NamedTuple):
@@ -37,42 +37,50 @@ class Store:
 
     One log holds all dimensions: a job killed between two blocks has either all scores of a block or none. The workflow
     engine does not know the file, so it does not delete it when a job fails or runs again.
+
+    Attributes:
+        known: everything that the log has, and what was put since.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._progress = Progress(path, FORMAT)
-        self._known: dict[Key, Measured] = {}
-        self._new: list[list[Any]] = []
-        for video_id, sha256, dimension, scorer_digest, *measured in (
-            entry for block in self._progress.finished for entry in block
-        ):
-            self._put(Key(video_id, sha256, dimension, scorer_digest), Measured(*measured))
+        self._progress = Progress(path, _FORMAT)
+        self.known: dict[Key, Measured] = {}
+        self._new: dict[Key, Measured] = {}
+        for block in self._progress.finished:
+            for scorer, column in block["scores"].items():
+                for clip, measured in zip(block["clips"], column, strict=True):
+                    if measured is not None:
+                        self._put(Key(*clip, *scorer.split(" ")), Measured(*measured))
 
     def get(self, key: Key) -> Measured | None:
-        return self._known.get(key)
+        return self.known.get(key)
 
     def lacks(self, key: Key) -> bool:
         """True if it was never measured, or if another try may find a score."""
-        known = self._known.get(key)
+        known = self.known.get(key)
         return known is None or known.retry
 
     def put(self, key: Key, measured: Measured) -> None:
         """Keep what was measured; a score that is known already stays, to the bit."""
         if self._put(key, measured):
-            self._new.append([*key, *measured])
+            self._new[key] = measured
 
     def _put(self, key: Key, measured: Measured) -> bool:
         if not self.lacks(key):
             return False
-        self._known[key] = measured
+        self.known[key] = measured
         return True
 
     def save(self) -> None:
         """Make all that was put since the last call survive a kill."""
-        if self._new:
-            self._progress.append(self._new)
-            self._new = []
+        if not self._new:
+            return
+        clips = list(dict.fromkeys((key.video_id, key.sha256) for key in self._new))
+        scorers = dict.fromkeys((key.dimension, key.scorer_digest) for key in self._new)
+        columns = {" ".join(scorer): [self._new.get(Key(*clip, *scorer)) for clip in clips] for scorer in scorers}
+        self._progress.append({"clips": clips, "scores": columns})
+        self._new = {}
 
 
 class Column:
