@@ -40,7 +40,7 @@ check: setup
 	lint-imports
 	snakemake --lint
 
-# Every room, every stage once on a very small run, a dry run of the workflow: about 4 minutes on two cores.
+# Every room, every stage once on a very small run, a dry run of the workflow: about 3 minutes on two cores.
 test: check
 	pytest --numprocesses 2 --dist loadfile -m quick
 
