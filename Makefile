@@ -44,7 +44,7 @@ check: setup
 test: check
 	pytest --numprocesses 2 --dist loadfile -m quick
 
-# And the workflow end to end, faults, hostile inputs, all model families, processes and launchers: 15 minutes more.
+# And the workflow end to end, faults, hostile inputs, all model families, processes and launchers: 12 minutes more.
 test-all: test
 	pytest --numprocesses 2 --dist loadfile -m full
 
