@@ -55,7 +55,7 @@ from videodpo.workflow.run import Workflow
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10  # steps of each arm that are not counted
-STAGES = ("prompts", "generate", "score", "omniscore", "pairs", "visits", "reference")
+STAGES = ("prompts", "generate", "collect-scores", "omniscore", "pairs", "visits", "reference")
 CPU, WALL = "cpu", "wall"
 STEP_ENDS = ("clipping", "optimiser")  # what the bare arm has nothing to compare with
 
