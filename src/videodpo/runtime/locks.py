@@ -77,7 +77,7 @@ def take_run(folder: Path) -> None:
     """Be the driver of the run until this process ends.
 
     Raises:
-        Held: another driver is at work, or a job that one has left behind.
+        Held: another driver is running, or a job that an earlier driver left behind.
     """
     handle = _take(_locks(folder) / _DRIVER)  # given back by the kernel alone
     busy = [path for path in sorted(_locks(folder).glob("*.lock")) if path.name != _DRIVER and _is_held(path)]

@@ -63,12 +63,12 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
 
     Args:
         run: its folder, for example results/demo.
-        discard_damaged: remove what is damaged, and with a clip, latents or texts the table of their shard, so that the
-            next start makes them again. Intact batches of a shard are not sampled again.
+        discard_damaged: remove damaged files; for a clip, latents or texts also the table of their shard, so that the
+            next start re-creates them. Intact batches of a shard are not sampled again.
 
     Raises:
         InputError: no folder of a run.
-        RunError: with `discard_damaged`, a job of the run is at work.
+        RunError: with `discard_damaged`, a job of the run is running.
     """
     if not (run / "config").is_dir():
         raise InputError(f"{run}: not the folder of a run, it has no config folder")

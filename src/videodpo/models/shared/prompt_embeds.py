@@ -79,7 +79,7 @@ def read_texts(path: Path) -> dict[str, StrippedEmbeds]:
 
 
 class CachedTexts:
-    """Encodings that lie beside a round's videos."""
+    """Encodings that are stored next to a round's videos."""
 
     def __init__(self, round_folder: Path) -> None:
         """Open the files that belong to the round's videos tables; tensors are read when asked for.
