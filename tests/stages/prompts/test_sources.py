@@ -111,53 +111,29 @@ def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
     assert (len(prompts), len(dropped)) == (1440, 0)
 
 
-def test_broken_json_is_named_by_its_line(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt": "a"}\n{"prompt": \n')
-    with pytest.raises(ValueError, match=r"p.jsonl, line 2: not valid JSON"):
-        _texts("jsonl", path)
-
-
-def test_a_json_line_that_is_no_object_is_named(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text('"a red tram"\n')
-    with pytest.raises(ValueError, match=r"p.jsonl, line 1: str where an object is needed"):
-        _texts("jsonl", path)
-
-
-def test_a_number_is_no_prompt(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt": 7}\n')
-    with pytest.raises(ValueError, match=r"'prompt' holds 7 in row 0 of jsonl:p.jsonl; text is needed"):
-        _texts("jsonl", path)
-
-
-def test_another_encoding_is_named_by_its_line(tmp_path):
-    path = tmp_path / "p.txt"
-    path.write_bytes("a tram\nun café\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"p.txt, line 2: not UTF-8"):
-        _texts("text", path)
-
-
-def test_an_unquoted_comma_does_not_cut_a_prompt_silently(tmp_path):
-    path = tmp_path / "p.csv"
-    path.write_text("id,prompt\n1,a tram, red\n")
-    with pytest.raises(ValueError, match=r"p.csv, line 2: 3 fields where the header has 2; put quotes"):
-        _texts("csv", path)
-
-
-def test_an_open_quote_does_not_swallow_the_file_silently(tmp_path):
-    path = tmp_path / "p.csv"
-    path.write_text('id,prompt\n1,"a tram\n2,a bus\n')
-    with pytest.raises(ValueError, match=r"not valid CSV"):
-        _texts("csv", path)
-
-
-def test_a_file_that_is_no_parquet_is_an_error(tmp_path):
-    path = tmp_path / "p.parquet"
-    path.write_bytes(b"not a table")
-    with pytest.raises(ValueError, match=r"not readable as Parquet"):
-        _texts("parquet", path)
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "message"),
+    [
+        ("jsonl", "p.jsonl", b'{"prompt": "a"}\n{"prompt": \n', r"p.jsonl, line 2: not valid JSON"),
+        ("jsonl", "p.jsonl", b'"a red tram"\n', r"p.jsonl, line 1: str where an object is needed"),
+        ("jsonl", "p.jsonl", b'{"prompt": 7}\n', r"'prompt' holds 7 in row 0 of jsonl:p.jsonl; text is needed"),
+        ("text", "p.txt", "a tram\nun caf\u00e9\n".encode("latin-1"), r"p.txt, line 2: not UTF-8"),
+        (  # an unquoted comma must not cut a prompt silently
+            "csv",
+            "p.csv",
+            b"id,prompt\n1,a tram, red\n",
+            r"p.csv, line 2: 3 fields where the header has 2; put quotes",
+        ),
+        # an open quote must not swallow the rest of the file silently
+        ("csv", "p.csv", b'id,prompt\n1,"a tram\n2,a bus\n', r"not valid CSV"),
+        ("parquet", "p.parquet", b"not a table", r"not readable as Parquet"),
+    ],
+)
+def test_malformed_source_is_refused_with_its_place(tmp_path, kind, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        _texts(kind, path)
 
 
 def test_toxicity_that_is_no_number_is_an_error(tmp_path):
