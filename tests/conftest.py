@@ -311,3 +311,9 @@ def trainings(random_model: Path, paired: Stages, tmp_path_factory: pytest.TempP
     found = Trainings(random_model, folder)
     found.variant().reference()
     return found
+
+
+@pytest.fixture
+def own_trainings(trainings: Any, tmp_path: Path) -> Any:
+    """Trainings on a copy of that round, for a test that changes its tables."""
+    return trainings.copy(tmp_path)

@@ -13,26 +13,24 @@ from videodpo.storage.tables import read_shards, read_table
 VISITS_A_PASS = 2
 
 
-def test_the_reference_table_does_not_depend_on_its_shard_count(trainings):
-    run = trainings.variant()
+def test_the_reference_table_does_not_depend_on_its_shard_count(own_trainings):
+    run = own_trainings.variant()
     columns = ["pair_id", "visit", "noise_seed", "ref_error_winner", "ref_error_loser"]
     one = read_shards(run.round_folder / "reference")[columns]
     run.config = run.config.model_copy(update={"reference": run.config.reference.model_copy(update={"shards": 3})})
     run.reference()
     assert read_shards(run.round_folder / "reference")[columns].equals(one)
-    trainings.variant().reference()
 
 
 @pytest.mark.parametrize("schedule", [{"num_steps": 60}, {"timesteps": {"shift": 3.0}}])
-def test_a_table_for_the_visits_of_another_schedule_is_refused(trainings, schedule):
-    run = trainings.fresh(schedule=schedule)
+def test_a_table_for_the_visits_of_another_schedule_is_refused(own_trainings, schedule):
+    run = own_trainings.fresh(schedule=schedule)
     with pytest.raises(ValueError, match="run the stage again"):
         run.train()
-    trainings.variant().visits()
 
 
-def test_a_new_alpha_finds_its_reference_errors_done(trainings, monkeypatch):
-    run = trainings.variant()
+def test_a_new_alpha_finds_its_reference_errors_done(own_trainings, monkeypatch):
+    run = own_trainings.variant()
     before = read_shards(run.round_folder / "reference")
     pairs = run.config.pairs
     run.config = run.config.model_copy(
@@ -46,8 +44,6 @@ def test_a_new_alpha_finds_its_reference_errors_done(trainings, monkeypatch):
         run.reference()
     assert (run.round_folder / "visits.parquet").read_bytes() == visits
     assert read_shards(run.round_folder / "reference").equals(before)
-    run.config = run.config.model_copy(update={"pairs": pairs})
-    run.pairs()
 
 
 def test_latents_stored_in_another_type_need_other_reference_errors(stages, random_model, tmp_path):
@@ -96,12 +92,11 @@ class Passes:
 
 
 @pytest.fixture
-def passes(trainings, monkeypatch):
+def passes(own_trainings, monkeypatch):
     """Of a shard of which nothing is done."""
-    found = Passes(trainings.variant(), monkeypatch)
+    found = Passes(own_trainings.variant(), monkeypatch)
     shutil.rmtree(found.table.parent)
-    yield found
-    trainings.variant().reference()
+    return found
 
 
 def test_a_killed_job_goes_on_after_its_last_pass_and_ends_with_the_same_bytes(passes):
@@ -118,11 +113,11 @@ def test_a_killed_job_goes_on_after_its_last_pass_and_ends_with_the_same_bytes(p
     assert passes.table.read_bytes() == whole
 
 
-def test_a_log_of_other_noise_levels_does_not_count(passes, trainings, monkeypatch):
+def test_a_log_of_other_noise_levels_does_not_count(passes, own_trainings, monkeypatch):
     num_passes = passes.until()
     whole = passes.table.read_bytes()
     shutil.rmtree(passes.table.parent)
-    other = Passes(trainings.variant(schedule={"timesteps": {"shift": 3.0}}), monkeypatch)
+    other = Passes(own_trainings.variant(schedule={"timesteps": {"shift": 3.0}}), monkeypatch)
     assert other.until(3) == 3
     assert other.log.exists()
     assert passes.until() == num_passes

@@ -214,10 +214,8 @@ def test_timesteps_without_weights_are_those_of_the_loaded_model(name, tmp_path)
 
 
 @pytest.fixture
-def run(trainings):
-    """The round that all trainings share; with its own visits again afterwards."""
-    yield trainings.fresh()
-    trainings.variant().visits()
+def run(own_trainings):
+    return own_trainings.fresh()
 
 
 def edited(run, change):
@@ -264,8 +262,8 @@ def test_rows_out_of_order_are_refused(run):
 
 
 @pytest.mark.parametrize("schedule", [{"num_steps": 60}, {"micro_batch_size": 4}])
-def test_the_visits_of_another_schedule_are_refused(trainings, run, schedule):
-    other = trainings.variant(schedule=schedule)
+def test_the_visits_of_another_schedule_are_refused(own_trainings, run, schedule):
+    other = own_trainings.variant(schedule=schedule)
     with pytest.raises(
         ValueError, match=r"visits\.parquet: 200 visits for the training, \d+ steps of 4 in micro-batches"
     ):

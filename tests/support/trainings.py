@@ -19,7 +19,10 @@ NUM_STEPS = 50
 
 
 class Trainings:
-    """Variants of one training; all share prompts, clips, pairs and the table of reference errors."""
+    """Variants of one training; all share prompts, clips, pairs and the table of reference errors.
+
+    A test that changes one of those tables works on `copy`.
+    """
 
     def __init__(self, model: Path, results: Path) -> None:
         self._model, self._results = model, results
@@ -32,6 +35,11 @@ class Trainings:
         plan = {"num_steps": NUM_STEPS, "global_batch_size": 4, "micro_batch_size": 2} | (schedule or {})
         merged = {"train": base["train"] | train, "train_runtime": base["train_runtime"] | (train_runtime or {})}
         return Stages(small_run(self._model, self._results, schedule=plan, **merged))
+
+    def copy(self, results: Path) -> Trainings:
+        """The same round in a results folder of its own."""
+        self.variant().copy(results)
+        return Trainings(self._model, results)
 
     def fresh(self, **changes: Any):
         """A variant with its own visits and without any state of an earlier training."""

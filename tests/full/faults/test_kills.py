@@ -50,9 +50,10 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def start(workspace: Path, results: str, *arguments: str) -> subprocess.Popen[str]:
-    command = ["snakemake", "--cores", "2", "--nolock", "--ignore-incomplete", "--configfile", "overlay.yaml"]
+    # A job that meets a left-over one with its lock names it in its log alone.
+    options = ["--cores", "2", "--nolock", "--ignore-incomplete", "--show-failed-logs", "--configfile", "overlay.yaml"]
     return subprocess.Popen(
-        [*command, "--config", f"results={results}", *arguments],
+        ["snakemake", *options, "--config", f"results={results}", *arguments],
         cwd=workspace,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         start_new_session=True,

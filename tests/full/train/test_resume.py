@@ -136,18 +136,18 @@ def test_a_sharded_training_is_resumed_by_one_process(trainings):
     np.testing.assert_allclose(log["loss"], expected_log["loss"], rtol=0, atol=1e-5)
 
 
-def test_1_2_and_4_processes_in_turn_end_like_one(trainings, figures):
+def test_1_2_and_4_processes_in_turn_end_like_one(own_trainings, figures):
     settings = {"lora": DROPOUT, "schedule": {"global_batch_size": 4, "micro_batch_size": 1}}
-    trainings.variant(**settings).reference()
-    one = trainings.fresh(**settings, train_runtime={"checkpoint_steps": 5})
+    own_trainings.variant(**settings).reference()
+    one = own_trainings.fresh(**settings, train_runtime={"checkpoint_steps": 5})
     subprocess.run(command(one), check=True, capture_output=True)
     expected, expected_log = adapter_of(one), log_of(one)
-    run = trainings.fresh(**settings)
+    run = own_trainings.fresh(**settings)
     for processes, step in ((2, 10), (4, 25)):
-        run = trainings.variant(**settings, train_runtime={"processes": processes, "checkpoint_steps": 5})
+        run = own_trainings.variant(**settings, train_runtime={"processes": processes, "checkpoint_steps": 5})
         _kill_all_after(run, step)
         assert step <= last_step(run) < NUM_STEPS
-    subprocess.run(command(trainings.variant(**settings)), check=True, capture_output=True)
+    subprocess.run(command(own_trainings.variant(**settings)), check=True, capture_output=True)
     # The same pairs, draws and noise at every step.
     log = log_of(run)
     np.testing.assert_allclose(log["ref_error_winner"], expected_log["ref_error_winner"], rtol=1e-6)

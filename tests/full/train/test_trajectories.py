@@ -31,9 +31,10 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def on_eight_pairs(trainings):
-    trainings.variant(schedule=SCHEDULE).reference()
-    return trainings
+def on_eight_pairs(trainings, tmp_path_factory):
+    found = trainings.copy(tmp_path_factory.mktemp("trajectories"))
+    found.variant(schedule=SCHEDULE).reference()
+    return found
 
 
 @pytest.mark.parametrize("name", VARIANTS)

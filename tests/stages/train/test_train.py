@@ -69,17 +69,14 @@ def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(trainings):
     assert (run.round_folder / "adapter" / "transformer" / "config.json").is_file()
 
 
-def test_held_back_pairs_are_measured_and_not_trained_on(trainings):
-    run = trainings.fresh(
+def test_held_back_pairs_are_measured_and_not_trained_on(own_trainings):
+    run = own_trainings.fresh(
         schedule={"validation": {"num_prompts": 2, "draws": 3}}, train_runtime={"validation_steps": 20}
     )
     run.reference()
-    try:
-        run.train()
-        snapshot = run.snapshot("train")
-        plan = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu")).plan
-    finally:
-        trainings.variant().reference()
+    run.train()
+    snapshot = run.snapshot("train")
+    plan = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu")).plan
     log = log_of(run)
     assert log.index[log["validation_accuracy"].notna()].tolist() == [19, 39, NUM_STEPS - 1]
     assert log["validation_loss"].dropna().between(0.1, 2).all()
