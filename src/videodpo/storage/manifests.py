@@ -7,6 +7,7 @@ removed just before `NAME` is replaced, and the new one is written just after: a
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import shlex
@@ -167,7 +168,9 @@ def is_edited(table: Path) -> bool:
     """True if a table of `EDITABLE` is not what its stage wrote."""
     if not is_editable(table) or not table.is_file():
         return False
-    return (known := read_manifest(table).get(table.name)) is not None and sha256_of(table) != known
+    return (known := read_manifest(table).get(table.name)) is not None and _digest_of_table(
+        table, _state(table)
+    ) != known
 
 
 def edited_inputs(*tables: Path) -> dict[str, str]:
@@ -176,7 +179,7 @@ def edited_inputs(*tables: Path) -> dict[str, str]:
     Returns:
         Metadata: empty, or `edited_inputs` with the name and SHA-256 of each edited table.
     """
-    found = [f"{table.name} {sha256_of(table)}" for table in tables if is_edited(table)]
+    found = [f"{table.name} {_digest_of_table(table, _state(table))}" for table in tables if is_edited(table)]
     return {"edited_inputs": ", ".join(found)} if found else {}
 
 
@@ -202,6 +205,12 @@ _checked: dict[Path, tuple[int, ...]] = {}
 def _state(path: Path) -> tuple[int, ...]:
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of_table(table: Path, state: tuple[int, ...]) -> str:
+    """SHA-256 of a table in this state: a stage asks several times, and a large one takes a second."""
+    return sha256_of(table)
 
 
 def _own_fault(path: Path) -> str | None:

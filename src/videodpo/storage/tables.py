@@ -300,6 +300,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def _plain(table: pa.Table, path: Path) -> pa.Table:
     """The table with its texts written out, if they are not too much for the memory."""
     encoded = [chunk for column in table.columns if pa.types.is_dictionary(column.type) for chunk in column.chunks]
+    if not encoded:
+        return table
     if sum(len(chunk) * chunk.dictionary.nbytes for chunk in encoded) > MAX_TEXT_BYTES:  # an upper bound
         lengths = (pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in encoded)
         num_bytes = sum(pc.sum(pc.cast(each, pa.int64())).as_py() or 0 for each in lengths)
