@@ -133,11 +133,6 @@ class Cluster:
         self._start(node, ["slurmd", "-D", "-N", node])
         self._until(node, lambda: self.node_state(node) in ("idle", "mixed", "allocated"))
 
-    def resume(self, node: str) -> None:
-        """Give a node back that was set down."""
-        self.run("scontrol", "update", f"nodename={node}", "state=resume")
-        self._until(node, lambda: self.node_state(node) in ("idle", "mixed", "allocated"))
-
     def kill_node(self, node: str) -> None:
         """What a power cut leaves of a node: slurmd and every process of its jobs, killed at once."""
         for pid in [self._daemons()[node], *self._processes(node)]:
