@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
+from videodpo.storage.video import UnreadableVideo, read_film, read_mp4, write_mp4
 
 
 def gradient(frames=6, height=32, width=48):
@@ -121,3 +123,79 @@ def test_damage_never_escapes_as_another_error(clip, tmp_path):
         except UnreadableVideo:
             unreadable += 1
     assert unreadable > 10
+
+
+NAMES = ["12:30:05.mp4", "concat:x.mp4", "file:x.mp4", "http:clip.mp4", "clip_%03d.mp4", "subfile,,:x.mp4", "-i.mp4"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_ffmpeg_takes_for_more_is_a_file(clip, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_mp4(Path(name), gradient(), 8.0)
+    assert (tmp_path / name).read_bytes() == clip.read_bytes()
+    assert len(read_mp4(Path(name))[0]) == 6
+
+
+def encode(path, codec, pixels="yuv420p", transfer=None):
+    with av.open(str(path), "w") as box:
+        stream = box.add_stream(codec, rate=8)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, pixels
+        if transfer:
+            stream.codec_context.color_trc = transfer
+        for frame in gradient():
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        box.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("transfer", "kind"), [(16, "PQ"), (18, "HLG")])
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.ts", "libx264"), ("a.mkv", "ffv1")])
+def test_an_hdr_film_is_refused(tmp_path, name, codec, transfer, kind):
+    path = encode(tmp_path / name, codec, "yuv420p10le", transfer)
+    with pytest.raises(UnreadableVideo, match=rf"{path}: an HDR film \({kind}\), .* convert it to SDR"):
+        read_mp4(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "plays"),
+    [
+        ("a.mp4", "libx264", "yuv420p", True),
+        ("a.mov", "libx264", "yuv420p", False),
+        ("a.mkv", "libx264", "yuv420p", False),
+        ("a.mp4", "libx264", "yuv444p", False),
+        ("a.mp4", "libx264", "yuv420p10le", False),
+        ("a.mp4", "libvpx-vp9", "yuv420p", False),
+        ("a.mp4", "mpeg4", "yuv420p", False),
+        ("a.avi", "mpeg4", "yuv420p", False),
+    ],
+)
+def test_only_mp4_with_h264_in_yuv420p_plays_in_every_browser(tmp_path, name, codec, pixels, plays):
+    assert read_film(encode(tmp_path / name, codec, pixels)).plays_in_browsers is plays
+
+
+def test_the_film_is_read_where_a_cover_picture_comes_first(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as box:
+        cover, film = box.add_stream("mjpeg", rate=1), box.add_stream("libx264", rate=8)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        film.width, film.height, film.pix_fmt = 48, 32, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        box.mux([*cover.encode(picture), *cover.encode()])
+        for frame in gradient():
+            box.mux(film.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        box.mux(film.encode())
+    assert read_mp4(tmp_path / "a.mkv")[0].shape == (6, 32, 48, 3)
+
+
+def test_pixels_that_are_not_square_are_shown_as_a_player_shows_them(tmp_path):
+    path = tmp_path / "dvd.mp4"
+    for shape, size in ((Fraction(2), (32, 96)), (Fraction(1, 2), (64, 48)), (Fraction(16, 11), (32, 70))):
+        with av.open(str(path), "w") as box:
+            stream = box.add_stream("libx264", rate=8)
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = shape
+            for frame in gradient():
+                box.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            box.mux(stream.encode())
+        film = read_film(path)
+        assert film.frames_THWC.shape[1:3] == size
+        assert not film.plays_in_browsers

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 import io
-import itertools
-import math
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import ColorTrc, Interpolation
 
 from videodpo.config.errors import InputError
 from videodpo.storage.files import atomic_path
@@ -22,11 +22,53 @@ from videodpo.storage.files import atomic_path
 MAX_PIXELS = 8192 * 8192  # of one frame
 MAX_BYTES = 4 * 2**30  # of decoded frames; a longer clip is refused, not read into memory
 
+MAX_STEP_BACK = 1.0  # seconds between time stamps that are out of order
+
 _AVX_512F = 13  # OpenCV's number of it, for which its Python module has no name
+_HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 
 
 class UnreadableVideo(InputError):
     """The file holds no video that can be decoded."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A decoded video."""
+
+    name: str
+    """For messages."""
+    frames_THWC: np.ndarray
+    """uint8 RGB as a player shows them: upright, with square pixels."""
+    fps: float
+    """Average frame rate; 0.0 where the file declares none."""
+    stamps_T: list[float | None]
+    """Time stamp of each frame, seconds; None where the file has none."""
+    last_seconds: float
+    """How long the file shows the last frame; 0.0 where it does not say."""
+    pixel_shape: Fraction
+    """Width of a stored pixel divided by its height (sample aspect ratio)."""
+    plays_in_browsers: bool
+    """Whether the file is an MP4 with H.264 in yuv420p and square pixels."""
+
+    def times(self) -> np.ndarray:
+        """Seconds from the first frame to each frame, in ascending order, [T].
+
+        Raises:
+            UnreadableVideo: the file has no time stamps, or they jump back.
+        """
+        stamps = [stamp for stamp in self.stamps_T if stamp is not None]
+        if len(stamps) < len(self.stamps_T):
+            raise UnreadableVideo(
+                f"{self.name}: frames without time stamps; put the film into a container with them, for example "
+                "with ffmpeg -r RATE -i FILM -c copy FILM.mp4"
+            )
+        if np.diff(stamps).min(initial=0.0) < -MAX_STEP_BACK:
+            raise UnreadableVideo(f"{self.name}: its time stamps jump back; encode the film again, or cut it in two")
+        # Decoders give frames in the order of display; AVI stores the times in the order of decoding.
+        ascending: np.ndarray = np.sort(np.array(stamps))
+        times: np.ndarray = ascending - ascending[0]
+        return times
 
 
 def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18) -> None:
@@ -46,7 +88,7 @@ def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18)
         raise InputError(f"frames: {height} x {width}; H.264 in yuv420p needs even sides")
     with (
         atomic_path(path) as partial,
-        av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as box,
+        av.open(_as_file(partial), "w", format="mp4", options={"movflags": "faststart"}) as box,
     ):
         # One thread: x264's bytes depend on the thread count.
         stream: Any = box.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
@@ -65,20 +107,31 @@ def _without_avx512() -> dict[str, str]:
     return {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX_512F) else {}
 
 
-def read_mp4(path: Path, *, max_seconds: float | None = None) -> tuple[np.ndarray, float]:
-    """Decode every frame at its native size, upright where the file says how, or those of the first seconds.
+def read_mp4(path: Path) -> tuple[np.ndarray, float]:
+    """Decode every frame as a player shows it: upright, with square pixels, at its native size.
 
     Returns:
         uint8 RGB [T, H, W, 3], and the average frame rate (0.0 where the file declares none).
 
     Raises:
-        UnreadableVideo: missing, empty, no video stream, damaged, frames of several sizes, or too long.
+        UnreadableVideo: missing, empty, no video stream, damaged, HDR, frames of several sizes, or too long.
     """
+    film = read_film(path)
+    return film.frames_THWC, film.fps
+
+
+def read_film(path: Path, *, max_seconds: float | None = None) -> Film:
+    """As `read_mp4`, with what the file says about time and pixels.
+
+    Args:
+        max_seconds: decode the first seconds only.
+    """
+    name = str(path.absolute())
     if not path.is_file():
-        raise UnreadableVideo(f"{path.name}: no such file")
+        raise UnreadableVideo(f"{name}: no such file")
     if path.stat().st_size == 0:
-        raise _is_empty(path.name)
-    return _decoded(str(path), path.name, max_seconds)
+        raise _is_empty(name)
+    return _decoded(_as_file(path), name, max_seconds)
 
 
 def decode_mp4(content: bytes, name: str) -> tuple[np.ndarray, float]:
@@ -89,36 +142,63 @@ def decode_mp4(content: bytes, name: str) -> tuple[np.ndarray, float]:
     """
     if not content:
         raise _is_empty(name)
-    return _decoded(io.BytesIO(content), name, None)
+    film = _decoded(io.BytesIO(content), name, None)
+    return film.frames_THWC, film.fps
 
 
 def _is_empty(name: str) -> UnreadableVideo:
     return UnreadableVideo(f"{name}: the file is empty")
 
 
-def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> tuple[np.ndarray, float]:
+def _as_file(path: Path) -> str:
+    """The path as FFmpeg's URL of a file: it takes `12:30.mp4` for a protocol, and `concat:x` for a command."""
+    return f"file:{path}"
+
+
+def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> Film:
     frames: list[np.ndarray] = []
+    stamps: list[float | None] = []
     try:
         with av.open(file, "r", metadata_errors="replace") as box:
-            if not box.streams.video:
+            stream = box.streams.best("video")
+            if stream is None:
                 raise UnreadableVideo(f"{name}: no video stream")
-            stream = box.streams.video[0]
-            if stream.codec_context:  # None where the codec is not known
-                _refuse_size(stream.codec_context.width, stream.codec_context.height, name)
-            fps = float(stream.average_rate or 0.0)
-            most = None if max_seconds is None or not fps else math.ceil(max_seconds * fps)
-            for frame in itertools.islice(box.decode(stream), most):
-                _refuse_size(frame.width, frame.height, name)
-                frames.append(_upright(frame))
+            assert isinstance(stream, av.VideoStream)
+            codec: Any = stream.codec_context
+            if codec:  # None where the codec is not known
+                _refuse_size(codec.width, codec.height, name)
+                _refuse_hdr(codec.color_trc, name)
+            pixel_shape = stream.sample_aspect_ratio or Fraction(1)
+            for frame in box.decode(stream):
+                if max_seconds is not None and _seconds_between(stamps, frame) > max_seconds:
+                    break
+                _refuse_hdr(frame.color_trc, name)
+                frames.append(_as_shown(frame, pixel_shape, name))
+                stamps.append(frame.time)
+                last_seconds = float(frame.duration * frame.time_base) if frame.time_base else 0.0
                 if len(frames) * frames[0].nbytes > MAX_BYTES:
                     raise UnreadableVideo(f"{name}: too long: more than {MAX_BYTES:,} bytes of frames")
+            if not frames:
+                raise UnreadableVideo(f"{name}: no frames")
+            plays = pixel_shape == 1 and _is_mp4(box) and codec.name == "h264" and codec.pix_fmt == "yuv420p"
+            fps = float(stream.average_rate or 0.0)
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(f"{name}: {error.strerror or error}") from error
-    if not frames:
-        raise UnreadableVideo(f"{name}: no frames")
     if any(frame.shape != frames[0].shape for frame in frames):
         raise UnreadableVideo(f"{name}: frames of several sizes")
-    return np.stack(frames), fps
+    return Film(name, np.stack(frames), fps, stamps, last_seconds, pixel_shape, plays)
+
+
+def _seconds_between(stamps: list[float | None], frame: av.VideoFrame) -> float:
+    """Time from the first frame to this one; 0.0 if one of the two has no time stamp."""
+    if not stamps or stamps[0] is None or frame.time is None:
+        return 0.0
+    return frame.time - stamps[0]
+
+
+def _is_mp4(box: Any) -> bool:
+    """True for the MP4 family without QuickTime, whose container FFmpeg reads with the same demuxer."""
+    return "mp4" in box.format.name.split(",") and box.metadata.get("major_brand", "qt  ") != "qt  "
 
 
 def _refuse_size(width: int, height: int, name: str) -> None:
@@ -126,6 +206,25 @@ def _refuse_size(width: int, height: int, name: str) -> None:
         raise UnreadableVideo(f"{name}: {width} x {height} pixels a frame, {MAX_PIXELS:,} are allowed")
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """RGB as a player shows it: phones store films lying on their side."""
-    return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
+def _refuse_hdr(transfer: int, name: str) -> None:
+    if transfer in _HDR:
+        raise UnreadableVideo(
+            f"{name}: an HDR film ({_HDR[ColorTrc(transfer)]}), whose colours would be washed out; convert it to SDR "
+            "(ffmpeg's filters zscale and tonemap do)"
+        )
+
+
+def _as_shown(frame: av.VideoFrame, pixel_shape: Fraction, name: str) -> np.ndarray:
+    """RGB as a player shows it: phones store films lying on their side, DVDs with pixels that are not square."""
+    width, height = frame.width, frame.height
+    if pixel_shape > 1:
+        width = round(width * pixel_shape)
+    else:
+        height = round(height / pixel_shape)
+    _refuse_size(width, height, name)
+    is_square = (width, height) == (frame.width, frame.height)
+    scaling: dict[str, Any] = (
+        {} if is_square else {"width": width, "height": height, "interpolation": Interpolation.BICUBIC}
+    )
+    rgb = frame.to_ndarray(format="rgb24", **scaling)
+    return np.rot90(rgb, k=round(frame.rotation / 90))

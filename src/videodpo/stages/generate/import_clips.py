@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videodpo.config import Generate, Sampling
+from videodpo.config import Generate
 from videodpo.config.errors import InputError
 from videodpo.models import load_model
 from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.snapshot import GenerateSettings, Snapshot
+from videodpo.stages.generate.fitting import describe, fit_frames, is_exact, nearest_size
 from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard, wanted_prompts
 from videodpo.storage.files import atomic_path, sha256_of
 from videodpo.storage.tables import read_table
-from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
+from videodpo.storage.video import UnreadableVideo, read_film, write_mp4
 
 if TYPE_CHECKING:
     import torch
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
     from videodpo.models.base import PromptEmbeds, VideoModel
 
 BATCH = 8  # clips between two save points
-RATE_TOLERANCE = 0.01  # 29.97 frames a second are 30
 
 
 def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int) -> None:
     """Import one shard of the clips in `clips.parquet` as `round<r>/videos`.
 
     A clip that cannot be read is a failed row. One with none of the sizes and lengths of `generate.sampling` is cut and
-    scaled with `generate.fit_clips`, to the nearest of them in its proportions, and a failed row without.
+    scaled with `generate.fit_clips`, to the nearest of them in its proportions, and a failed row without. Only an MP4
+    that every browser plays is copied byte by byte; the frames of all others are encoded.
 
     Raises:
         InputError: a round after the first, where videos come from the aligned model.
@@ -107,76 +106,22 @@ def _encoded(
 
 
 def _take(source: Path, request: Request, settings: Generate, files: Files) -> tuple[Path, np.ndarray, float]:
-    """Copy one clip into the run, fitted if need be: the copy, its frames before any encoding, and their rate."""
+    """Copy one clip into the run, fitted or encoded if need be: the copy, its frames before encoding, their rate."""
     sampling, sizes = settings.sampling, settings.sampling.sizes
     # A second more than is needed, so that a clip that is too long is seen to be.
-    frames, fps = read_mp4(source, max_seconds=max(size.num_frames for size in sizes) / sampling.fps + 1)
+    film = read_film(source, max_seconds=max(size.num_frames for size in sizes) / sampling.fps + 1)
     copy = files.clips / f"{request.video_id}.mp4"
-    if not fps or math.isclose(fps, sampling.fps, rel_tol=RATE_TOLERANCE):
-        fps = sampling.fps
-    known = [(size.num_frames, size.height, size.width) for size in sizes]
-    if frames.shape[:3] in known and fps == sampling.fps:
+    fits = any(is_exact(film, size) for size in sizes)
+    if fits and film.plays_in_browsers:
         with atomic_path(copy) as partial:
             shutil.copyfile(source, partial)
-        return copy, frames, fps
-    if not settings.fit_clips:
-        asked = " or ".join(f"{num_frames} of {height} x {width}" for num_frames, height, width in known)
+        return copy, film.frames_THWC, sampling.fps
+    if not fits and not settings.fit_clips:
+        asked = " or ".join(f"{size.num_frames} of {size.height} x {size.width}" for size in sizes)
         raise UnreadableVideo(
-            f"{source.name}: {frames.shape[0]} frames of {frames.shape[1]} x {frames.shape[2]} at {fps:g} a second, "
-            f"generate.sampling asks for {asked} at {sampling.fps:g}; generate.fit_clips: true cuts and scales"
+            f"{film.name}: {describe(film)}, generate.sampling asks for {asked} at {sampling.fps:g}; "
+            "generate.fit_clips: true cuts and scales"
         )
-    frames = fit_frames(frames, fps, nearest_size(frames, fps, sizes), source.name)
+    frames = film.frames_THWC if fits else fit_frames(film, nearest_size(film, sizes))
     write_mp4(copy, frames, sampling.fps, crf=sampling.crf)
     return copy, frames, sampling.fps
-
-
-def nearest_size(frames_TYXC: np.ndarray, fps: float, sizes: Sequence[Sampling]) -> Sampling:
-    """The size with the clip's proportions, or the nearest by their ratio; of several, the longest that it can fill.
-
-    Args:
-        frames_TYXC: the clip. fps: its rate. sizes: where several are as good, the first of them is taken.
-    """
-    _, height, width, _ = frames_TYXC.shape
-
-    def rank(size: Sampling) -> tuple[Fraction, int]:
-        ratio = Fraction(size.height * width, size.width * height)
-        is_filled = _picked(fps, size)[-1] < len(frames_TYXC)
-        return max(ratio, 1 / ratio), -size.num_frames if is_filled else 0
-
-    return min(sizes, key=rank)
-
-
-def _picked(fps: float, sampling: Sampling) -> np.ndarray:
-    """Numbers of the frames that lie at the wanted times."""
-    numbers: np.ndarray = np.floor(np.arange(sampling.num_frames) * fps / sampling.fps + 0.5).astype(int)
-    return numbers
-
-
-def fit_frames(frames_TYXC: np.ndarray, fps: float, sampling: Sampling, name: str) -> np.ndarray:
-    """Cut and scale a clip: its first `num_frames` at the rate `fps`, the middle of the wanted shape.
-
-    Args:
-        frames_TYXC: uint8 RGB. fps: of these frames.
-        sampling: the wanted number of frames, rate, height and width. name: of the file, for the message.
-
-    Raises:
-        UnreadableVideo: the clip is too short.
-    """
-    import cv2
-
-    picked = _picked(fps, sampling)
-    if picked[-1] >= len(frames_TYXC):
-        raise UnreadableVideo(
-            f"{name}: {len(frames_TYXC)} frames at {fps:g} a second are too short for {sampling.num_frames} at "
-            f"{sampling.fps:g}"
-        )
-    _, height, width, _ = frames_TYXC.shape
-    scale = max(sampling.height / height, sampling.width / width)
-    cut_y, cut_x = (
-        min(side, round(want / scale)) for side, want in ((height, sampling.height), (width, sampling.width))
-    )
-    top, left = (height - cut_y) // 2, (width - cut_x) // 2
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    size = (sampling.width, sampling.height)
-    middle = frames_TYXC[picked, top : top + cut_y, left : left + cut_x]
-    return np.stack([cv2.resize(np.ascontiguousarray(frame), size, interpolation=method) for frame in middle])
