@@ -34,6 +34,8 @@ class Source(Section):
     """File, or `hub:<id>` for vidprom and huggingface; not used by `demo_world`."""
     column: str = "prompt"
     """Column or JSON key that holds the prompt."""
+    name: str | None = None
+    """Configuration (subset) of a Hugging Face data set; null where it has one, or a default one."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     max_toxicity: Real = Field(0.2, ge=0, le=1)
@@ -43,6 +45,8 @@ class Source(Section):
     def _path_is_given(self) -> Source:
         if self.kind != "demo_world" and not self.path:
             raise WrongKeys(("path", f"missing; the kind {self.kind!r} needs one"))
+        if self.name is not None and self.kind != "huggingface":
+            raise WrongKeys(("name", f"{self.name!r} has no effect on the kind {self.kind!r}; leave it out"))
         return self
 
 

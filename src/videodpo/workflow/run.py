@@ -184,7 +184,8 @@ def check(config: Config) -> None:
     """
     tests: list[Callable[[], None]] = []
     tests += [partial(_check_scorer, _key(config, name), name, block) for name, block in scorer_options(config).items()]
-    tests += [partial(_check_model, config), partial(check_source, config.prompts.source, config.prompts)]
+    tests.append(partial(_check_model, config))
+    tests.append(partial(check_source, config.prompts.source, config.prompts, config.max_failed_fraction))
     problems: list[str] = []
     for test in tests:
         try:

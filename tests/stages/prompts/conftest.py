@@ -12,7 +12,7 @@ from videodpo.storage.tables import read_table
 
 def prompts_of(kind: str, path: Path | str | None = None, **keys) -> Prompts:
     """Settings; keys of the source are told from the stage's by name."""
-    source = {key: keys.pop(key) for key in ("column", "split", "max_toxicity") if key in keys}
+    source = {key: keys.pop(key) for key in ("column", "name", "split", "max_toxicity") if key in keys}
     source |= {"kind": kind, "path": None if path is None else str(path)}
     return Prompts.model_validate({"source": source, "num_heldout": 0, **keys})
 

@@ -1,5 +1,7 @@
 """What is refused before anything runs."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -49,6 +51,48 @@ def test_clips_are_counted_by_prompt(tmp_path):
     path.write_text("path,prompt\n1.mp4,a tram\n2.mp4,a tram\n")
     with pytest.raises(ConfigError, match=r"has 1"):
         _check("clips", path, num_train=2)
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A list of 150 clips of one prompt; the last 140 are there."""
+    (tmp_path / "list").mkdir()
+    for number in range(10, 150):
+        (tmp_path / "list" / f"{number}.mp4").touch()
+    path = tmp_path / "list" / "clips.csv"
+    path.write_text("path,prompt\n" + "".join(f"{number}.mp4,a tram\n" for number in range(150)))
+    return path
+
+
+def test_the_first_hundred_clips_must_be_there(listed):
+    first = ", ".join(str(listed.parent / f"{number}.mp4") for number in range(3))
+    with pytest.raises(
+        ConfigError, match=rf"clips\.csv: 10 of the first 100 clips are missing: {first}, \.\.\.; a path counts from"
+    ):
+        _check("clips", listed)
+
+
+def test_as_many_clips_may_be_missing_as_may_fail(listed):
+    prompts = prompts_of("clips", listed)
+    check_source(prompts.source, prompts, max_missing=0.1)
+    with pytest.raises(ConfigError, match=r"10 of the first 100 clips are missing"):
+        check_source(prompts.source, prompts, max_missing=0.09)
+
+
+@pytest.mark.parametrize("path", ["https://example.org/b.mp4", "C:\\clips\\c.mp4", "~/d.mp4", "clips/"])
+def test_a_path_that_names_no_file_is_shown_entire(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    Path("clips").mkdir()
+    Path("clips.csv").write_text(f"path,prompt\n{path},a tram\n")
+    with pytest.raises(ConfigError) as refused:
+        _check("clips", "clips.csv")
+    assert f"1 of the first 1 clips are missing: {tmp_path / path};" in str(refused.value)
+
+
+def test_a_row_without_a_path_is_refused(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,prompt\n,a tram\n")
+    with pytest.raises(ConfigError, match=r"clips\.csv: row 0 has no path"):
+        _check("clips", tmp_path / "clips.csv")
 
 
 def test_the_world_is_counted():

@@ -124,6 +124,7 @@ def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
             b"id,prompt\n1,a tram, red\n",
             r"p.csv, line 2: 3 fields where the header has 2; put quotes",
         ),
+        ("csv", "p.csv", b"prompt,prompt\n1,a tram\n", r"p.csv has 2 columns 'prompt'; rename one"),
         # an open quote must not swallow the rest of the file silently
         ("csv", "p.csv", b'id,prompt\n1,"a tram\n2,a bus\n', r"not valid CSV"),
         ("parquet", "p.parquet", b"not a table", r"not readable as Parquet"),

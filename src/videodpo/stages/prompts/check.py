@@ -6,14 +6,19 @@ import itertools
 from pathlib import Path
 
 from videodpo.config import HUB_PREFIX, ConfigError, Prompts, Source
+from videodpo.stages.prompts.clips import check_clips
 from videodpo.stages.prompts.sources import read_rows, source_name
 
 
-def check_source(source: Source, prompts: Prompts) -> None:
+def check_source(source: Source, prompts: Prompts, max_missing: float = 0.0) -> None:
     """Read as many rows as the split needs, and no more; what is on the hub is not looked at.
 
+    Args:
+        max_missing: fraction of the first clips of a list that may be missing.
+
     Raises:
-        ConfigError: no such file, not readable, empty, lacks a column, or has too few rows.
+        ConfigError: no such file, not readable, empty, lacks a column, has too few rows, or names clips that are not
+            there.
     """
     if source.path is not None and source.path.startswith(HUB_PREFIX) and source.kind in ("vidprom", "huggingface"):
         return
@@ -32,6 +37,8 @@ def check_source(source: Source, prompts: Prompts) -> None:
             f"prompts.num_heldout: {prompts.num_heldout} held-out and {wanted} for training (prompts.num_train) "
             f"make {need}, {source_name(source)} has {there}; lower one of them or bring more prompts"
         )
+    if source.kind == "clips":
+        check_clips(source, max_missing)
 
 
 def _check_folder(folder: Path) -> None:

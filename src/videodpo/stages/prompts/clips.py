@@ -1,7 +1,8 @@
-"""A list of the user's own clips to the table that the import reads."""
+"""A list of the user's own clips to the table that the import reads; `check` looks for the first of them."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from videodpo.config import ConfigError, Source
 from videodpo.stages.prompts.cleaning import clean, prompt_id
 from videodpo.stages.prompts.sources import read_manifest
+
+CHECKED = 100  # clips that are looked for before a run starts
 
 
 def clip_rows(source: Source, wanted: set[str]) -> list[dict[str, Any]]:
@@ -24,12 +27,45 @@ def clip_rows(source: Source, wanted: set[str]) -> list[dict[str, Any]]:
     counts: Counter[str] = Counter()
     rows = []
     for number, (text, path) in read_manifest(manifest, source.column):
-        if not path:
-            raise ConfigError(f"prompts.source.path: {manifest.name}: row {number} has no path")
+        _refuse_no_path(manifest, number, path)
         name = prompt_id(clean(str(text or "")))
         if name in wanted:
-            rows.append({"prompt_id": name, "sample": counts[name], "path": str(manifest.parent / str(path))})
+            rows.append({"prompt_id": name, "sample": counts[name], "path": str(clip_path(manifest, path))})
             counts[name] += 1
     if counts and max(counts.values()) < 2:
         raise ConfigError(f"prompts.source.path: {manifest.name}: no prompt has two clips, so there are no pairs")
     return sorted(rows, key=lambda row: (row["prompt_id"], row["sample"]))
+
+
+def check_clips(source: Source, max_missing: float) -> None:
+    """Look for the first clips of the list.
+
+    Args:
+        max_missing: fraction of them that may be missing.
+
+    Raises:
+        ConfigError: a row without a path, or more clips are missing; the message has entire paths.
+    """
+    assert source.path is not None, "the configuration refuses clips without a path"
+    manifest = Path(source.path)
+    paths = []
+    for number, (_, path) in itertools.islice(read_manifest(manifest, source.column), CHECKED):
+        _refuse_no_path(manifest, number, path)
+        paths.append(clip_path(manifest, path).absolute())
+    missing = [str(path) for path in paths if not path.is_file()]
+    if len(missing) > max_missing * len(paths):
+        raise ConfigError(
+            f"prompts.source.path: {manifest.name}: {len(missing)} of the first {len(paths)} clips are missing: "
+            f"{', '.join(missing[:3])}{', ...' if missing[3:] else ''}; a path counts from the folder of the list and "
+            "names a file of this machine"
+        )
+
+
+def clip_path(manifest: Path, path: Any) -> Path:
+    """Where a clip of the list is: its path counts from the folder of the list."""
+    return manifest.parent / str(path)
+
+
+def _refuse_no_path(manifest: Path, number: int, path: Any) -> None:
+    if not path:
+        raise ConfigError(f"prompts.source.path: {manifest.name}: row {number} has no path")

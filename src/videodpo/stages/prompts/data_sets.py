@@ -4,44 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from videodpo.config import HUB_PREFIX, ConfigError
 from videodpo.stages.prompts.formats import BATCH, Record, need_columns
-from videodpo.storage.files import first_line
+from videodpo.stages.prompts.text_files import refuse_other_file
+
+MAX_REASON = 500  # characters
 
 
-def read_dataset(location: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
+def read_dataset(
+    location: str, split: str, columns: Sequence[str], *, name: str | None = None, data_files: str | None = None
+) -> Iterator[Record]:
     """Yield the rows of a Hugging Face data set, in every format that its library reads; its own code never runs.
 
     Args:
         location: `hub:<id>`, a folder of data files as a data set repository has them, or one that `save_to_disk`
             wrote.
         split: name of the split.
+        name: of the configuration; None where there is one, or a default one.
         data_files: the one file of the repository that is read.
 
     Raises:
         ConfigError: not loadable, or a column is missing.
     """
-    import datasets
-
-    saved = (Path(location) / "state.json").is_file() or (Path(location) / "dataset_dict.json").is_file()
-    try:
-        if saved:
-            data = datasets.load_from_disk(location)
-        else:
-            name = location.removeprefix(HUB_PREFIX)
-            data = datasets.load_dataset(name, data_files=data_files, split=split)
-    except StopIteration:  # from a file without rows
-        raise ConfigError(f"prompts.source.path: {location}: there are no rows") from None
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = first_line(error)
-        raise ConfigError(f"prompts.source.path: {location}: split {split!r} cannot be loaded ({reason})") from error
-    if isinstance(data, datasets.DatasetDict):
-        if split not in data:
-            raise ConfigError(
-                f"prompts.source.split: {split!r} is no split of {location}; there are: {', '.join(data)}"
-            )
-        data = data[split]
+    data = _loaded(location, split, name, data_files)
     need_columns(location, columns, data.column_names)
     number = 0
     try:
@@ -51,3 +38,60 @@ def read_dataset(location: str, split: str, columns: Sequence[str], data_files: 
                 number += 1
     except UnicodeDecodeError as error:
         raise ConfigError(f"prompts.source.path: {location}, after row {number}: not UTF-8 ({error.reason})") from error
+
+
+def _loaded(location: str, split: str, name: str | None, data_files: str | None) -> Any:
+    import datasets
+
+    saved = (Path(location) / "state.json").is_file() or (Path(location) / "dataset_dict.json").is_file()
+    if saved and name is not None:
+        raise ConfigError(
+            f"prompts.source.name: {name!r}: {location} was written by save_to_disk, which knows no configurations; "
+            "leave the key out"
+        )
+    try:
+        if saved:
+            data = datasets.load_from_disk(location)
+        else:
+            path = location.removeprefix(HUB_PREFIX)
+            data = datasets.load_dataset(path, name, data_files=data_files, split=split)
+    except StopIteration:  # from a file without rows
+        raise ConfigError(f"prompts.source.path: {location}: there are no rows") from None
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ConfigError(
+            f"prompts.source.path: {location}: split {split!r} cannot be loaded ({_reason(error)})"
+        ) from error
+    if isinstance(data, datasets.DatasetDict):
+        if split not in data:
+            raise ConfigError(
+                f"prompts.source.split: {split!r} is no split of {location}; there are: {', '.join(data)}"
+            )
+        data = data[split]
+    return data
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line, and the file where it is: the error itself says that an error occurred.
+
+    Raises:
+        ConfigError: the file is something else than its ending says.
+    """
+    from videodpo.runtime.compat.datasets import file_at_fault
+
+    file = file_at_fault(error)
+    if file and file.is_file():
+        refuse_other_file(file)
+    text = _innermost_text(error)
+    if "config" in text.lower():
+        text += "; prompts.source.name chooses a configuration"
+    return f"{file}: {text}" if file else text
+
+
+def _innermost_text(error: BaseException) -> str:
+    import datasets
+
+    if isinstance(error, datasets.exceptions.DatasetGenerationCastError):
+        return str(error).split("\n\n")[1]  # between what the error is and what to do: which columns do not fit
+    while error.__cause__:
+        error = error.__cause__
+    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import ConfigError
+from videodpo.stages.prompts.text_files import MAX_LINE, read_text, refuse_other_file
 from videodpo.storage.files import first_line
 
 Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
@@ -22,7 +23,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         ConfigError: not readable, or not UTF-8.
     """
-    for number, line in enumerate(_decoded(path)):
+    for number, line in enumerate(read_text(path)):
         if line.strip():
             yield number, line.rstrip("\r\n")
 
@@ -33,7 +34,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     Raises:
         ConfigError: not readable, not UTF-8, a column is missing, or a row does not fit the header.
     """
-    reader = csv.reader(_decoded(path), strict=True)
+    csv.field_size_limit(MAX_LINE)  # Python's own limit is 128 KiB
+    reader = csv.reader(read_text(path), strict=True)
     try:
         header = next(reader, [])
         need_columns(path.name, columns, header)
@@ -66,8 +68,10 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         where = f"{path.name}, line {number + 1}"
         try:
             record = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"prompts.source.path: {where}: not valid JSON ({error}); fix or remove it") from error
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"prompts.source.path: {where}: not valid JSON ({error}); each line holds one JSON object"
+            ) from error
         if not isinstance(record, dict):
             raise ConfigError(f"prompts.source.path: {where}: {type(record).__name__} where an object is needed")
         need_columns(where, columns, list(record))
@@ -94,6 +98,8 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                     yield number, row
                     number += 1
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        if path.is_file():
+            refuse_other_file(path)
         raise ConfigError(f"prompts.source.path: {path}: not readable as Parquet ({first_line(error)})") from error
 
 
@@ -107,24 +113,11 @@ def _texts(column: Any, name: str, path: Path) -> list[str | None]:
     return texts
 
 
-def _decoded(path: Path) -> Iterator[str]:
-    """Lines with their ends; decoded one by one, so that the message can name the line."""
-    try:
-        with open(path, "rb") as handle:
-            for number, line in enumerate(handle):
-                yield line.decode("utf-8-sig" if number == 0 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"prompts.source.path: {path.name}, line {number + 1}: not UTF-8 ({error.reason}); "
-            "convert the file, for example with iconv -t UTF-8"
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({error.strerror})") from error
-
-
 def need_columns(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
-    """Raises ConfigError where one of the columns is not there."""
+    """Raises ConfigError where one of the columns is not there, or is there twice."""
     for name in columns:
+        if there.count(name) > 1:
+            raise ConfigError(f"prompts.source.column: {where} has {there.count(name)} columns {name!r}; rename one")
         if name not in there:
             raise ConfigError(
                 f"prompts.source.column: no {name!r} in {where}; there are: {', '.join(map(repr, there)) or 'none'}"

@@ -13,10 +13,13 @@ from videodpo.demo_world.captions import all_scenes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.stages.prompts.data_sets import read_dataset
 from videodpo.stages.prompts.formats import Record, read_csv, read_jsonl, read_lines, read_parquet
+from videodpo.stages.prompts.text_files import is_garbled
 
 VIDPROM_FILE = "VidProM_unique.csv"
+MAX_GARBLED = 3  # rows one after the other: a single one may be a user's joke
 TOXICITY = ("toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
 
+PACKED = (".gz", ".zst")
 _MANIFESTS = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
 
 
@@ -38,8 +41,23 @@ def read_rows(source: Source, seed: int) -> Iterator[Row]:
         source: what to read. seed: the run's; only the world's choice of scenes depends on it.
 
     Raises:
-        ConfigError: the source cannot be read; the message names the key, and the line or the columns there are.
+        ConfigError: the source cannot be read, or its text was decoded wrongly; the message names the key, and the line
+            or the columns there are.
     """
+    garbled = 0
+    for row in _rows(source, seed):
+        if row.text and len(row.text) > 3:  # a line end in UTF-16 leaves a row with one NUL
+            garbled = garbled + 1 if is_garbled(row.text) else 0
+        if garbled == MAX_GARBLED:
+            raise ConfigError(
+                f"prompts.source.path: {source_name(source)}: row {row.row} and those before it are full of NUL and "
+                "control characters, as if UTF-16 was read as UTF-8; convert the file, for example with "
+                "iconv -f UTF-16LE -t UTF-8"
+            )
+        yield row
+
+
+def _rows(source: Source, seed: int) -> Iterator[Row]:
     if source.kind == "demo_world":
         yield from _world(seed)
         return
@@ -53,7 +71,10 @@ def read_rows(source: Source, seed: int) -> Iterator[Row]:
     path, column = Path(source.path), source.column
     if source.kind == "vidprom":
         columns = (column, *TOXICITY)
-        records = read_dataset(source.path, source.split, columns, VIDPROM_FILE) if hub else read_csv(path, columns)
+        if hub:
+            records = read_dataset(source.path, source.split, columns, data_files=VIDPROM_FILE)
+        else:
+            records = read_csv(path, columns)
         for row, (text, *probabilities) in records:
             yield Row(row, _text(text, row, source), _worst(probabilities, row, source))
     elif source.kind == "clips":
@@ -81,7 +102,7 @@ def _records(source: Source, path: Path) -> Iterator[Record]:
         return read_csv(path, (source.column,))
     if source.kind == "parquet":
         return read_parquet(path, (source.column,))
-    return read_dataset(str(source.path), source.split, (source.column,))
+    return read_dataset(str(source.path), source.split, (source.column,), name=source.name)
 
 
 def _manifest(path: Path, source: Source) -> Iterator[Row]:
@@ -99,9 +120,13 @@ def read_manifest(path: Path, column: str) -> Iterator[Record]:
     Raises:
         ConfigError: the file's kind is not known, or it cannot be read.
     """
-    if path.suffix.lower() not in _MANIFESTS:
-        raise ConfigError(f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}")
-    return _MANIFESTS[path.suffix.lower()](path, (column, "path"))
+    suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
+    if suffix not in _MANIFESTS:
+        raise ConfigError(
+            f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}, packed in "
+            f"{' or '.join(PACKED)} behind it"
+        )
+    return _MANIFESTS[suffix](path, (column, "path"))
 
 
 def _world(seed: int) -> Iterator[Row]:
