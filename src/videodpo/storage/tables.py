@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from videodpo import __version__
 from videodpo.config.errors import InputError
 from videodpo.storage.files import first_line
 from videodpo.storage.manifests import damaged, is_editable, is_edited, product_path, require_intact
+from videodpo.storage.parquet import open_parquet, read_parquet, refuse_large_footer
 from videodpo.storage.schemas import CLIP_SIZE, ClipSize, needed_columns, refuse_other_types
 
 T = TypeVar("T")
@@ -30,10 +30,6 @@ T = TypeVar("T")
 SCHEMA_VERSION = "1"
 ROW_GROUP = 65536  # rows
 READERS = 2  # threads that open and decode shards
-# What is read of a Parquet file, whoever wrote it.
-MAX_ROWS = 20_000_000
-MAX_TEXT_BYTES = 2 * 2**30  # of all columns, every row's text counted
-MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups
 
 
 @functools.cache
@@ -188,9 +184,7 @@ def read_columns(file: pq.ParquetFile, path: Path, columns: Sequence[str] | None
     """Read columns of an open table; errors as `read_table`."""
     if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
         raise InputError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
-    # Handing the columns of one row group to threads takes longer than decoding them.
-    table = file.read(columns=list(columns) if columns else None, use_threads=file.num_row_groups > 1)
-    return _plain(table, path)
+    return read_parquet(file, path, list(columns) if columns else None)
 
 
 @contextmanager
@@ -259,59 +253,6 @@ def readable(path: Path) -> Iterator[None]:
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         what = f"not a readable table ({first_line(error)})"
         raise damaged(path, what) if is_edited(path) else InputError(f"{path}: {what}") from error
-
-
-def refuse_large_footer(path: Path) -> None:
-    """Check the footer's size before it is read: 10^6 columns take gigabytes.
-
-    Raises:
-        OSError: the file is missing.
-        InputError: a folder, or more columns and row groups than a table has; the message has the limit.
-    """
-    if path.is_dir():  # pyarrow would read every file in it, leftovers of an earlier run too
-        raise InputError(f"{path}: a folder; name one table in it")
-    with open(path, "rb") as handle:
-        handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
-        length = int.from_bytes(handle.read(4), "little")
-    if path.stat().st_size > length > MAX_FOOTER:
-        raise InputError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file; text that is stored as a dictionary stays one, since a page can repeat a text 10^9 times.
-
-    Raises:
-        OSError, pyarrow.ArrowException: not readable.
-        InputError: a folder, or larger than a table can be; the message has the limit.
-    """
-    refuse_large_footer(path)
-    found = pq.read_metadata(path)
-    if found.num_rows > MAX_ROWS:
-        raise InputError(f"{path}: {found.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
-    chunks = [
-        found.row_group(group).column(k) for group in range(found.num_row_groups) for k in range(found.num_columns)
-    ]
-    texts = {c.path_in_schema for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page}
-    return pq.ParquetFile(
-        path, metadata=found, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True
-    )
-
-
-def _plain(table: pa.Table, path: Path) -> pa.Table:
-    """The table with its texts written out, if they are not too much for the memory."""
-    encoded = [chunk for column in table.columns if pa.types.is_dictionary(column.type) for chunk in column.chunks]
-    if not encoded:
-        return table
-    if sum(len(chunk) * chunk.dictionary.nbytes for chunk in encoded) > MAX_TEXT_BYTES:  # an upper bound
-        lengths = (pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in encoded)
-        num_bytes = sum(pc.sum(pc.cast(each, pa.int64())).as_py() or 0 for each in lengths)
-        if num_bytes > MAX_TEXT_BYTES:
-            raise InputError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
 def shard_path(folder: Path, shard: int) -> Path:

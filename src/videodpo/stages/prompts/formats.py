@@ -83,11 +83,11 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
     Raises:
         ConfigError: not readable as Parquet, or a column is missing or holds no text.
-        InputError: larger than `tables.open_parquet` reads.
+        InputError: larger than `storage.parquet` reads.
     """
     import pyarrow as pa
 
-    from videodpo.storage.tables import open_parquet
+    from videodpo.storage.parquet import open_parquet
 
     try:
         with open_parquet(path) as file:
@@ -107,8 +107,8 @@ def _texts(column: Any, name: str, path: Path) -> list[str | None]:
     import pyarrow as pa
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-        raise ConfigError(f"prompts.source.column: {name!r} of {path.name} is {column.type}; text is needed")
+    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+        raise ConfigError(f"prompts.source.column: {name!r} of {path.name} is {kind}; text is needed")
     texts: list[str | None] = column.to_pylist()
     return texts
 

@@ -1,0 +1,120 @@
+"""Opens Parquet files that any program may have written, and reads them within limits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from videodpo.config.errors import InputError
+
+BATCH = 1024  # rows whose texts are decoded at once where they may be far longer than the file
+# What is read of a Parquet file, whoever wrote it.
+MAX_ROWS = 20_000_000
+MAX_TEXT_BYTES = 2 * 2**30  # of all columns, every row's text counted
+MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups
+
+
+def refuse_large_footer(path: Path) -> None:
+    """Check the footer's size before it is read: 10^6 columns take gigabytes.
+
+    Raises:
+        OSError: the file is missing.
+        InputError: a folder, or more columns and row groups than a table has; the message has the limit.
+    """
+    if path.is_dir():  # pyarrow would read every file in it, leftovers of an earlier run too
+        raise InputError(f"{path}: a folder; name one table in it")
+    with open(path, "rb") as handle:
+        handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
+        length = int.from_bytes(handle.read(4), "little")
+    if path.stat().st_size > length > MAX_FOOTER:
+        raise InputError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file; text that is stored as a dictionary stays one, since a page can repeat a text 10^9 times.
+
+    Raises:
+        OSError, pyarrow.ArrowException: not readable.
+        InputError: a folder, or larger than a table can be; the message has the limit.
+    """
+    refuse_large_footer(path)
+    found = pq.read_metadata(path)
+    if found.num_rows > MAX_ROWS:
+        raise InputError(f"{path}: {found.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
+    return pq.ParquetFile(
+        path,
+        metadata=found,
+        read_dictionary=_repeated_texts(found).as_dictionary,
+        pre_buffer=False,
+        page_checksum_verification=True,
+    )
+
+
+def read_parquet(file: pq.ParquetFile, path: Path, names: list[str] | None) -> pa.Table:
+    """Read columns of an open file, with texts as our own tables hold them.
+
+    Args:
+        names: of the columns; None for all.
+
+    Raises:
+        InputError: more text than is allowed.
+    """
+    if _repeated_texts(file.metadata).in_full.isdisjoint(names or file.schema_arrow.names):
+        # Handing the columns of one row group to threads takes longer than decoding them.
+        table = file.read(columns=names, use_threads=file.num_row_groups > 1)
+    else:
+        table = _read_bounded(file, path, names)
+    return _plain(table, path)
+
+
+class _RepeatedTexts(NamedTuple):
+    """Text columns of which a page can repeat one text many times, by how pyarrow reads them."""
+
+    as_dictionary: set[str]
+    in_full: set[str]
+    """With delta encodings, which pyarrow does not read as a dictionary; DuckDB and Spark mix both in one column."""
+
+
+def _repeated_texts(found: pq.FileMetaData) -> _RepeatedTexts:
+    groups, columns = range(found.num_row_groups), range(found.num_columns)
+    chunks = [found.row_group(group).column(k) for group in groups for k in columns]
+    texts = [chunk for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"]
+    delta = {chunk.path_in_schema for chunk in texts if any(name.startswith("DELTA") for name in chunk.encodings)}
+    repeated = {c.path_in_schema for c in texts if c.has_dictionary_page or "DELTA_BYTE_ARRAY" in c.encodings}
+    return _RepeatedTexts(repeated - delta, repeated & delta)
+
+
+def _plain(table: pa.Table, path: Path) -> pa.Table:
+    """The table with its texts written out, if they are not too much for the memory."""
+    encoded = [chunk for column in table.columns if pa.types.is_dictionary(column.type) for chunk in column.chunks]
+    if sum(len(chunk) * chunk.dictionary.nbytes for chunk in encoded) > MAX_TEXT_BYTES:  # an upper bound
+        lengths = (pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in encoded)
+        num_bytes = sum(pc.sum(pc.cast(each, pa.int64())).as_py() or 0 for each in lengths)
+        if num_bytes > MAX_TEXT_BYTES:
+            raise InputError(f"{path}: {num_bytes:,} bytes of text, {MAX_TEXT_BYTES:,} are allowed")
+    fields = [field.with_type(_plain_type(field.type)) for field in table.schema]
+    schema = pa.schema(fields, metadata=table.schema.metadata)
+    return table if schema.equals(table.schema) else table.cast(schema)
+
+
+def _plain_type(dtype: pa.DataType) -> pa.DataType:
+    """The type of our own tables' texts for each way in which Arrow holds texts."""
+    if pa.types.is_dictionary(dtype):
+        return _plain_type(dtype.value_type)
+    return pa.string() if dtype in (pa.large_string(), pa.string_view()) else dtype
+
+
+def _read_bounded(file: pq.ParquetFile, path: Path, names: list[str] | None) -> pa.Table:
+    batches: list[pa.RecordBatch] = []
+    num_bytes = 0
+    for batch in file.iter_batches(BATCH, columns=names):
+        num_bytes += batch.nbytes
+        if num_bytes > MAX_TEXT_BYTES:
+            raise InputError(f"{path}: more than {MAX_TEXT_BYTES:,} bytes of text, which are allowed")
+        batches.append(batch)
+    return pa.Table.from_batches(batches).combine_chunks() if batches else file.read(columns=names)
