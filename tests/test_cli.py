@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -206,3 +207,46 @@ def test_summary_of_a_folder_without_results_says_so(tmp_path, capsys):
 def test_traceback_is_shown_when_asked_for(tmp_path):
     with pytest.raises(ValueError, match="not readable"):
         main(["check", "--traceback", "--config", str(tmp_path / "none.yaml")])
+
+
+@pytest.fixture
+def said_in_emoji(tmp_path):
+    rows = [
+        {
+            "prompt_id": f"{k:016x}",
+            "prompt": f"a caf\u00e9 \U0001f436 {k}",
+            "source": "s",
+            "split": "train",
+            "position": k,
+        }
+        for k in range(3000)
+    ]
+    write_table(tmp_path / "prompts.parquet", rows, PROMPTS, stage="prompts", digest="abc", seed=4)
+    return str(tmp_path / "prompts.parquet")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_text_that_the_terminal_lacks_is_escaped(said_in_emoji, encoding):
+    command = [sys.executable, "-m", "videodpo", "inspect", said_in_emoji]
+    answer = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=True)
+    assert "caf\u00e9 \U0001f436".encode(encoding, "backslashreplace") in answer.stdout
+    assert answer.stderr == b""
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "TABLE", "--rows", "3000"], ["schema"], ["inspect", "--help"]])
+def test_a_reader_that_goes_early_ends_the_command_quietly(said_in_emoji, arguments):
+    command = [sys.executable, "-m", "videodpo", *(said_in_emoji if word == "TABLE" else word for word in arguments)]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered)
+    job.stdout.close()  # long before the command has anything to say
+    assert job.stderr.read() == b""
+    assert job.wait() == 141
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capfd):
+    def fail(arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("videodpo.cli._schema", fail)
+    with pytest.raises(BrokenPipeError):
+        main(["schema"])

@@ -14,18 +14,20 @@ from typing import Any, TypeAlias, TypeVar
 from videodpo import __version__
 from videodpo.config import ConfigError, InputError, RunError, Section, VideodpoError
 from videodpo.runtime.exit_codes import is_refusal
+from videodpo.runtime.output import tolerant_output
 from videodpo.storage.files import refuse_full_disk
 
 S = TypeVar("S", bound=Section)
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
+@tolerant_output()
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
         0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage, 3 where the doctor has an alarm or a
-        file is not what was written, 75 after a signal to stop.
+        file is not what was written, 75 after a signal to stop, 141 where the reader of the output has gone.
     """
     arguments = _parser().parse_args(argv)
     # Read when torch is imported. Idle threads that spin bring a training of two threads to a standstill where two
