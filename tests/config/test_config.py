@@ -161,6 +161,12 @@ WRONG = {
         "generate.fit_clips",
         "prompts.source.kind is 'demo_world', not 'clips'",
     ),
+    "flow shift of a family without one": (
+        {"model.family": "cogvideox", "generate.sampling.flow_shift": 5.0},
+        "generate.sampling.flow_shift",
+        "5; the family cogvideox has no flow shift and takes null only",
+    ),
+    "flow shift of 0": ({"generate.sampling.flow_shift": 0.0}, "generate.sampling.flow_shift", "greater than 0"),
     "model folder without its VAE": ({"model.weights": "{files}/half"}, "model.weights", "vae/config.json"),
     "height that the model cannot sample": (
         {"generate.sampling.height": 33},
@@ -350,7 +356,27 @@ def test_the_shipped_configuration_is_fine_without_weights_or_network(monkeypatc
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_validates_over_the_shipped_configuration(preset):
     config = parse_config(read_config(ROOT / "config.yaml", [preset]))
-    validate(registry.load("videodpo.models", config.model.family).Options, config.model.options)
+    family = registry.load("videodpo.models", config.model.family)
+    validate(family.Options, config.model.options)
+    assert family.takes_flow_shift or config.generate.sampling.flow_shift is None
+
+
+FLOW_SHIFTS = {"wan2.1-14b": 5.0, "wan2.2-a14b": 12.0, "wan2.2-ti2v-5b": 5.0, "hunyuan-video-1.5": 5.0, "paper": 8.0}
+
+
+@pytest.mark.parametrize(("preset", "shift"), FLOW_SHIFTS.items())
+def test_a_preset_samples_at_its_authors_flow_shift(preset, shift):
+    config = parse_config(read_config(ROOT / "config.yaml", [ROOT / "presets" / f"{preset}.yaml"]))
+    assert config.generate.sampling.flow_shift == shift
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_wan_alone_takes_the_negative_prompt_of_the_shipped_configuration(preset):
+    shipped = parse_config(read_config(ROOT / "config.yaml", [])).generate.sampling.negative_prompt
+    config = parse_config(read_config(ROOT / "config.yaml", [preset]))
+    is_wan = config.model.family == "wan" and config.run != "demo"
+    assert len(shipped) > 100
+    assert (config.generate.sampling.negative_prompt == shipped) == is_wan
 
 
 def test_every_models_preset_has_a_run_of_its_own():

@@ -15,7 +15,7 @@ from videodpo.config.scoring import (
     filter_disagreements,
     pillar_disagreements,
 )
-from videodpo.config.section import Real, Section, Shards, WrongKeys, validate, without_nulls
+from videodpo.config.section import PositiveReal, Real, Section, Shards, WrongKeys, validate, without_nulls
 from videodpo.config.shard_counts import AUTO, heldout_shards, reference_shards, sampling_shards
 from videodpo.config.training import (
     ReferenceJobs,
@@ -100,6 +100,8 @@ class Sampling(Size):
     """Denoising steps."""
     guidance_scale: Real = Field(5.0, ge=1)
     """Classifier-free guidance; 1 is off."""
+    flow_shift: PositiveReal | None = None
+    """Flow models: the larger, the more steps at high noise levels; null: as the model's folder has it."""
     negative_prompt: str = ""
     """Text for the unconditional branch."""
     batch_size: int = Field(1, ge=1)

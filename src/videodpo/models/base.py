@@ -34,6 +34,7 @@ class VideoModel(ABC):
         noise_schedule: how noise enters latents, and what the denoiser is trained to predict.
         index: the file that its folder must have.
         hub_files: patterns of the files that it reads of a `hub:` repository.
+        takes_flow_shift: it samples with `generate.sampling.flow_shift`.
         leaves_weights_out: not every forward pass uses every weight, which data parallelism has to be told.
         parts_by_level: the noise level decides which weights a pass uses, so that processes differ in it.
     """
@@ -41,6 +42,7 @@ class VideoModel(ABC):
     version: ClassVar[str]
     index: ClassVar[str] = "model_index.json"
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+    takes_flow_shift: ClassVar[bool] = False
     device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
     noise_schedule: NoiseSchedule

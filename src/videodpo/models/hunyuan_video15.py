@@ -27,6 +27,7 @@ class HunyuanVideo15Model(PipelineModel):
 
     version = "1"
     pipeline = "HunyuanVideo15Pipeline"
+    takes_flow_shift = True
     text_names = ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
 
     @staticmethod

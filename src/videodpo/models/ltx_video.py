@@ -26,6 +26,7 @@ class LtxVideoModel(PipelineModel):
 
     version = "1"
     pipeline = "LTXPipeline"
+    takes_flow_shift = True
     text_names = ("prompt_embeds", "prompt_attention_mask")
 
     class Options(Section):

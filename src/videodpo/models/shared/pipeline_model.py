@@ -17,6 +17,7 @@ from videodpo.config import Model, Sampling, validate
 from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
+from videodpo.models.shared.flow_shift import with_flow_shift
 from videodpo.runtime.compat.diffusers import name_layers
 from videodpo.weights.locations import NotFetched, resolve
 
@@ -182,6 +183,7 @@ class PipelineModel(AdaptedModel):
             if isinstance(part, torch.nn.Module):  # those built from a config start in train mode
                 part.eval().requires_grad_(False)
         self.pipe: Any = pipe
+        self._scheduler = pipe.scheduler
         for name in self.networks:
             if network := getattr(pipe, name):
                 name_layers(network, self.layers, self.sharded_layers)
@@ -232,6 +234,7 @@ class PipelineModel(AdaptedModel):
             unwanted = self._negative_text(sampling.negative_prompt) if negative is None else negative
             for name, value in unwanted.items():
                 inputs[f"negative_{name}"] = value.to(self.device).expand(len(seeds), *value.shape)
+        self.pipe.register_modules(scheduler=with_flow_shift(self._scheduler, sampling.flow_shift))
         with self.precision():
             latents = self.pipe(
                 **inputs,
