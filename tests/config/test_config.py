@@ -166,6 +166,11 @@ WRONG = {
         "generate.sampling.flow_shift",
         "5; the family cogvideox has no flow shift and takes null only",
     ),
+    "scheduler of a family that knows one": (
+        {"model.options": {"scheduler": "dpm"}},
+        "model.options.scheduler",
+        "unknown key",
+    ),
     "flow shift of 0": ({"generate.sampling.flow_shift": 0.0}, "generate.sampling.flow_shift", "greater than 0"),
     "model folder without its VAE": ({"model.weights": "{files}/half"}, "model.weights", "vae/config.json"),
     "height that the model cannot sample": (

@@ -108,18 +108,23 @@ class PipelineModel(AdaptedModel):
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         """The pipeline of a folder in diffusers' format; `components` are parts that it shall not load itself."""
-        import diffusers
         import torch
 
         # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
         types = {"default": self.dtype, "vae": torch.float32} | dict.fromkeys(self.networks, self.weights_dtype)
-        return getattr(diffusers, self.pipeline).from_pretrained(
+        return self.pipeline_class().from_pretrained(
             folder,
             torch_dtype=types,
             use_safetensors=True,
             local_files_only=True,
             **components,
         )
+
+    def pipeline_class(self) -> Any:
+        """The class of diffusers that `pipeline` names, or one of its subclasses."""
+        import diffusers
+
+        return getattr(diffusers, self.pipeline)
 
     def left_out(self, folder: Path) -> dict[str, Any]:
         """Components that the denoiser alone does without, and what the pipeline is given in their place."""
