@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class LtxVideoModel(PipelineModel):
     """LTX-Video as its first releases have it: text in, no conditioning frames."""
 
-    version = "1"
+    version = "2"
     pipeline = "LTXPipeline"
     takes_flow_shift = True
     text_names = ("prompt_embeds", "prompt_attention_mask")
@@ -44,7 +44,12 @@ class LtxVideoModel(PipelineModel):
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        text_1LD, mask_1L, _, _ = self.encode_unguided(prompt)
+        """With the padding masked in T5 too, as its authors do; diffusers' `encode_prompt` leaves that mask out."""
+        tokens = self.pipe.tokenizer(
+            [prompt], padding="max_length", max_length=self.max_sequence_length, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        text_1LD = self.pipe.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0].to(self.dtype)
+        mask_1L = tokens.attention_mask.bool()
         return text_1LD * mask_1L[..., None], mask_1L
 
     def enable_context_parallel(self, degree: int) -> None:
