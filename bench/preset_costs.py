@@ -38,6 +38,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from videodpo.models.hunyuan_video15 import HunyuanVideo15Model
 from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.models.shared.unet3d import UNet3DConditionModel
 from videodpo.storage.files import write_json
@@ -118,9 +119,9 @@ def cogvideox(rotary: bool) -> Any:
 def ltx(clips: int) -> dict[str, Any]:
     return {
         "hidden_states": empty(clips, 21 * 16 * 22, 128),
-        "encoder_hidden_states": empty(clips, 128, 4096),
+        "encoder_hidden_states": empty(clips, 256, 4096),
         "timestep": empty(clips, dtype=torch.float32),
-        "encoder_attention_mask": empty(clips, 128),
+        "encoder_attention_mask": empty(clips, 256),
         "num_frames": 21,
         "height": 16,
         "width": 22,
@@ -274,9 +275,7 @@ def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
     if preset.full:
         network.requires_grad_(True)
     else:
-        targets = list(AdaptedModel.lora_targets)
-        if isinstance(network, Hunyuan):
-            targets += ["to_add_out"]
+        targets = list((HunyuanVideo15Model if isinstance(network, Hunyuan) else AdaptedModel).lora_targets)
         config = LoraConfig(r=RANK, lora_alpha=RANK, lora_dropout=0.1, target_modules=targets)
         with torch.device("meta"):
             inject_adapter_in_model(config, network)

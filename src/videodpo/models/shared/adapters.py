@@ -5,6 +5,7 @@ Legend: see `videodpo.models.base`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,12 @@ class AdaptedModel(VideoModel):
 
     Attributes:
         pipe: the pipeline. networks: its components that are aligned, by name. lora_targets: layers of a LoRA.
+        lora_part: the part of a network that holds them; None: all of it.
     """
 
     networks: ClassVar[tuple[str, ...]] = ("transformer",)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    lora_part: ClassVar[str | None] = None
     pipe: Any
     _frozen_copy: torch.nn.Module | None = None
 
@@ -52,7 +55,7 @@ class AdaptedModel(VideoModel):
             lora_dropout=lora.dropout,
             use_rslora=lora.rslora,
             use_dora=lora.dora,
-            target_modules=lora.target_modules or list(self.lora_targets),
+            target_modules=lora.target_modules or self._default_targets(),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -68,6 +71,12 @@ class AdaptedModel(VideoModel):
             lora.dora
         ):  # in float32, as its forward pass does: with rounded ones the policy would differ from the reference
             measure_dora_magnitudes(self.denoiser)
+
+    def _default_targets(self) -> list[str] | str:
+        """Names of layers, or a pattern of their full names, as peft takes them."""
+        if self.lora_part is None:
+            return list(self.lora_targets)
+        return rf"{self.lora_part}\..*\.({'|'.join(map(re.escape, self.lora_targets))})"
 
     def _require_layers(self, network: torch.nn.Module, targets: list[str]) -> None:
         """peft refuses only if none of them is there."""
