@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.transformers.transformer_hunyuan_video15 import HunyuanVideo15TransformerBlock
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
@@ -79,6 +80,8 @@ class Preset:
     """Forward passes of a clip that is sampled."""
     dtype: torch.dtype = torch.bfloat16
     full: bool = False
+    distilled_lora: bool = False
+    """The LoRA is on every linear layer and convolution of two or three dimensions, beside a frozen one like it."""
     step_rate: float = STEP
     sampling_rate: float = SAMPLING
     clips_sampled: int = 2
@@ -212,6 +215,7 @@ PRESETS = {
         PICTURES_VAE,
         (16, 4, 40, 64),
         4,
+        distilled_lora=True,
         clips_sampled=1,
         **PLAIN,
     ),
@@ -276,11 +280,19 @@ def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
         network.requires_grad_(True)
     else:
         targets = list((HunyuanVideo15Model if isinstance(network, Hunyuan) else AdaptedModel).lora_targets)
-        config = LoraConfig(r=RANK, lora_alpha=RANK, lora_dropout=0.1, target_modules=targets)
-        with torch.device("meta"):
-            inject_adapter_in_model(config, network)
+        if preset.distilled_lora:
+            kinds = torch.nn.Linear, torch.nn.Conv2d, torch.nn.Conv3d
+            targets = [name for name, layer in network.named_modules() if isinstance(layer, kinds)]
+        names = ["frozen", "default"] if preset.distilled_lora else ["default"]
+        for name in names:
+            config = LoraConfig(r=RANK, lora_alpha=RANK, lora_dropout=0.1 * (name == "default"), target_modules=targets)
+            with torch.device("meta"):
+                inject_adapter_in_model(config, network, adapter_name=name)
+        for layer in network.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.set_adapter(names)
         for name, weight in network.named_parameters():
-            weight.requires_grad_("lora_" in name)
+            weight.requires_grad_("lora_" in name and ".frozen." not in name)
             if "lora_" in name:
                 weight.data = weight.data.float()
     network.train()

@@ -96,7 +96,7 @@ class AdaptedModel(VideoModel):
             with _refused(folder / lora_file(name)):
                 state = load_file(folder / lora_file(name))
                 own = {key.removeprefix(f"{self.networks[0]}."): value for key, value in state.items()}
-                set_peft_model_state_dict(network, own)
+                set_peft_model_state_dict(network, self.trained_part(own))
 
     @contextmanager
     def reference_weights(self) -> Iterator[None]:
@@ -132,8 +132,6 @@ class AdaptedModel(VideoModel):
         enable_context_parallel(networks, degree, self.device.type)
 
     def save_adapter(self, folder: Path) -> None:
-        from peft import get_peft_model_state_dict
-
         folder.mkdir(parents=True, exist_ok=True)
         networks = self._trained()
         if not all(hasattr(network, "peft_config") for network in networks.values()):
@@ -141,11 +139,21 @@ class AdaptedModel(VideoModel):
                 network.save_pretrained(folder / name, safe_serialization=True)
             return
         for name, network in networks.items():
-            config = network.peft_config["default"].to_dict()
+            state, config = self.whole_lora(network)
             metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
             # diffusers leaves what it loads in train mode: there, dropout would fall on every sample.
             metadata["lora_dropout"] = 0.0
-            self.save_lora(name, folder, get_peft_model_state_dict(network), metadata)
+            self.save_lora(name, folder, state, metadata)
+
+    def whole_lora(self, network: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """All by which the network differs from the base model: tensors, and the settings of the LoRA."""
+        from peft import get_peft_model_state_dict
+
+        return get_peft_model_state_dict(network), network.peft_config["default"].to_dict()
+
+    def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors of `whole_lora` that are trained."""
+        return state
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         """Write one network's LoRA in the format of the pipeline's `load_lora_weights`."""
