@@ -265,9 +265,9 @@ class Config(Section):
 
     def _training_disagreements(self) -> Iterator[tuple[str, str]]:
         model, train, runtime = self.model, self.train, self.train_runtime
-        held_back, num_train = self.schedule.validation.num_prompts, self.prompts.num_train
-        if held_back and num_train is not None and held_back >= num_train:
-            yield "schedule.validation.num_prompts", f"{held_back} of the {num_train} of prompts.num_train"
+        if self.schedule.timesteps.distribution == "match_sampler" and train.objective.official_code.separate_noise:
+            reason = "true with schedule.timesteps.distribution match_sampler; use uniform, as the released code does"
+            yield "train.objective.official_code.separate_noise", reason
         if model.mixed_precision and model.dtype == "float32":
             yield "model.mixed_precision", "true with dtype float32, where it has no effect"
         if train.method == "full" and model.dtype != "float32" and not model.mixed_precision:

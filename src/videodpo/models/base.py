@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from videodpo.config import Lora, Model, Sampling, Section
+from videodpo.config.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +66,20 @@ class VideoModel(ABC):
     @abstractmethod
     def make_schedule(cls, folder: Path) -> NoiseSchedule:
         """Build the noise schedule from the configs in the model's folder; no weights are loaded."""
+
+    @classmethod
+    def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
+        """Timesteps of the calls of the denoiser in one `sample`, in order, from the configs in the model's folder.
+
+        Only `schedule.timesteps.distribution: match_sampler` needs them.
+
+        Raises:
+            InputError: the family does not say.
+        """
+        raise InputError(
+            f"schedule.timesteps.distribution: match_sampler; the family {settings.family} does not say at which "
+            "timesteps it samples; use uniform or logit_normal"
+        )
 
     @abstractmethod
     def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:

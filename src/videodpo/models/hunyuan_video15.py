@@ -42,6 +42,12 @@ class HunyuanVideo15Model(PipelineModel):
         time, space = vae.get("temporal_compression_ratio", 4), vae.get("spatial_compression_ratio", 16)
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
 
+    @classmethod
+    def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
+        import numpy as np
+
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, sampling.num_steps + 1)[:-1])
+
     def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
         super().__init__(settings, device, denoiser_only=denoiser_only)
         self.pipe.tokenizer_max_length = self.max_sequence_length

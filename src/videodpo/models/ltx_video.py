@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from videodpo.config import Sampling, Section
+from videodpo.config import Model, Sampling, Section
 from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.base import PromptEmbeds
-from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
 from videodpo.runtime.compat.diffusers import pack_ltx, unpack_ltx
+from videodpo.weights.locations import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,21 @@ class LtxVideoModel(PipelineModel):
         time = vae.get("temporal_compression_ratio") or vae.get("patch_size_t", 1) * 2**doublings
         space = vae.get("spatial_compression_ratio") or patch * 2**doublings
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
+
+    @classmethod
+    def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
+        import numpy as np
+        from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
+
+        folder, config = resolve(settings.weights), scheduler.config
+        vae, denoiser = (read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
+        time, space, _, _ = cls.compression(vae, denoiser)
+        frames = (sampling.num_frames - 1) // time + 1
+        tokens = frames * (sampling.height // space) * (sampling.width // space)
+        bounds = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
+        scheduler.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / sampling.num_steps, sampling.num_steps), mu=calculate_shift(tokens, *bounds)
+        )
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         """With the padding masked in T5 too, as its authors do; diffusers' `encode_prompt` leaves that mask out."""

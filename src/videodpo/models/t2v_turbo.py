@@ -62,6 +62,12 @@ class T2VTurboModel(VideoCrafter2Model):
         timesteps = consistency_timesteps(TRAINED_STEPS)
         return Diffusion(make_scheduler().alphas_cumprod, "epsilon", timesteps=timesteps)
 
+    @classmethod
+    def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
+        from videodpo.models.shared.t2v_turbo_pipeline import consistency_timesteps
+
+        return consistency_timesteps(sampling.num_steps)
+
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.t2v_turbo_pipeline import T2VTurboPipeline
 

@@ -74,6 +74,8 @@ class VisitsSettings(Section):
     schedule: Schedule
     model: Model
     """Timesteps follow from its noise schedule."""
+    sampler: Sampling | None
+    """Gives the noise levels of match_sampler; None for other distributions."""
 
 
 class ReferenceSettings(Section):
@@ -164,7 +166,10 @@ _KINDS: dict[str, type[Section]] = {
 STAGES = tuple(_KINDS)
 _UNKNOWN = "not fetched"
 # Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own.
-CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {"generate": "2"}
+CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {
+    "generate": "2",
+    "visits": "2",
+}
 
 
 def stage_names(config: Config) -> list[str]:
@@ -287,6 +292,7 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
         "options": scorer_options(config).get(dimension),
         "omniscore": config.formula,
         "sampling": config.generate.sampling,
+        "sampler": config.generate.sampling if config.schedule.timesteps.distribution == "match_sampler" else None,
         "videos_per_prompt": config.evaluate.videos_per_prompt,
         "shards": config.evaluate.shards,
         "dimensions": sorted(scorer_options(config)),

@@ -81,6 +81,18 @@ class PipelineModel(AdaptedModel):
 
         return FlowMatching()
 
+    @classmethod
+    def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
+        scheduler = load_scheduler(resolve(settings.weights))
+        cls.set_timesteps(scheduler, settings, sampling)
+        timesteps: list[float] = scheduler.timesteps.tolist()
+        return timesteps
+
+    @classmethod
+    def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
+        """Set the scheduler's timesteps as the pipeline's call sets them."""
+        scheduler.set_timesteps(sampling.num_steps)
+
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         """Tensors [1, L, ...] in the order of `text_names`."""
         return self.encode_unguided(prompt)[: len(self.text_names)]
