@@ -162,7 +162,8 @@ def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monke
 
 
 def test_match_sampler_draws_the_timesteps_of_the_pipelines_own_calls(model, family, folder):
-    """Visits of 400 pairs against the timesteps that the denoiser was called with, and in their numbers."""
+    """400 draws against the timesteps of the denoiser's calls, and their shares; at a flow shift, if it has one."""
+    sampling = family.sampling.model_copy(update={"flow_shift": 7.0 if model.takes_flow_shift else None})
     asked = []
 
     def record(module, arguments, options):
@@ -172,9 +173,9 @@ def test_match_sampler_draws_the_timesteps_of_the_pipelines_own_calls(model, fam
     networks = [getattr(model.pipe, name) for name in model.networks]
     for network in [network for network in networks if network is not None]:
         network.register_forward_pre_hook(record, with_kwargs=True)
-    model.sample(texts(model, PROMPT), [2], family.sampling.model_copy(update={"guidance_scale": 1.0}))
+    model.sample(texts(model, PROMPT), [2], sampling.model_copy(update={"guidance_scale": 1.0}))
     settings = settings_of(family, folder)
-    levels = sampler_noise_levels(settings, family.sampling)
+    levels = sampler_noise_levels(settings, sampling)
     matched = Timesteps(distribution="match_sampler")
     drawn = torch.tensor([draw_noise_level(matched, seed, levels) for seed in range(400)])
     found = make_schedule(settings).timestep(drawn).double()

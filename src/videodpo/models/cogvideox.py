@@ -72,6 +72,14 @@ class CogVideoXModel(PipelineModel):
         scheduler = load_scheduler(folder)
         return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
+    @classmethod
+    def load_sampler(cls, settings: Model) -> Any:
+        from videodpo.models.shared.cogvideox_pipeline import scheduler_of
+
+        scheduler = super().load_sampler(settings)
+        name = validate(cls.Options, settings.options, "model.options").scheduler
+        return scheduler if name is None else scheduler_of(name, scheduler)
+
     def pipeline_class(self) -> Any:
         if not self._options.dynamic_guidance:
             return super().pipeline_class()

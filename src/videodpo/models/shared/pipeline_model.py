@@ -83,10 +83,15 @@ class PipelineModel(AdaptedModel):
 
     @classmethod
     def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
-        scheduler = load_scheduler(resolve(settings.weights))
+        scheduler = with_flow_shift(cls.load_sampler(settings), sampling.flow_shift)
         cls.set_timesteps(scheduler, settings, sampling)
         timesteps: list[float] = scheduler.timesteps.tolist()
         return timesteps
+
+    @classmethod
+    def load_sampler(cls, settings: Model) -> Any:
+        """The scheduler that the pipeline samples with."""
+        return load_scheduler(resolve(settings.weights))
 
     @classmethod
     def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
