@@ -359,6 +359,7 @@ def _config(folder: Path, size: Size, arguments: argparse.Namespace, device: str
         "train.reference=precomputed",
         "train.beta=100.0",
         "train.skip_above_median=null",
+        "train.warmup_steps=0",
         "train_runtime.trackers=[]",
     ]
     return parse_config(read_yaml(ROOT / "config.yaml", settings=[*settings, *more]))

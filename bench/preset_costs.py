@@ -34,10 +34,12 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.transformers.transformer_hunyuan_video15 import HunyuanVideo15TransformerBlock
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from videodpo.models.hunyuan_video15 import HunyuanVideo15Model
 from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.models.shared.unet3d import UNet3DConditionModel
 from videodpo.storage.files import write_json
@@ -78,6 +80,8 @@ class Preset:
     """Forward passes of a clip that is sampled."""
     dtype: torch.dtype = torch.bfloat16
     full: bool = False
+    distilled_lora: bool = False
+    """The LoRA is on every linear layer and convolution of two or three dimensions, beside a frozen one like it."""
     step_rate: float = STEP
     sampling_rate: float = SAMPLING
     clips_sampled: int = 2
@@ -118,9 +122,9 @@ def cogvideox(rotary: bool) -> Any:
 def ltx(clips: int) -> dict[str, Any]:
     return {
         "hidden_states": empty(clips, 21 * 16 * 22, 128),
-        "encoder_hidden_states": empty(clips, 128, 4096),
+        "encoder_hidden_states": empty(clips, 256, 4096),
         "timestep": empty(clips, dtype=torch.float32),
-        "encoder_attention_mask": empty(clips, 128),
+        "encoder_attention_mask": empty(clips, 256),
         "num_frames": 21,
         "height": 16,
         "width": 22,
@@ -211,6 +215,7 @@ PRESETS = {
         PICTURES_VAE,
         (16, 4, 40, 64),
         4,
+        distilled_lora=True,
         clips_sampled=1,
         **PLAIN,
     ),
@@ -274,14 +279,20 @@ def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
     if preset.full:
         network.requires_grad_(True)
     else:
-        targets = list(AdaptedModel.lora_targets)
-        if isinstance(network, Hunyuan):
-            targets += ["to_add_out"]
-        config = LoraConfig(r=RANK, lora_alpha=RANK, lora_dropout=0.1, target_modules=targets)
-        with torch.device("meta"):
-            inject_adapter_in_model(config, network)
+        targets = list((HunyuanVideo15Model if isinstance(network, Hunyuan) else AdaptedModel).lora_targets)
+        if preset.distilled_lora:
+            kinds = torch.nn.Linear, torch.nn.Conv2d, torch.nn.Conv3d
+            targets = [name for name, layer in network.named_modules() if isinstance(layer, kinds)]
+        names = ["frozen", "default"] if preset.distilled_lora else ["default"]
+        for name in names:
+            config = LoraConfig(r=RANK, lora_alpha=RANK, lora_dropout=0.1 * (name == "default"), target_modules=targets)
+            with torch.device("meta"):
+                inject_adapter_in_model(config, network, adapter_name=name)
+        for layer in network.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.set_adapter(names)
         for name, weight in network.named_parameters():
-            weight.requires_grad_("lora_" in name)
+            weight.requires_grad_("lora_" in name and ".frozen." not in name)
             if "lora_" in name:
                 weight.data = weight.data.float()
     network.train()

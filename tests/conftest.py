@@ -89,6 +89,7 @@ def small_run(model: Path, results: Path, /, **changes: Any) -> dict[str, Any]:
             "lora": {"rank": 4},
             "beta": 100.0,
             "learning_rate": 1e-3,
+            "warmup_steps": 0,
         },
         "train_runtime": {"gradient_checkpointing": "off", "checkpoint_steps": 2, "trackers": []},
         "evaluate": {"bootstrap_resamples": 100, "motion_dimension": None},

@@ -106,6 +106,23 @@ WRONG = {
     "ranks in wrong order": ({"pairs.policy": "rank:3-1"}, "pairs.policy", "better one first"),
     "rank beyond N": ({"pairs.policy": "rank:1-4"}, "pairs.policy", "generate.videos_per_prompt is 3"),
     "micro-batch does not divide": ({"schedule.micro_batch_size": 3}, "schedule.micro_batch_size", "does not divide 4"),
+    "bounds of the sampler's noise levels": (
+        {"schedule.timesteps": {"distribution": "match_sampler", "low": 0.4}},
+        "schedule.timesteps.low",
+        "0.4 has no effect on match_sampler",
+    ),
+    "the loser's own noise level from the sampler's": (
+        {
+            "schedule.timesteps": {"distribution": "match_sampler"},
+            "train": {
+                "beta": 1.0,
+                "reference": "online",
+                "objective": {"official_code": {"separate_noise": True}},
+            },
+        },
+        "train.objective.official_code.separate_noise",
+        "use uniform",
+    ),
     "caption dropout with the reference table": (
         {"train.caption_dropout": 0.2},
         "train.caption_dropout",
@@ -161,6 +178,17 @@ WRONG = {
         "generate.fit_clips",
         "prompts.source.kind is 'demo_world', not 'clips'",
     ),
+    "flow shift of a family without one": (
+        {"model.family": "cogvideox", "generate.sampling.flow_shift": 5.0},
+        "generate.sampling.flow_shift",
+        "5; the family cogvideox has no flow shift and takes null only",
+    ),
+    "scheduler of a family that knows one": (
+        {"model.options": {"scheduler": "dpm"}},
+        "model.options.scheduler",
+        "unknown key",
+    ),
+    "flow shift of 0": ({"generate.sampling.flow_shift": 0.0}, "generate.sampling.flow_shift", "greater than 0"),
     "model folder without its VAE": ({"model.weights": "{files}/half"}, "model.weights", "vae/config.json"),
     "height that the model cannot sample": (
         {"generate.sampling.height": 33},
@@ -350,7 +378,27 @@ def test_the_shipped_configuration_is_fine_without_weights_or_network(monkeypatc
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_validates_over_the_shipped_configuration(preset):
     config = parse_config(read_config(ROOT / "config.yaml", [preset]))
-    validate(registry.load("videodpo.models", config.model.family).Options, config.model.options)
+    family = registry.load("videodpo.models", config.model.family)
+    validate(family.Options, config.model.options)
+    assert family.takes_flow_shift or config.generate.sampling.flow_shift is None
+
+
+FLOW_SHIFTS = {"wan2.1-14b": 5.0, "wan2.2-a14b": 12.0, "wan2.2-ti2v-5b": 5.0, "hunyuan-video-1.5": 5.0, "paper": 8.0}
+
+
+@pytest.mark.parametrize(("preset", "shift"), FLOW_SHIFTS.items())
+def test_a_preset_samples_at_its_authors_flow_shift(preset, shift):
+    config = parse_config(read_config(ROOT / "config.yaml", [ROOT / "presets" / f"{preset}.yaml"]))
+    assert config.generate.sampling.flow_shift == shift
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_wan_alone_takes_the_negative_prompt_of_the_shipped_configuration(preset):
+    shipped = parse_config(read_config(ROOT / "config.yaml", [])).generate.sampling.negative_prompt
+    config = parse_config(read_config(ROOT / "config.yaml", [preset]))
+    is_wan = config.model.family == "wan" and config.run != "demo"
+    assert len(shipped) > 100
+    assert (config.generate.sampling.negative_prompt == shipped) == is_wan
 
 
 def test_every_models_preset_has_a_run_of_its_own():
@@ -395,6 +443,46 @@ def test_the_table_of_costs_says_what_was_counted(name):
     assert denoiser == pytest.approx(counted["denoising_memory_gb"], abs=0.5)
     assert 0.5 < text < 16  # from the sizes of the encoders' weights
     assert decoding == pytest.approx(counted["decoding_memory_gb"], abs=0.5)
+
+
+def _table_of_defaults() -> dict[str, list[str]]:
+    """LoRA's and full fine-tuning's learning rate, beta and noise levels, by preset."""
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = text.partition("| preset | LoRA: learning rate |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {name: values for names, *values in cells for name in names.split(", ")}
+
+
+def _of_preset(name: str) -> Config:
+    return parse_config(read_config(ROOT / "config.yaml", [ROOT / "presets" / f"{name}.yaml"] * (name != "(default)")))
+
+
+@pytest.mark.parametrize(("name", "row"), _table_of_defaults().items())
+def test_the_table_of_training_defaults_says_what_the_presets_have(name, row):
+    lora, full, beta, levels = row
+    config = _of_preset(name)
+    train, timesteps = config.train, config.schedule.timesteps
+    assert train.learning_rate == float(lora if train.method == "lora" else full)
+    assert train.beta == float(beta)
+    logit_normal = f"logit_normal {timesteps.mean:g}, {timesteps.std:g}, shift {timesteps.shift:g}"
+    assert levels == (logit_normal if timesteps.distribution == "logit_normal" else timesteps.distribution)
+    assert timesteps.distribution != "uniform" or timesteps.shift == 1
+    if name != "t2v-turbo":  # its LoRA is not a fresh one
+        assert train.lora.dropout == 0
+        assert config.schedule.num_steps * config.schedule.global_batch_size == 24_000
+
+
+@pytest.mark.parametrize(("name", "row"), _table_of_defaults().items())
+def test_a_fresh_lora_has_a_higher_rate_than_full_fine_tuning(name, row):
+    lora, full, *_ = row
+    assert full == "-" or float(lora) / float(full) > 4
+
+
+@pytest.mark.parametrize("name", ["paper", "official-code"])
+def test_the_papers_presets_keep_its_fine_tune(name):
+    config = _of_preset(name)
+    assert (config.train.beta, config.train.learning_rate, config.train.warmup_steps) == (5000, 6e-6, 0)
+    assert (config.schedule.timesteps.distribution, config.schedule.timesteps.shift) == ("uniform", 1)
 
 
 def _opening(path: Path) -> str:

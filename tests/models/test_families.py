@@ -14,8 +14,10 @@ from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from tests.support.families import FAMILIES, TEXT_TOKENS, write
-from videodpo.config import Lora, Model
+from videodpo.config import Lora, Model, Timesteps
 from videodpo.dpo.objectives import denoising_errors, diffusion_dpo_loss_from_errors
+from videodpo.dpo.visits import draw_noise_level
+from videodpo.models import make_schedule, sampler_noise_levels
 from videodpo.models.base import collate
 from videodpo.runtime import registry
 
@@ -157,6 +159,30 @@ def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monke
         apart = max(apart, float((prediction - expected).abs().max()))
     name = next(name for name, one in FAMILIES.items() if one is family)
     figures(f"forward pass, {name}, {dtype}", {"largest_difference": apart})
+
+
+def test_match_sampler_draws_the_timesteps_of_the_pipelines_own_calls(model, family, folder):
+    """400 draws against the timesteps of the denoiser's calls, and their shares; at a flow shift, if it has one."""
+    sampling = family.sampling.model_copy(update={"flow_shift": 7.0 if model.takes_flow_shift else None})
+    asked = []
+
+    def record(module, arguments, options):
+        timestep = options["timestep"] if "timestep" in options else arguments[1]
+        asked.append(float(torch.as_tensor(timestep).reshape(-1)[0]))
+
+    networks = [getattr(model.pipe, name) for name in model.networks]
+    for network in [network for network in networks if network is not None]:
+        network.register_forward_pre_hook(record, with_kwargs=True)
+    model.sample(texts(model, PROMPT), [2], sampling.model_copy(update={"guidance_scale": 1.0}))
+    settings = settings_of(family, folder)
+    levels = sampler_noise_levels(settings, sampling)
+    matched = Timesteps(distribution="match_sampler")
+    drawn = torch.tensor([draw_noise_level(matched, seed, levels) for seed in range(400)])
+    found = make_schedule(settings).timestep(drawn).double()
+    nearest = (found[:, None] - torch.tensor(asked, dtype=torch.float64)).abs()
+    assert float(nearest.min(dim=1).values.max()) <= 0.11  # pure noise is drawn as a level of 0.9999
+    shares = torch.bincount(nearest.argmin(dim=1), minlength=len(asked)) / len(found)
+    torch.testing.assert_close(shares, torch.full((len(asked),), 1 / len(asked)), rtol=0, atol=0.08)
 
 
 def test_a_clip_follows_from_its_own_seed_whatever_its_batch(model, family):

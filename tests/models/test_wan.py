@@ -6,7 +6,9 @@ import torch
 
 from tests.support.families import FAMILIES, TEXT_TOKENS, write
 from videodpo.config import Model
+from videodpo.config.errors import InputError
 from videodpo.models.shared.experts import Experts
+from videodpo.models.shared.flow_shift import with_flow_shift
 from videodpo.models.wan import WanModel
 
 
@@ -90,3 +92,43 @@ def test_the_published_scheduler_samples_as_the_plain_pipeline_does(tmp_path):
         assert model.noise_schedule.timestep(noise_level).item() == pytest.approx(timestep.item(), abs=1)
         expected = (1 - sigma) * latents + sigma * noise
         torch.testing.assert_close(model.noise_schedule.add_noise(latents, noise, noise_level), expected)
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "euler"])
+def test_a_flow_shift_samples_as_a_folder_that_has_it(tmp_path, scheduler):
+    def make(shift):
+        if scheduler == "euler":
+            return diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+        return diffusers.UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+        )
+
+    family = FAMILIES["wan-2.1"]
+    torch.manual_seed(0)
+    pipe = family.make()
+    for shift in (3.0, 12.0):
+        pipe.scheduler = make(shift)
+        pipe.save_pretrained(tmp_path / str(shift))
+    model, other = load(tmp_path / "3.0"), load(tmp_path / "12.0")
+    text = {name: value[None] for name, value in model.encode_prompt("A red circle.").items()}
+    shifted = family.sampling.model_copy(update={"flow_shift": 12.0})
+    own = model.sample(text, [1], family.sampling)
+    assert torch.equal(model.sample(text, [1], shifted), other.sample(text, [1], family.sampling))
+    assert not torch.allclose(model.sample(text, [1], shifted), own, atol=1e-3)
+    assert torch.equal(model.sample(text, [1], family.sampling), own)
+
+
+@pytest.mark.parametrize(("shift", "steps"), [(3.0, 13), (12.0, 26)])
+def test_the_flow_shift_decides_how_many_of_40_steps_the_expert_for_high_noise_has(shift, steps):
+    """26 at the shift of Wan 2.2 A14B's authors; 3 is what the converted folder says."""
+    scheduler = diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    shifted = with_flow_shift(scheduler, shift)
+    shifted.set_timesteps(40)
+    assert int((shifted.timesteps >= 0.875 * 1000).sum()) == steps
+
+
+def test_a_flow_shift_is_refused_where_the_folders_scheduler_has_none():
+    with pytest.raises(InputError, match=r"generate\.sampling\.flow_shift: 5; the model's DDIMScheduler has no"):
+        with_flow_shift(diffusers.DDIMScheduler(), 5.0)

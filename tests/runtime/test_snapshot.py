@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import small_run
 from videodpo.config import parse_config
 from videodpo.runtime.snapshot import snapshot_text, stage_names, weight_files
@@ -41,3 +43,12 @@ def test_edited_model_card_is_no_new_model(tmp_path: Path) -> None:
 
 def test_file_stands_for_itself(tmp_path: Path) -> None:
     assert weight_files(str(tmp_path / "judge.safetensors")) == [tmp_path / "judge.safetensors"]
+
+
+@pytest.mark.parametrize("change", [{"flow_shift": 5.0}, {"negative_prompt": "blurred"}])
+def test_how_clips_are_sampled_is_recorded_for_training_and_evaluation(tmp_path: Path, change: dict[str, Any]) -> None:
+    raw = small_run(tmp_path, tmp_path)
+    changed = {**raw, "generate": raw["generate"] | {"sampling": raw["generate"]["sampling"] | change}}
+    one, other = parse_config(raw), parse_config(changed)
+    stages = {name for name in stage_names(one) if snapshot_text(one, name) != snapshot_text(other, name)}
+    assert stages >= {"generate", "evaluate_generate"}

@@ -1,6 +1,7 @@
 """The plan of visits: order, counters, noise levels and sizes; and the table that holds it."""
 
 import hashlib
+import json
 from collections import Counter
 from itertools import groupby
 
@@ -9,13 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.support.families import FAMILIES, write
-from videodpo.config import Model, Schedule, Timesteps
+from videodpo.config import Model, Sampling, Schedule, Timesteps, parse_config
 from videodpo.config.training import Validation
 from videodpo.dpo.visits import read_visits
 from videodpo.models import load_model, make_schedule
 from videodpo.models.shared.noise_schedules import FlowMatching
-from videodpo.stages.visits import choose_visits
+from videodpo.runtime.snapshot import VisitsSettings, snapshot_text
+from videodpo.stages.visits import choose_visits, sampler_levels
 from videodpo.storage.schemas import VISITS
 from videodpo.storage.tables import read_rows, read_shards, read_table, write_table
 
@@ -81,14 +84,49 @@ def test_shift_moves_noise_levels_towards_noise():
     np.testing.assert_allclose(shifted, 3 * plain / (1 + 2 * plain), rtol=0, atol=1e-3)
 
 
+def test_match_sampler_visits_every_step_of_the_sampler_alike():
+    """The demo's 12 steps at its flow shift of 2, written out: q = 2 s / (1 + s), also of the last trained level."""
+    settings = Model(weights=str(ROOT / "demo" / "text_to_video"), family="wan", dtype="float32")
+    sampling = Sampling(num_frames=WIDE[0], height=WIDE[1], width=WIDE[2], num_steps=12)
+    visits = VisitsSettings(
+        schedule=Schedule(num_steps=600, global_batch_size=4, timesteps=Timesteps(distribution="match_sampler")),
+        model=settings,
+        sampler=sampling,
+    )
+    levels = sampler_levels(visits, {WIDE})
+    plan = pd.DataFrame(choose_visits(*paired([WIDE] * 40), visits.schedule, 3, FlowMatching(), levels))
+    counts = plan["noise_level"].round(3).value_counts(normalize=True).sort_index(ascending=False)
+    positions = np.linspace(1, 2 * 0.001 / 1.001, 12)
+    np.testing.assert_allclose(counts.index, 2 * positions / (1 + positions), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(counts, 1 / 12, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "logit_normal", "match_sampler"])
+def test_the_visits_snapshot_has_the_sampler_only_where_it_gives_the_levels(small_config, distribution):
+    raw = small_config()
+    raw["schedule"]["timesteps"] = {"distribution": distribution}
+    settings = json.loads(snapshot_text(parse_config(raw), "visits"))["settings"]
+    assert (settings["sampler"] is not None) == (distribution == "match_sampler")
+
+
 def test_without_pairs_the_message_says_what_to_do():
     with pytest.raises(ValueError, match=r"pairs\.filters"):
         training(0, num_steps=1)
 
 
-def test_too_few_prompts_for_the_validation_are_refused():
-    with pytest.raises(ValueError, match=r"schedule\.validation\.num_prompts: 3 of the 3 prompts"):
-        planned([WIDE] * 6, num_prompts=3, num_steps=1)
+@pytest.mark.parametrize(
+    ("num_pairs", "num_prompts", "held_back"), [(120, 20, 20), (120, 50, 20), (10, 50, 1), (2, 50, 0)]
+)
+def test_at_most_a_third_of_the_prompts_is_held_back(caplog, num_pairs, num_prompts, held_back):
+    plan = planned([WIDE] * num_pairs, num_prompts=num_prompts, num_steps=1)
+    measured = plan.loc[plan["split"] == "validation", "pair_id"]
+    assert measured.tolist() == sorted(measured)
+    assert measured.nunique() == 2 * held_back
+    prompts = num_pairs // 2
+    told = (
+        f"schedule.validation.num_prompts: {num_prompts}; {held_back} are held back, a third of the {prompts} prompts"
+    )
+    assert (told in caplog.text) == (held_back < num_prompts)
 
 
 # --- sizes
@@ -98,19 +136,19 @@ MIXED = [(WIDE, TALL, LONG)[number % 3] for number in range(26)] + [LONG] * 4  #
 
 
 def test_the_plan_of_one_size_is_the_recorded_one():
-    plan = planned([WIDE] * 9, num_prompts=2, draws=2, num_steps=5, global_batch_size=6, micro_batch_size=3)
+    plan = planned([WIDE] * 11, num_prompts=2, draws=2, num_steps=5, global_batch_size=6, micro_batch_size=3)
     rows = plan[["pair_id", "visit", "noise_level", "noise_seed"]].itertuples(index=False, name=None)
     text = ", ".join(
         f"Visit(pair_id={pair_id}, visit={visit}, level={noise_level!r}, noise_seed={noise_seed})"
         for pair_id, visit, noise_level, noise_seed in rows
     )
-    recorded = "8b6c1df8100c6679cf987a3b35412619373ae773d5e6317a9ac43c8ce29a8e8d"
+    recorded = "50e135ae3454af5c36924d9aebccd5ff798dc155f972b0bd57d326804b4e595c"
     assert hashlib.sha256(f"[{text}]".encode()).hexdigest() == recorded
     assert plan["micro_batch"].tolist() == [number // 3 for number in range(36)]
 
 
 def test_validation_visits_come_last_without_a_step():
-    plan = planned([WIDE] * 9, num_prompts=2, draws=2, num_steps=5, global_batch_size=6, micro_batch_size=3)
+    plan = planned([WIDE] * 11, num_prompts=2, draws=2, num_steps=5, global_batch_size=6, micro_batch_size=3)
     assert plan["split"].tolist() == ["train"] * 30 + ["validation"] * 6
     assert plan["step"].notna().tolist() == [True] * 30 + [False] * 6
     held_back = plan[30:]
@@ -119,8 +157,8 @@ def test_validation_visits_come_last_without_a_step():
         (4, 1),
         (5, 0),
         (5, 1),
-        (8, 0),
-        (8, 1),
+        (10, 0),
+        (10, 1),
     ]
 
 

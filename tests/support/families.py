@@ -74,7 +74,19 @@ class Family:
             return VideoCrafterPipeline.from_original(folder / "model.ckpt")
         if self.family == "t2v_turbo":
             return T2VTurboPipeline.from_originals(folder / "model.ckpt", folder / "unet_lora.pt")
-        return DiffusionPipeline.from_pretrained(folder)
+        pipe = DiffusionPipeline.from_pretrained(folder)
+        if self.family == "ltx_video":
+            mask_padding(pipe)
+        return pipe
+
+
+def mask_padding(pipe: LTXPipeline) -> None:
+    """Give T5 the mask of the padding, as LTX-Video's authors do and diffusers does not."""
+
+    def add_mask(encoder: Any, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, kwargs | {"attention_mask": (args[0] != pipe.tokenizer.pad_token_id).long()}
+
+    pipe.text_encoder.register_forward_pre_hook(add_mask, with_kwargs=True)
 
 
 def sampling(num_frames: int, height: int, width: int, **more: Any) -> Sampling:

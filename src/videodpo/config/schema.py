@@ -15,7 +15,7 @@ from videodpo.config.scoring import (
     filter_disagreements,
     pillar_disagreements,
 )
-from videodpo.config.section import Real, Section, Shards, WrongKeys, validate, without_nulls
+from videodpo.config.section import PositiveReal, Real, Section, Shards, WrongKeys, validate, without_nulls
 from videodpo.config.shard_counts import AUTO, heldout_shards, reference_shards, sampling_shards
 from videodpo.config.training import (
     ReferenceJobs,
@@ -104,6 +104,8 @@ class Sampling(Size):
     """Denoising steps."""
     guidance_scale: Real = Field(5.0, ge=1)
     """Classifier-free guidance; 1 is off."""
+    flow_shift: PositiveReal | None = None
+    """Flow models: the larger, the more steps at high noise levels; null: as the model's folder has it."""
     negative_prompt: str = ""
     """Text for the unconditional branch."""
     batch_size: int = Field(1, ge=1)
@@ -267,9 +269,9 @@ class Config(Section):
 
     def _training_disagreements(self) -> Iterator[tuple[str, str]]:
         model, train, runtime = self.model, self.train, self.train_runtime
-        held_back, num_train = self.schedule.validation.num_prompts, self.prompts.num_train
-        if held_back and num_train is not None and held_back >= num_train:
-            yield "schedule.validation.num_prompts", f"{held_back} of the {num_train} of prompts.num_train"
+        if self.schedule.timesteps.distribution == "match_sampler" and train.objective.official_code.separate_noise:
+            reason = "true with schedule.timesteps.distribution match_sampler; use uniform, as the released code does"
+            yield "train.objective.official_code.separate_noise", reason
         if model.mixed_precision and model.dtype == "float32":
             yield "model.mixed_precision", "true with dtype float32, where it has no effect"
         if train.method == "full" and model.dtype != "float32" and not model.mixed_precision:

@@ -27,29 +27,40 @@ Beta = Annotated[
 
 
 class Timesteps(Section):
-    distribution: Literal["uniform", "logit_normal"] = "uniform"
-    """How noise levels are drawn for training."""
+    distribution: Literal["uniform", "logit_normal", "match_sampler"] = "uniform"
+    """How noise levels are drawn for training; match_sampler draws those of the steps of generate.sampling, with its
+    flow shift, each step with the same probability."""
     mean: Real = 0.0
     """Of the logit-normal."""
     std: Real = Field(1.0, gt=0)
     """Of the logit-normal."""
     shift: Real = Field(1.0, gt=0)
-    """Flow shift s: q becomes s q / (1 + (s - 1) q)."""
+    """Of uniform and logit_normal: with the shift s, q becomes s q / (1 + (s - 1) q)."""
     low: Real = Field(0.0, ge=0, lt=1)
-    """Smallest noise level."""
+    """Smallest noise level; 0 with match_sampler."""
     high: Real = Field(1.0, gt=0, le=1)
-    """Largest noise level."""
+    """Largest noise level; 1 with match_sampler."""
 
     @model_validator(mode="after")
     def _levels_in_order(self) -> Timesteps:
         if self.low > self.high:
             raise WrongKeys(("low", f"{self.low} is above high {self.high}"))
+        if self.distribution == "match_sampler":
+            bounds = {"low": (self.low, 0.0), "high": (self.high, 1.0)}
+            problems = [
+                (name, f"{value} has no effect on match_sampler; use {default}")
+                for name, (value, default) in bounds.items()
+                if value != default
+            ]
+            if problems:
+                raise WrongKeys(*problems)
         return self
 
 
 class Validation(Section):
     num_prompts: int = Field(0, ge=0)
-    """Training prompts whose pairs are kept out of the training, to measure the implicit accuracy on; 0 is none."""
+    """Training prompts whose pairs are kept out of the training, to measure the implicit accuracy on, but at most a
+    third of the prompts that have pairs; 0 is none."""
     draws: int = Field(4, ge=1)
     """Noise levels and noises for each of these pairs."""
 
@@ -159,7 +170,7 @@ class Train(Section):
     reference's difference between winner and loser."""
     optimizer: Literal["adamw", "adamw_8bit", "adamw_fp8"] = "adamw"
     """AdamW, its moments in float32, or in 8 bits by torchao (the extra `lowbit`)."""
-    learning_rate: Real = Field(6e-6, gt=0)
+    learning_rate: Real = Field(1e-4, gt=0)
     """Constant after the warm-up."""
     warmup_steps: int = Field(0, ge=0)
     """Linear warm-up; optimiser steps."""

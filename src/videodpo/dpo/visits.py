@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -102,13 +103,24 @@ def separate_draw(visit: Visit, timesteps: Timesteps, seed: int) -> tuple[float,
     )
 
 
-def draw_noise_level(timesteps: Timesteps, seed: int) -> float:
-    """Draw one noise level in (0, 1)."""
+def draw_noise_level(timesteps: Timesteps, seed: int, sampler_levels: Sequence[float] = ()) -> float:
+    """Draw one noise level in (0, 1).
+
+    Args:
+        sampler_levels: match_sampler draws one of them, each with the same probability.
+    """
     generator = np.random.Generator(np.random.PCG64(seed))
+    if timesteps.distribution == "match_sampler":
+        noise_level = float(generator.choice(sampler_levels))
+    else:
+        noise_level = _draw_from_density(timesteps, generator)
+    return float(min(max(noise_level, 1e-4), 1 - 1e-4))
+
+
+def _draw_from_density(timesteps: Timesteps, generator: np.random.Generator) -> float:
     if timesteps.distribution == "uniform":
         noise_level = generator.uniform()
     else:
         noise_level = 1 / (1 + math.exp(-generator.normal(timesteps.mean, timesteps.std)))
     noise_level = timesteps.shift * noise_level / (1 + (timesteps.shift - 1) * noise_level)
-    noise_level = timesteps.low + (timesteps.high - timesteps.low) * noise_level
-    return float(min(max(noise_level, 1e-4), 1 - 1e-4))
+    return timesteps.low + (timesteps.high - timesteps.low) * noise_level

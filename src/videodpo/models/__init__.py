@@ -9,7 +9,7 @@ from videodpo.runtime.device import choose_device
 from videodpo.weights.locations import resolve
 
 if TYPE_CHECKING:
-    from videodpo.config import Model
+    from videodpo.config import Model, Sampling
     from videodpo.models.base import VideoModel
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
@@ -35,3 +35,10 @@ def make_schedule(settings: Model) -> NoiseSchedule:
     """The noise schedule of the configured model; no weights are loaded."""
     schedule: NoiseSchedule = registry.load("videodpo.models", settings.family).make_schedule(resolve(settings.weights))
     return schedule
+
+
+def sampler_noise_levels(settings: Model, sampling: Sampling) -> list[float]:
+    """Noise levels at which the configured sampler calls the denoiser, in order; no weights are loaded."""
+    schedule = make_schedule(settings)
+    family = registry.load("videodpo.models", settings.family)
+    return [schedule.noise_level(float(timestep)) for timestep in family.sampler_timesteps(settings, sampling)]

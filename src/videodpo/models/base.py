@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from videodpo.config import Lora, Model, Sampling, Section
+from videodpo.config.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ class VideoModel(ABC):
         noise_schedule: how noise enters latents, and what the denoiser is trained to predict.
         index: the file that its folder must have.
         hub_files: patterns of the files that it reads of a `hub:` repository.
+        takes_flow_shift: it samples with `generate.sampling.flow_shift`.
         leaves_weights_out: not every forward pass uses every weight, which data parallelism has to be told.
         parts_by_level: the noise level decides which weights a pass uses, so that processes differ in it.
     """
@@ -41,6 +43,7 @@ class VideoModel(ABC):
     version: ClassVar[str]
     index: ClassVar[str] = "model_index.json"
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+    takes_flow_shift: ClassVar[bool] = False
     device: torch.device
     denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
     noise_schedule: NoiseSchedule
@@ -63,6 +66,20 @@ class VideoModel(ABC):
     @abstractmethod
     def make_schedule(cls, folder: Path) -> NoiseSchedule:
         """Build the noise schedule from the configs in the model's folder; no weights are loaded."""
+
+    @classmethod
+    def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
+        """Timesteps of the calls of the denoiser in one `sample`, in order, from the configs in the model's folder.
+
+        Only `schedule.timesteps.distribution: match_sampler` needs them.
+
+        Raises:
+            InputError: the family does not say.
+        """
+        raise InputError(
+            f"schedule.timesteps.distribution: match_sampler; the family {settings.family} does not say at which "
+            "timesteps it samples; use uniform or logit_normal"
+        )
 
     @abstractmethod
     def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:

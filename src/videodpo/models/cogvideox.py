@@ -5,10 +5,11 @@ Legend: see `videodpo.models.base`. The pipeline has frames before channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from videodpo.config import Model, Sampling, Section
+from videodpo.config import Model, Sampling, Section, validate
 from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, load_scheduler, read_config
@@ -24,19 +25,24 @@ if TYPE_CHECKING:
 class CogVideoXModel(PipelineModel):
     """2B has fixed positions, 5B rotary ones: the denoiser's `config.json` says which."""
 
-    version = "1"
+    version = "2"
     pipeline = "CogVideoXPipeline"
     layers = ("CogVideoXBlock",)
 
     class Options(Section):
         """How the pipeline is called."""
 
+        scheduler: Literal["ddim", "dpm"] | None = None
+        """The sampler's; null is the folder's own. The authors take ddim for 2B and dpm for 5B."""
         dynamic_guidance: bool = False
-        """Guidance that grows over the steps, as the pipeline's `use_dynamic_cfg`."""
+        """Guidance that grows over the steps from 1 to 1 + guidance_scale, which the authors use with dpm only."""
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
         super().check(settings, sampling)
+        options = validate(cls.Options, settings.options, "model.options")
+        if options.dynamic_guidance and sampling.guidance_scale <= 1:
+            raise InputError("model.options.dynamic_guidance: true, but generate.sampling.guidance_scale 1 is off")
         try:
             config = read_config(resolve(settings.weights) / "transformer" / "config.json")
         except NotFetched:
@@ -66,10 +72,37 @@ class CogVideoXModel(PipelineModel):
         scheduler = load_scheduler(folder)
         return Diffusion(scheduler.alphas_cumprod, scheduler.config.prediction_type)
 
+    @classmethod
+    def load_sampler(cls, settings: Model) -> Any:
+        from videodpo.models.shared.cogvideox_pipeline import scheduler_of
+
+        scheduler = super().load_sampler(settings)
+        name = validate(cls.Options, settings.options, "model.options").scheduler
+        return scheduler if name is None else scheduler_of(name, scheduler)
+
+    def pipeline_class(self) -> Any:
+        if not self._options.dynamic_guidance:
+            return super().pipeline_class()
+        from videodpo.models.shared.cogvideox_pipeline import GrowingGuidancePipeline
+
+        return GrowingGuidancePipeline
+
+    def load_pipeline(self, folder: Path, **components: Any) -> Any:
+        from videodpo.models.shared.cogvideox_pipeline import scheduler_of
+
+        pipe = super().load_pipeline(folder, **components)
+        if self._options.scheduler is not None:
+            pipe.register_modules(scheduler=scheduler_of(self._options.scheduler, pipe.scheduler))
+        return pipe
+
+    def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
+        encoded = super().encode_texts(prompt)
+        # Without words it was trained on zeros, which its authors guide away from; diffusers encodes "" with T5.
+        return encoded if prompt else [text_1LD.new_zeros(text_1LD.shape) for text_1LD in encoded]
+
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         return {
             "guidance_scale": sampling.guidance_scale,
-            "use_dynamic_cfg": self._options.dynamic_guidance,
             "max_sequence_length": self.max_sequence_length,
         }
 

@@ -6,7 +6,8 @@ Legend: see `videodpo.models.base`. Text comes from a language model and, for wo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,27 @@ class HunyuanVideo15Model(PipelineModel):
     has `load_lora_adapter(folder, weight_name="pytorch_lora_weights.safetensors", prefix=None)`.
     """
 
-    version = "1"
+    version = "2"
     pipeline = "HunyuanVideo15Pipeline"
+    takes_flow_shift = True
+    # Both streams of the blocks; the refiner of the text before them stays as it is.
+    lora_targets = (
+        *("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"),
+        *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "ff_context.net.0.proj", "ff_context.net.2"),
+    )
+    lora_part = "transformer_blocks"
     text_names = ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
         time, space = vae.get("temporal_compression_ratio", 4), vae.get("spatial_compression_ratio", 16)
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
+
+    @classmethod
+    def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
+        import numpy as np
+
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, sampling.num_steps + 1)[:-1])
 
     def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
         super().__init__(settings, device, denoiser_only=denoiser_only)
@@ -41,6 +55,7 @@ class HunyuanVideo15Model(PipelineModel):
             self.pipe.vae.enable_slicing()  # its attention mask holds for one clip alone
             self.pipe.vae.enable_tiling()  # a clip of full size at once would take 25 GB for one activation
         self.leaves_weights_out = True  # nothing reads what the last block makes of the text
+        _take_float32_timesteps(self.pipe.transformer)
 
     def left_out(self, folder: Path) -> dict[str, Any]:
         import diffusers
@@ -59,7 +74,8 @@ class HunyuanVideo15Model(PipelineModel):
     ) -> torch.Tensor:
         # A component of the pipeline, no argument of its call.
         self.pipe.guider.guidance_scale = sampling.guidance_scale
-        return super().sample(text, seeds, sampling, negative)
+        with _exact_timesteps(self.pipe):
+            return super().sample(text, seeds, sampling, negative)
 
     def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
         import torch
@@ -70,7 +86,7 @@ class HunyuanVideo15Model(PipelineModel):
         prediction: torch.Tensor = self.denoiser(
             hidden_states=torch.cat([noisy, *no_frames], dim=1),
             image_embeds=no_image,
-            timestep=self.noise_schedule.timestep(noise_level_B.to(self.device)).to(self.dtype),
+            timestep=self.noise_schedule.timestep(noise_level_B.to(self.device)),
             encoder_hidden_states=text["prompt_embeds"].to(self.dtype),
             encoder_attention_mask=text["prompt_embeds_mask"],
             encoder_hidden_states_2=text["prompt_embeds_2"].to(self.dtype),
@@ -87,3 +103,30 @@ class HunyuanVideo15Model(PipelineModel):
 
     def load_lora(self, name: str, folder: Path) -> None:
         self.pipe.transformer.load_lora_adapter(folder, weight_name=lora_file(name), prefix=None)
+
+
+def _take_float32_timesteps(transformer: Any) -> None:
+    """diffusers computes the time embedding in the timestep's own type: below float32 only its layers shall be."""
+
+    def cast(embedder: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        waves, *others = args
+        return waves.to(embedder.linear_1.weight.dtype), *others
+
+    transformer.time_embed.timestep_embedder.register_forward_pre_hook(cast)
+
+
+@contextmanager
+def _exact_timesteps(pipe: Any) -> Iterator[None]:
+    """Inside, the pipeline's denoiser gets the scheduler's timesteps, which the pipeline rounds to the latents' type.
+
+    In bfloat16 those above 512 would be multiples of 4.
+    """
+
+    def replace(transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, kwargs | {"timestep": pipe.current_timestep.expand(len(kwargs["timestep"]))}
+
+    handle = pipe.transformer.register_forward_pre_hook(replace, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

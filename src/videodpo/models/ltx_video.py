@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from videodpo.config import Sampling, Section
+from videodpo.config import Model, Sampling, Section
 from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.base import PromptEmbeds
-from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel
+from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
 from videodpo.runtime.compat.diffusers import pack_ltx, unpack_ltx
+from videodpo.weights.locations import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 class LtxVideoModel(PipelineModel):
     """LTX-Video as its first releases have it: text in, no conditioning frames."""
 
-    version = "1"
+    version = "2"
     pipeline = "LTXPipeline"
+    takes_flow_shift = True
     text_names = ("prompt_embeds", "prompt_attention_mask")
 
     class Options(Section):
@@ -42,8 +44,28 @@ class LtxVideoModel(PipelineModel):
         space = vae.get("spatial_compression_ratio") or patch * 2**doublings
         return Compression(time, space, denoiser.get("patch_size", 1), step=time)
 
+    @classmethod
+    def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
+        import numpy as np
+        from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
+
+        folder, config = resolve(settings.weights), scheduler.config
+        vae, denoiser = (read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
+        time, space, _, _ = cls.compression(vae, denoiser)
+        frames = (sampling.num_frames - 1) // time + 1
+        tokens = frames * (sampling.height // space) * (sampling.width // space)
+        bounds = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
+        scheduler.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / sampling.num_steps, sampling.num_steps), mu=calculate_shift(tokens, *bounds)
+        )
+
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        text_1LD, mask_1L, _, _ = self.encode_unguided(prompt)
+        """With the padding masked in T5 too, as its authors do; diffusers' `encode_prompt` leaves that mask out."""
+        tokens = self.pipe.tokenizer(
+            [prompt], padding="max_length", max_length=self.max_sequence_length, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        text_1LD = self.pipe.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0].to(self.dtype)
+        mask_1L = tokens.attention_mask.bool()
         return text_1LD * mask_1L[..., None], mask_1L
 
     def enable_context_parallel(self, degree: int) -> None:

@@ -5,21 +5,26 @@ Legend: see `videodpo.models.base`. Weights: `model.ckpt` and `unet_lora.pt`, as
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from videodpo.config import Model, Sampling, Section
+from videodpo.config import Lora, Model, Sampling, Section
 from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.videocrafter2 import VideoCrafter2Model
 
 if TYPE_CHECKING:
+    import torch
+
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 LORA = "unet_lora.pt"
 STEPS = range(1, 51)
+TAKEN_OFF = "taken_off"  # the adapter with the distilled LoRA's negative
 
 
 class T2VTurboModel(VideoCrafter2Model):
@@ -35,6 +40,8 @@ class T2VTurboModel(VideoCrafter2Model):
         """Frames a second that the denoiser is told."""
         guidance: Real = Field(7.5, gt=0)
         """Guidance that the denoiser is told."""
+        distilled_lora: Literal["fixed", "trained"] = "fixed"
+        """Of a LoRA training: a fresh LoRA on top of the distilled one, or the distilled one itself, as the paper's."""
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
@@ -55,6 +62,12 @@ class T2VTurboModel(VideoCrafter2Model):
         timesteps = consistency_timesteps(TRAINED_STEPS)
         return Diffusion(make_scheduler().alphas_cumprod, "epsilon", timesteps=timesteps)
 
+    @classmethod
+    def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
+        from videodpo.models.shared.t2v_turbo_pipeline import consistency_timesteps
+
+        return consistency_timesteps(sampling.num_steps)
+
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.t2v_turbo_pipeline import T2VTurboPipeline
 
@@ -66,3 +79,87 @@ class T2VTurboModel(VideoCrafter2Model):
 
     def conditions(self) -> dict[str, float]:
         return {"fps": self._options.fps, "guidance": self._options.guidance}
+
+    def add_lora(self, lora: Lora, seed: int) -> None:
+        """Of a trained one, the base keeps the distilled LoRA in its weights, and a frozen adapter takes it off again.
+
+        So without adapters the denoiser is the distilled model: the reference.
+        """
+        import torch
+        from peft import LoraConfig
+
+        if self._options.distilled_lora == "fixed":
+            super().add_lora(lora, seed)
+            return
+        ups, downs = _read_lora(self._folder / LORA)
+        _require_own_settings(lora, rank=len(downs[0]))
+        network = self.pipe.unet
+        for name, dropout in ((TAKEN_OFF, 0.0), ("default", lora.dropout)):
+            config = LoraConfig(r=lora.rank, lora_alpha=lora.rank, lora_dropout=dropout)
+            config.target_modules = set(self.pipe.lora_layers)
+            network.add_adapter(config, adapter_name=name)
+        with torch.no_grad():
+            for name, up, down in zip(self.pipe.lora_layers, ups, downs, strict=True):
+                layer = network.get_submodule(name)
+                for adapter, sign in ((TAKEN_OFF, -1), ("default", 1)):
+                    layer.lora_A[adapter].float().weight.copy_(down)
+                    layer.lora_B[adapter].float().weight.copy_(sign * up)
+        network.set_adapter([TAKEN_OFF, "default"])
+        self._freeze_taken_off()
+        for name, module in network.named_modules():
+            if "lora_dropout" in name:
+                module.train()
+
+    def _freeze_taken_off(self) -> None:
+        """peft makes every adapter trainable that it switches on."""
+        for name, parameter in self.pipe.unet.named_parameters():
+            if f".{TAKEN_OFF}." in name:
+                parameter.requires_grad_(False)
+
+    @contextmanager
+    def reference_weights(self) -> Iterator[None]:
+        try:
+            with super().reference_weights():
+                yield
+        finally:
+            self._freeze_taken_off()
+
+    def whole_lora(self, network: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Of a trained distilled LoRA, both adapters as one of twice the rank: the trained one comes first."""
+        import torch
+        from peft import get_peft_model_state_dict
+
+        trained, config = super().whole_lora(network)
+        if TAKEN_OFF not in network.peft_config:
+            return trained, config
+        taken_off = get_peft_model_state_dict(network, adapter_name=TAKEN_OFF)
+        whole = {key: torch.cat([value, taken_off[key]], dim=_rank_axis(key)) for key, value in trained.items()}
+        return whole, config | {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
+
+    def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if self._options.distilled_lora == "fixed":
+            return state
+        return {key: value.chunk(2, dim=_rank_axis(key))[0].contiguous() for key, value in state.items()}
+
+
+def _rank_axis(key: str) -> int:
+    return 0 if ".lora_A." in key else 1
+
+
+def _read_lora(path: Path) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+    """Up and down of every layer."""
+    from videodpo.weights.checkpoints import read_tensors
+
+    tensors = read_tensors(path)
+    return tensors[::2], tensors[1::2]
+
+
+def _require_own_settings(lora: Lora, rank: int) -> None:
+    own = Lora(rank=rank, dropout=lora.dropout)
+    for key in Lora.model_fields:
+        value, needed = getattr(lora, key), getattr(own, key)
+        if value != needed:
+            raise InputError(
+                f"train.lora.{key}: {value}; model.options.distilled_lora: trained trains {LORA}, which takes "
+                f"{'null' if needed is None else needed} only"
+            )

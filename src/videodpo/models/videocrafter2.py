@@ -66,6 +66,15 @@ class VideoCrafter2Model(TextToVideoSdModel):
         scheduler = VideoCrafterScheduler()
         return Diffusion(scheduler.alphas_cumprod, "epsilon", scheduler.signal_scale)
 
+    @classmethod
+    def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
+        from videodpo.models.shared.videocrafter_pipeline import VideoCrafterScheduler
+
+        scheduler = VideoCrafterScheduler()
+        scheduler.set_timesteps(sampling.num_steps)
+        timesteps: list[float] = scheduler.timesteps.tolist()
+        return timesteps
+
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.videocrafter_pipeline import VideoCrafterPipeline
 

@@ -25,6 +25,7 @@ class WanModel(PipelineModel):
 
     version = "1"
     pipeline = "WanPipeline"
+    takes_flow_shift = True
     networks = ("transformer", "transformer_2")
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 

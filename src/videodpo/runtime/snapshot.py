@@ -74,6 +74,8 @@ class VisitsSettings(Section):
     schedule: Schedule
     model: Model
     """Timesteps follow from its noise schedule."""
+    sampler: Sampling | None
+    """Gives the noise levels of match_sampler; None for other distributions."""
 
 
 class ReferenceSettings(Section):
@@ -167,6 +169,7 @@ _UNKNOWN = "not fetched"
 CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {
     "generate": "3",
     "prompts": "2",
+    "visits": "2",
 }
 
 
@@ -290,6 +293,7 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
         "options": scorer_options(config).get(dimension),
         "omniscore": config.formula,
         "sampling": config.generate.sampling,
+        "sampler": config.generate.sampling if config.schedule.timesteps.distribution == "match_sampler" else None,
         "videos_per_prompt": config.evaluate.videos_per_prompt,
         "shards": config.evaluate.shards,
         "dimensions": sorted(scorer_options(config)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,18 +14,20 @@ import pandas as pd
 from videodpo.config import Schedule
 from videodpo.config.errors import InputError
 from videodpo.dpo.visits import draw_noise_level
-from videodpo.models import make_schedule
+from videodpo.models import make_schedule, sampler_noise_levels
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import Snapshot, VisitsSettings
 from videodpo.storage.manifests import edited_inputs
-from videodpo.storage.schemas import VISITS, ClipSize
+from videodpo.storage.schemas import CLIP_SIZE, VISITS, ClipSize
 from videodpo.storage.tables import read_sizes, read_table, write_table
 
 if TYPE_CHECKING:
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 log = logging.getLogger(__name__)
+# One in three prompts: the pairs of the others are what is trained on.
+LARGEST_HELD_BACK_PART = 3
 MicroBatch: TypeAlias = list[tuple[int, int]]
 """The (pair_id, visit) of one forward pass."""
 
@@ -43,7 +45,9 @@ def plan_visits(snapshot: Snapshot[VisitsSettings], round_folder: Path) -> None:
     settings = snapshot.settings
     pairs = read_table(round_folder / "pairs.parquet", ["pair_id", "prompt_id", "winner_id", "loser_id"])
     sizes = read_sizes(round_folder / "videos")
-    rows = choose_visits(pairs, sizes, settings.schedule, snapshot.seed, make_schedule(settings.model))
+    noise_schedule = make_schedule(settings.model)
+    levels = sampler_levels(settings, {size for size in sizes.values() if None not in size})
+    rows = choose_visits(pairs, sizes, settings.schedule, snapshot.seed, noise_schedule, levels)
     path = round_folder / "visits.parquet"
     extra = edited_inputs(round_folder / "pairs.parquet")
     write_table(path, rows, VISITS, stage="visits", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
@@ -56,18 +60,19 @@ def choose_visits(
     schedule: Schedule,
     seed: int,
     noise_schedule: NoiseSchedule,
+    levels_by_size: Mapping[ClipSize, Sequence[float]] | None = None,
 ) -> list[dict[str, Any]]:
     """Plan the visits to the training pairs, then those to the pairs of the held-back prompts, which are only measured.
 
     Args:
         pairs: has `pair_id`, `prompt_id`, `winner_id` and `loser_id`. sizes: of every clip, by its video_id.
-        noise_schedule: gives the timesteps.
+        noise_schedule: gives the timesteps. levels_by_size: of `sampler_levels`.
 
     Returns:
         Rows of `schemas.VISITS`.
 
     Raises:
-        InputError: there are no pairs to train on, too few prompts to hold that many back, or a pair has two sizes.
+        InputError: there are no pairs to train on, or a pair has two sizes.
     """
     size_of = _sizes_of_pairs(pairs, sizes)
     is_held_back = pairs["prompt_id"].isin(_held_back(pairs["prompt_id"], schedule, seed))
@@ -79,6 +84,7 @@ def choose_visits(
         is_training = number < len(training)
         for pair_id, visit in micro_batch:
             level_seed = derive_seed(seed, "level", pair_id, visit)
+            levels = levels_by_size[size_of[pair_id]] if levels_by_size else ()
             rows.append(
                 {
                     "step": number // batches_per_step if is_training else None,
@@ -86,7 +92,7 @@ def choose_visits(
                     "visit": visit,
                     "noise_seed": derive_seed(seed, "noise", pair_id, visit),
                     "split": "train" if is_training else "validation",
-                    "noise_level": draw_noise_level(schedule.timesteps, level_seed),
+                    "noise_level": draw_noise_level(schedule.timesteps, level_seed, levels),
                     "micro_batch": number,
                 }
             )
@@ -95,14 +101,27 @@ def choose_visits(
     return rows
 
 
+def sampler_levels(settings: VisitsSettings, sizes: Set[ClipSize]) -> dict[ClipSize, list[float]] | None:
+    """Noise levels that match_sampler draws from, by the size of a clip: some families shift them by the size."""
+    if settings.sampler is None:
+        return None
+    samplings = {size: settings.sampler.model_copy(update=dict(zip(CLIP_SIZE, size, strict=True))) for size in sizes}
+    return {size: sampler_noise_levels(settings.model, sampling) for size, sampling in samplings.items()}
+
+
 def _held_back(prompt_ids: pd.Series, schedule: Schedule, seed: int) -> set[str]:
     """Prompts whose pairs are only measured."""
     prompts = sorted(set(prompt_ids))
-    wanted = schedule.validation.num_prompts
-    if wanted and wanted >= len(prompts):
-        raise InputError(f"schedule.validation.num_prompts: {wanted} of the {len(prompts)} prompts that have pairs")
+    wanted, most = schedule.validation.num_prompts, len(prompts) // LARGEST_HELD_BACK_PART
+    if wanted > most:
+        log.warning(
+            "schedule.validation.num_prompts: %d; %d are held back, a third of the %d prompts that have pairs",
+            wanted,
+            most,
+            len(prompts),
+        )
     order = np.random.Generator(np.random.PCG64(derive_seed(seed, "validation"))).permutation(len(prompts))
-    return {prompts[index] for index in order[:wanted]}
+    return {prompts[index] for index in order[: min(wanted, most)]}
 
 
 def _training(

@@ -224,6 +224,11 @@ def _check_model(config: Config) -> None:
         raise ConfigError(f"model.family: {error}") from error
     _check_weights("model.weights", config.model.weights, model.index)
     validate(model.Options, config.model.options, "model.options")
+    if config.generate.sampling.flow_shift is not None and not model.takes_flow_shift:
+        raise ConfigError(
+            f"generate.sampling.flow_shift: {config.generate.sampling.flow_shift:g}; the family "
+            f"{config.model.family} has no flow shift and takes null only"
+        )
     problems = []
     for number, sampling in enumerate(config.generate.sampling.sizes):
         try:

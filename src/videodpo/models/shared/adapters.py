@@ -5,6 +5,7 @@ Legend: see `videodpo.models.base`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +29,12 @@ class AdaptedModel(VideoModel):
 
     Attributes:
         pipe: the pipeline. networks: its components that are aligned, by name. lora_targets: layers of a LoRA.
+        lora_part: the part of a network that holds them; None: all of it.
     """
 
     networks: ClassVar[tuple[str, ...]] = ("transformer",)
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    lora_part: ClassVar[str | None] = None
     pipe: Any
     _frozen_copy: torch.nn.Module | None = None
 
@@ -52,7 +55,7 @@ class AdaptedModel(VideoModel):
             lora_dropout=lora.dropout,
             use_rslora=lora.rslora,
             use_dora=lora.dora,
-            target_modules=lora.target_modules or list(self.lora_targets),
+            target_modules=lora.target_modules or self._default_targets(),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -68,6 +71,12 @@ class AdaptedModel(VideoModel):
             lora.dora
         ):  # in float32, as its forward pass does: with rounded ones the policy would differ from the reference
             measure_dora_magnitudes(self.denoiser)
+
+    def _default_targets(self) -> list[str] | str:
+        """Names of layers, or a pattern of their full names, as peft takes them."""
+        if self.lora_part is None:
+            return list(self.lora_targets)
+        return rf"{self.lora_part}\..*\.({'|'.join(map(re.escape, self.lora_targets))})"
 
     def _require_layers(self, network: torch.nn.Module, targets: list[str]) -> None:
         """peft refuses only if none of them is there."""
@@ -87,7 +96,7 @@ class AdaptedModel(VideoModel):
             with _refused(folder / lora_file(name)):
                 state = load_file(folder / lora_file(name))
                 own = {key.removeprefix(f"{self.networks[0]}."): value for key, value in state.items()}
-                set_peft_model_state_dict(network, own)
+                set_peft_model_state_dict(network, self.trained_part(own))
 
     @contextmanager
     def reference_weights(self) -> Iterator[None]:
@@ -123,8 +132,6 @@ class AdaptedModel(VideoModel):
         enable_context_parallel(networks, degree, self.device.type)
 
     def save_adapter(self, folder: Path) -> None:
-        from peft import get_peft_model_state_dict
-
         folder.mkdir(parents=True, exist_ok=True)
         networks = self._trained()
         if not all(hasattr(network, "peft_config") for network in networks.values()):
@@ -132,11 +139,21 @@ class AdaptedModel(VideoModel):
                 network.save_pretrained(folder / name, safe_serialization=True)
             return
         for name, network in networks.items():
-            config = network.peft_config["default"].to_dict()
+            state, config = self.whole_lora(network)
             metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
             # diffusers leaves what it loads in train mode: there, dropout would fall on every sample.
             metadata["lora_dropout"] = 0.0
-            self.save_lora(name, folder, get_peft_model_state_dict(network), metadata)
+            self.save_lora(name, folder, state, metadata)
+
+    def whole_lora(self, network: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """All by which the network differs from the base model: tensors, and the settings of the LoRA."""
+        from peft import get_peft_model_state_dict
+
+        return get_peft_model_state_dict(network), network.peft_config["default"].to_dict()
+
+    def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors of `whole_lora` that are trained."""
+        return state
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         """Write one network's LoRA in the format of the pipeline's `load_lora_weights`."""

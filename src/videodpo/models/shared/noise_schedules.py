@@ -6,7 +6,7 @@ Legend: B batch; latents [B, ...]. A noise level lies in (0, 1), 1 is pure noise
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -28,6 +28,21 @@ class NoiseSchedule(ABC):
     @abstractmethod
     def target(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
         """What the denoiser should answer, of the latents' shape."""
+
+    def noise_level(self, timestep: float) -> float:
+        """The noise level of a timestep: the middle of all that have it. `timestep` rises with the noise level."""
+
+        def first(is_reached: Callable[[float], bool]) -> float:
+            low, high = 0.0, 1.0
+            for _ in range(48):
+                middle = (low + high) / 2
+                if is_reached(float(self.timestep(torch.tensor([middle], dtype=torch.float64)))):
+                    high = middle
+                else:
+                    low = middle
+            return high
+
+        return (first(lambda found: found >= timestep) + first(lambda found: found > timestep)) / 2
 
 
 class FlowMatching(NoiseSchedule):

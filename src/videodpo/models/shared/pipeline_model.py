@@ -17,6 +17,7 @@ from videodpo.config import Model, Sampling, validate
 from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
+from videodpo.models.shared.flow_shift import with_flow_shift
 from videodpo.runtime.compat.diffusers import name_layers
 from videodpo.weights.locations import NotFetched, resolve
 
@@ -80,6 +81,23 @@ class PipelineModel(AdaptedModel):
 
         return FlowMatching()
 
+    @classmethod
+    def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
+        scheduler = with_flow_shift(cls.load_sampler(settings), sampling.flow_shift)
+        cls.set_timesteps(scheduler, settings, sampling)
+        timesteps: list[float] = scheduler.timesteps.tolist()
+        return timesteps
+
+    @classmethod
+    def load_sampler(cls, settings: Model) -> Any:
+        """The scheduler that the pipeline samples with."""
+        return load_scheduler(resolve(settings.weights))
+
+    @classmethod
+    def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
+        """Set the scheduler's timesteps as the pipeline's call sets them."""
+        scheduler.set_timesteps(sampling.num_steps)
+
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         """Tensors [1, L, ...] in the order of `text_names`."""
         return self.encode_unguided(prompt)[: len(self.text_names)]
@@ -107,18 +125,23 @@ class PipelineModel(AdaptedModel):
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         """The pipeline of a folder in diffusers' format; `components` are parts that it shall not load itself."""
-        import diffusers
         import torch
 
         # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
         types = {"default": self.dtype, "vae": torch.float32} | dict.fromkeys(self.networks, self.weights_dtype)
-        return getattr(diffusers, self.pipeline).from_pretrained(
+        return self.pipeline_class().from_pretrained(
             folder,
             torch_dtype=types,
             use_safetensors=True,
             local_files_only=True,
             **components,
         )
+
+    def pipeline_class(self) -> Any:
+        """The class of diffusers that `pipeline` names, or one of its subclasses."""
+        import diffusers
+
+        return getattr(diffusers, self.pipeline)
 
     def left_out(self, folder: Path) -> dict[str, Any]:
         """Components that the denoiser alone does without, and what the pipeline is given in their place."""
@@ -182,6 +205,7 @@ class PipelineModel(AdaptedModel):
             if isinstance(part, torch.nn.Module):  # those built from a config start in train mode
                 part.eval().requires_grad_(False)
         self.pipe: Any = pipe
+        self._scheduler = pipe.scheduler
         for name in self.networks:
             if network := getattr(pipe, name):
                 name_layers(network, self.layers, self.sharded_layers)
@@ -232,6 +256,7 @@ class PipelineModel(AdaptedModel):
             unwanted = self._negative_text(sampling.negative_prompt) if negative is None else negative
             for name, value in unwanted.items():
                 inputs[f"negative_{name}"] = value.to(self.device).expand(len(seeds), *value.shape)
+        self.pipe.register_modules(scheduler=with_flow_shift(self._scheduler, sampling.flow_shift))
         with self.precision():
             latents = self.pipe(
                 **inputs,

@@ -15,6 +15,7 @@ from diffusers import LCMScheduler
 
 from videodpo.config.errors import InputError
 from videodpo.models.shared.videocrafter_pipeline import BETAS, UNET, VideoCrafterPipeline
+from videodpo.models.shared.videocrafter_unet import layer_name
 from videodpo.weights.checkpoints import read_checkpoint, read_tensors
 
 GUIDANCE_WIDTH = 256
@@ -23,7 +24,13 @@ _AFTER = f"{UNET}fps_embedding.2.weight"  # where the guidance's projection stan
 
 
 class T2VTurboPipeline(VideoCrafterPipeline):
-    """Text to video in 4 to 8 steps; `from_originals` reads VideoCrafter2's `model.ckpt` and `unet_lora.pt`."""
+    """Text to video in 4 to 8 steps; `from_originals` reads VideoCrafter2's `model.ckpt` and `unet_lora.pt`.
+
+    Attributes:
+        lora_layers: names of the U-Net's layers that the LoRA changed, in the order of its file.
+    """
+
+    lora_layers: list[str]
 
     @classmethod
     def from_originals(
@@ -35,7 +42,9 @@ class T2VTurboPipeline(VideoCrafterPipeline):
             InputError: not readable, or the two do not go together.
         """
         tensors = with_lora(read_checkpoint(path), read_tensors(lora), lora)
-        return cls(**cls._parts(tensors, path, dtype, unet_dtype or dtype) | {"scheduler": make_scheduler()})
+        pipe = cls(**cls._parts(tensors, path, dtype, unet_dtype or dtype) | {"scheduler": make_scheduler()})
+        pipe.lora_layers = [layer_name(name.removeprefix(UNET)) for name in _lora_weights(tensors)]
+        return pipe
 
     @torch.no_grad()
     def __call__(
@@ -80,8 +89,7 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
         found[name] = value
         if name == _AFTER:
             found[f"{UNET}time_cond_proj.weight"] = value.new_zeros(value.shape[1] // 4, GUIDANCE_WIDTH)
-    weights = {name: value.ndim for name, value in found.items() if name.startswith(UNET) and name.endswith("weight")}
-    layers = [name for name, num_axes in weights.items() if num_axes in (2, 4, 5)]
+    layers = _lora_weights(found)
     if len(lora) != 2 * len(layers):
         raise InputError(f"model.weights: {path}: {len(lora)} tensors, {2 * len(layers)} are needed")
     for name, up, down in zip(layers, lora[::2], lora[1::2], strict=True):
@@ -90,3 +98,9 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
             raise InputError(f"model.weights: {path}: does not fit {name.removeprefix(UNET)}")
         found[name] = found[name].float() + (up.float().flatten(1) @ down.float().flatten(1)).view(shape)
     return found
+
+
+def _lora_weights(tensors: dict[str, torch.Tensor]) -> list[str]:
+    """Weights of linear layers and of convolutions of two or three dimensions in the U-Net, in its order."""
+    weights = {name: value.ndim for name, value in tensors.items() if name.startswith(UNET) and name.endswith("weight")}
+    return [name for name, num_axes in weights.items() if num_axes in (2, 4, 5)]

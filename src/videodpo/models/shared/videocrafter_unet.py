@@ -98,6 +98,11 @@ def from_original(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     return renamed
 
 
+def layer_name(weight: str) -> str:
+    """The layer in `VideoCrafterUNet` of one of the authors' weights."""
+    return _renamed(weight).removesuffix(".weight")
+
+
 def _renamed(name: str) -> str:
     first, _, rest = name.partition(".")
     if first == "time_cond_proj":

@@ -6,7 +6,7 @@ Legend: B batch, C latent channel, F latent frame, H latent height, W latent wid
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> 
 def _compare(model: PipelineModel, call: Call, text: PromptEmbeds, sampling: Sampling) -> tuple[float, set[str]]:
     """Difference of the answers in standard deviations, and the names of arguments that differ."""
     timestep = torch.as_tensor(call.arguments["timestep"]).reshape(-1)[0].float().cpu()
-    level_1 = find_level(model, float(timestep))
+    level_1 = torch.tensor([model.noise_schedule.noise_level(float(timestep))])
     arguments = call.arguments["hidden_states"] if "hidden_states" in call.arguments else call.arguments["sample"]
     channels, *_ = model.latent_shape(sampling)
     # Some families put further channels beside the latents.
@@ -77,22 +77,6 @@ def _compare(model: PipelineModel, call: Call, text: PromptEmbeds, sampling: Sam
     off = float((found - answer).abs().max() / answer.std()) if found.shape == answer.shape else float("inf")
     ours = calls[0].arguments if calls else {}
     return off, {name for name, value in call.arguments.items() if not _is_same(value, ours.get(name))}
-
-
-def find_level(model: VideoModel, timestep: float) -> torch.Tensor:
-    """A noise level of this timestep, [1], in the middle of all that have it; the schedule's function is monotone."""
-
-    def first(is_reached: Callable[[float], bool]) -> torch.Tensor:
-        low, high = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-        for _ in range(48):
-            middle = (low + high) / 2
-            if is_reached(float(model.noise_schedule.timestep(middle))):
-                high = middle
-            else:
-                low = middle
-        return high
-
-    return ((first(lambda found: found >= timestep) + first(lambda found: found > timestep)) / 2).float()
 
 
 def _is_same(one: Any, other: Any) -> bool:

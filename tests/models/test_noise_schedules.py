@@ -1,10 +1,9 @@
-"""The noise level that the doctor finds for a timestep."""
+"""Noise schedules by themselves."""
 
 import pytest
 import torch
 
 from videodpo.models.shared.noise_schedules import Diffusion, FlowMatching
-from videodpo.stages.doctor.forward import find_level
 
 
 @pytest.mark.parametrize(
@@ -17,8 +16,6 @@ from videodpo.stages.doctor.forward import find_level
     ids=["flow", "diffusion", "fifty"],
 )
 def test_the_noise_level_of_a_timestep_is_found(schedule, timesteps):
-    class Model:
-        noise_schedule = schedule
-
     for timestep in timesteps:
-        assert float(schedule.timestep(find_level(Model, timestep))) == pytest.approx(timestep, rel=1e-6)
+        noise_level = torch.tensor([schedule.noise_level(timestep)])
+        assert float(schedule.timestep(noise_level)) == pytest.approx(timestep, rel=1e-6)
