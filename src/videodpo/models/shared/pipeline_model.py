@@ -18,6 +18,7 @@ from videodpo.config.errors import InputError
 from videodpo.models.base import PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.runtime.compat.diffusers import name_layers
+from videodpo.weights.contents import DIFFUSERS, TRANSFORMERS, refuse_downloads, refuse_network
 from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
@@ -157,6 +158,10 @@ class PipelineModel(AdaptedModel):
         compression = cls.compression(
             *(read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
         )
+        for name, (library, _) in components(index).items():
+            if name.startswith(("text_encoder", "vae", *cls.networks)):
+                refuse_network(folder / name, TRANSFORMERS if library == "transformers" else DIFFUSERS, "model.weights")
+        refuse_downloads(folder, cls.hub_files, "model.weights")
         compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
 
     def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
@@ -308,6 +313,12 @@ def load_scheduler(folder: Path) -> Any:
 
     _, name = read_config(folder / "model_index.json")["scheduler"]
     return getattr(diffusers, name).from_pretrained(folder / "scheduler", local_files_only=True)
+
+
+def components(index: Config) -> dict[str, tuple[str, str]]:
+    """The parts that a pipeline's `model_index.json` names: library and class by name."""
+    entries = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    return {name: (str(library), str(kind)) for name, (library, kind) in entries.items() if library is not None}
 
 
 def read_config(path: Path) -> dict[str, Any]:
