@@ -74,8 +74,8 @@ class VideoCrafter2Model(TextToVideoSdModel):
 
         return VideoCrafterPipeline.from_original(folder / self.index, self.dtype, self.weights_dtype)
 
-    def left_out(self, folder: Path) -> dict[str, Any]:
-        return dict.fromkeys(("text_encoder", "tokenizer", "vae"))  # of one file, read and let go
+    def component_names(self, folder: Path) -> list[str]:
+        return ["text_encoder", "tokenizer", "vae", "unet"]  # of one file, which is read; what is left out is let go
 
     def load_vae(self, folder: Path) -> Any:
         return self.load_pipeline(folder).vae

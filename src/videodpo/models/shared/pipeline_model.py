@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from videodpo.config import Model, Sampling, validate
 from videodpo.config.errors import InputError
-from videodpo.models.base import PromptEmbeds
+from videodpo.models.base import ALL_PARTS, Part, PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.runtime.compat.diffusers import name_layers
 from videodpo.weights.contents import DIFFUSERS, TRANSFORMERS, refuse_downloads, refuse_network
@@ -121,10 +121,23 @@ class PipelineModel(AdaptedModel):
             **components,
         )
 
-    def left_out(self, folder: Path) -> dict[str, Any]:
-        """Components that the denoiser alone does without, and what the pipeline is given in their place."""
-        names = read_config(folder / self.index)
-        return {name: None for name in names if name.startswith(("text_encoder", "tokenizer", "vae"))}
+    def left_out(self, folder: Path, parts: Set[Part]) -> dict[str, Any]:
+        """Components that belong to none of `parts`, and what the pipeline is given in their place."""
+        components = {name: self.part_of(name) for name in self.component_names(folder)}
+        return {name: None for name, part in components.items() if part is not None and part not in parts}
+
+    def component_names(self, folder: Path) -> list[str]:
+        """Names that the pipeline has for its components."""
+        return list(components(read_config(folder / self.index)))
+
+    @classmethod
+    def part_of(cls, component: str) -> Part | None:
+        """The part of the model that a component of the pipeline belongs to; a scheduler belongs to none."""
+        if component in cls.networks:
+            return "denoiser"
+        if component.startswith(("text_encoder", "tokenizer")):
+            return "text"
+        return "vae" if component.startswith("vae") else None
 
     def precision(self) -> AbstractContextManager[Any]:
         import torch
@@ -159,12 +172,12 @@ class PipelineModel(AdaptedModel):
             *(read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
         )
         for name, (library, _) in components(index).items():
-            if name.startswith(("text_encoder", "vae", *cls.networks)):
+            if cls.part_of(name) is not None and not name.startswith("tokenizer"):
                 refuse_network(folder / name, TRANSFORMERS if library == "transformers" else DIFFUSERS, "model.weights")
         refuse_downloads(folder, cls.hub_files, "model.weights")
         compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
 
-    def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
+    def __init__(self, settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) -> None:
         os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")  # read when diffusers is imported
         import torch
         from diffusers.utils import logging as diffusers_logging
@@ -176,10 +189,11 @@ class PipelineModel(AdaptedModel):
         self.max_sequence_length = settings.max_sequence_length
         self._options: Any = validate(self.Options, settings.options, "model.options")
         folder = resolve(settings.weights)
-        left_out = self.left_out(folder) if denoiser_only else {}
-        pipe = self.load_pipeline(folder, **left_out)
+        left_out = self.left_out(folder, parts)
         self._folder = folder
-        self._vae_config: Config = pipe.vae.config if pipe.vae else read_config(folder / "vae" / "config.json")
+        pipe = self.load_pipeline(folder, **left_out)
+        self._vae_config: Config = self._config_of(pipe, "vae")
+        self._compression = self.compression(self._vae_config, self._config_of(pipe, self.networks[0]))
         pipe.register_modules(**dict.fromkeys(left_out))
         pipe.set_progress_bar_config(disable=True)
         pipe.to(self.device)
@@ -190,11 +204,16 @@ class PipelineModel(AdaptedModel):
         for name in self.networks:
             if network := getattr(pipe, name):
                 name_layers(network, self.layers, self.sharded_layers)
-        self.denoiser = self.make_denoiser()
+        if "denoiser" in parts:
+            self.denoiser = self.make_denoiser()
         self.noise_schedule = self.make_schedule(folder)
-        self._compression = self.compression(self._vae_config, self.denoiser.config)
         self._frozen_copy: torch.nn.Module | None = None
         self._negative: tuple[str, PromptEmbeds] | None = None
+
+    def _config_of(self, pipe: Any, component: str) -> Config:
+        network = getattr(pipe, component)
+        config: Config = network.config if network else read_config(self._folder / component / "config.json")
+        return config
 
     def make_denoiser(self) -> Any:
         """The pipeline's networks as one."""
