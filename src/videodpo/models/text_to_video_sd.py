@@ -49,7 +49,7 @@ class TextToVideoSdModel(PipelineModel):
         from videodpo.models.shared.unet3d import UNet3DConditionModel
 
         if "unet" not in components:
-            options = {"torch_dtype": self.weights_dtype, "use_safetensors": True, "local_files_only": True}
+            options = {"dtype": self.weights_dtype, "use_safetensors": True, "local_files_only": True}
             components["unet"] = UNet3DConditionModel.from_pretrained(folder / "unet", **options)
         return super().load_pipeline(folder, **components)
 

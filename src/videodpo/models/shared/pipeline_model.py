@@ -115,7 +115,7 @@ class PipelineModel(AdaptedModel):
         types = {"default": self.dtype, "vae": torch.float32} | dict.fromkeys(self.networks, self.weights_dtype)
         return getattr(diffusers, self.pipeline).from_pretrained(
             folder,
-            torch_dtype=types,
+            dtype=types,
             use_safetensors=True,
             local_files_only=True,
             **components,
@@ -180,9 +180,7 @@ class PipelineModel(AdaptedModel):
     def __init__(self, settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) -> None:
         os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")  # read when diffusers is imported
         import torch
-        from diffusers.utils import logging as diffusers_logging
 
-        diffusers_logging.disable_progress_bar()
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, settings.dtype)
         self.weights_dtype = torch.float32 if settings.mixed_precision else self.dtype
@@ -292,9 +290,7 @@ class PipelineModel(AdaptedModel):
         import torch
 
         kind = getattr(diffusers, read_config(folder / "vae" / "config.json")["_class_name"])
-        return kind.from_pretrained(
-            folder / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        return kind.from_pretrained(folder / "vae", dtype=torch.float32, use_safetensors=True, local_files_only=True)
 
     def decode(self, latents_BCFHW: torch.Tensor) -> list[np.ndarray | None]:
         import torch
