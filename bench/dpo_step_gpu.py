@@ -189,7 +189,7 @@ def main() -> None:
 def _sampling(folder: Path, size: Size, arguments: argparse.Namespace, device: str, forward: float) -> dict[str, float]:
     """forward: TFLOP of one clip's forward pass."""
     config = _config(folder, size, arguments, device, [])
-    model = load_model(config.model, device, denoiser_only=True)
+    model = load_model(config.model, device, parts={"denoiser"})
     draw = torch.Generator().manual_seed(0)
     texts = torch.randn(SAMPLED + 1, *size.text, generator=draw).to(device, model.dtype)
     text, negative = {"prompt_embeds": texts[1:]}, {"prompt_embeds": texts[0]}

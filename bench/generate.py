@@ -87,7 +87,7 @@ def _config(folder: Path, arguments: argparse.Namespace, turn: int) -> Config:
 
 def _compare(configs: list[Config], device: str) -> dict[str, Any]:
     first, sampling = configs[0], configs[0].generate.sampling
-    pipe = WanPipeline.from_pretrained(first.model.weights, torch_dtype=torch.float32).to(device)
+    pipe = WanPipeline.from_pretrained(first.model.weights, dtype=torch.float32).to(device)
     pipe.set_progress_bar_config(disable=True)
     model = load_model(first.model, device)
     assert isinstance(model, PipelineModel)

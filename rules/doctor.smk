@@ -19,4 +19,4 @@ rule doctor:
         gpu=1,
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo doctor --config {input.config:q} --round {wildcards.round}"
-        " --out {output:q} > {log:q} 2>&1"
+        " --out {output:q} >> {log:q} 2>&1"

@@ -16,7 +16,7 @@ rule evaluate_generate:
         gpu=1,
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.config:q} --round {wildcards.round}"
-        " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
+        " --arm {wildcards.arm} --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
 rule evaluate_score:
@@ -37,7 +37,7 @@ rule evaluate_score:
         cpus_per_task=4,  # clips are decoded ahead
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo score --config {input.configs:q} --round {wildcards.round}"
-        " --arm {wildcards.arm} --shard {wildcards.shard} > {log:q} 2>&1"
+        " --arm {wildcards.arm} --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
 rule evaluate_collect_scores:
@@ -65,7 +65,7 @@ rule evaluate_collect_scores:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo collect-scores --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} > {log:q} 2>&1"
+        "exec videodpo collect-scores --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} >> {log:q} 2>&1"
 
 
 rule evaluate:
@@ -95,4 +95,4 @@ rule evaluate:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo evaluate --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo evaluate --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

@@ -18,7 +18,7 @@ rule generate:
         gpu=1,
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.config:q} --round {wildcards.round}"
-        " --shard {wildcards.shard} > {log:q} 2>&1"
+        " --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
 # Jobs that read all shards look at one small file: a thousand paths in each of them would take minutes to plan.
@@ -37,4 +37,4 @@ rule list_videos:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "videodpo list-shards {output:q} > {log:q} 2>&1"
+        "videodpo list-shards {output:q} >> {log:q} 2>&1"

@@ -17,4 +17,4 @@ rule omniscore:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo omniscore --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo omniscore --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

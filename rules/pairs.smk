@@ -14,4 +14,4 @@ rule pairs:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo pairs --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo pairs --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

@@ -12,4 +12,4 @@ rule prompts:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo prompts --config {input.config:q} > {log:q} 2>&1"
+        "exec videodpo prompts --config {input.config:q} >> {log:q} 2>&1"

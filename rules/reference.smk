@@ -19,4 +19,4 @@ rule reference:
         gpu=1,
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo reference --config {input.config:q} --round {wildcards.round}"
-        " --shard {wildcards.part} > {log:q} 2>&1"
+        " --shard {wildcards.part} >> {log:q} 2>&1"

@@ -18,4 +18,4 @@ rule report:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo report --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo report --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

@@ -18,7 +18,7 @@ rule score:
         cpus_per_task=4,  # clips are decoded ahead
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo score --config {input.configs:q} --round {wildcards.round}"
-        " --shard {wildcards.shard} > {log:q} 2>&1"
+        " --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
 # A dimension's tables are written again when its own scorer or the videos changed, not when another scorer did.
@@ -38,4 +38,4 @@ rule collect_scores:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo collect-scores --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo collect-scores --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

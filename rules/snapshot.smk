@@ -13,4 +13,4 @@ rule snapshot:
     params:
         text=lambda wildcards: RUN.snapshots[wildcards.snapshot],
     shell:
-        "exec videodpo snapshot {output:q} --text {params.text:q} > {log:q} 2>&1"
+        "exec videodpo snapshot {output:q} --text {params.text:q} >> {log:q} 2>&1"

@@ -22,4 +22,4 @@ rule train:
     resources:
         **RUN.train_resources,
     shell:
-        "OMP_NUM_THREADS={threads} exec videodpo train --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "OMP_NUM_THREADS={threads} exec videodpo train --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

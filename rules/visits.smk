@@ -12,4 +12,4 @@ rule visits:
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo visits --config {input.config:q} --round {wildcards.round} > {log:q} 2>&1"
+        "exec videodpo visits --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from videodpo import __version__
 from videodpo.config import ConfigError, InputError, RunError, Section, VideodpoError
 from videodpo.runtime.exit_codes import is_refusal
+from videodpo.runtime.logs import log_start, set_up_logs
 from videodpo.runtime.output import tolerant_output
 from videodpo.storage.files import refuse_full_disk
 
@@ -33,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     # Read when torch is imported. Idle threads that spin bring a training of two threads to a standstill where two
     # other jobs share the cores: no step in the time of 140.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    set_up_logs()
+    if arguments.is_stage:
+        log_start(sys.argv[1:] if argv is None else argv)
     try:
         with refuse_full_disk():
             code: int | None = arguments.command(arguments)
@@ -324,12 +326,13 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, is_stage=False)
         sub.add_argument("--traceback", action="store_true", help="show where an error came from")
         return sub
 
     def add_stage(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = add(name, command, text)
+        sub.set_defaults(is_stage=True)
         _add_config(sub, several=command in (_score, _collect_scores))
         sub.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
         return sub

@@ -41,13 +41,12 @@ PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Good and bad inputs; `model` passes for a model folder as far as a check before the start looks."""
+    """Good and bad inputs; `model` is a good model folder."""
     (tmp_path / "three.csv").write_text("prompt\na tram\na bus\na boat\n")
     (tmp_path / "folder").mkdir()
-    ignored = shutil.ignore_patterns("*.safetensors")
-    shutil.copytree(ROOT / "demo" / "text_to_video", tmp_path / "model", ignore=ignored)
+    shutil.copytree(ROOT / "demo" / "text_to_video", tmp_path / "model")
     for name in ("half", "other"):
-        shutil.copytree(tmp_path / "model", tmp_path / name)
+        shutil.copytree(tmp_path / "model", tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors"))
     shutil.rmtree(tmp_path / "half" / "vae")
     (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
     return tmp_path

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tests.support.families import TEXT_TOKENS
 from videodpo.config import Lora, Model
 from videodpo.config.errors import InputError
+from videodpo.models.base import ALL_PARTS
 from videodpo.models.wan import WanModel
 
 KINDS = {
@@ -32,7 +33,7 @@ def forward(model):
 
 @pytest.mark.parametrize(("kind", "dtype"), [("all", "float32"), ("dora", "bfloat16"), ("all", "float16")])
 def test_a_fresh_adapter_of_this_kind_is_the_base_to_the_bit(random_model, kind, dtype):
-    model = load(random_model, dtype, denoiser_only=True)
+    model = load(random_model, dtype, parts={"denoiser"})
     base = forward(model)
     model.add_lora(Lora(rank=4, **KINDS[kind]), seed=0)
     assert torch.equal(forward(model), base)
@@ -40,7 +41,7 @@ def test_a_fresh_adapter_of_this_kind_is_the_base_to_the_bit(random_model, kind,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lora_of_this_kind_comes_back_at_its_scale(random_model, tmp_path, kind):
-    model = load(random_model, denoiser_only=True)
+    model = load(random_model, parts={"denoiser"})
     base = forward(model)
     lora = Lora(rank=4, **KINDS[kind])
     model.add_lora(lora, seed=0)
@@ -58,7 +59,7 @@ def test_a_lora_of_this_kind_comes_back_at_its_scale(random_model, tmp_path, kin
     loaded = load(random_model)
     loaded.denoiser = plain.transformer.eval()
     torch.testing.assert_close(forward(loaded), expected, rtol=0, atol=1e-5)
-    resumed = load(random_model, denoiser_only=True)
+    resumed = load(random_model, parts={"denoiser"})
     resumed.add_lora(lora, seed=9)
     resumed.resume_lora(tmp_path)
     torch.testing.assert_close(forward(resumed), expected, rtol=0, atol=1e-6)
@@ -66,7 +67,7 @@ def test_a_lora_of_this_kind_comes_back_at_its_scale(random_model, tmp_path, kin
 
 
 def test_a_damaged_adapter_is_refused_with_its_name(random_model, tmp_path):
-    model = load(random_model, denoiser_only=True)
+    model = load(random_model, parts={"denoiser"})
     model.add_lora(Lora(rank=2), seed=0)
     model.save_adapter(tmp_path)
     file = tmp_path / "pytorch_lora_weights.safetensors"
@@ -75,12 +76,12 @@ def test_a_damaged_adapter_is_refused_with_its_name(random_model, tmp_path):
         load(random_model).load_adapter(tmp_path)
 
 
-@pytest.mark.parametrize("denoiser_only", [False, True])
-def test_mixed_precision_keeps_float32_weights_and_multiplies_in_bfloat16(random_model, denoiser_only):
+@pytest.mark.parametrize("parts", [ALL_PARTS, {"denoiser"}])
+def test_mixed_precision_keeps_float32_weights_and_multiplies_in_bfloat16(random_model, parts):
     settings = Model(
         family="wan", weights=str(random_model), dtype="bfloat16", mixed_precision=True, max_sequence_length=TEXT_TOKENS
     )
-    model = WanModel(settings, "cpu", denoiser_only=denoiser_only)
+    model = WanModel(settings, "cpu", parts=parts)
     assert {weight.dtype for weight in model.denoiser.parameters()} == {torch.float32}
     with model.precision():
         found = forward(model)

@@ -39,7 +39,7 @@ def load(family, folder):
     kind = registry.load("videodpo.models", family.family)
     settings = settings_of(family, folder)
     kind.check(settings, family.sampling)
-    return lambda dtype="float32": kind(settings.model_copy(update={"dtype": dtype}), "cpu")
+    return lambda dtype="float32", **parts: kind(settings.model_copy(update={"dtype": dtype}), "cpu", **parts)
 
 
 @pytest.fixture
@@ -183,6 +183,25 @@ def test_match_sampler_draws_the_timesteps_of_the_pipelines_own_calls(model, fam
     assert float(nearest.min(dim=1).values.max()) <= 0.11  # pure noise is drawn as a level of 0.9999
     shares = torch.bincount(nearest.argmin(dim=1), minlength=len(asked)) / len(found)
     torch.testing.assert_close(shares, torch.full((len(asked),), 1 / len(asked)), rtol=0, atol=0.08)
+
+
+def test_texts_and_clips_need_not_have_their_networks_in_memory_together(load, model, family):
+    """The text encoder alone encodes, and denoiser and VAE alone sample: to the bit what the entire model gives."""
+    prompts = (PROMPT, family.sampling.negative_prompt)
+    encoder = load(parts={"text"})
+    own, negative = (encoder.encode_prompt(prompt) for prompt in prompts)
+    for prompt, found in zip(prompts, (own, negative), strict=True):
+        expected = model.encode_prompt(prompt)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert [name for name in ("vae", *model.networks) if getattr(encoder.pipe, name) is not None] == []
+    sampler = load(parts={"denoiser", "vae"})
+    assert sampler.pipe.text_encoder is None
+    latents = sampler.sample(collate([own]), [4], family.sampling, negative)
+    assert torch.equal(latents, model.sample(texts(model, PROMPT), [4], family.sampling))
+    (frames,), (expected,) = sampler.decode(latents), model.decode(latents)
+    assert np.array_equal(frames, expected)
+    assert torch.equal(load(parts={"vae"}).encode(frames), model.encode(frames))
 
 
 def test_a_clip_follows_from_its_own_seed_whatever_its_batch(model, family):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import fractions
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,67 @@ def test_tensors_come_out_of_every_published_format(tmp_path, pair, form, monkey
     for name, value in pair.state_dict().items():
         assert torch.equal(read[name], value), name
         assert read[name].dtype == value.dtype
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tensors: {"model_state_dict": tensors, "epoch": 3},
+        lambda tensors: {"teacher": under("module.backbone.", tensors) | {"module.head.last": torch.zeros(2)}},
+        lambda tensors: {"student": under("module.", tensors), "teacher": under("module.", tensors)},
+        lambda tensors: {"model": under("student.backbone.", halved(tensors)) | under("teacher.backbone.", tensors)},
+        lambda tensors: {"ema": {"decay": 0.99, "shadow": tensors}, "step": 3},
+        lambda tensors: {"params_ema": tensors},
+        lambda tensors: {"net": tensors},
+        lambda tensors: {"generator": tensors, "args": argparse.Namespace(lr=1e-3)},
+        lambda tensors: {"state_dict": under("_orig_mod.module.", tensors)},
+        lambda tensors: under("module._orig_mod.", tensors),
+        lambda tensors: {name.replace("inner.", "inner._orig_mod."): value for name, value in tensors.items()},
+        lambda tensors: under("backbone.", tensors) | {"head.weight": torch.zeros(2)},
+        lambda tensors: {"state_dict": under("model.net.", tensors)},
+    ],
+)
+def test_wrappers_and_prefixes_of_trainers_come_off(tmp_path, pair, wrap):
+    path = tmp_path / "weights.pth"
+    torch.save(wrap(pair.state_dict()), path)
+    other = Pair()
+    load_weights(other, read_checkpoint(path), path)
+    for name, value in pair.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value.float()), name
+
+
+def under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
+
+
+def halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value / 2 for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"epoch": 3, "nets": {"a": {}, "b": {}}}, "holds no tensors by name; it has epoch, nets"),
+        ([torch.zeros(2)], "holds no tensors by name; it is a list"),
+        ({"state_dict": {"first.weight": torch.zeros(2)}}, "the file has first.weight"),
+        (
+            {"a.inner.weight": torch.zeros(2, 3), "b.inner.weight": torch.zeros(2, 3)},
+            "the file has a.inner.weight, b.inner.weight",
+        ),
+        ({"state_dict": {}, "best": fractions.Fraction(1, 2)}, "objects other than tensors: fractions.Fraction"),
+    ],
+)
+def test_a_message_names_what_the_file_has(tmp_path, pair, content, message):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_weights(pair, read_checkpoint(path), path)
+
+
+@pytest.mark.parametrize(("form", "ending"), [("safetensors", ".pth"), ("plain", ".safetensors")])
+def test_the_content_says_how_a_file_is_read_and_not_its_ending(tmp_path, pair, form, ending):
+    path = written(tmp_path, pair, form).rename(tmp_path / f"other{ending}")
+    assert read_checkpoint(path).keys() == pair.state_dict().keys()
 
 
 class Call:

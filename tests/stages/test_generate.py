@@ -84,8 +84,11 @@ def test_an_error_in_the_background_stops_the_job_and_leaves_only_whole_parts(on
     with pytest.raises(OSError, match="No space left"):
         one.generate()
     work = one.round_folder / "videos" / "work" / "shard-00000"
-    parts = [f"batch-00000{number}.{kind}" for number in (0, 1) for kind in ("safetensors", "texts.safetensors")]
-    assert sorted(path.name for path in work.glob("[!.]*")) == [*parts, "progress.jsonl"]
+    assert sorted(path.name for path in work.glob("batch-??????.safetensors")) == [
+        "batch-000000.safetensors",
+        "batch-000001.safetensors",
+    ]
+    assert len((work / "progress.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_batch_is_finished_while_the_next_is_sampled(one, monkeypatch):
@@ -219,10 +222,7 @@ def test_shards_that_fail_one_after_the_other_stop_the_run(stages, small_config,
 
 
 def test_each_text_is_encoded_once(stages, small_config, monkeypatch):
-    """Three clips a prompt in batches of one, with guidance: six prompts, the empty one and the negative one.
-
-    The sampler encodes the negative one for itself.
-    """
+    """Three clips per prompt in batches of one, with guidance: six prompts, the empty one and the negative one."""
     from videodpo.models.wan import WanModel
 
     texts = []
@@ -232,6 +232,41 @@ def test_each_text_is_encoded_once(stages, small_config, monkeypatch):
     sampling = base["sampling"] | {"batch_size": 1, "guidance_scale": 2.0, "negative_prompt": "still"}
     run = made(stages, small_config, generate=base | {"sampling": sampling})
     assert len(read_shards(run.round_folder / "videos")) == 18
-    assert len(set(texts)) == 8
-    assert [text for text in set(texts) if texts.count(text) > 1] == ["still"]
-    assert texts.count("still") == 2
+    assert len(texts) == len(set(texts)) == 8
+
+
+def test_the_text_encoder_is_gone_before_the_denoiser_is_loaded(stages, small_config, monkeypatch):
+    import weakref
+
+    from videodpo.models.wan import WanModel
+
+    encoders, loaded, load = [], [], WanModel.__init__
+
+    def seen(self, *args, **options):
+        loaded.append((options["parts"], [encoder() for encoder in encoders]))
+        load(self, *args, **options)
+        if self.pipe.text_encoder is not None:
+            encoders.append(weakref.ref(self.pipe.text_encoder))
+
+    monkeypatch.setattr(WanModel, "__init__", seen)
+    made(stages, small_config)
+    assert loaded == [({"text"}, []), ({"denoiser", "vae"}, [None])]
+
+
+def test_a_stopped_job_encodes_no_prompt_again(one, monkeypatch):
+    """Its successor has the encodings of all batches, and loads no text encoder."""
+    from videodpo.models.wan import WanModel
+
+    shutil.rmtree(one.round_folder / "videos")
+    sample, encoded = WanModel.sample, []
+
+    def stops(self, *args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WanModel, "sample", stops)
+    with pytest.raises(KeyboardInterrupt):
+        one.generate()
+    monkeypatch.setattr(WanModel, "sample", sample)
+    monkeypatch.setattr(WanModel, "encode_prompt", lambda self, text: encoded.append(text))
+    one.generate()
+    assert encoded == []

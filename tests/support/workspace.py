@@ -92,6 +92,11 @@ def dry_run(folder: Path, *arguments: str, **environment: str) -> list[Job]:
     return jobs
 
 
+def last_try(log: Path) -> str:
+    """What the last of the jobs that appended to a log wrote."""
+    return log.read_text(encoding="utf-8").rpartition(" started on ")[2]
+
+
 class Finished:
     """A finished run in its own folder; its overlay can be changed and dry-run, which leaves it finished."""
 

@@ -15,8 +15,9 @@ import pytest
 
 from videodpo.config.errors import RunError
 from videodpo.weights.catalogue import PublishedFile, PublishedRepository, catalogue
-from videodpo.weights.fetch import damaged, fetch
+from videodpo.weights.fetch import damaged, fetch, fetch_all
 from videodpo.weights.locations import digests, manifest_path, resolve
+from videodpo.weights.needed import Needed
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "an-organisation/a-model"
@@ -117,6 +118,24 @@ def test_a_missing_file_is_an_error_that_names_the_address(server, monkeypatch):
     server.files.clear()
     with pytest.raises(RunError, match=r"127\.0\.0\.1.*404"):
         fetch(location, ())
+
+
+def test_one_failure_does_not_stop_the_others(server, monkeypatch, hub, folder):
+    """All that can be fetched is; the error at the end lists what could not, and what needs it."""
+    location = publish(server, monkeypatch, LARGE, promised=LARGE)
+    hub({"config.json": SMALL})
+    del server.files["/own.pth"]
+    missing = f"hub:{REPOSITORY}@{'1' * 40}"
+    needed = [
+        Needed(location, ("dimensions.own.options",), ()),
+        Needed(missing, ("dimensions.other.options",), ("*.json",)),
+        Needed(LOCATION, ("model",), ("*.json",)),
+    ]
+    with pytest.raises(RunError, match="2 of 3 weights could not be fetched") as raised:
+        fetch_all(needed)
+    assert f"{location} (dimensions.own.options): " in str(raised.value)
+    assert f"{missing} (dimensions.other.options): " in str(raised.value)
+    assert (resolve(LOCATION) / "config.json").read_bytes() == SMALL
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"T" + LARGE[1:], "sha256"), (None, "missing")])

@@ -12,6 +12,7 @@ from videodpo.config import ConfigError
 from videodpo.runtime import registry
 from videodpo.weights.catalogue import PublishedFile, catalogue
 from videodpo.weights.locations import NotFetched, check_name, digests, local_path, resolve
+from videodpo.weights.needed import Needed, describe
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -85,6 +86,50 @@ def test_list_has_size_licence_and_place_of_the_default_runs_weights(folder, cap
     non_commercial = {name for name, line in lines.items() if "[NON-COMMERCIAL]" in line}
     assert non_commercial == {"public:amt-s.pth", "public:musiq_spaq_ckpt-358bb6af.pth"}
     assert any(name.startswith("hub:Wan-AI/") for name in lines)
+
+
+@pytest.mark.parametrize("name", ["amt-s.pth", "amt-s.safetensors", "renamed.pth"])
+def test_a_file_given_by_path_keeps_its_licence(tmp_path, monkeypatch, name):
+    content = b"weights"
+    published = PublishedFile(
+        what="",
+        url="",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        licence="CC BY-NC 4.0",
+        non_commercial=True,
+    )
+    monkeypatch.setitem(catalogue().files, "amt-s.pth", published)
+    (tmp_path / name).write_bytes(content)
+    table = describe([Needed(str(tmp_path / name), ("dimensions.motion_smoothness.options",), ())])
+    assert "CC BY-NC 4.0 [NON-COMMERCIAL]" in table
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "Wan2.1-T2V-1.3B-Diffusers",
+        "Wan-AI--Wan2.1-T2V-1.3B-Diffusers/0123",
+        "models--Wan-AI--Wan2.1-T2V-1.3B-Diffusers/snapshots/0123",
+    ],
+)
+def test_a_folder_given_by_path_has_the_licence_of_its_repository(tmp_path, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    assert "Apache-2.0" in describe([Needed(str(tmp_path / folder), ("model",), ())])
+
+
+@pytest.mark.parametrize(
+    ("card", "terms"),
+    [
+        ("---\nlicense: cc-by-nc-4.0\n---\n# A model\n", "cc-by-nc-4.0, says its model card [NON-COMMERCIAL]"),
+        ("---\nlicense: mit\n---\n", "mit, says its model card"),
+        ("---\nlicense: other\nlicense_name: a-non-commercial-license\n---\n", "[NON-COMMERCIAL]"),
+        ("# A model\n", "see its model card"),
+    ],
+)
+def test_the_model_card_of_an_unknown_folder_says_its_licence(tmp_path, card, terms):
+    (tmp_path / "README.md").write_text(card)
+    assert terms in describe([Needed(str(tmp_path), ("model",), ())])
 
 
 def test_the_permissive_preset_needs_nothing_non_commercial(folder, capsys):

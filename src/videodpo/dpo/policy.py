@@ -15,7 +15,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from videodpo.config import TrainRuntime
 from videodpo.config.errors import InputError
 from videodpo.models import load_model
-from videodpo.models.base import VideoModel
+from videodpo.models.base import ALL_PARTS, VideoModel
 from videodpo.runtime.compat.diffusers import repeated_layers
 from videodpo.runtime.compat.torch import FUSED_ATTENTION
 from videodpo.runtime.seeds import derive_seed
@@ -35,7 +35,7 @@ def build_policy(snapshot: Snapshot[TrainSettings], previous_adapter: Path | Non
         device: as configured: auto, cpu or cuda.
     """
     train = snapshot.settings.train
-    model = load_model(snapshot.settings.model, device, denoiser_only=train.texts == "cached")
+    model = load_model(snapshot.settings.model, device, parts={"denoiser"} if train.texts == "cached" else ALL_PARTS)
     if train.method == "lora":
         model.add_lora(train.lora, derive_seed(snapshot.seed, "lora"))
         if previous_adapter:

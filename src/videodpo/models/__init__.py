@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
+from videodpo.models.base import ALL_PARTS, Part
 from videodpo.runtime import registry
 from videodpo.runtime.device import choose_device
 from videodpo.weights.locations import resolve
@@ -14,11 +16,11 @@ if TYPE_CHECKING:
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 
-def load_model(settings: Model, device: str, *, denoiser_only: bool = False) -> VideoModel:
+def load_model(settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) -> VideoModel:
     """The model of the configured family.
 
     Args:
-        device: as configured: auto, cpu or cuda. denoiser_only: without text encoders and VAE.
+        device: as configured: auto, cpu or cuda. parts: what to load of it.
     """
     if settings.dtype != "float32":
         import torch
@@ -27,7 +29,7 @@ def load_model(settings: Model, device: str, *, denoiser_only: bool = False) -> 
         # that policy and reference multiply alike.
         torch.backends.cuda.matmul.allow_tf32 = True
     family = registry.load("videodpo.models", settings.family)
-    model: VideoModel = family(settings, choose_device(device), denoiser_only=denoiser_only)
+    model: VideoModel = family(settings, choose_device(device), parts=parts)
     return model
 
 

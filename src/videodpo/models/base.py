@@ -7,10 +7,10 @@ L text token. Model modules import torch and diffusers inside functions, not at 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from videodpo.config import Lora, Model, Sampling, Section
 from videodpo.config.errors import InputError
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 PromptEmbeds: TypeAlias = "Mapping[str, torch.Tensor]"
 """What the denoiser is told of a prompt: tensors [L, ...] by name; of a batch of prompts, [B, L, ...]."""
+
+Part: TypeAlias = Literal["text", "denoiser", "vae"]
+ALL_PARTS: frozenset[Part] = frozenset({"text", "denoiser", "vae"})
+"""What a model may be loaded with: text encoders with their tokenizers, the denoiser, the VAE."""
 
 
 class VideoModel(ABC):
@@ -82,11 +86,12 @@ class VideoModel(ABC):
         )
 
     @abstractmethod
-    def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
+    def __init__(self, settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) -> None:
         """Load the pipeline from `settings.weights`.
 
         Args:
-            denoiser_only: leave out text encoders and VAE; then it can only `predict`, adapt and save.
+            parts: what to load. Without the text encoders it cannot `encode_prompt`, without the VAE not `decode` or
+                `encode`; with the denoiser alone it can `predict`, adapt and save.
         """
 
     @abstractmethod

@@ -6,13 +6,13 @@ Legend: see `videodpo.models.base`. Text comes from a language model and, for wo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videodpo.config import Model, Sampling
-from videodpo.models.base import PromptEmbeds
+from videodpo.models.base import ALL_PARTS, Part, PromptEmbeds
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import Compression, Config, PipelineModel, read_config
 from videodpo.runtime.compat.diffusers import lora_metadata_key
@@ -48,22 +48,26 @@ class HunyuanVideo15Model(PipelineModel):
 
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, sampling.num_steps + 1)[:-1])
 
-    def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
-        super().__init__(settings, device, denoiser_only=denoiser_only)
+    def __init__(self, settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) -> None:
+        super().__init__(settings, device, parts=parts)
         self.pipe.tokenizer_max_length = self.max_sequence_length
         if self.pipe.vae is not None:
             self.pipe.vae.enable_slicing()  # its attention mask holds for one clip alone
             self.pipe.vae.enable_tiling()  # a clip of full size at once would take 25 GB for one activation
         self.leaves_weights_out = True  # nothing reads what the last block makes of the text
-        _take_float32_timesteps(self.pipe.transformer)
+        if self.pipe.transformer is not None:
+            _take_float32_timesteps(self.pipe.transformer)
 
-    def left_out(self, folder: Path) -> dict[str, Any]:
+    def left_out(self, folder: Path, parts: Set[Part]) -> dict[str, Any]:
         import diffusers
         import torch
 
+        left_out = super().left_out(folder, parts)
+        if "vae" not in left_out:
+            return left_out
         with torch.device("meta"):  # the pipeline asks it for its settings
             vae = diffusers.AutoencoderKLHunyuanVideo15.from_config(read_config(folder / "vae" / "config.json"))
-        return {**super().left_out(folder), "vae": vae}
+        return {**left_out, "vae": vae}
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         text, mask, glyphs, glyph_mask = self.pipe.encode_prompt([prompt], device=self.device, dtype=self.dtype)

@@ -48,9 +48,10 @@ class TextToVideoSdModel(PipelineModel):
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
         from videodpo.models.shared.unet3d import UNet3DConditionModel
 
-        options = {"torch_dtype": self.weights_dtype, "use_safetensors": True, "local_files_only": True}
-        unet = UNet3DConditionModel.from_pretrained(folder / "unet", **options)
-        return super().load_pipeline(folder, unet=unet, **components)
+        if "unet" not in components:
+            options = {"dtype": self.weights_dtype, "use_safetensors": True, "local_files_only": True}
+            components["unet"] = UNet3DConditionModel.from_pretrained(folder / "unet", **options)
+        return super().load_pipeline(folder, **components)
 
     @classmethod
     def make_schedule(cls, folder: Path) -> NoiseSchedule:

@@ -16,6 +16,7 @@ from videodpo.config.errors import InputError
 from videodpo.config.section import Real
 from videodpo.models.shared.pipeline_model import Compression, Config
 from videodpo.models.text_to_video_sd import TextToVideoSdModel, refuse_tokens
+from videodpo.weights.contents import refuse_fault
 from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class VideoCrafter2Model(TextToVideoSdModel):
             return
         if lacking := [name for name in cls.hub_files if not (folder / name).is_file()]:
             raise InputError(f"model.weights: {settings.weights} has no {lacking[0]}")
+        for name in cls.hub_files:
+            refuse_fault(folder / name, "model.weights")
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
@@ -80,8 +83,8 @@ class VideoCrafter2Model(TextToVideoSdModel):
 
         return VideoCrafterPipeline.from_original(folder / self.index, self.dtype, self.weights_dtype)
 
-    def left_out(self, folder: Path) -> dict[str, Any]:
-        return dict.fromkeys(("text_encoder", "tokenizer", "vae"))  # of one file, read and let go
+    def component_names(self, folder: Path) -> list[str]:
+        return ["text_encoder", "tokenizer", "vae", "unet"]  # of one file, which is read; what is left out is let go
 
     def load_vae(self, folder: Path) -> Any:
         return self.load_pipeline(folder).vae

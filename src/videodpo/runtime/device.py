@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -10,6 +11,15 @@ from functools import cache
 from videodpo.config.errors import InputError
 
 log = logging.getLogger(__name__)
+
+
+def release_memory() -> None:
+    """Give back what networks held that nothing refers to any more; they have cycles, which only a collection ends."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @cache

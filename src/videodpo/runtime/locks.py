@@ -55,6 +55,19 @@ def exclusive(folder: Path, output: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def in_turn(folder: Path, name: str) -> Iterator[None]:
+    """Hold a lock of the run after whoever has it: for short work that several jobs begin at once and one has to do."""
+    path = _locks(folder) / f"{name}.lock"
+    handle = _open(path)
+    try:
+        while not _locked(handle, path, fcntl.LOCK_EX):
+            time.sleep(_GLANCE / 20)
+        yield
+    finally:
+        os.close(handle)
+
+
 def writes(name: str) -> Callable[[Callable[[F, Path], T]], Callable[[F, Path], T]]:
     """Marks a stage that writes `name` in a round's folder: while it runs, it holds that lock.
 
@@ -98,8 +111,7 @@ def _locks(folder: Path) -> Path:
 
 
 def _take(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = _open(path)
     try:
         end = time.monotonic() + _GLANCE
         while not _locked(handle, path, fcntl.LOCK_EX):
@@ -113,6 +125,11 @@ def _take(path: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
 
 def _is_held(path: Path) -> bool:

@@ -28,7 +28,7 @@ from videodpo.config import (
     validate,
 )
 from videodpo.runtime import registry
-from videodpo.storage.files import sha256_of
+from videodpo.runtime.digests import remembered_sha256
 from videodpo.storage.manifests import Damaged, read_json, record_text
 from videodpo.weights.locations import PUBLIC_PREFIX, digests, is_published, local_path, read_manifest
 
@@ -207,11 +207,13 @@ def write_snapshot(text: str, out: Path) -> None:
         NotFetched: a repository's files are not known before they were fetched.
     """
     document = json.loads(text)
+    run = Path(document["folder"])
     for name, known in document["weights"].items():
         if known == _UNKNOWN:
             read_manifest(name)
-        document["weights"][name] = known if is_published(name) else sha256_of(Path(name))
-        if name.startswith(PUBLIC_PREFIX) and (file := local_path(name)).is_file() and sha256_of(file) != known:
+        document["weights"][name] = known if is_published(name) else remembered_sha256(Path(name), run)
+        file = local_path(name)
+        if name.startswith(PUBLIC_PREFIX) and file.is_file() and remembered_sha256(file, run) != known:
             raise ConfigError(f"{file}: sha256 is not that of {name!r} as published; remove it and fetch it again")
     record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 

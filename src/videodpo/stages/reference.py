@@ -55,7 +55,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
         progress = Progress(out.parent / "work" / f"{out.stem}.jsonl", [snapshot.digest, extra["pairs"]])
         todo = runs[len(progress.finished) :]
         if todo:
-            model = load_model(settings.model, snapshot.execution.device, denoiser_only=True)
+            model = load_model(settings.model, snapshot.execution.device, parts={"denoiser"})
             data = PairData(round_folder, CachedTexts(round_folder), model.device)
         for done, indices in enumerate(todo, start=len(progress.finished) + 1):
             run = visits[indices.start : indices.stop]

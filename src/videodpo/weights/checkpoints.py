@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 import zipfile
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +14,60 @@ import torch
 from videodpo.config.errors import InputError
 from videodpo.storage.files import first_line, sha256_of
 from videodpo.weights.catalogue import catalogue
+from videodpo.weights.contents import is_safetensors, refuse_fault
 
-_WRAPPERS = ("state_dict", "model", "params")  # keys under which published files keep the tensors
+# Keys under which published files and trainers keep the tensors, in order: where a file has several, the first is read.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "params", "params_ema", "teacher", "ema", "model_ema", "net")
+_LEADING = ("module.",)  # of data parallelism
+_ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # of torch's other wrappers
+_SHOWN = 3  # names in a message
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Read tensors by name onto the CPU, without a wrapper (`state_dict`, `model`) and without the prefix `module.`.
+    """Read tensors by name onto the CPU, without wrappers (`state_dict`, `teacher`) and prefixes of wrapped networks.
 
     Args:
-        path: safetensors, a file of torch.save, or a TorchScript archive of the catalogue. `torch.jit.load` runs the
-            archive's own `__setstate__`, so any other archive is refused.
+        path: safetensors, a file of torch.save, or a TorchScript archive of the catalogue. The first bytes say which,
+            not the ending. `torch.jit.load` runs the archive's own `__setstate__`, so any other archive is refused.
 
     Raises:
         InputError: not readable, no tensors by name, other Python objects, or an unknown TorchScript archive.
     """
     found = _read(path)
-    while isinstance(found, dict) and (inner := [key for key in _WRAPPERS if isinstance(found.get(key), dict)]):
-        found = found[inner[0]]
-    if not isinstance(found, dict) or not any(isinstance(value, torch.Tensor) for value in found.values()):
-        raise InputError(f"weights: {path}: holds no tensors by name")
-    return {str(key).removeprefix("module."): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    while isinstance(found, dict) and (key := _wrapper(found)) is not None:
+        found = found[key]
+    if not isinstance(found, dict) or not _has_tensors(found):
+        there = f"it has {names_of(found)}" if isinstance(found, dict) else f"it is a {type(found).__name__}"
+        raise InputError(f"weights: {path}: holds no tensors by name; {there}")
+    return {_without_wrappers(str(key)): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def _wrapper(found: dict[Any, Any]) -> Any:
+    """The key of the dictionary to look into: a known one, else the only one that has tensors by name."""
+    known = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
+    if known or _has_tensors(found):
+        return known[0] if known else None
+    others = [key for key, value in found.items() if isinstance(value, dict) and _has_tensors(value)]
+    return others[0] if len(others) == 1 else None
+
+
+def _has_tensors(found: dict[Any, Any]) -> bool:
+    return any(isinstance(value, torch.Tensor) for value in found.values())
+
+
+def _without_wrappers(name: str) -> str:
+    for part in _ANYWHERE:
+        name = name.replace(part, "")
+    while name.startswith(_LEADING):
+        name = name.partition(".")[2]
+    return name
+
+
+def names_of(found: Iterable[Any]) -> str:
+    """The first names, and how many there are: for a message."""
+    names = [str(name) for name in found]
+    rest = f", ... ({len(names)} names)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest if names else "nothing"
 
 
 def read_tensors(path: Path) -> list[torch.Tensor]:
@@ -50,8 +86,9 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
     """Load tensors into a network and prepare it for inference: float32, eval mode, no gradients.
 
     Raises:
-        InputError: names or shapes do not fit; the message has the first of them.
+        InputError: names or shapes do not fit; the message has the first of them, and names that the file has.
     """
+    tensors = _own_tensors(network.state_dict().keys(), tensors)
     # A counter of batches may be a scalar or a vector of one element.
     wanted = {name: tuple(value.shape) or (1,) for name, value in network.state_dict().items()}
     there = {name: tuple(value.shape) or (1,) for name, value in tensors.items()}
@@ -63,24 +100,51 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
     wrong += [f"{name} is not known" for name in there if name not in wanted]
     if wrong:
         kind = type(network).__name__
-        raise InputError(f"weights: {path}: not those of {kind}: {wrong[0]} ({len(wrong)} tensors do not fit)")
+        raise InputError(
+            f"weights: {path}: not those of {kind}: {wrong[0]} ({len(wrong)} tensors do not fit); "
+            f"the file has {names_of(tensors)}"
+        )
     network.load_state_dict({name: value.float() for name, value in tensors.items()})
     network.float().eval().requires_grad_(False)
 
 
+def _own_tensors(wanted: Set[str], tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors under the one prefix that has all the wanted names, without it: `backbone.`, `teacher.backbone.`.
+
+    Whatever else such a file has belongs to other networks: a head, a student. Of several such prefixes, those that
+    begin with a known wrapper come first; if that leaves a choice, the tensors are returned as they are.
+    """
+    first = next(iter(wanted), "")
+    if first in tensors:
+        return tensors
+    prefixes = [name.removesuffix(first) for name in tensors if name.endswith(f".{first}")]
+    found = {prefix: _below(prefix, tensors) for prefix in prefixes}
+    fitting = {prefix: own for prefix, own in found.items() if own.keys() == wanted}
+    known = {prefix: own for prefix, own in fitting.items() if prefix.partition(".")[0] in _WRAPPERS}
+    choice = list((known if len(fitting) > 1 else fitting).values())
+    return choice[0] if len(choice) == 1 else tensors
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def _read(path: Path) -> Any:
+    refuse_fault(path)
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             from safetensors.torch import load_file
 
             return load_file(path)
         if _is_torchscript(path):
             return _read_torchscript(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        safe = torch.serialization.safe_globals([argparse.Namespace])  # a trainer's options; attributes and no code
+        with safe, open(path, "rb") as file:  # of a path, torch takes the ending for the format
+            return torch.load(file, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # the libraries do not say what a damaged file raises
-        raise InputError(f"weights: {path}: not readable as a checkpoint ({_reason(error)})") from error
+        raise InputError(f"weights: {path}: not readable as a checkpoint ({_reason(error, path)})") from error
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -103,7 +167,10 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _reason(error: Exception) -> str:
-    if str(error).startswith("Weights only load failed"):  # torch continues with how to run what is in the file
-        return "damaged, or it holds Python objects other than tensors"
-    return first_line(error)
+def _reason(error: Exception, path: Path) -> str:
+    if not str(error).startswith("Weights only load failed"):  # torch continues with how to run what is in the file
+        return first_line(error)
+    others = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+    if others:
+        return f"it holds Python objects other than tensors: {names_of(others)}; save its tensors alone, as safetensors"
+    return "damaged, or it holds Python objects other than tensors"

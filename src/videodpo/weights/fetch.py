@@ -28,10 +28,21 @@ from videodpo.weights.needed import Needed
 
 
 def fetch_all(needed: Sequence[Needed]) -> None:
-    """`fetch` each of them and print a line for each."""
+    """`fetch` each of them and print a line for each.
+
+    Raises:
+        RunError: some could not be fetched; the message lists them. All others were.
+    """
+    failures = []
     for number, one in enumerate(needed, start=1):
         print(f"[{number}/{len(needed)}] {one.location}", flush=True)
-        fetch(one.location, one.patterns)
+        try:
+            fetch(one.location, one.patterns)
+        except RunError as error:
+            failures.append(f"{one.location} ({', '.join(one.keys)}): {error}")
+    if failures:
+        head = f"{len(failures)} of {len(needed)} weights could not be fetched; start again, what is there stays:"
+        raise RunError("\n  ".join([head, *failures]))
 
 
 def verify_all(needed: Sequence[Needed]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from videodpo.config import HUB_PREFIX
 from videodpo.weights.catalogue import catalogue
+from videodpo.weights.licences import licence_of
 from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, expected_files, hub_name, local_path, resolve
 
 
@@ -36,19 +37,11 @@ def describe(needed: Sequence[Needed]) -> str:
     """A table for the terminal: where they are, how large, whose terms, and what for."""
     rows = [("WEIGHTS", "SIZE", "WHERE", "LICENCE", "FOR")]
     for one in needed:
-        licence, non_commercial = _licence(one.location)
+        licence, non_commercial = licence_of(one.location)
         terms = f"{licence} [NON-COMMERCIAL]" if non_commercial else licence
         rows.append((one.location, _size(one.location), _where(one.location), terms, ", ".join(one.keys)))
     widths = [max(len(row[k]) for row in rows) for k in range(5)]
     return "\n".join("  ".join(text.ljust(widths[k]) for k, text in enumerate(row)).rstrip() for row in rows)
-
-
-def _licence(location: str) -> tuple[str, bool]:
-    if location.startswith(PUBLIC_PREFIX):
-        file = catalogue().files[location.removeprefix(PUBLIC_PREFIX)]
-        return file.licence, file.non_commercial
-    known = catalogue().repositories.get(hub_name(location)[0]) if location.startswith(HUB_PREFIX) else None
-    return (known.licence, known.non_commercial) if known else ("see its model card", False)
 
 
 def _size(location: str) -> str:

@@ -33,7 +33,7 @@ def denoise(random_model):
 
     def prepared(train_runtime):
         settings = Model(family="wan", weights=str(random_model), dtype="float32", max_sequence_length=TEXT_TOKENS)
-        model = load_model(settings, "cpu", denoiser_only=True)
+        model = load_model(settings, "cpu", parts={"denoiser"})
         model.denoiser.requires_grad_(True)
         apply_memory_options(model, train_runtime)
         draw = torch.Generator().manual_seed(0)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from videodpo.config import Model, Sampling, validate
 from videodpo.config.errors import InputError
-from videodpo.models.base import PromptEmbeds
+from videodpo.models.base import ALL_PARTS, Part, PromptEmbeds
 from videodpo.models.shared.adapters import AdaptedModel
 from videodpo.models.shared.flow_shift import with_flow_shift
 from videodpo.runtime.compat.diffusers import name_layers
+from videodpo.weights.contents import DIFFUSERS, TRANSFORMERS, refuse_downloads, refuse_network
 from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class PipelineModel(AdaptedModel):
         types = {"default": self.dtype, "vae": torch.float32} | dict.fromkeys(self.networks, self.weights_dtype)
         return self.pipeline_class().from_pretrained(
             folder,
-            torch_dtype=types,
+            dtype=types,
             use_safetensors=True,
             local_files_only=True,
             **components,
@@ -143,10 +144,23 @@ class PipelineModel(AdaptedModel):
 
         return getattr(diffusers, self.pipeline)
 
-    def left_out(self, folder: Path) -> dict[str, Any]:
-        """Components that the denoiser alone does without, and what the pipeline is given in their place."""
-        names = read_config(folder / self.index)
-        return {name: None for name in names if name.startswith(("text_encoder", "tokenizer", "vae"))}
+    def left_out(self, folder: Path, parts: Set[Part]) -> dict[str, Any]:
+        """Components that belong to none of `parts`, and what the pipeline is given in their place."""
+        components = {name: self.part_of(name) for name in self.component_names(folder)}
+        return {name: None for name, part in components.items() if part is not None and part not in parts}
+
+    def component_names(self, folder: Path) -> list[str]:
+        """Names that the pipeline has for its components."""
+        return list(components(read_config(folder / self.index)))
+
+    @classmethod
+    def part_of(cls, component: str) -> Part | None:
+        """The part of the model that a component of the pipeline belongs to; a scheduler belongs to none."""
+        if component in cls.networks:
+            return "denoiser"
+        if component.startswith(("text_encoder", "tokenizer")):
+            return "text"
+        return "vae" if component.startswith("vae") else None
 
     def precision(self) -> AbstractContextManager[Any]:
         import torch
@@ -180,24 +194,27 @@ class PipelineModel(AdaptedModel):
         compression = cls.compression(
             *(read_config(folder / part / "config.json") for part in ("vae", cls.networks[0]))
         )
+        for name, (library, _) in components(index).items():
+            if cls.part_of(name) is not None and not name.startswith("tokenizer"):
+                refuse_network(folder / name, TRANSFORMERS if library == "transformers" else DIFFUSERS, "model.weights")
+        refuse_downloads(folder, cls.hub_files, "model.weights")
         compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
 
-    def __init__(self, settings: Model, device: str, *, denoiser_only: bool = False) -> None:
+    def __init__(self, settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) -> None:
         os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")  # read when diffusers is imported
         import torch
-        from diffusers.utils import logging as diffusers_logging
 
-        diffusers_logging.disable_progress_bar()
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, settings.dtype)
         self.weights_dtype = torch.float32 if settings.mixed_precision else self.dtype
         self.max_sequence_length = settings.max_sequence_length
         self._options: Any = validate(self.Options, settings.options, "model.options")
         folder = resolve(settings.weights)
-        left_out = self.left_out(folder) if denoiser_only else {}
-        pipe = self.load_pipeline(folder, **left_out)
+        left_out = self.left_out(folder, parts)
         self._folder = folder
-        self._vae_config: Config = pipe.vae.config if pipe.vae else read_config(folder / "vae" / "config.json")
+        pipe = self.load_pipeline(folder, **left_out)
+        self._vae_config: Config = self._config_of(pipe, "vae")
+        self._compression = self.compression(self._vae_config, self._config_of(pipe, self.networks[0]))
         pipe.register_modules(**dict.fromkeys(left_out))
         pipe.set_progress_bar_config(disable=True)
         pipe.to(self.device)
@@ -209,11 +226,16 @@ class PipelineModel(AdaptedModel):
         for name in self.networks:
             if network := getattr(pipe, name):
                 name_layers(network, self.layers, self.sharded_layers)
-        self.denoiser = self.make_denoiser()
+        if "denoiser" in parts:
+            self.denoiser = self.make_denoiser()
         self.noise_schedule = self.make_schedule(folder)
-        self._compression = self.compression(self._vae_config, self.denoiser.config)
         self._frozen_copy: torch.nn.Module | None = None
         self._negative: tuple[str, PromptEmbeds] | None = None
+
+    def _config_of(self, pipe: Any, component: str) -> Config:
+        network = getattr(pipe, component)
+        config: Config = network.config if network else read_config(self._folder / component / "config.json")
+        return config
 
     def make_denoiser(self) -> Any:
         """The pipeline's networks as one."""
@@ -293,9 +315,7 @@ class PipelineModel(AdaptedModel):
         import torch
 
         kind = getattr(diffusers, read_config(folder / "vae" / "config.json")["_class_name"])
-        return kind.from_pretrained(
-            folder / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        return kind.from_pretrained(folder / "vae", dtype=torch.float32, use_safetensors=True, local_files_only=True)
 
     def decode(self, latents_BCFHW: torch.Tensor) -> list[np.ndarray | None]:
         import torch
@@ -333,6 +353,12 @@ def load_scheduler(folder: Path) -> Any:
 
     _, name = read_config(folder / "model_index.json")["scheduler"]
     return getattr(diffusers, name).from_pretrained(folder / "scheduler", local_files_only=True)
+
+
+def components(index: Config) -> dict[str, tuple[str, str]]:
+    """The parts that a pipeline's `model_index.json` names: library and class by name."""
+    entries = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    return {name: (str(library), str(kind)) for name, (library, kind) in entries.items() if library is not None}
 
 
 def read_config(path: Path) -> dict[str, Any]:

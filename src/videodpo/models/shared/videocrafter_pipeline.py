@@ -23,7 +23,7 @@ from open_clip.transformer import TextTransformer
 from videodpo.config.errors import InputError
 from videodpo.models.shared.videocrafter_unet import VideoCrafterUNet, from_original
 from videodpo.runtime.compat.diffusers import convert_original_vae
-from videodpo.weights.checkpoints import read_checkpoint
+from videodpo.weights.checkpoints import names_of, read_checkpoint
 
 UNET = "model.diffusion_model."  # prefix of the U-Net's tensors
 SCALING_FACTOR = 0.18215
@@ -115,7 +115,10 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             text = _text_encoder(part("cond_stage_model.model."))
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"model.weights: {path}: not VideoCrafter2's tensors ({reason})") from error
+            there = names_of(tensors)
+            raise InputError(
+                f"model.weights: {path}: not VideoCrafter2's tensors ({reason}); the file has {there}"
+            ) from error
         return {
             "vae": vae,
             "text_encoder": text.to(dtype).eval(),

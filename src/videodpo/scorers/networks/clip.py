@@ -19,7 +19,7 @@ from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
 from videodpo.scorers.shared.crops import square_crops
 from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
-from videodpo.weights.checkpoints import load_weights, read_checkpoint
+from videodpo.weights.checkpoints import load_weights, names_of, read_checkpoint
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE = 224
@@ -71,7 +71,10 @@ class ViClip(ClipBackbone):
         tensors = {_open_clip_name(name): value for name, value in read_checkpoint(weights).items()}
         indices = tensors.pop("visual.temporal_positional_embedding", None)
         if indices is None:
-            raise InputError(f"weights: {weights}: not those of ViCLIP: no temporal_positional_embedding")
+            raise InputError(
+                f"weights: {weights}: not those of ViCLIP: no temporal_positional_embedding; "
+                f"the file has {names_of(tensors)}"
+            )
         tensors.pop("temp", None)
         if indices.shape != (wanted := (1, NUM_FRAMES, network.visual.conv1.out_channels)):
             raise InputError(

@@ -8,6 +8,7 @@ from videodpo.config import HUB_PREFIX, Section
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Scorer
 from videodpo.scorers.shared.backbone import NetworkScorer
+from videodpo.weights.contents import refuse_fault
 from videodpo.weights.locations import is_published, resolve
 
 
@@ -38,6 +39,9 @@ def file_of(options: Section) -> Path:
 
 
 def check_file(location: str) -> None:
-    """Raises InputError where a path leads to no file; what is published may be fetched later."""
-    if location.startswith(HUB_PREFIX) or not (is_published(location) or Path(location).is_file()):
+    """Raises InputError where a path leads to no file, or to no checkpoint; what is published may be fetched later."""
+    if is_published(location) and not location.startswith(HUB_PREFIX):
+        return
+    if location.startswith(HUB_PREFIX) or not Path(location).is_file():
         raise InputError(f"weights: {location!r} is no file")
+    refuse_fault(Path(location))

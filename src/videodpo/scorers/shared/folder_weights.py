@@ -9,6 +9,7 @@ from pathlib import Path
 from videodpo.config import Section
 from videodpo.config.errors import InputError
 from videodpo.scorers.shared.backbone import NetworkScorer
+from videodpo.weights.contents import TRANSFORMERS, refuse_downloads, refuse_network
 from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, resolve
 
 
@@ -47,10 +48,12 @@ def folder_of(options: Section, model_type: str | None = None) -> Path:
     assert isinstance(options, FolderWeightsScorer.Options)
     folder = resolve(options.weights)
     needs = "a folder in transformers' format is needed, with config.json, *.safetensors, processor and tokenizer"
-    for names in ("config.json",), ("*.safetensors",), ("preprocessor_config.json", "processor_config.json"):
-        if not any(file.is_file() for name in names for file in folder.glob(name)):
+    for names in ("config.json",), ("preprocessor_config.json", "processor_config.json"):
+        if not any((folder / name).is_file() for name in names):
             raise InputError(f"weights: {options.weights!r} has no {' or '.join(names)}; {needs}")
+    refuse_downloads(folder, FolderWeightsScorer.hub_files, "weights")
     found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if model_type is not None and found != model_type:
         raise InputError(f"weights: {options.weights!r} is a model of type {found!r}, not {model_type!r}")
+    refuse_network(folder, TRANSFORMERS, "weights")
     return folder

@@ -15,6 +15,7 @@ from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer, Part
 from videodpo.scorers.shared.crops import square_crops
+from videodpo.weights.contents import refuse_downloads, refuse_fault
 from videodpo.weights.locations import resolve
 
 if TYPE_CHECKING:
@@ -87,8 +88,15 @@ def load_open_clip(weights: str, device: str) -> OpenClipFrames:
 
 def check_weights(weights: str) -> None:
     """Raises InputError where the weights are neither on the hub nor a folder as open_clip writes it."""
-    if not weights.startswith(HUB_PREFIX) and not (Path(weights) / "open_clip_config.json").is_file():
+    if weights.startswith(HUB_PREFIX):
+        return
+    if not (Path(weights) / "open_clip_config.json").is_file():
         raise InputError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor a hub: name")
+    refuse_downloads(Path(weights), OpenClipScorer.hub_files, "weights")
+    files = [file for ending in ("safetensors", "bin", "pth") for file in sorted(Path(weights).glob(f"*.{ending}"))]
+    if not files:
+        raise InputError(f"weights: {weights!r} has no open_clip_model.safetensors")
+    refuse_fault(files[0])
 
 
 class OpenClipScorer(NetworkScorer):

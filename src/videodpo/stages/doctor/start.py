@@ -6,7 +6,7 @@ Legend: B pairs, L text token.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
 from videodpo.dpo.reference_errors import has_draws
 from videodpo.dpo.visits import Plan, Visit
 from videodpo.models import load_model
-from videodpo.models.base import PromptEmbeds
+from videodpo.models.base import ALL_PARTS, Part, PromptEmbeds
 from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
@@ -55,12 +55,13 @@ class Start:
     ) -> None:
         settings = snapshot.settings
         self._folder, self._settings, self._reference, self._beta = snapshot.folder, settings.train, reference, beta
-        self.model = load_model(settings.model, snapshot.execution.device)
+        cached = self._settings.texts == "cached"
+        parts: Set[Part] = {"denoiser", "vae"} if cached else ALL_PARTS
+        self.model = load_model(settings.model, snapshot.execution.device, parts=parts)
         if self._settings.method == "lora":
             self.model.add_lora(self._settings.lora, derive_seed(snapshot.seed, "lora"))
         elif reference is None:
             self.model.keep_reference()
-        cached = self._settings.texts == "cached"
         texts = CachedTexts(round_folder) if cached else OnlineTexts(snapshot.folder, self.model)
         self._data = PairData(round_folder, texts, self.model.device)
         self._videos = read_shards(round_folder / "videos").set_index("video_id", drop=False)

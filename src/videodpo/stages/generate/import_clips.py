@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ import numpy as np
 from videodpo.config import Generate
 from videodpo.config.errors import InputError
 from videodpo.models import load_model
-from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.snapshot import GenerateSettings, Snapshot
+from videodpo.stages.generate.encode import encode_missing
 from videodpo.stages.generate.fitting import describe, fit_frames, is_exact, nearest_size
 from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard, wanted_prompts
 from videodpo.storage.files import atomic_path, sha256_of
@@ -24,7 +25,7 @@ from videodpo.storage.video import UnreadableVideo, read_film, write_mp4
 if TYPE_CHECKING:
     import torch
 
-    from videodpo.models.base import PromptEmbeds, VideoModel
+    from videodpo.models.base import VideoModel
 
 BATCH = 8  # clips between two save points
 
@@ -54,7 +55,6 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
     ]
     sources = {request.video_id: Path(path) for request, path in zip(requests, table["path"], strict=True)}
     model: VideoModel | None = None
-    texts: dict[str, PromptEmbeds] = {}
     with open_shard(
         snapshot,
         round_folder(snapshot.folder, 1) / "videos",
@@ -66,16 +66,16 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
         common={"model": "import", "adapter": None},
         with_texts=True,
     ) as shard:
+        wanted = partial(wanted_prompts, sampling=settings.generate.sampling)
+        encode_missing(shard, wanted, settings.model, snapshot.execution.device)
         for batch in shard.unfinished():
-            model = model or load_model(settings.model, snapshot.execution.device)
-            texts = encode_prompts(model, wanted_prompts(batch, settings.generate.sampling), texts)
-            shard.save(batch, _encoded(batch, model, texts, sources, settings.generate, shard.files))
+            model = model or load_model(settings.model, snapshot.execution.device, parts={"vae"})
+            shard.save(batch, _encoded(batch, model, sources, settings.generate, shard.files))
 
 
 def _encoded(
     batch: Batch,
     model: VideoModel,
-    texts: Mapping[str, PromptEmbeds],
     sources: Mapping[str, Path],
     settings: Generate,
     files: Files,
@@ -102,7 +102,7 @@ def _encoded(
         row |= {"path": files.relative(copy), "sha256": sha256_of(copy)}
         row |= {"num_frames": num_frames, "height": height, "width": width, "fps": fps}
         latents[request.video_id] = latent.contiguous()
-    return Part(rows, latents, {key: strip_padding(text) for key, text in texts.items()})
+    return Part(rows, latents)
 
 
 def _take(source: Path, request: Request, settings: Generate, files: Files) -> tuple[Path, np.ndarray, float]:

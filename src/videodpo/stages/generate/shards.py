@@ -9,11 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from videodpo.config import InputError, Sampling
-from videodpo.models.shared.prompt_embeds import EMPTY, NEGATIVE, StrippedEmbeds, read_texts, texts_path, write_texts
+from videodpo.models.shared.prompt_embeds import (
+    EMPTY,
+    NEGATIVE,
+    StrippedEmbeds,
+    read_texts,
+    restore_padding,
+    texts_path,
+    write_texts,
+)
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import block_size, shard_batches
@@ -29,6 +38,8 @@ from videodpo.storage.tensors import TensorFile, write_tensors
 
 if TYPE_CHECKING:
     import torch
+
+    from videodpo.models.base import PromptEmbeds
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -63,12 +74,10 @@ class Part:
     Attributes:
         rows: rows of the videos table, without the columns that all rows have in common.
         latents: by video_id, on the CPU.
-        texts: encoded prompts by prompt_id; stored only if the shard is `with_texts`.
     """
 
     rows: list[Row]
     latents: Mapping[str, torch.Tensor]
-    texts: Mapping[str, StrippedEmbeds]
 
 
 class Files:
@@ -117,7 +126,7 @@ def open_shard(
         requests: all videos of all shards.
         identity: what finished batches must have been made with.
         common: columns that are the same in every row.
-        with_texts: store the encoded prompts, which a fine-tune needs.
+        with_texts: keep the encoded prompts, which a fine-tune needs, with the finished shard.
 
     Raises:
         Interrupted: a signal asked to stop; the batches that were begun are saved.
@@ -143,6 +152,7 @@ class Shard:
 
     A batch is finished once its rows are in the progress log, and its clips and tensors are there. The log stays after
     the end: a job that runs again, because the table was deleted or a clip was damaged, makes only what is missing.
+    The prompts of all batches are encoded before the first one is made, with a log of their own.
     """
 
     def __init__(
@@ -159,6 +169,7 @@ class Shard:
         self._batches, self._interrupts, self._background = batches, interrupts, background
         self._common, self._with_texts = common, with_texts
         self._progress = Progress(files.work / "progress.jsonl", identity)
+        self._encoded = Progress(files.work / "texts.jsonl", identity)
         self._rows: dict[str, Row] = {row["video_id"]: row for rows in self._progress.finished for row in rows}
         self._kept_latents = _names(files.kept_latents)
         self._kept_texts = _texts(files.kept_texts) if with_texts else {}
@@ -170,17 +181,40 @@ class Shard:
         Raises:
             Interrupted: a signal came; everything before this batch is saved.
         """
-        for done, batch in enumerate(self._batches):
-            if not self._is_finished(batch):
-                self._interrupts.stop_here(f"{done} batches")
+        for done, batch in self._missing:
+            self._interrupts.stop_here(f"{done} batches")
+            yield batch
+
+    @cached_property
+    def _missing(self) -> list[tuple[int, Batch]]:
+        """The batches that were unfinished when this job began, each after the number of those before it."""
+        return [(done, batch) for done, batch in enumerate(self._batches) if not self._is_finished(batch)]
+
+    def without_texts(self) -> Iterator[Batch]:
+        """The unfinished batches whose prompts have to be encoded, in order.
+
+        Raises:
+            Interrupted: as `unfinished`.
+        """
+        encoded = set(self._encoded.finished)
+        for _, batch in self._missing:
+            if batch.number not in encoded or not self.files.of_batch(batch.number)[1].exists():
+                self._interrupts.stop_here(f"the prompts of {len(self._encoded.finished)} batches")
                 yield batch
+
+    def save_texts(self, batch: Batch, texts: Mapping[str, StrippedEmbeds]) -> None:
+        """Save the encoded prompts of a batch by id."""
+        write_texts(self.files.of_batch(batch.number)[1], texts)
+        self._encoded.append(batch.number)
+
+    def texts(self, batch: Batch) -> dict[str, PromptEmbeds]:
+        """What `save_texts` was given for a batch, with its padding, on the CPU."""
+        stripped = read_texts(self.files.of_batch(batch.number)[1])
+        return {key: restore_padding(text) for key, text in stripped.items()}
 
     def save(self, batch: Batch, part: Part) -> None:
         """Save the result of a batch: its rows last, without them it is not finished."""
-        latents, texts = self.files.of_batch(batch.number)
-        write_tensors(latents, part.latents)
-        if self._with_texts:
-            write_texts(texts, part.texts)
+        write_tensors(self.files.of_batch(batch.number)[0], part.latents)
         rows = [row | self._common for row in part.rows]
         self._progress.append(rows)
         self._rows |= {row["video_id"]: row for row in rows}
@@ -238,7 +272,7 @@ class Shard:
 
     def _has_tensors(self, batch: Batch) -> bool:
         latents, texts = self.files.of_batch(batch.number)
-        if latents.exists():  # the texts were written after the latents, and the rows after both
+        if latents.exists():  # the texts were written before the latents, and the rows after both
             return texts.exists() or not self._with_texts
         names = {_row_of(self._rows[request.video_id]) for request in batch.requests}
         ids = {EMPTY, NEGATIVE, *(request.prompt_id for request in batch.requests)} if self._with_texts else set()

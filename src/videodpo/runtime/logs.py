@@ -1,0 +1,50 @@
+"""What a job writes to its log: this package's lines and libraries' warnings, without known noise."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+# Logger of a library to the beginning of a message that says nothing about a run: both come from importing torchao,
+# which diffusers does wherever it is installed.
+_NOISE = {
+    "torch.utils._pytree": "%s is an Enum subclass and is now natively supported by torch.compile",
+    "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
+}
+
+
+def set_up_logs() -> None:
+    """Log to stderr: from INFO for this package, from WARNING for libraries; called before libraries are imported."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("videodpo").setLevel(logging.INFO)
+    for name, beginning in _NOISE.items():
+        logging.getLogger(name).addFilter(_Without(beginning))
+    if not sys.stderr.isatty():
+        # The default of every progress bar of tqdm, which all these libraries use: in a file a bar is one endless line.
+        os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+class _Without(logging.Filter):
+    def __init__(self, beginning: str) -> None:
+        super().__init__()
+        self._beginning = beginning
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(self._beginning)
+
+
+def log_start(command: Sequence[str]) -> None:
+    """Log the beginning of a job, so that a log that several tries append to says where each begins.
+
+    The processes that a launcher of torch starts say nothing: the one that started it did.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return
+    job = os.environ.get("SLURM_JOB_ID")
+    where = f"{socket.gethostname()}, process {os.getpid()}" + (f", SLURM job {job}" if job else "")
+    log.info("started on %s: videodpo %s", where, " ".join(command))

@@ -1,0 +1,36 @@
+"""Prompts of a shard to encodings on disk, before the denoiser is loaded: the two need not fit into memory together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from videodpo.config import Model
+from videodpo.models import load_model
+from videodpo.models.base import PromptEmbeds, VideoModel
+from videodpo.models.shared.prompt_embeds import encode_prompts, strip_padding
+from videodpo.runtime.device import release_memory
+from videodpo.stages.generate.shards import Batch, Shard
+
+log = logging.getLogger(__name__)
+
+
+def encode_missing(shard: Shard, wanted: Callable[[Batch], dict[str, str]], settings: Model, device: str) -> None:
+    """Encode the prompts of every batch that is unfinished; the text encoder is loaded alone, and gone at the end.
+
+    Args:
+        wanted: prompts of a batch by id. device: as configured: auto, cpu or cuda.
+
+    Raises:
+        Interrupted: a signal came; the encodings so far are saved.
+    """
+    model: VideoModel | None = None
+    texts: dict[str, PromptEmbeds] = {}  # of the previous batch, whose last prompt may continue in the next one
+    for batch in shard.without_texts():
+        model = model or load_model(settings, device, parts={"text"})
+        texts = encode_prompts(model, wanted(batch), texts)
+        shard.save_texts(batch, {key: strip_padding(text) for key, text in texts.items()})
+    if model is not None:
+        log.info("%s: all prompts are encoded", shard.files.work.name)
+        del model, texts
+        release_memory()

@@ -1,0 +1,77 @@
+"""The licence of weights, whether a configuration names them as published or by path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from videodpo.config import HUB_PREFIX
+from videodpo.storage.files import sha256_of
+from videodpo.weights.catalogue import PublishedFile, PublishedRepository, catalogue
+from videodpo.weights.locations import PUBLIC_PREFIX, hub_name, local_path
+
+_NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research-only", re.IGNORECASE)
+
+
+class Licence(NamedTuple):
+    """Terms of weights."""
+
+    name: str
+    is_non_commercial: bool
+
+
+def licence_of(location: str) -> Licence:
+    """The licence that the catalogue has.
+
+    A path is known by its SHA-256, or by its name: a file's own, a folder's `<name>`, `<org>--<name>` or
+    `<org>/<name>`. Otherwise the folder's model card says, if it does.
+    """
+    if location.startswith(PUBLIC_PREFIX):
+        return _terms(catalogue().files[location.removeprefix(PUBLIC_PREFIX)])
+    if location.startswith(HUB_PREFIX):
+        known: PublishedFile | PublishedRepository | None = catalogue().repositories.get(hub_name(location)[0])
+    else:
+        path = local_path(location).absolute()
+        known = _file(path) if path.is_file() else _repository(path)
+    if known:
+        return _terms(known)
+    return _card(local_path(location)) or Licence("see its model card", False)
+
+
+def _terms(published: PublishedFile | PublishedRepository) -> Licence:
+    return Licence(published.licence, published.non_commercial)
+
+
+def _file(path: Path) -> PublishedFile | None:
+    size = path.stat().st_size
+    for name, published in catalogue().files.items():
+        if Path(name).stem == path.stem or (published.size == size and published.sha256 == sha256_of(path)):
+            return published
+    return None
+
+
+def _repository(path: Path) -> PublishedRepository | None:
+    """By a part of the path: caches of hub libraries have the commit's folder below the name's."""
+    for name, published in catalogue().repositories.items():
+        names = {name.partition("/")[2], name.replace("/", "--"), f"models--{name.replace('/', '--')}"}
+        if names & set(path.parts):
+            return published
+    return None
+
+
+def _card(path: Path) -> Licence | None:
+    """From the YAML at the head of a folder's README.md, as the hub has it."""
+    card = path / "README.md"
+    if not card.is_file():
+        return None
+    head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    try:
+        fields = yaml.safe_load(head[1]) if head else None
+    except yaml.YAMLError:
+        return None
+    if not isinstance(fields, dict) or not (name := fields.get("license_name") or fields.get("license")):
+        return None
+    return Licence(f"{name}, says its model card", bool(_NON_COMMERCIAL.search(str(name).replace("_", "-"))))
