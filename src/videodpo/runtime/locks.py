@@ -99,7 +99,7 @@ def _locks(folder: Path) -> Path:
 
 def _take(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         end = time.monotonic() + _GLANCE
         while not _locked(handle, path, fcntl.LOCK_EX):

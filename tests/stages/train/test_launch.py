@@ -6,12 +6,11 @@ from videodpo.config import TrainRuntime
 from videodpo.stages.train.launch import launch_command, launch_environment
 
 
-def test_one_process_needs_no_launcher_and_a_started_one_starts_no_other():
+def test_one_process_needs_no_launcher():
     assert launch_command(TrainRuntime(), ["train"], {}) is None
-    assert launch_command(TrainRuntime(processes=8), ["train"], {"TORCHELASTIC_RUN_ID": "1"}) is None
     command = launch_command(TrainRuntime(processes=8), ["train", "--round", "2"], {})
     assert command[1:3] == ["-m", "torch.distributed.run"]
-    assert command[-5:] == ["-m", "videodpo", "train", "--round", "2"]
+    assert command[-6:] == ["-m", "videodpo", "train", "--round", "2", "--launched"]
     assert {"--nproc-per-node=8", "--standalone"} <= set(command)
 
 

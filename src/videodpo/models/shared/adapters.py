@@ -122,7 +122,7 @@ class AdaptedModel(VideoModel):
             }
         enable_context_parallel(networks, degree, self.device.type)
 
-    def save_adapter(self, folder: Path) -> None:
+    def save_adapter(self, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
         from peft import get_peft_model_state_dict
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ class AdaptedModel(VideoModel):
             metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
             # diffusers leaves what it loads in train mode: there, dropout would fall on every sample.
             metadata["lora_dropout"] = 0.0
-            self.save_lora(name, folder, get_peft_model_state_dict(network), metadata)
+            self.save_lora(name, folder, get_peft_model_state_dict(network, weights), metadata)
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         """Write one network's LoRA in the format of the pipeline's `load_lora_weights`."""

@@ -8,14 +8,15 @@ from pathlib import Path
 from videodpo.config import HUB_PREFIX, ConfigError
 from videodpo.stages.prompts.formats import BATCH, Record, need_columns
 from videodpo.storage.files import first_line
+from videodpo.weights.locations import hub_name
 
 
 def read_dataset(location: str, split: str, columns: Sequence[str], data_files: str | None = None) -> Iterator[Record]:
     """Yield the rows of a Hugging Face data set, in every format that its library reads; its own code never runs.
 
     Args:
-        location: `hub:<id>`, a folder of data files as a data set repository has them, or one that `save_to_disk`
-            wrote.
+        location: `hub:<organisation>/<name>@<commit>`, a folder of data files as a data set repository has them, or one
+            that `save_to_disk` wrote.
         split: name of the split.
         data_files: the one file of the repository that is read.
 
@@ -29,8 +30,8 @@ def read_dataset(location: str, split: str, columns: Sequence[str], data_files: 
         if saved:
             data = datasets.load_from_disk(location)
         else:
-            name = location.removeprefix(HUB_PREFIX)
-            data = datasets.load_dataset(name, data_files=data_files, split=split)
+            name, revision = hub_data_set(location) if location.startswith(HUB_PREFIX) else (location, None)
+            data = datasets.load_dataset(name, data_files=data_files, split=split, revision=revision)
     except StopIteration:  # from a file without rows
         raise ConfigError(f"prompts.source.path: {location}: there are no rows") from None
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -51,3 +52,15 @@ def read_dataset(location: str, split: str, columns: Sequence[str], data_files: 
                 number += 1
     except UnicodeDecodeError as error:
         raise ConfigError(f"prompts.source.path: {location}, after row {number}: not UTF-8 ({error.reason})") from error
+
+
+def hub_data_set(location: str) -> tuple[str, str]:
+    """Repository and commit of `hub:<organisation>/<name>@<commit>`.
+
+    Raises:
+        ConfigError: not of this form; without a commit, prompts could change between two starts.
+    """
+    try:
+        return hub_name(location)
+    except ConfigError as error:
+        raise ConfigError(f"prompts.source.path: {error}") from None
