@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage, 3 where the doctor has an alarm or a
-        file is not what was written, 75 after a signal to stop, 141 where the reader of the output has gone.
+        file is not what was written, 75 after a signal to stop, 130 after Ctrl-C where nothing needed saving, 141 where
+        the reader of the output has gone.
     """
     arguments = _parser().parse_args(argv)
     # Read when torch is imported. Idle threads that spin bring a training of two threads to a standstill where two
@@ -44,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"videodpo {arguments.name}: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, VideodpoError) else 1
+    except KeyboardInterrupt:
+        print(f"videodpo {arguments.name}: stopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
     return code or 0
 
 
@@ -160,12 +165,15 @@ def _reference(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.rounds import adapter_after
     from videodpo.runtime.snapshot import TrainSettings
-    from videodpo.stages.train.launch import launch_command, launch_environment
+    from videodpo.stages.train.launch import drop_foreign_variables, launch_command, launch_environment
 
+    drop_foreign_variables(os.environ, launched=arguments.launched)
     snapshot = _load(arguments, "train", TrainSettings)
-    again = ["train", "--config", str(snapshot.folder / "config" / "train.json"), "--round", str(arguments.round)]
-    if command := launch_command(snapshot.execution.train_runtime, again, os.environ):
-        os.execvpe(command[0], command, launch_environment(snapshot.execution.train_runtime, os.environ))
+    runtime = snapshot.execution.train_runtime
+    path = arguments.config if arguments.config.suffix == ".json" else snapshot.folder / "config" / "train.json"
+    again = ["train", "--config", str(path), "--round", str(arguments.round)]
+    if not arguments.launched and (command := launch_command(runtime, again, os.environ)):
+        os.execvpe(command[0], command, launch_environment(runtime, os.environ))
     from videodpo.stages.train.stage import train
 
     train(snapshot, _round(snapshot.folder, arguments), adapter_after(snapshot.folder, arguments.round - 1))
@@ -349,7 +357,8 @@ def _parser() -> argparse.ArgumentParser:
     add_stage("visits", _visits, "plan which pairs are visited when, at which noise levels")
     reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
     doctor = add_stage("doctor", _doctor, "check a round before its training, or a training's log; 3 on an alarm")
-    add_stage("train", _train, "fine-tune with DPO")
+    train = add_stage("train", _train, "fine-tune with DPO")
+    train.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)  # one of several processes
     add_stage("evaluate", _evaluate, "compare base and aligned on held-out prompts")
     add_stage("report", _report, "draw the page")
     for sub in (generate, score, reference):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,14 +16,33 @@ from videodpo.runtime.signals import Interrupts
 from videodpo.storage.tables import read_table
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_stops_where_everything_is_saved(number):
+    before = signal.getsignal(number)
     with Interrupts() as interrupts:
         interrupts.stop_here("nothing")
         os.kill(os.getpid(), number)
         with pytest.raises(Interrupted, match=f"{number.name} after 3 batches: the state is saved"):
             interrupts.stop_here("3 batches")
-    assert signal.getsignal(number) == signal.SIG_DFL
+    assert signal.getsignal(number) == before
+
+
+TWICE = """
+import os, signal
+from videodpo.runtime.signals import Interrupts
+with Interrupts():
+    os.kill(os.getpid(), signal.SIGINT)
+    print("one Ctrl-C is noted", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("not reached", flush=True)
+"""
+
+
+def test_a_second_ctrl_c_kills():
+    ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stdout == "one Ctrl-C is noted\n"
+    assert "Traceback" not in ended.stderr
 
 
 def test_sampling_that_is_stopped_keeps_its_batches_and_ends_as_if_it_was_not(stages, small_config):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from videodpo.storage.files import atomic_path, write_json, write_text
+from videodpo.runtime.locks import exclusive
+from videodpo.storage.files import atomic_path, rename_folder, sync_folder, write_json, write_text
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -47,3 +53,45 @@ def test_json_refuses_nan_that_other_readers_cannot_read(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x", {"a": float("nan")})
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_modes_follow_the_umask_whatever_library_writes(tmp_path, umask):
+    """safetensors writes files that only their owner can read."""
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "file.safetensors") as partial:
+            save_file({"x": torch.zeros(1)}, partial)
+        (tmp_path / ".folder.partial").mkdir()
+        save_file({"x": torch.zeros(1)}, tmp_path / ".folder.partial" / "adapter.safetensors")
+        rename_folder(tmp_path / ".folder.partial", tmp_path / "folder")
+        with exclusive(tmp_path, tmp_path / "file.safetensors"):
+            pass
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync_folders_ends_no_stage(tmp_path, monkeypatch, number):
+    sync = os.fsync
+
+    def refuse_folders(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    write_json(tmp_path / "x.json", 1)
+    assert json.loads((tmp_path / "x.json").read_text()) == 1
+
+
+def test_a_folder_whose_disk_fails_is_an_error(tmp_path, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_folder(tmp_path)

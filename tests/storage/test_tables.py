@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import videodpo
 from videodpo import __version__
 from videodpo.storage import schemas, tables
 from videodpo.storage.schemas import PROMPTS, REFERENCE, SCORES, omniscore_schema
@@ -79,7 +84,24 @@ def test_metadata_says_where_the_table_is_from(path):
 
 def test_commit_is_the_checkouts():
     answer = subprocess.run(["git", "-C", tables.__file__.rpartition("/")[0], "rev-parse", "HEAD"], capture_output=True)
-    assert commit() == (answer.stdout.decode().strip() or "unknown")
+    assert commit().removesuffix("-dirty") == (answer.stdout.decode().strip() or "unknown")
+
+
+def test_commit_of_edited_code_is_marked(tmp_path):
+    package = tmp_path / "src" / "videodpo"
+    shutil.copytree(Path(videodpo.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=all"]):
+        subprocess.run([*git, *words], check=True)
+    command = [sys.executable, "-c", "from videodpo.storage.tables import commit; print(commit())"]
+    told = []
+    for _ in range(2):
+        ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package.parent)}, capture_output=True)
+        told.append(ended.stdout.decode().strip())
+        with open(package / "__init__.py", "a", encoding="utf-8") as file:
+            file.write("# edited\n")
+    assert len(told[0]) == 40
+    assert told[1] == f"{told[0]}-dirty"
 
 
 @pytest.mark.parametrize("kind", ["dicts", "frame"])

@@ -31,7 +31,7 @@ class Source(Section):
     kind: Literal["text", "jsonl", "csv", "parquet", "vidprom", "huggingface", "clips", "demo_world"]
     """Where prompts come from; `clips` is a manifest of your own videos with prompts."""
     path: str | None = None
-    """File, or `hub:<id>` for vidprom and huggingface; not used by `demo_world`."""
+    """File, or `hub:<organisation>/<name>@<commit>` for vidprom and huggingface; not used by `demo_world`."""
     column: str = "prompt"
     """Column or JSON key that holds the prompt."""
     name: str | None = None

@@ -51,25 +51,29 @@ def build_policy(snapshot: Snapshot[TrainSettings], previous_adapter: Path | Non
     return model
 
 
-def gather_policy(model: VideoModel, snapshot: Snapshot[TrainSettings], accelerator: Accelerator) -> VideoModel:
-    """The trained policy as it can be saved: out of its wrapping, or with all shards on the main process's CPU.
+def gather_policy(
+    model: VideoModel, snapshot: Snapshot[TrainSettings], accelerator: Accelerator
+) -> tuple[VideoModel, dict[str, torch.Tensor] | None]:
+    """The trained policy as it can be saved. Every process calls this; the main process has the answer.
 
-    Every process calls it; where weights were sharded, only the main process's answer is whole.
+    Returns:
+        The model, out of its wrapping. If its weights are sharded: all trained ones, on the CPU, for `save_adapter`;
+        after full fine-tuning they are in a model of their own.
     """
     from accelerate.utils import DistributedType
 
     if accelerator.distributed_type != DistributedType.FSDP:
         model.denoiser = accelerator.unwrap_model(model.denoiser)
-        return model
+        return model, None
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    weights = get_model_state_dict(model.denoiser, options=options)
-    if not accelerator.is_main_process:
-        return model
+    weights: Any = get_model_state_dict(model.denoiser, options=options)
+    if snapshot.settings.train.method == "lora" or not accelerator.is_main_process:
+        return model, weights
     whole = build_policy(snapshot, None, "cpu")
     unknown = whole.denoiser.load_state_dict(weights, strict=False).unexpected_keys
     assert not unknown
     assert set(weights) >= set(trainable(whole))
-    return whole
+    return whole, None
 
 
 def trainable(model: VideoModel) -> dict[str, torch.nn.Parameter]:

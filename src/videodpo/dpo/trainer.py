@@ -19,6 +19,7 @@ from accelerate.utils import gather_object
 from videodpo.config.errors import InputError, RunError
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.dpo.guards import should_abort, skip_reason
+from videodpo.dpo.inputs import digest_of_inputs
 from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.dpo.log_rows import finite, log_row, peak_memory_mb
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, start_moments
@@ -31,7 +32,7 @@ from videodpo.runtime.compat.accelerate import allow_unused_weights
 from videodpo.runtime.exit_codes import Interrupted
 from videodpo.runtime.signals import Interrupts
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
-from videodpo.storage.files import sha256_of, sha256_of_folder
+from videodpo.storage.files import sha256_of_folder
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import TRAIN_LOG
 from videodpo.storage.tables import write_table
@@ -80,12 +81,10 @@ class Training:
 
     def _identity(self, previous_adapter: Path | None) -> str:
         """Digest of everything that the weights follow from."""
-        folder = self.round_folder
-        inputs = [folder / "pairs.parquet", folder / "visits.parquet"]
-        inputs += sorted((folder / "videos").glob("shard-*.parquet"))
+        inputs = digest_of_inputs(self.passes.plan, self.round_folder, more=["weight"])
         before = sha256_of_folder(previous_adapter) if previous_adapter else "base"
         known = b"" if self.passes.reference is None else self.passes.reference.tobytes()
-        names = [self.snapshot.digest, before, hashlib.sha256(known).hexdigest(), *map(sha256_of, inputs)]
+        names = [self.snapshot.digest, before, hashlib.sha256(known).hexdigest(), inputs]
         return hashlib.sha256(" ".join(names).encode()).hexdigest()
 
     def _check_micro_batches(self) -> None:

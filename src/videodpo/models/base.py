@@ -162,8 +162,12 @@ class VideoModel(ABC):
         """Inside, `predict` uses the base model's weights: adapters off, or a frozen copy swapped in."""
 
     @abstractmethod
-    def save_adapter(self, folder: Path) -> None:
-        """Write the LoRA (or, after full fine-tuning, the denoiser) in diffusers' format."""
+    def save_adapter(self, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+        """Write the LoRA (or, after full fine-tuning, the denoiser) in diffusers' format.
+
+        Args:
+            weights: of the LoRA, by their names in the denoiser, if the model's own are sharded.
+        """
 
     @abstractmethod
     def load_adapter(self, folder: Path) -> None:

@@ -86,7 +86,7 @@ class T2VTurboModel(VideoCrafter2Model):
         So without adapters the denoiser is the distilled model: the reference.
         """
         import torch
-        from peft import LoraConfig
+        from peft import LoraConfig, get_peft_model_state_dict
 
         if self._options.distilled_lora == "fixed":
             super().add_lora(lora, seed)
@@ -104,6 +104,8 @@ class T2VTurboModel(VideoCrafter2Model):
                 for adapter, sign in ((TAKEN_OFF, -1), ("default", 1)):
                     layer.lora_A[adapter].float().weight.copy_(down)
                     layer.lora_B[adapter].float().weight.copy_(sign * up)
+        frozen = get_peft_model_state_dict(network, adapter_name=TAKEN_OFF)
+        self._taken_off = {key: value.clone() for key, value in frozen.items()}  # whole, before weights are sharded
         network.set_adapter([TAKEN_OFF, "default"])
         self._freeze_taken_off()
         for name, module in network.named_modules():
@@ -124,16 +126,19 @@ class T2VTurboModel(VideoCrafter2Model):
         finally:
             self._freeze_taken_off()
 
-    def whole_lora(self, network: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def whole_lora(
+        self, network: Any, weights: dict[str, torch.Tensor] | None
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Of a trained distilled LoRA, both adapters as one of twice the rank: the trained one comes first."""
         import torch
-        from peft import get_peft_model_state_dict
 
-        trained, config = super().whole_lora(network)
+        trained, config = super().whole_lora(network, weights)
         if TAKEN_OFF not in network.peft_config:
             return trained, config
-        taken_off = get_peft_model_state_dict(network, adapter_name=TAKEN_OFF)
-        whole = {key: torch.cat([value, taken_off[key]], dim=_rank_axis(key)) for key, value in trained.items()}
+        whole = {
+            key: torch.cat([value, self._taken_off[key].to(value.device)], dim=_rank_axis(key))
+            for key, value in trained.items()
+        }
         return whole, config | {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
 
     def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

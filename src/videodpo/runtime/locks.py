@@ -129,7 +129,7 @@ def _take(path: Path) -> int:
 
 def _open(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _is_held(path: Path) -> bool:

@@ -1,18 +1,20 @@
-"""SIGTERM and SIGUSR1, which clusters send before they kill, to a stop between two batches or steps."""
+"""SIGTERM and SIGUSR1, which clusters send before they kill, and Ctrl-C, to a stop between two batches or steps."""
 
 from __future__ import annotations
 
+import logging
 import signal
 from types import FrameType, TracebackType
 from typing import Any
 
 from videodpo.runtime.exit_codes import Interrupted
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+log = logging.getLogger(__name__)
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Interrupts:
-    """A context in which these signals are only noted; `asked` names the last one."""
+    """A context in which these signals are only noted; `asked` names the last one. A second Ctrl-C kills."""
 
     def __init__(self) -> None:
         self.asked: str | None = None
@@ -38,3 +40,6 @@ class Interrupts:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.asked = signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+            log.warning("Ctrl-C: the state is saved at the next step or batch; a second Ctrl-C stops at once")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from itertools import chain
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config.errors import InputError
-from videodpo.dpo.visits import Plan, Visit, read_visits
+from videodpo.dpo.inputs import digest_of_inputs
+from videodpo.dpo.visits import Visit, read_visits
 from videodpo.models import load_model
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import shard_batches
@@ -19,7 +19,7 @@ from videodpo.runtime.snapshot import ReferenceSettings, Snapshot
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.progress import Progress
 from videodpo.storage.schemas import REFERENCE
-from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path, write_table
+from videodpo.storage.tables import shard_path, write_table
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     ]
     out = shard_path(round_folder / "reference", shard)
     extra = {"shard": str(shard), "num_shards": str(settings.reference.shards)}
-    extra["pairs"] = _digest(plan, round_folder)
+    extra["pairs"] = digest_of_inputs(plan, round_folder)
     extra |= edited_inputs(round_folder / "pairs.parquet")
 
     with exclusive(snapshot.folder, out), Interrupts() as interrupts:
@@ -83,15 +83,3 @@ def _row(visit: Visit, error_winner: float, error_loser: float) -> dict[str, Any
         "ref_error_winner": error_winner,
         "ref_error_loser": error_loser,
     }
-
-
-def _digest(plan: Plan, round_folder: Path) -> str:
-    """Of what the errors depend on: the visits, which clips are paired, their bytes, and how latents were made."""
-    videos = round_folder / "videos"
-    pairs = read_table(round_folder / "pairs.parquet", ["pair_id", "prompt_id", "winner_id", "loser_id"])
-    clips = read_shards(videos).set_index("video_id")["sha256"]
-    for name in ("winner", "loser"):
-        pairs[f"{name}_sha256"] = pairs[f"{name}_id"].map(clips)
-    lines = [" ".join(map(str, row)) for row in pairs.itertuples(index=False)]
-    lines += [repr(plan), read_metadata(shard_path(videos, 0))["config_digest"]]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

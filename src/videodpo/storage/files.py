@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from videodpo.config.errors import InputError, RunError
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FULL_TEXTS = tuple(os.strerror(number) for number in _FULL)  # Rust's libraries raise without a number
 _NEARLY_FULL = 2**16  # bytes that are left where torch failed, which gives no reason
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of folders on CIFS, FUSE, VirtualBox
 _OF_THE_ENGINE = ".snakemake_timestamp"  # which Snakemake leaves in a folder
 
 
@@ -42,9 +44,11 @@ def atomic_path(final: Path) -> Iterator[Path]:
         for left in final.parent.glob(f".{glob.escape(final.name)}.*.partial"):
             remove_leftover(left)
         with _locked(partial):
+            mode = stat.S_IMODE(partial.stat().st_mode)
             try:
                 with refuse_full_disk(final):  # before the partial file is gone and its space is free again
                     yield partial
+                    partial.chmod(mode)  # safetensors replaces it by one that only its owner can read
                     sync_file(partial)
                     shutil.rmtree(scratch_folder(partial), ignore_errors=True)
                     os.replace(partial, final)
@@ -73,7 +77,7 @@ def remove_leftover(partial: Path) -> bool:
 
 @contextmanager
 def _locked(partial: Path) -> Iterator[None]:
-    handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,10 +129,13 @@ def sync_file(file: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Make a rename in `folder` survive a power cut, where the file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(handle)
 
@@ -137,6 +144,7 @@ def rename_folder(partial: Path, final: Path) -> None:
     """Sync a written folder and give it its final name; one process calls it."""
     with refuse_full_disk(final):
         for file in files_of(partial):
+            file.chmod(stat.S_IMODE(partial.stat().st_mode) & 0o666)
             sync_file(file)
         old = _put_aside(final) if final.exists() else None
         os.replace(partial, final)

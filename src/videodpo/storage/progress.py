@@ -57,7 +57,7 @@ class Progress:
         line = following.hexdigest().encode() + b" " + text
         with refuse_full_disk(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+            with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
                 file.truncate(self._length)
                 file.seek(self._length)
                 file.write(line)

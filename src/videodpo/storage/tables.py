@@ -34,14 +34,28 @@ READERS = 2  # threads that open and decode shards
 
 @functools.cache
 def commit() -> str:
-    """Commit of the checkout that the package lies in; "unknown" for an installed package, or without git."""
+    """Commit of the checkout that the package is in, with `-dirty` if `src` has changes that are not committed.
+
+    Returns:
+        "unknown" for an installed package, or without git.
+    """
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists() or not shutil.which("git"):
         return "unknown"
+    found = _git(root, "rev-parse", "HEAD")
+    changed = found and _git(root, "status", "--porcelain", "--untracked-files=normal", "--", "src")
+    return f"{found}-dirty" if changed else found or "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
     answer = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        ["git", "--no-optional-locks", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    return answer.stdout.strip() or "unknown"
+    return answer.stdout.strip()
 
 
 def write_table(

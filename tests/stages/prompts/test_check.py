@@ -130,7 +130,7 @@ def test_a_text_file_cannot_be_on_the_hub():
 
 
 def test_hub_sources_are_not_looked_at():
-    _check("huggingface", "hub:nobody/nothing", num_heldout=10**9)
+    _check("huggingface", f"hub:nobody/nothing@{40 * '0'}", num_heldout=10**9)
 
 
 def test_an_empty_data_set_folder_is_refused(tmp_path):

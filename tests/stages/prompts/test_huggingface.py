@@ -143,7 +143,7 @@ def test_a_configuration_of_another_kind_is_refused():
 
 def test_a_hub_data_set_that_cannot_be_reached_is_an_error(run):
     with pytest.raises(ValueError, match=r"prompts\.source\.path: hub:nobody/nothing"):
-        run("huggingface", "hub:nobody/nothing")
+        run("huggingface", f"hub:nobody/nothing@{40 * '0'}")
 
 
 def test_one_csv_of_a_repository_is_read_as_vidprom_is(tmp_path):

@@ -131,7 +131,7 @@ class AdaptedModel(VideoModel):
             }
         enable_context_parallel(networks, degree, self.device.type)
 
-    def save_adapter(self, folder: Path) -> None:
+    def save_adapter(self, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         networks = self._trained()
         if not all(hasattr(network, "peft_config") for network in networks.values()):
@@ -139,17 +139,23 @@ class AdaptedModel(VideoModel):
                 network.save_pretrained(folder / name, safe_serialization=True)
             return
         for name, network in networks.items():
-            state, config = self.whole_lora(network)
+            state, config = self.whole_lora(network, weights)
             metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
             # diffusers leaves what it loads in train mode: there, dropout would fall on every sample.
             metadata["lora_dropout"] = 0.0
             self.save_lora(name, folder, state, metadata)
 
-    def whole_lora(self, network: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """All by which the network differs from the base model: tensors, and the settings of the LoRA."""
+    def whole_lora(
+        self, network: Any, weights: dict[str, torch.Tensor] | None
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """All by which the network differs from the base model: tensors, and the settings of the LoRA.
+
+        Args:
+            weights: as `save_adapter` takes them.
+        """
         from peft import get_peft_model_state_dict
 
-        return get_peft_model_state_dict(network), network.peft_config["default"].to_dict()
+        return get_peft_model_state_dict(network, weights), network.peft_config["default"].to_dict()
 
     def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors of `whole_lora` that are trained."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from videodpo.config import HUB_PREFIX, ConfigError, Prompts, Source
 from videodpo.stages.prompts.clips import check_clips
+from videodpo.stages.prompts.data_sets import hub_data_set
 from videodpo.stages.prompts.sources import read_rows, source_name
 
 
@@ -17,10 +18,11 @@ def check_source(source: Source, prompts: Prompts, max_missing: float = 0.0) -> 
         max_missing: fraction of the first clips of a list that may be missing.
 
     Raises:
-        ConfigError: no such file, not readable, empty, lacks a column, has too few rows, or names clips that are not
-            there.
+        ConfigError: a data set of the hub without its commit; no such file, not readable, empty, lacks a column, has
+            too few rows, or names clips that are not there.
     """
     if source.path is not None and source.path.startswith(HUB_PREFIX) and source.kind in ("vidprom", "huggingface"):
+        hub_data_set(source.path)
         return
     if source.kind == "huggingface":
         # Counting would import `datasets`, which takes seconds.
@@ -44,7 +46,8 @@ def check_source(source: Source, prompts: Prompts, max_missing: float = 0.0) -> 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ConfigError(
-            f"prompts.source.path: {folder}: no such folder; the kind 'huggingface' takes hub:<id> or a folder"
+            f"prompts.source.path: {folder}: no such folder; the kind 'huggingface' takes a folder or "
+            "hub:<organisation>/<name>@<commit>"
         )
     if not any(file.is_file() for file in folder.rglob("*")):
         raise ConfigError(f"prompts.source.path: {folder}: the folder is empty")

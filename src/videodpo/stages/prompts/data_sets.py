@@ -9,6 +9,7 @@ from typing import Any
 from videodpo.config import HUB_PREFIX, ConfigError
 from videodpo.stages.prompts.formats import BATCH, Record, need_columns
 from videodpo.stages.prompts.text_files import refuse_other_file
+from videodpo.weights.locations import hub_name
 
 MAX_REASON = 500  # characters
 
@@ -19,8 +20,8 @@ def read_dataset(
     """Yield the rows of a Hugging Face data set, in every format that its library reads; its own code never runs.
 
     Args:
-        location: `hub:<id>`, a folder of data files as a data set repository has them, or one that `save_to_disk`
-            wrote.
+        location: `hub:<organisation>/<name>@<commit>`, a folder of data files as a data set repository has them, or one
+            that `save_to_disk` wrote.
         split: name of the split.
         name: of the configuration; None where there is one, or a default one.
         data_files: the one file of the repository that is read.
@@ -53,8 +54,8 @@ def _loaded(location: str, split: str, name: str | None, data_files: str | None)
         if saved:
             data = datasets.load_from_disk(location)
         else:
-            path = location.removeprefix(HUB_PREFIX)
-            data = datasets.load_dataset(path, name, data_files=data_files, split=split)
+            path, revision = hub_data_set(location) if location.startswith(HUB_PREFIX) else (location, None)
+            data = datasets.load_dataset(path, name, data_files=data_files, split=split, revision=revision)
     except StopIteration:  # from a file without rows
         raise ConfigError(f"prompts.source.path: {location}: there are no rows") from None
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -95,3 +96,15 @@ def _innermost_text(error: BaseException) -> str:
     while error.__cause__:
         error = error.__cause__
     return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+
+
+def hub_data_set(location: str) -> tuple[str, str]:
+    """Repository and commit of `hub:<organisation>/<name>@<commit>`.
+
+    Raises:
+        ConfigError: not of this form; without a commit, prompts could change between two starts.
+    """
+    try:
+        return hub_name(location)
+    except ConfigError as error:
+        raise ConfigError(f"prompts.source.path: {error}") from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,12 @@ from videodpo.storage.manifests import replace_folder
 from videodpo.storage.tensors import sort_metadata
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
-    from videodpo.dpo.trainer import Training
+    from videodpo.models.base import VideoModel
+
+_LONGEST_WAIT = timedelta(hours=2)  # for each other: the main process syncs a 14B model's state to a slow disk
 
 
 def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapter: Path | None) -> None:
@@ -34,29 +39,33 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
         Interrupted: a signal asked to stop; the state is saved.
         RuntimeError: too many bad steps in a row; the message names step, pairs and timesteps.
     """
-    accelerator = _accelerator(snapshot.execution.train_runtime, choose_device(snapshot.execution.device), round_folder)
-    if not accelerator.is_main_process:
+    is_main = os.environ.get("RANK", "0") == "0"
+    if not is_main:
         logging.getLogger("videodpo").setLevel(logging.WARNING)  # every process does the same
-    from videodpo.dpo.trainer import Training
+    # Locked before the imports below, which take seconds: a left-over training is seen at once.
+    with exclusive(snapshot.folder, round_folder / "adapter") if is_main else nullcontext():
+        from videodpo.dpo.policy import gather_policy
+        from videodpo.dpo.trainer import Training
 
-    adapter = round_folder / "adapter"
-    with exclusive(snapshot.folder, adapter) if accelerator.is_main_process else nullcontext():
+        device = choose_device(snapshot.execution.device)
+        accelerator = _accelerator(snapshot.execution.train_runtime, device, round_folder)
         training = Training(snapshot, round_folder, previous_adapter, accelerator)
         try:
             rows = training.run()
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
-        _save_adapter(training)
-        if accelerator.is_main_process:
-            training.write_log(round_folder / "train_log.parquet", rows)
-        accelerator.wait_for_everyone()
+        model, weights = gather_policy(training.model, snapshot, accelerator)
+        # The other processes end here: none waits, in any call of the group, for the adapter's bytes.
         accelerator.end_training()
+        if is_main:
+            _save_adapter(model, weights, round_folder / "adapter")
+            training.write_log(round_folder / "train_log.parquet", rows)
 
 
 def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Accelerator:
     from accelerate import Accelerator
-    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils import FullyShardedDataParallelPlugin, InitProcessGroupKwargs
 
     plugin = None
     if runtime.strategy == "fsdp":
@@ -65,26 +74,24 @@ def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Acce
         )
     return Accelerator(
         cpu=device == "cpu",
+        mixed_precision="no",  # `precision()` of the model does that, as configured
+        dynamo_backend="no",
         fsdp_plugin=plugin,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
         log_with=list(runtime.trackers) or None,
         project_dir=round_folder / "tracking",
     )
 
 
-def _save_adapter(training: Training) -> None:
-    """Write the adapter under a temporary name and rename it; every process calls this."""
-    from videodpo.dpo.policy import gather_policy
-
-    model = gather_policy(training.model, training.snapshot, training.accelerator)
-    if training.accelerator.is_main_process:
-        adapter = training.round_folder / "adapter"
-        partial = adapter.with_name(".adapter.partial")
-        remove_leftover_folders(adapter.parent)
-        try:
-            with refuse_full_disk(adapter):
-                model.save_adapter(partial)
-                for file in partial.rglob("*.safetensors"):
-                    sort_metadata(file)
-                replace_folder(partial, adapter)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+def _save_adapter(model: VideoModel, weights: dict[str, torch.Tensor] | None, adapter: Path) -> None:
+    """Write the adapter under a temporary name and rename it; the main process calls this."""
+    partial = adapter.with_name(".adapter.partial")
+    remove_leftover_folders(adapter.parent)
+    try:
+        with refuse_full_disk(adapter):
+            model.save_adapter(partial, weights)
+            for file in partial.rglob("*.safetensors"):
+                sort_metadata(file)
+            replace_folder(partial, adapter)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
