@@ -9,6 +9,7 @@ from snakemake.utils import min_version
 
 from videodpo.config import ConfigError
 from videodpo.config.loading import read_config
+from videodpo.runtime.compat import slurm_plugin
 from videodpo.runtime.compat import snakemake as compat
 from videodpo.workflow.run import Workflow, check_location
 
@@ -23,7 +24,7 @@ container: "videodpo.sif"
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-compat.leave_to_slurm()
+slurm_plugin.prepare()
 
 
 configfile: "config.yaml"

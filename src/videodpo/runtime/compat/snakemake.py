@@ -1,12 +1,10 @@
-"""Snakemake's internals: jobs of its graph, and nodes that its plugin for SLURM excludes.
+"""Snakemake's internals: jobs of its graph.
 
-Works with snakemake 9.27.1 and snakemake-executor-plugin-slurm 2.8.0. Nothing here imports either: the Snakefile passes
-its `workflow`, and the plugin is loaded or not.
+Works with snakemake 9.27.1. Nothing here imports it: the Snakefile passes its `workflow`.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +26,3 @@ def missing_targets(workflow: Any) -> list[str]:
         return []
     wanted = [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
     return [str(file) for file in wanted if not Path(file).exists()]
-
-
-def leave_to_slurm() -> None:
-    """Stop the SLURM plugin from excluding nodes when SLURM requeues a job.
-
-    The plugin asks for the nodes of a failed job. It may ask when the job has none, take the answer `None assigned` for
-    a node, and fail at each further `sbatch`; or it asks a moment later, and excludes the good nodes of the job's next
-    start. SLURM gives no job to a node that is down. Nodes that the user excludes stay excluded, and without
-    requeueing nothing changes. Public API would be a setting of the plugin.
-    """
-    if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
-        plugin.Executor.__post_init__ = _without_exclusion(plugin.Executor.__post_init__)
-
-
-def _without_exclusion(post_init: Any) -> Any:
-    def __post_init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        post_init(self, *args, **kwargs)
-        if self.workflow.executor_settings.requeue and hasattr(self, "_failed_nodes"):
-            self._failed_nodes = _Fixed(self._failed_nodes)
-
-    return __post_init__
-
-
-class _Fixed(set[str]):
-    def add(self, _: str) -> None:
-        """Do nothing: the node is one that the plugin wrongly believes to have failed."""
