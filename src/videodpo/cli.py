@@ -55,12 +55,14 @@ def _generate(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings
 
     if arguments.arm:
+        heldout = _load(arguments, "evaluate_generate", EvaluateGenerateSettings)
+        _reserve(heldout)
+        adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
         from videodpo.stages.generate.sample import generate_heldout_shard
 
-        heldout = _load(arguments, "evaluate_generate", EvaluateGenerateSettings)
-        adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
         return generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
     snapshot = _load(arguments, "generate", GenerateSettings)
+    _reserve(snapshot)
     if snapshot.settings.from_clips:
         from videodpo.stages.generate.import_clips import import_shard
 
@@ -73,10 +75,14 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
+    from videodpo.runtime import registry
+
+    snapshots = _scorers(arguments)
+    if any(registry.load("videodpo.scorers", snapshot.settings.dimension).uses_gpu for snapshot in snapshots):
+        _reserve(snapshots[0])
     from videodpo.stages.score import score_shard
     from videodpo.storage.tables import shard_path
 
-    snapshots = _scorers(arguments)
     videos, scores = _videos_and_scores(snapshots[0].folder, arguments)
     score_shard(snapshots, shard_path(videos, arguments.shard), scores)
 
@@ -147,9 +153,11 @@ def _visits(arguments: argparse.Namespace) -> None:
 
 def _reference(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import ReferenceSettings
-    from videodpo.stages.reference import reference_shard
 
     snapshot = _load(arguments, "reference", ReferenceSettings)
+    _reserve(snapshot)
+    from videodpo.stages.reference import reference_shard
+
     reference_shard(snapshot, _round(snapshot.folder, arguments), arguments.shard)
 
 
@@ -159,6 +167,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from videodpo.stages.train.launch import launch_command, launch_environment
 
     snapshot = _load(arguments, "train", TrainSettings)
+    _reserve(snapshot, snapshot.execution.train_runtime.processes)
     again = ["train", "--config", str(snapshot.folder / "config" / "train.json"), "--round", str(arguments.round)]
     if command := launch_command(snapshot.execution.train_runtime, again, os.environ):
         os.execvpe(command[0], command, launch_environment(snapshot.execution.train_runtime, os.environ))
@@ -169,12 +178,15 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from videodpo.runtime.snapshot import TrainSettings
+
+    snapshot = None if arguments.train_log else _load(arguments, "train", TrainSettings)
+    if snapshot:
+        _reserve(snapshot)
     from videodpo.stages.doctor import diagnose, diagnose_log, report
 
-    if arguments.train_log:
+    if snapshot is None:
         findings = diagnose_log(arguments.train_log)
     else:
-        snapshot = _load(arguments, "train", TrainSettings)
         findings = diagnose(snapshot, _round(snapshot.folder, arguments))
     return report(findings, as_json=arguments.json, out=arguments.out)
 
@@ -300,6 +312,13 @@ def _load(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
             write_snapshot(snapshot_text(run.config, part), folder / f"{part}.json")
         path = folder / f"{name}.json"
     return load_snapshot(path, name.partition("/")[0], kind)
+
+
+def _reserve(snapshot: Any, num_gpus: int = 1) -> None:
+    """Before torch is imported, which reads once which GPUs it may use."""
+    from videodpo.runtime.gpus import reserve_gpus
+
+    reserve_gpus(snapshot.execution.device, num_gpus)
 
 
 def _round(folder: Path, arguments: argparse.Namespace) -> Path:
