@@ -1,5 +1,6 @@
 """From prompts to an aligned text-to-video model: the table of contents of the workflow."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from videodpo.config import ConfigError
 from videodpo.config.loading import read_config
 from videodpo.runtime.compat import slurm_plugin
 from videodpo.runtime.compat import snakemake as compat
-from videodpo.workflow.run import Workflow, check_location
+from videodpo.workflow.run import Workflow, check_location, path_with_command
 
 min_version("9.8")
 
@@ -25,6 +26,13 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 slurm_plugin.prepare()
+
+
+# Jobs call the `videodpo` of the environment that runs this Snakemake, also where that is not activated.
+try:
+    os.environ["PATH"] = path_with_command(os.environ.get("PATH", os.defpath))
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
 
 
 configfile: "config.yaml"

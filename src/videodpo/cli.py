@@ -208,9 +208,9 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _snapshot(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import write_snapshot
+    from videodpo.runtime.snapshot import write_planned
 
-    write_snapshot(arguments.text, arguments.out)
+    write_planned(arguments.settings, arguments.sha256, arguments.out)
 
 
 def _list_shards(arguments: argparse.Namespace) -> None:
@@ -380,7 +380,8 @@ def _parser() -> argparse.ArgumentParser:
 
     snapshot = add("snapshot", _snapshot, "write the settings of one stage, weights digested, for the workflow")
     snapshot.add_argument("out", type=Path)
-    snapshot.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
+    snapshot.add_argument("--settings", type=Path, required=True, help="JSON file that the workflow wrote")
+    snapshot.add_argument("--sha256", required=True, help="of that file")
     add("list-shards", _list_shards, "digests of the shards beside a file, for the workflow").add_argument(
         "out", type=Path
     )

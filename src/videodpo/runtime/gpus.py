@@ -1,7 +1,7 @@
 """Reserves GPUs of this machine for one job, so that jobs that run at the same time get different ones.
 
-A reservation is a lock on a file, which the kernel drops when the job ends in whatever way. Jobs of all runs of one user
-on one machine share the folder of these files.
+A reservation is a lock on a file, which the kernel drops when the job ends in whatever way. All jobs of one user on one
+machine share the folder of these files.
 """
 
 from __future__ import annotations

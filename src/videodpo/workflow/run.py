@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,6 +17,7 @@ from videodpo.runtime import registry
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
+from videodpo.storage.files import write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
 from videodpo.weights.needed import Needed, merge
@@ -90,8 +96,17 @@ class Workflow:
             needed += [Needed(location, (key,), scorer.hub_files) for location in locations]
         return merge(needed)
 
+    def planned_file(self, name: str) -> str:
+        """Where the driver writes a snapshot's text, for the job that makes the snapshot."""
+        return f"{self.folder}/config/planned/{name}.json"
+
+    def planned_sha256(self, name: str) -> str:
+        return hashlib.sha256(self.snapshots[name].encode()).hexdigest()
+
     def start(self, rules: Set[str], kept: Set[str]) -> None:
         """Before the first job: check weights and snapshots, take the lock of the run, write `config/execution.json`.
+
+        The texts of the snapshots that jobs are going to write are stored in `config/planned`.
 
         That file, how jobs run, is an input of no rule: were it `ancient`, Snakemake would make it again after an edit,
         and leave out of its plan what is missing.
@@ -113,6 +128,9 @@ class Workflow:
         try:
             take_run(Path(self.folder))
             write_snapshot(self.snapshots["execution"], self._snapshot_file("execution"))
+            if "snapshot" in rules:
+                for name in self.snapshots.keys() - kept:
+                    write_text(Path(self.planned_file(name)), self.snapshots[name])
         except (RuntimeError, OSError) as error:
             raise ConfigError(str(error)) from error
 
@@ -174,6 +192,21 @@ def check_location(folder: str) -> None:
     """Raises ConfigError where the rules lie in a folder whose name the engine would take for a pattern."""
     if set("{}") & set(folder):
         raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
+
+
+def path_with_command(path: str) -> str:
+    """PATH with the folder of this environment's `videodpo` in front.
+
+    Raises:
+        ConfigError: there is no such command, so jobs would run that of another environment, or none.
+    """
+    folder = sysconfig.get_path("scripts")
+    if not shutil.which("videodpo", path=folder):
+        raise ConfigError(
+            f"no command videodpo in {folder}, next to the Python that runs Snakemake ({sys.executable}); install the "
+            "package there, or run the snakemake of the environment that has it: make setup, then .venv/bin/snakemake"
+        )
+    return path if path.split(os.pathsep)[0] == folder else f"{folder}{os.pathsep}{path}"
 
 
 def check(config: Config) -> None:
