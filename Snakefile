@@ -52,6 +52,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+compat.retry_unless(RUN.has_given_up)
 FOLDER = RUN.folder
 ROUND = f"{FOLDER}/round{{round}}"
 LAST = f"{FOLDER}/round{RUN.config.rounds}"

@@ -177,18 +177,22 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    from videodpo.runtime.giving_up import set_mark
     from videodpo.runtime.snapshot import TrainSettings
 
-    snapshot = None if arguments.train_log else _load(arguments, "train", TrainSettings)
-    if snapshot:
-        _reserve(snapshot)
-    from videodpo.stages.doctor import diagnose, diagnose_log, report
+    if arguments.train_log:
+        from videodpo.stages.doctor import diagnose_log, report
 
-    if snapshot is None:
-        findings = diagnose_log(arguments.train_log)
-    else:
-        findings = diagnose(snapshot, _round(snapshot.folder, arguments))
-    return report(findings, as_json=arguments.json, out=arguments.out)
+        return report(diagnose_log(arguments.train_log), as_json=arguments.json, out=arguments.out)
+    snapshot = _load(arguments, "train", TrainSettings)
+    _reserve(snapshot)
+    from videodpo.stages.doctor import diagnose, report
+
+    round_folder = _round(snapshot.folder, arguments)
+    set_mark(round_folder, "doctor", gave_up=False)
+    code = report(diagnose(snapshot, round_folder), as_json=arguments.json, out=arguments.out)
+    set_mark(round_folder, "doctor", gave_up=code != 0)
+    return code
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -43,6 +43,7 @@ NAMES = [
     "snakemake.dag:DAG.jobs",
     "snakemake.dag:DAG.needrun",
     "snakemake.dag:DAG.needrun_jobs",
+    "snakemake.jobs:Job.restart_times",
     "snakemake.workflow:Workflow.touch",
     "snakemake_executor_plugin_slurm:Executor.__post_init__",
     "snakemake_executor_plugin_slurm:WorkflowError",

@@ -14,6 +14,7 @@ from typing import Any
 
 from videodpo.config import Config, ConfigError, parse_config, validate
 from videodpo.runtime import registry
+from videodpo.runtime.giving_up import has_given_up
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
@@ -182,6 +183,10 @@ class Workflow:
                 f"weights that this run needs are not in {root()}:{''.join(missing)}\n"
                 "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
             )
+
+    def has_given_up(self, rule: str, wildcards: Mapping[str, str]) -> bool:
+        """True if the job of this rule failed for a reason that stays, so that no further try makes sense."""
+        return "round" in wildcards and has_given_up(Path(f"{self.folder}/round{wildcards['round']}"), rule)
 
     def previous_adapter(self, number: str) -> list[str]:
         """What round `number` samples and trains from: nothing for the first, then the adapter of the round before."""

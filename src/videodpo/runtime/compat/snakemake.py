@@ -5,6 +5,8 @@ Works with snakemake 9.27.1. Nothing here imports it: the Snakefile passes its `
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +28,16 @@ def missing_targets(workflow: Any) -> list[str]:
         return []
     wanted = [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
     return [str(file) for file in wanted if not Path(file).exists()]
+
+
+def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool]) -> None:
+    """Stop further tries of a failed job. Public API would be an exit code that means "do not try again".
+
+    Args:
+        given_up: called with a failed job's rule and wildcards; True if no further try makes sense.
+    """
+    job: Any = sys.modules["snakemake.jobs"].Job
+    retries = job.restart_times
+    job.restart_times = property(
+        lambda self: 0 if given_up(self.rule.name, self.wildcards_dict) else retries.fget(self)
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from videodpo.config import TrainRuntime
 from videodpo.runtime.device import choose_device
+from videodpo.runtime.giving_up import GaveUp, set_mark
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.files import refuse_full_disk, remove_leftover_folders
@@ -32,7 +33,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
-        RuntimeError: too many bad steps in a row; the message names step, pairs and timesteps.
+        GaveUp: too many bad steps in a row; the message names step, pairs and timesteps.
     """
     accelerator = _accelerator(snapshot.execution.train_runtime, choose_device(snapshot.execution.device), round_folder)
     if not accelerator.is_main_process:
@@ -41,9 +42,15 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
 
     adapter = round_folder / "adapter"
     with exclusive(snapshot.folder, adapter) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            set_mark(round_folder, "train", gave_up=False)
         training = Training(snapshot, round_folder, previous_adapter, accelerator)
         try:
             rows = training.run()
+        except GaveUp:
+            if accelerator.is_main_process:
+                set_mark(round_folder, "train", gave_up=True)
+            raise
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
