@@ -8,17 +8,17 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from videodpo.config import Config, ConfigError, parse_config, validate
+from videodpo.config import Config, ConfigError, InputError, parse_config, validate
 from videodpo.runtime import registry
 from videodpo.runtime.giving_up import has_given_up
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
-from videodpo.storage.files import write_text
+from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
 from videodpo.weights.needed import Needed, merge
@@ -184,6 +184,25 @@ class Workflow:
                 "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
             )
 
+    def is_settled(self, scored: str, dimension: str) -> bool:
+        """True if no later measurement can change a dimension's table of one shard.
+
+        False if the table has a failed score whose reason may pass: the next measurement may find that score, or has
+        found it. A file that is missing or damaged counts as settled: the stage that reads it says so.
+
+        Args:
+            scored: the shard's list of failures, `<scores>/shard-<number>.json`.
+        """
+        path = Path(scored)
+        temporary = _temporary(path).get(dimension, [])
+        table = path.parent / dimension / f"{path.stem}.parquet"
+        if not temporary or not table.exists():
+            return True
+        from videodpo.storage.tables import read_rows  # imports pandas, and is rarely needed
+
+        failed = {row["video_id"] for row in read_rows(table) if row["status"] == "failed"}
+        return failed.isdisjoint(temporary)
+
     def has_given_up(self, rule: str, wildcards: Mapping[str, str]) -> bool:
         """True if the job of this rule failed for a reason that stays, so that no further try makes sense."""
         return "round" in wildcards and has_given_up(Path(f"{self.folder}/round{wildcards['round']}"), rule)
@@ -285,3 +304,13 @@ def _check_weights(key: str, location: str, needed: str | None = None) -> None:
 
 def _numbers(count: int) -> list[str]:
     return [f"{shard:05d}" for shard in range(count)]
+
+
+@cache
+def _temporary(scored: Path) -> dict[str, list[str]]:
+    """Clips of a shard that failed at some time for a reason that may pass, by dimension."""
+    try:
+        known = read_json(scored)
+    except InputError:
+        return {}
+    return {dimension: done.get("temporary", []) for dimension, done in known.items()}
