@@ -18,13 +18,15 @@ setup: .venv/.ready
 
 .uv/$(UV_VERSION):
 	python3 -m venv --clear .uv
-	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	touch $@
 
+# In the environment and not in the commands, so that the shell reads no folder's name.
+.venv/.ready: export VIRTUAL_ENV := $(CURDIR)/.venv
 .venv/.ready: .uv/$(UV_VERSION) requirements.lock pyproject.toml
 	.uv/bin/uv venv --quiet --clear --python 3.11 .venv
-	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
-	VIRTUAL_ENV=$(CURDIR)/.venv .uv/bin/uv pip install --quiet --no-deps --editable .
+	.uv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
+	.uv/bin/uv pip install --quiet --no-deps --editable .
 	touch $@
 
 demo: setup

@@ -1,5 +1,6 @@
 """From prompts to an aligned text-to-video model: the table of contents of the workflow."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from snakemake.utils import min_version
 
 from videodpo.config import ConfigError
 from videodpo.config.loading import read_config
+from videodpo.runtime.compat import slurm_plugin
 from videodpo.runtime.compat import snakemake as compat
-from videodpo.workflow.run import Workflow, check_location
+from videodpo.workflow.run import Workflow, check_location, path_with_command
 
 min_version("9.8")
 
@@ -23,7 +25,14 @@ container: "videodpo.sif"
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-compat.leave_to_slurm()
+slurm_plugin.prepare()
+
+
+# Jobs call the `videodpo` of the environment that runs this Snakemake, also where that is not activated.
+try:
+    os.environ["PATH"] = path_with_command(os.environ.get("PATH", os.defpath))
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
 
 
 configfile: "config.yaml"
@@ -43,6 +52,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+compat.retry_unless(RUN.has_given_up)
 FOLDER = RUN.folder
 ROUND = f"{FOLDER}/round{{round}}"
 LAST = f"{FOLDER}/round{RUN.config.rounds}"

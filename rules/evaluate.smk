@@ -47,10 +47,8 @@ rule evaluate_collect_scores:
         videos=expand(
             f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet", shard=RUN.heldout_shards, allow_missing=True
         ),
-        scored=ancient(
-            expand(
-                f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", shard=RUN.heldout_shards, allow_missing=True
-            )
+        scored=lambda wildcards: once_settled(
+            f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", RUN.heldout_shards, wildcards
         ),
     output:
         expand(

@@ -21,13 +21,20 @@ rule score:
         " --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
-# A dimension's tables are written again when its own scorer or the videos changed, not when another scorer did.
+def once_settled(pattern, shards, wildcards):
+    """The shards' lists of failures; `ancient` are those from which a dimension's tables cannot change any more."""
+    scored = expand(pattern, shard=shards, **wildcards)
+    return [ancient(file) if RUN.is_settled(file, wildcards.dimension) else file for file in scored]
+
+
+# A dimension's tables are written again when its own scorer or the videos changed, or when a score is found that failed
+# before; not when another scorer changed.
 rule collect_scores:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/videos/shards.json",
-        scored=ancient(expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUN.shards, allow_missing=True)),
+        scored=lambda wildcards: once_settled(f"{ROUND}/scores/shard-{{shard}}.json", RUN.shards, wildcards),
     output:
         tables=expand(f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
         shards=f"{ROUND}/scores/{{dimension}}/shards.json",

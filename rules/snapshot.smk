@@ -1,5 +1,6 @@
 # Every stage reads its own settings snapshot alone: an edit of config.yaml during a run reaches no running
-# job, and only the stages whose settings changed run again.
+# job, and only the stages whose settings changed run again. The driver writes the settings to a file before its first
+# job, because a command line has no room for more than 128 KiB; their digest is what makes this rule run again.
 rule snapshot:
     output:
         f"{FOLDER}/config/{{snapshot}}.json",
@@ -11,6 +12,7 @@ rule snapshot:
     conda:
         "../envs/videodpo.yaml"
     params:
-        text=lambda wildcards: RUN.snapshots[wildcards.snapshot],
+        settings=lambda wildcards: RUN.planned_file(wildcards.snapshot),
+        sha256=lambda wildcards: RUN.planned_sha256(wildcards.snapshot),
     shell:
-        "exec videodpo snapshot {output:q} --text {params.text:q} >> {log:q} 2>&1"
+        "exec videodpo snapshot {output:q} --settings {params.settings:q} --sha256 {params.sha256} >> {log:q} 2>&1"

@@ -64,12 +64,14 @@ def _generate(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings
 
     if arguments.arm:
+        heldout = _load(arguments, "evaluate_generate", EvaluateGenerateSettings)
+        _reserve(heldout)
+        adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
         from videodpo.stages.generate.sample import generate_heldout_shard
 
-        heldout = _load(arguments, "evaluate_generate", EvaluateGenerateSettings)
-        adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
         return generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
     snapshot = _load(arguments, "generate", GenerateSettings)
+    _reserve(snapshot)
     if snapshot.settings.from_clips:
         from videodpo.stages.generate.import_clips import import_shard
 
@@ -82,10 +84,14 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
+    from videodpo.runtime import registry
+
+    snapshots = _scorers(arguments)
+    if any(registry.load("videodpo.scorers", snapshot.settings.dimension).uses_gpu for snapshot in snapshots):
+        _reserve(snapshots[0])
     from videodpo.stages.score import score_shard
     from videodpo.storage.tables import shard_path
 
-    snapshots = _scorers(arguments)
     videos, scores = _videos_and_scores(snapshots[0].folder, arguments)
     score_shard(snapshots, shard_path(videos, arguments.shard), scores)
 
@@ -156,9 +162,11 @@ def _visits(arguments: argparse.Namespace) -> None:
 
 def _reference(arguments: argparse.Namespace) -> None:
     from videodpo.runtime.snapshot import ReferenceSettings
-    from videodpo.stages.reference import reference_shard
 
     snapshot = _load(arguments, "reference", ReferenceSettings)
+    _reserve(snapshot)
+    from videodpo.stages.reference import reference_shard
+
     reference_shard(snapshot, _round(snapshot.folder, arguments), arguments.shard)
 
 
@@ -170,6 +178,7 @@ def _train(arguments: argparse.Namespace) -> None:
     drop_foreign_variables(os.environ, launched=arguments.launched)
     snapshot = _load(arguments, "train", TrainSettings)
     runtime = snapshot.execution.train_runtime
+    _reserve(snapshot, runtime.processes)
     path = arguments.config if arguments.config.suffix == ".json" else snapshot.folder / "config" / "train.json"
     again = ["train", "--config", str(path), "--round", str(arguments.round)]
     if not arguments.launched and (command := launch_command(runtime, again, os.environ)):
@@ -180,15 +189,22 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    from videodpo.runtime.giving_up import set_mark
     from videodpo.runtime.snapshot import TrainSettings
-    from videodpo.stages.doctor import diagnose, diagnose_log, report
 
     if arguments.train_log:
-        findings = diagnose_log(arguments.train_log)
-    else:
-        snapshot = _load(arguments, "train", TrainSettings)
-        findings = diagnose(snapshot, _round(snapshot.folder, arguments))
-    return report(findings, as_json=arguments.json, out=arguments.out)
+        from videodpo.stages.doctor import diagnose_log, report
+
+        return report(diagnose_log(arguments.train_log), as_json=arguments.json, out=arguments.out)
+    snapshot = _load(arguments, "train", TrainSettings)
+    _reserve(snapshot)
+    from videodpo.stages.doctor import diagnose, report
+
+    round_folder = _round(snapshot.folder, arguments)
+    set_mark(round_folder, "doctor", gave_up=False)
+    code = report(diagnose(snapshot, round_folder), as_json=arguments.json, out=arguments.out)
+    set_mark(round_folder, "doctor", gave_up=code != 0)
+    return code
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -208,9 +224,9 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _snapshot(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import write_snapshot
+    from videodpo.runtime.snapshot import write_planned
 
-    write_snapshot(arguments.text, arguments.out)
+    write_planned(arguments.settings, arguments.sha256, arguments.out)
 
 
 def _list_shards(arguments: argparse.Namespace) -> None:
@@ -314,6 +330,13 @@ def _load(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
     return load_snapshot(path, name.partition("/")[0], kind)
 
 
+def _reserve(snapshot: Any, num_gpus: int = 1) -> None:
+    """Before torch is imported, which reads once which GPUs it may use."""
+    from videodpo.runtime.gpus import reserve_gpus
+
+    reserve_gpus(snapshot.execution.device, num_gpus)
+
+
 def _round(folder: Path, arguments: argparse.Namespace) -> Path:
     from videodpo.runtime.rounds import round_folder
 
@@ -375,7 +398,8 @@ def _parser() -> argparse.ArgumentParser:
 
     snapshot = add("snapshot", _snapshot, "write the settings of one stage, weights digested, for the workflow")
     snapshot.add_argument("out", type=Path)
-    snapshot.add_argument("--text", required=True, help="settings as the workflow made them (JSON)")
+    snapshot.add_argument("--settings", type=Path, required=True, help="JSON file that the workflow wrote")
+    snapshot.add_argument("--sha256", required=True, help="of that file")
     add("list-shards", _list_shards, "digests of the shards beside a file, for the workflow").add_argument(
         "out", type=Path
     )

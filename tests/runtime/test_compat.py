@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import atexit
 import logging
+import os
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ from accelerate import Accelerator
 from peft import LoraConfig, inject_adapter_in_model
 
 import videodpo
+from tests.support import pretend_slurm
+from videodpo.runtime.compat import slurm_plugin
 from videodpo.runtime.compat.peft import measure_dora_magnitudes
-from videodpo.runtime.compat.snakemake import leave_to_slurm
 
 PACKAGE = Path(videodpo.__file__).parent
 NAMES = [
@@ -41,8 +43,13 @@ NAMES = [
     "snakemake.dag:DAG.jobs",
     "snakemake.dag:DAG.needrun",
     "snakemake.dag:DAG.needrun_jobs",
+    "snakemake.jobs:Job.restart_times",
     "snakemake.workflow:Workflow.touch",
     "snakemake_executor_plugin_slurm:Executor.__post_init__",
+    "snakemake_executor_plugin_slurm:WorkflowError",
+    "snakemake_executor_plugin_slurm:get_min_job_age",
+    "snakemake_executor_plugin_slurm:query_job_status",
+    "snakemake_executor_plugin_slurm:query_job_status_sacct",
     "torch:accelerator.device_count",
     "torch:ops.aten._scaled_dot_product_cudnn_attention.default",
     "torch:ops.aten._scaled_dot_product_efficient_attention.default",
@@ -82,8 +89,11 @@ def test_failed_nodes_are_excluded_only_without_requeueing(
     requeue: bool, excluded: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugin.Executor, "__post_init__", plugin.Executor.__post_init__)
+    monkeypatch.setattr(plugin, "query_job_status", plugin.query_job_status)
     monkeypatch.setattr(atexit, "register", lambda _: None)  # it would clean up after a workflow
-    leave_to_slurm()
+    monkeypatch.setenv("PRETEND_SLURM", str(pretend_slurm.install(tmp_path / "slurm")))
+    monkeypatch.setenv("PATH", str(tmp_path / "slurm"), prepend=os.pathsep)
+    slurm_plugin.prepare()
     executor = plugin.Executor.__new__(plugin.Executor)
     executor.logger = logging.getLogger("test")
     settings = plugin.ExecutorSettings(requeue=requeue, exclude_failed_nodes="n7", logdir=tmp_path)

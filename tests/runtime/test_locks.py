@@ -68,6 +68,16 @@ def test_who_looks_whether_a_lock_is_held_lets_nobody_fail(tmp_path):
         take(tmp_path, "pairs.parquet")
 
 
+def test_a_slurm_job_waits_for_the_end_of_its_earlier_try(tmp_path, hold, monkeypatch, caplog):
+    """Which may need a while to save, and whose lock an NFS server may keep for the length of a lease."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    caplog.set_level("INFO")
+    dying = hold("round1/adapter")
+    threading.Timer(1.5, dying.kill).start()
+    take(tmp_path, "round1/adapter")
+    assert f"held by pid {dying.pid} on" in caplog.text
+
+
 def test_a_lock_can_be_taken_again_after_it_was_given_back(tmp_path):
     for _ in range(2):
         take(tmp_path, "pairs.parquet")

@@ -290,7 +290,7 @@ def test_failures_of_other_shards_count(run):
     digest = Column(snapshot(run)).digest
     (run / "scores").mkdir()
     for shard in (1, 2):  # the third is left over of a larger count
-        entry = {"scorer_digest": digest, "num_clips": 6, "failed": {f"f-{shard}": "cut"}}
+        entry = {"scorer_digest": digest, "num_clips": 6, "failed": {f"f-{shard}": "cut"}, "temporary": []}
         (run / "scores" / f"shard-{shard:05d}.json").write_text(json.dumps({"temporal_flickering": entry}))
     with pytest.raises(RuntimeError, match="2 of 50 clips failed"):
         score_all(run, allowed=0.03)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from accelerate.utils import gather_object
 
-from videodpo.config.errors import InputError, RunError
+from videodpo.config.errors import InputError
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.dpo.guards import should_abort, skip_reason
 from videodpo.dpo.inputs import digest_of_inputs
@@ -30,6 +30,7 @@ from videodpo.dpo.samples import draw_samples
 from videodpo.dpo.visits import Visit
 from videodpo.runtime.compat.accelerate import allow_unused_weights
 from videodpo.runtime.exit_codes import Interrupted
+from videodpo.runtime.giving_up import GaveUp
 from videodpo.runtime.signals import Interrupts
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.files import sha256_of_folder
@@ -104,7 +105,7 @@ class Training:
 
         Raises:
             Interrupted: a signal asked to stop; the state is saved.
-            RunError: too many bad steps in a row; the message names step, pairs and timesteps.
+            GaveUp: too many bad steps in a row; the message names step, pairs and timesteps.
         """
         rows: list[dict[str, Any]]
         done, rows = self.checkpoints.load()
@@ -217,7 +218,7 @@ class Training:
             count = self.train.max_skipped_steps
             if self.accelerator.is_main_process:
                 self.write_log(self.round_folder / "state" / "train_log.parquet", rows)
-            raise RunError(f"step {step}: {reason}, after {count} skipped steps in a row; {named}")
+            raise GaveUp(f"step {step}: {reason}, after {count} skipped steps in a row; {named}")
         if self.accelerator.is_main_process:
             log.warning("step %d is skipped: %s; %s", step, reason, named)
 

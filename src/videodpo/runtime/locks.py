@@ -10,6 +10,7 @@ import datetime
 import errno
 import fcntl
 import functools
+import logging
 import os
 import socket
 import time
@@ -20,8 +21,13 @@ from typing import Protocol, TypeVar
 
 from videodpo.config.errors import RunError
 
+log = logging.getLogger(__name__)
+
 _DRIVER = "driver.lock"
 _GLANCE = 1.0  # seconds: who looks whether a lock is held takes it for a moment
+# Seconds in a SLURM job. Its holder is most likely the job's earlier try: it ends after KillWait (30 s by default), and
+# an NFS server gives back the locks of a lost node after its lease (90 s by default), or a restart's grace period.
+_LEASE = 240.0
 
 
 class _InRun(Protocol):
@@ -113,10 +119,14 @@ def _locks(folder: Path) -> Path:
 def _take(path: Path) -> int:
     handle = _open(path)
     try:
-        end = time.monotonic() + _GLANCE
+        start, is_told, patience = time.monotonic(), False, _LEASE if "SLURM_JOB_ID" in os.environ else _GLANCE
         while not _locked(handle, path, fcntl.LOCK_EX):
-            if time.monotonic() > end:
+            waited = time.monotonic() - start
+            if waited > patience:
                 raise Held(f"{path} is held by {_holder(path)}; wait for it or stop it first")
+            if waited > _GLANCE and not is_told:
+                log.info("%s is held by %s; waiting up to %g s for its end", path, _holder(path), patience)
+                is_told = True
             time.sleep(_GLANCE / 20)
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         os.ftruncate(handle, 0)

@@ -27,6 +27,7 @@ from videodpo.config import (
     TrainRuntime,
     validate,
 )
+from videodpo.config.errors import RunError
 from videodpo.runtime import registry
 from videodpo.runtime.digests import remembered_sha256
 from videodpo.storage.manifests import Damaged, read_json, record_text
@@ -216,6 +217,18 @@ def write_snapshot(text: str, out: Path) -> None:
         if name.startswith(PUBLIC_PREFIX) and file.is_file() and remembered_sha256(file, run) != known:
             raise ConfigError(f"{file}: sha256 is not that of {name!r} as published; remove it and fetch it again")
     record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
+
+
+def write_planned(planned: Path, sha256: str, out: Path) -> None:
+    """`write_snapshot` of the text that the driver wrote to `planned`.
+
+    Raises:
+        RunError: the file has other settings: those of another driver, or of an edit.
+    """
+    text = planned.read_bytes()
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise RunError(f"{planned}: not the settings that this run was planned with; start the workflow again")
+    write_snapshot(text.decode(), out)
 
 
 def differs(path: Path, text: str) -> bool:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from videodpo.config import Config, ConfigError, parse_config, validate
+from videodpo.config import Config, ConfigError, InputError, parse_config, validate
 from videodpo.runtime import registry
+from videodpo.runtime.giving_up import has_given_up
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
+from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
 from videodpo.weights.needed import Needed, merge
@@ -90,8 +97,17 @@ class Workflow:
             needed += [Needed(location, (key,), scorer.hub_files) for location in locations]
         return merge(needed)
 
+    def planned_file(self, name: str) -> str:
+        """Where the driver writes a snapshot's text, for the job that makes the snapshot."""
+        return f"{self.folder}/config/planned/{name}.json"
+
+    def planned_sha256(self, name: str) -> str:
+        return hashlib.sha256(self.snapshots[name].encode()).hexdigest()
+
     def start(self, rules: Set[str], kept: Set[str]) -> None:
         """Before the first job: check weights and snapshots, take the lock of the run, write `config/execution.json`.
+
+        The texts of the snapshots that jobs are going to write are stored in `config/planned`.
 
         That file, how jobs run, is an input of no rule: were it `ancient`, Snakemake would make it again after an edit,
         and leave out of its plan what is missing.
@@ -113,6 +129,9 @@ class Workflow:
         try:
             take_run(Path(self.folder))
             write_snapshot(self.snapshots["execution"], self._snapshot_file("execution"))
+            if "snapshot" in rules:
+                for name in self.snapshots.keys() - kept:
+                    write_text(Path(self.planned_file(name)), self.snapshots[name])
         except (RuntimeError, OSError) as error:
             raise ConfigError(str(error)) from error
 
@@ -165,6 +184,29 @@ class Workflow:
                 "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
             )
 
+    def is_settled(self, scored: str, dimension: str) -> bool:
+        """True if no later measurement can change a dimension's table of one shard.
+
+        False if the table has a failed score whose reason may pass: the next measurement may find that score, or has
+        found it. A file that is missing or damaged counts as settled: the stage that reads it says so.
+
+        Args:
+            scored: the shard's list of failures, `<scores>/shard-<number>.json`.
+        """
+        path = Path(scored)
+        temporary = _temporary(path).get(dimension, [])
+        table = path.parent / dimension / f"{path.stem}.parquet"
+        if not temporary or not table.exists():
+            return True
+        from videodpo.storage.tables import read_rows  # imports pandas, and is rarely needed
+
+        failed = {row["video_id"] for row in read_rows(table) if row["status"] == "failed"}
+        return failed.isdisjoint(temporary)
+
+    def has_given_up(self, rule: str, wildcards: Mapping[str, str]) -> bool:
+        """True if the job of this rule failed for a reason that stays, so that no further try makes sense."""
+        return "round" in wildcards and has_given_up(Path(f"{self.folder}/round{wildcards['round']}"), rule)
+
     def previous_adapter(self, number: str) -> list[str]:
         """What round `number` samples and trains from: nothing for the first, then the adapter of the round before."""
         return [f"{self.folder}/round{int(number) - 1}/adapter"] if number != "1" else []
@@ -174,6 +216,21 @@ def check_location(folder: str) -> None:
     """Raises ConfigError where the rules lie in a folder whose name the engine would take for a pattern."""
     if set("{}") & set(folder):
         raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
+
+
+def path_with_command(path: str) -> str:
+    """PATH with the folder of this environment's `videodpo` in front.
+
+    Raises:
+        ConfigError: there is no such command, so jobs would run that of another environment, or none.
+    """
+    folder = sysconfig.get_path("scripts")
+    if not shutil.which("videodpo", path=folder):
+        raise ConfigError(
+            f"no command videodpo in {folder}, next to the Python that runs Snakemake ({sys.executable}); install the "
+            "package there, or run the snakemake of the environment that has it: make setup, then .venv/bin/snakemake"
+        )
+    return path if path.split(os.pathsep)[0] == folder else f"{folder}{os.pathsep}{path}"
 
 
 def check(config: Config) -> None:
@@ -253,3 +310,13 @@ def _check_weights(key: str, location: str, needed: str | None = None) -> None:
 
 def _numbers(count: int) -> list[str]:
     return [f"{shard:05d}" for shard in range(count)]
+
+
+@cache
+def _temporary(scored: Path) -> dict[str, list[str]]:
+    """Clips of a shard that failed at some time for a reason that may pass, by dimension."""
+    try:
+        known = read_json(scored)
+    except InputError:
+        return {}
+    return {dimension: done.get("temporary", []) for dimension, done in known.items()}

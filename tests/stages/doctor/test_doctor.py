@@ -18,6 +18,7 @@ from tests.conftest import small_run
 from videodpo.cli import main
 from videodpo.dpo import batches
 from videodpo.models.wan import WanModel
+from videodpo.runtime.giving_up import has_given_up
 from videodpo.stages.doctor import diagnose_log
 from videodpo.storage.manifests import manifest_path
 from videodpo.storage.schemas import PAIRS, REFERENCE, TRAIN_LOG, VIDEOS
@@ -250,6 +251,7 @@ def test_latents_on_another_scale(doctor, round_folder, factor, said):
     rescale_latents(round_folder, factor)
     code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"latents_fit_clips"})
+    assert has_given_up(round_folder, "doctor")
     assert said in findings["latents_fit_clips"]["advice"]
 
 

@@ -16,6 +16,7 @@ from videodpo.dpo.guards import should_abort, skip_reason
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import build_policy
 from videodpo.dpo.trainer import Training
+from videodpo.runtime.giving_up import has_given_up
 from videodpo.storage.tables import read_table
 from videodpo.storage.tensors import write_tensors
 
@@ -91,6 +92,7 @@ def test_too_many_bad_steps_stop_with_step_pair_and_timestep_named(trainings, br
         run.train()
     named = set(map(int, re.findall(r"pair (\d+)", str(error.value))))
     assert named == broken_pair
+    assert has_given_up(run.round_folder, "train")
 
 
 def test_a_gradient_far_above_the_usual_is_refused():

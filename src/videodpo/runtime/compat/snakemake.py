@@ -1,12 +1,12 @@
-"""Snakemake's internals: jobs of its graph, and nodes that its plugin for SLURM excludes.
+"""Snakemake's internals: jobs of its graph.
 
-Works with snakemake 9.27.1 and snakemake-executor-plugin-slurm 2.8.0. Nothing here imports either: the Snakefile passes
-its `workflow`, and the plugin is loaded or not.
+Works with snakemake 9.27.1. Nothing here imports it: the Snakefile passes its `workflow`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +30,14 @@ def missing_targets(workflow: Any) -> list[str]:
     return [str(file) for file in wanted if not Path(file).exists()]
 
 
-def leave_to_slurm() -> None:
-    """Stop the SLURM plugin from excluding nodes when SLURM requeues a job.
+def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool]) -> None:
+    """Stop further tries of a failed job. Public API would be an exit code that means "do not try again".
 
-    The plugin asks for the nodes of a failed job. It may ask when the job has none, take the answer `None assigned` for
-    a node, and fail at each further `sbatch`; or it asks a moment later, and excludes the good nodes of the job's next
-    start. SLURM gives no job to a node that is down. Nodes that the user excludes stay excluded, and without
-    requeueing nothing changes. Public API would be a setting of the plugin.
+    Args:
+        given_up: called with a failed job's rule and wildcards; True if no further try makes sense.
     """
-    if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
-        plugin.Executor.__post_init__ = _without_exclusion(plugin.Executor.__post_init__)
-
-
-def _without_exclusion(post_init: Any) -> Any:
-    def __post_init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        post_init(self, *args, **kwargs)
-        if self.workflow.executor_settings.requeue and hasattr(self, "_failed_nodes"):
-            self._failed_nodes = _Fixed(self._failed_nodes)
-
-    return __post_init__
-
-
-class _Fixed(set[str]):
-    def add(self, _: str) -> None:
-        """Do nothing: the node is one that the plugin wrongly believes to have failed."""
+    job: Any = sys.modules["snakemake.jobs"].Job
+    retries = job.restart_times
+    job.restart_times = property(
+        lambda self: 0 if given_up(self.rule.name, self.wildcards_dict) else retries.fget(self)
+    )

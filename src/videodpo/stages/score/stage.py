@@ -61,9 +61,12 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
 
 
 def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, Any]:
-    found = {video["video_id"]: store.get(column.key(video)) for video in videos}
+    keys = {video["video_id"]: column.key(video) for video in videos}
+    found = {video_id: store.get(key) for video_id, key in keys.items()}
     failed = {video_id: measured.error for video_id, measured in found.items() if measured and measured.value is None}
-    return {"scorer_digest": column.digest, "num_clips": len(videos), "failed": failed}
+    # The workflow's plan looks here: a table that has one of these as failed may be behind the store.
+    temporary = [video_id for video_id, key in keys.items() if key in store.temporary]
+    return {"scorer_digest": column.digest, "num_clips": len(videos), "failed": failed, "temporary": temporary}
 
 
 def _problem(column: Column, done: dict[str, Any], others: Sequence[dict[str, Any]], num_videos: int) -> str | None:
@@ -101,8 +104,9 @@ def read_done(scores: Path, shard: int) -> dict[str, Any]:
 def _is_done(done: Any) -> bool:
     return (
         isinstance(done, dict)
-        and done.keys() == {"scorer_digest", "num_clips", "failed"}
+        and done.keys() == {"scorer_digest", "num_clips", "failed", "temporary"}
         and isinstance(done["failed"], dict)
+        and isinstance(done["temporary"], list)
         and isinstance(done["scorer_digest"], str)
     )
 

@@ -40,12 +40,14 @@ class Store:
 
     Attributes:
         known: everything that the log has, and what was put since.
+        temporary: keys that had no score at some time, for a reason that may pass.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._progress = Progress(path, _FORMAT)
         self.known: dict[Key, Measured] = {}
+        self.temporary: set[Key] = set()
         self._new: dict[Key, Measured] = {}
         for block in self._progress.finished:
             for scorer, column in block["scores"].items():
@@ -70,6 +72,8 @@ class Store:
         if not self.lacks(key):
             return False
         self.known[key] = measured
+        if measured.retry:
+            self.temporary.add(key)
         return True
 
     def save(self) -> None:

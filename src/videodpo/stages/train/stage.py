@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from videodpo.config import TrainRuntime
 from videodpo.runtime.device import choose_device
+from videodpo.runtime.giving_up import GaveUp, set_mark
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.files import refuse_full_disk, remove_leftover_folders
@@ -37,7 +38,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
-        RuntimeError: too many bad steps in a row; the message names step, pairs and timesteps.
+        GaveUp: too many bad steps in a row; the message names step, pairs and timesteps.
     """
     is_main = os.environ.get("RANK", "0") == "0"
     if not is_main:
@@ -47,11 +48,17 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
         from videodpo.dpo.policy import gather_policy
         from videodpo.dpo.trainer import Training
 
+        if is_main:
+            set_mark(round_folder, "train", gave_up=False)
         device = choose_device(snapshot.execution.device)
         accelerator = _accelerator(snapshot.execution.train_runtime, device, round_folder)
         training = Training(snapshot, round_folder, previous_adapter, accelerator)
         try:
             rows = training.run()
+        except GaveUp:
+            if accelerator.is_main_process:
+                set_mark(round_folder, "train", gave_up=True)
+            raise
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()

@@ -1,0 +1,63 @@
+"""Sites whose SLURM has no accounting, or no --gpus; the commands are pretended, Snakemake and its plugin are real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import pretend_slurm
+from tests.support.workspace import make_workspace, snakemake
+
+RUN = {
+    "run": "r",
+    "prompts": {"source": {"kind": "demo_world"}, "num_train": 60, "num_heldout": 0},
+    "schedule": {"validation": {"num_prompts": 0}},
+}
+PROMPTS = "results/r/prompts.parquet"
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Runs the prompts stage as a SLURM job; extra arguments for Snakemake, environment for the site."""
+
+    def call(*arguments: str, **site: str) -> subprocess.CompletedProcess[str]:
+        folder = make_workspace(tmp_path / "run", RUN)
+        commands = pretend_slurm.install(tmp_path / "slurm")
+        environment = {"PRETEND_SLURM": str(commands), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", **site}
+        call = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1", "--retries", "0")
+        files = ("--configfile", "config.yaml", "overlay.yaml")
+        return snakemake(folder, *call, *files, *arguments, "--", PROMPTS, **environment)
+
+    return call
+
+
+@pytest.mark.parametrize("sacct", ["disabled", "disabled, exit 0"])
+def test_without_accounting_the_state_of_jobs_is_asked_of_squeue(sacct: str, submit, tmp_path: Path) -> None:
+    answer = submit(SACCT=sacct)
+    assert answer.returncode == 0, answer.stderr
+    assert "sacct does not answer (Slurm accounting storage is disabled)" in answer.stderr
+    assert (tmp_path / "run" / PROMPTS).exists()
+
+
+def test_a_site_that_cannot_tell_how_jobs_end_stops_before_the_first_job(submit, tmp_path: Path) -> None:
+    answer = submit(SACCT="disabled", MIN_JOB_AGE="2")
+    assert answer.returncode != 0
+    assert "no way to learn how jobs end: sacct does not answer (Slurm accounting storage is disabled)" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "slurm" / "submitted").exists()
+
+
+def test_jobs_are_not_forgotten_while_sacct_fails_for_a_time(submit, tmp_path: Path) -> None:
+    """Its first call is the check at the start; the second one fails, all others work."""
+    answer = submit(SACCT="fails second")
+    assert answer.returncode == 0, answer.stderr
+    assert "The state of the jobs is not known" in answer.stderr
+
+
+def test_gres_in_place_of_gpus_as_documented(submit, tmp_path: Path) -> None:
+    answer = submit("--set-resources", "prompts:gpu=0", "prompts:gres='gpu:1'", NO_GPUS="1")
+    assert answer.returncode == 0, answer.stderr
+    assert "--gres=gpu:1" in (tmp_path / "slurm" / "submitted").read_text()

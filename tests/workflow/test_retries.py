@@ -1,0 +1,29 @@
+"""A job that gave up is not tried again; any other failed job is, as often as the profile says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.workspace import snakemake
+
+SNAKEFILE = """
+from pathlib import Path
+from videodpo.runtime.compat.snakemake import retry_unless
+from videodpo.runtime.giving_up import has_given_up
+
+retry_unless(lambda rule, wildcards: has_given_up(Path(f"round{wildcards['round']}"), rule))
+
+rule train:
+    output: "round{round}/adapter"
+    shell: "echo >> tries; [ $(wc -l < tries) -lt 2 ] || install -D /dev/null round1/gave_up/MARK; false"
+"""
+
+
+@pytest.mark.parametrize(("mark", "tries"), [("train", 2), ("other", 4)])
+def test_a_job_that_gave_up_is_not_tried_again(mark: str, tries: int, tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("MARK", mark))
+    answer = snakemake(tmp_path, "--cores", "1", "--retries", "3", "--", "round1/adapter")
+    assert answer.returncode != 0
+    assert len((tmp_path / "tries").read_text().splitlines()) == tries
