@@ -12,6 +12,7 @@ from typing import Any
 from videodpo.config.errors import InputError
 from videodpo.dpo.visits import Plan, Visit, read_visits
 from videodpo.models import load_model
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import shard_batches
 from videodpo.runtime.signals import Interrupts
@@ -57,13 +58,15 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
         if todo:
             model = load_model(settings.model, snapshot.execution.device, denoiser_only=True)
             data = PairData(round_folder, CachedTexts(round_folder), model.device)
-        for done, indices in enumerate(todo, start=len(progress.finished) + 1):
-            run = visits[indices.start : indices.stop]
-            with torch.no_grad():
-                winner, loser = model_errors(model, data.batch(run))
-            progress.append([_row(*column) for column in zip(run, winner.tolist(), loser.tolist(), strict=True)])
-            log.info("%s: %d of %d micro-batches", out.name, done, len(runs))
-            interrupts.stop_here(f"{done} micro-batches")
+        done = len(progress.finished)
+        with Countdown(log, out.name, len(runs), "micro-batches", done=done) as countdown:
+            for number, indices in enumerate(todo, start=done + 1):
+                run = visits[indices.start : indices.stop]
+                with torch.no_grad():
+                    winner, loser = model_errors(model, data.batch(run))
+                progress.append([_row(*column) for column in zip(run, winner.tolist(), loser.tolist(), strict=True)])
+                countdown.add(item=f"micro-batch {number}")
+                interrupts.stop_here(f"{number} micro-batches")
         rows = list(chain(*progress.finished))
         write_table(out, rows, REFERENCE, stage="reference", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
         log.info("reference shard %d: %d visits", shard, len(rows))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from videodpo.config import InputError, Sampling
 from videodpo.models.shared.prompt_embeds import EMPTY, NEGATIVE, StrippedEmbeds, read_texts, texts_path, write_texts
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import block_size, shard_batches
@@ -129,10 +130,11 @@ def open_shard(
     batches = [Batch(number, [requests[position] for position in positions]) for number, positions in plan]
     with exclusive(snapshot.folder, files.table), Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
         shard = Shard(files, batches, interrupts, background, identity, common, with_texts)
-        try:
-            yield shard
-        finally:
-            shard.wait()  # after an error or an interrupt too, what was made is saved
+        with shard.countdown:
+            try:
+                yield shard
+            finally:
+                shard.wait()  # after an error or an interrupt too, what was made is saved
         extra = {"shard": str(index), "num_shards": str(num_shards), "num_videos": str(len(requests))}
         extra["block"] = str(block)  # rows that are scored together, counted from the first one
         shard.finish(snapshot, extra | edited_inputs(snapshot.folder / "prompts.parquet"))
@@ -163,6 +165,9 @@ class Shard:
         self._kept_latents = _names(files.kept_latents)
         self._kept_texts = _texts(files.kept_texts) if with_texts else {}
         self._saving: Future[None] | None = None
+        self._todo = [batch for batch in batches if not self._is_finished(batch)]
+        done = len(batches) - len(self._todo)
+        self.countdown = Countdown(log, files.work.name, len(batches), "batches", done=done)
 
     def unfinished(self) -> Iterator[Batch]:
         """The batches that have to be made, in order.
@@ -170,10 +175,9 @@ class Shard:
         Raises:
             Interrupted: a signal came; everything before this batch is saved.
         """
-        for done, batch in enumerate(self._batches):
-            if not self._is_finished(batch):
-                self._interrupts.stop_here(f"{done} batches")
-                yield batch
+        for done, batch in enumerate(self._todo, start=len(self._batches) - len(self._todo)):
+            self._interrupts.stop_here(f"{done} batches")
+            yield batch
 
     def save(self, batch: Batch, part: Part) -> None:
         """Save the result of a batch: its rows last, without them it is not finished."""
@@ -184,7 +188,7 @@ class Shard:
         rows = [row | self._common for row in part.rows]
         self._progress.append(rows)
         self._rows |= {row["video_id"]: row for row in rows}
-        log.info("%s: batch %d done", self.files.work.name, batch.number)
+        self.countdown.add(item=f"batch {batch.number}")
 
     def save_in_background(self, batch: Batch, make: Callable[P, Part], *args: P.args, **kwargs: P.kwargs) -> None:
         """Compute `make(*args)` and save it on a thread, one batch at a time, while the next one is sampled."""
