@@ -96,8 +96,8 @@ class Training:
                 "change global_batch_size, micro_batch_size or train_runtime.processes"
             )
 
-    def run(self) -> list[dict[str, Any]]:
-        """Train to the end from the last checkpoint.
+    def run(self, countdown: Countdown) -> list[dict[str, Any]]:
+        """Train to the end from the last checkpoint; steps are counted.
 
         Returns:
             The log's rows.
@@ -112,7 +112,8 @@ class Training:
         settings = self.snapshot.settings.model_dump() | {"beta": self.passes.beta}
         start_trackers(self.accelerator, self.snapshot.run, self.identity, settings, self.round_folder / "tracking")
         saved, num_steps = time.monotonic(), self.schedule.num_steps
-        with Interrupts() as interrupts, Countdown(log, "training", num_steps, "steps", done=done) as countdown:
+        countdown.resume(done)
+        with Interrupts() as interrupts:
             for step in range(done, num_steps):
                 rows.append(self._step(step, rows))
                 last = step + 1 == num_steps

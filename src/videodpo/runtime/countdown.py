@@ -45,6 +45,13 @@ class Countdown:
         if not self._is_told and kind is None:
             self._tell()
 
+    def resume(self, done: int) -> None:
+        """Count items that an earlier start has finished, where they are known only after loading."""
+        with self._lock:
+            self._done = done
+            self._marks.clear()
+            self._marks.append((done, self._began))
+
     def add(self, count: int = 1, *, item: str = "", note: str = "") -> None:
         """Count finished items.
 

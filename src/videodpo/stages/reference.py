@@ -58,12 +58,12 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     with exclusive(snapshot.folder, out), Interrupts() as interrupts:
         # The log stays after the end: errors do not depend on scores and weights, so new ones find the same pairs done.
         progress = Progress(out.parent / "work" / f"{out.stem}.jsonl", [snapshot.digest, extra["pairs"]])
-        todo = runs[len(progress.finished) :]
-        if todo:
-            model = load_model(settings.model, snapshot.execution.device, denoiser_only=True)
-            data = PairData(round_folder, CachedTexts(round_folder), model.device)
         done = len(progress.finished)
+        todo = runs[done:]
         with Countdown(log, out.name, len(runs), "micro-batches", done=done) as countdown:
+            if todo:
+                model = load_model(settings.model, snapshot.execution.device, denoiser_only=True)
+                data = PairData(round_folder, CachedTexts(round_folder), model.device)
             for number, indices in enumerate(todo, start=done + 1):
                 run = visits[indices.start : indices.stop]
                 with torch.no_grad():

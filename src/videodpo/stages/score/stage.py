@@ -123,15 +123,15 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
-    scorers = {dimension: _make_scorer(column.snapshot) for dimension, column in needed.items()}
     wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     total = sum(map(len, blocks))
     done = total - sum(len(block) for _, block, _ in todo)
     with (
+        Countdown(log, store.path.name, total, "clips", done=done) as countdown,
         read_ahead(wanted) as clips,
         Interrupts() as interrupts,
-        Countdown(log, store.path.name, total, "clips", done=done) as countdown,
     ):
+        scorers = {dimension: _make_scorer(column.snapshot) for dimension, column in needed.items()}
         for number, block, lacking in todo:
             _measure_block(block, lacking, scorers, clips, store)
             store.save()

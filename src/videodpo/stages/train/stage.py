@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videodpo.config import TrainRuntime
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.device import choose_device
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from videodpo.dpo.trainer import Training
+
+log = logging.getLogger(__name__)
 
 
 def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapter: Path | None) -> None:
@@ -41,12 +44,14 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
 
     adapter = round_folder / "adapter"
     with exclusive(snapshot.folder, adapter) if accelerator.is_main_process else nullcontext():
-        training = Training(snapshot, round_folder, previous_adapter, accelerator)
-        try:
-            rows = training.run()
-        finally:
-            for tracker in accelerator.trackers:
-                tracker.finish()
+        # Around the loading too, which takes minutes for a large model.
+        with Countdown(log, "training", snapshot.settings.schedule.num_steps, "steps") as countdown:
+            training = Training(snapshot, round_folder, previous_adapter, accelerator)
+            try:
+                rows = training.run(countdown)
+            finally:
+                for tracker in accelerator.trackers:
+                    tracker.finish()
         _save_adapter(training)
         if accelerator.is_main_process:
             training.write_log(round_folder / "train_log.parquet", rows)
