@@ -16,6 +16,7 @@ from videodpo.config import ConfigError, InputError, RunError, Section, Videodpo
 from videodpo.runtime.exit_codes import is_refusal
 from videodpo.storage.files import refuse_full_disk
 
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 S = TypeVar("S", bound=Section)
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     # Read when torch is imported. Idle threads that spin bring a training of two threads to a standstill where two
     # other jobs share the cores: no step in the time of 140.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_FORMAT)
     try:
         with refuse_full_disk():
             code: int | None = arguments.command(arguments)
