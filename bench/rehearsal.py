@@ -30,6 +30,7 @@ from typing import Any
 import yaml
 from machine import machine
 
+from videodpo.config.loading import read_config
 from videodpo.runtime.device import choose_device
 from videodpo.storage.files import write_json, write_text
 from videodpo.storage.tables import commit
@@ -75,9 +76,7 @@ OWN = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?!WARNING)(?:[A-Z]+ )?videodpo\.|(?:fine|warning) +\w+ )|^\s*$"
 )
 # Lines that may be there, and why.
-KNOWN = {
-    r"^Pipelines loaded with `dtype=torch\.float16` cannot run with `cpu` device": "of a rehearsal without a GPU",
-}
+KNOWN: dict[str, str] = {}
 
 
 def main() -> int:
@@ -145,6 +144,7 @@ def rehearse(preset: str, folder: Path, layers: int | None) -> dict[str, Any]:
     return {
         "clip": overlay["generate"]["sampling"],
         "commit": commit(),
+        "dtype": overlay["model"]["dtype"],
         "exit_code": answer.returncode,
         "layers": layers,
         "machine": machine(choose_device("auto")),
@@ -164,7 +164,14 @@ def make_overlay(preset: str) -> dict[str, Any]:
     dimensions = {
         name: {"options": {"weights": found if len(found) > 1 else found[0]}} for name, found in paths.items()
     }
-    return overlay | {"model": {"weights": "model"}, "dimensions": dimensions}
+    dtype = read_config(ROOT / DEFAULT, preset_files(preset))["model"]["dtype"]
+    if dtype == "float16" and choose_device("auto") == "cpu":
+        dtype = "bfloat16"  # CPUs have no fast float16, and diffusers warns of it
+    return overlay | {"model": {"weights": "model", "dtype": dtype}, "dimensions": dimensions}
+
+
+def preset_files(preset: str) -> list[Path]:
+    return [ROOT / "presets" / f"{preset}.yaml"] * (preset != DEFAULT)
 
 
 def read_run(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -206,7 +213,7 @@ def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
         text += [
             f"## {preset}",
             "",
-            f"{layers} of the denoiser, {size}, {row['machine']}, commit {row['commit'][:10]}.",
+            f"{layers} of the denoiser in {row['dtype']}, {size}, {row['machine']}, commit {row['commit'][:10]}.",
         ]
         total = f"{row['seconds']['weights']:g} s to write the weights, {row['seconds']['run']:g} s for the run"
         text += [f"{total}, exit code {row['exit_code']}.", ""]

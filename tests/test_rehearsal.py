@@ -31,8 +31,8 @@ def test_every_models_preset_is_rehearsed(rehearsal):
 def test_the_overlay_of_every_preset_is_a_valid_configuration(rehearsal, tmp_path):
     for preset in rehearsal.CLIPS:
         (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(rehearsal.make_overlay(preset)))
-        files = [ROOT / "presets" / f"{preset}.yaml"] * (preset != "config.yaml")
-        config = parse_config(read_config(ROOT / "config.yaml", [*files, tmp_path / "overlay.yaml"]))
+        files = [*rehearsal.preset_files(preset), tmp_path / "overlay.yaml"]
+        config = parse_config(read_config(ROOT / "config.yaml", files))
         assert set(config.dimensions) == {*rehearsal.SCORERS, "temporal_flickering"}
         assert config.model.weights == "model"
 
@@ -50,7 +50,13 @@ def test_only_our_own_lines_below_warning_and_listed_ones_are_expected(rehearsal
     stages, unexpected = rehearsal.read_run(tmp_path)
     assert unexpected == [f"round1/logs/generate/shard-00000.log: {line}" for line in bad]
     assert stages == [{"stage": "generate", "jobs": 1, "seconds": 12.5, "peak_memory_mb": 2048.0, "warnings": 4}]
-    row = {"clip": {"num_frames": 5, "height": 8, "width": 8}, "layers": 2, "machine": "one", "commit": "0" * 40}
+    row = {
+        "clip": {"num_frames": 5, "height": 8, "width": 8},
+        "layers": 2,
+        "machine": "one",
+        "dtype": "bfloat16",
+        "commit": "0" * 40,
+    }
     row |= {"seconds": {"weights": 1.0, "run": 2.0}, "exit_code": 0, "stages": stages, "unexpected": unexpected}
     assert re.search(
         r"^\| generate \| 1 \| 12\.5 \| 2048 \| 4 \|$", rehearsal.markdown({"ltx-video": row}), re.MULTILINE
