@@ -297,6 +297,18 @@ def test_the_small_run_itself_is_fine(files):
     assert Workflow(raw_with(files, {})).folder == str(files / "results" / "small")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompts.source": {"kind": "clips", "path": "{files}/three.csv"}, "pairs.policy": "rank:1-8"},
+        {"prompts.num_heldout": 0, "evaluate.motion_dimension": "dynamic_degree"},
+    ],
+    ids=["videos_per_prompt with clips of one's own", "motion_dimension without an evaluation"],
+)
+def test_a_value_that_the_run_never_uses_is_no_reason_to_refuse(files, changes):
+    parse_config(raw_with(files, changes))
+
+
 @pytest.mark.parametrize("text", ["6e-6", "6E-06", "6.0e-6", "+6e-6", "0.6e-5", ".6e-5"])
 def test_numbers_as_yaml_users_write_them_are_numbers(files, text):
     raw = raw_with(files, {"train.learning_rate": yaml.safe_load(text)})

@@ -117,6 +117,29 @@ def test_arms_with_different_clips_are_refused(finished):
         run(finished)
 
 
+def test_a_single_heldout_prompt_has_no_interval(tmp_path):
+    """However many clips it has: every resample of one prompt is the same."""
+    _, summary = run(FinishedRound(tmp_path, num_heldout=1, clips=False))
+    assert (summary["num_prompts"], summary["num_clips"]) == (1, 2)
+    assert {(row["ci_low"], row["ci_high"]) for row in summary["dimensions"].values()} == {(None, None)}
+    assert "interval none: a single held-out prompt has none, and supports no claim" in format_table(summary)
+
+
+def test_a_judge_that_could_score_one_prompt_has_no_interval(finished):
+    fail(finished.scores["base"]["caption_accuracy"], *range(2, 8))
+    _, summary = run(finished)
+    assert summary["dimensions"]["caption_accuracy"]["ci_low"] is None
+    assert summary["dimensions"]["omniscore"]["ci_low"] is not None
+
+
+def test_a_pillar_of_weight_0_is_shown_nowhere_and_its_dimensions_stay_outside_the_omniscore(finished):
+    finished.pillars = {"quality": 1.0, "semantic": 0.0}
+    rows, summary = run(finished)
+    assert "semantic" not in set(rows.dimension) | set(summary["order"]) | set(summary["dimensions"])
+    assert summary["dimensions"]["overall_consistency"]["kind"] == "reported"
+    assert summary["dimensions"]["quality"]["delta"] == pytest.approx(summary["dimensions"]["omniscore"]["delta"])
+
+
 def test_no_heldout_prompts_is_an_error_that_names_the_option(tmp_path):
     with pytest.raises(RuntimeError, match=r"prompts\.num_heldout"):
         run(FinishedRound(tmp_path, num_heldout=0, clips=False))

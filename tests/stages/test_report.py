@@ -133,6 +133,16 @@ def test_a_judge_that_could_not_score_all_clips_is_shown_with_its_count(poor_pag
     assert not re.search(r"\bnan\b", poor_page, flags=re.IGNORECASE)
 
 
+def test_a_single_heldout_prompt_and_a_pillar_of_weight_0_make_no_claim_on_the_page(tmp_path):
+    finished = FinishedRound(tmp_path, num_heldout=1, clips=False)
+    finished.pillars = {"quality": 1.0, "semantic": 0.0}
+    make_report(finish(finished).report_snapshot(), finished.round)
+    page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<h1>No claim: a single held-out prompt has no interval.</h1>" in page
+    assert "95&nbsp;% interval " not in page
+    assert not re.search(r"semantic\b", page)
+
+
 def test_a_missing_table_is_an_error_that_names_it(tmp_path):
     finished = finish(FinishedRound(tmp_path, num_train=2, num_heldout=2, clips=False))
     (finished.round / "train_log.parquet").unlink()

@@ -49,6 +49,7 @@ class FinishedRound:
         self.scores = {"train": {name: self._scores("train", name, 0.0) for name in OMNISCORE["dimensions"]}}
         self.evaluation: dict[str, Any] = {"judges": {"caption_accuracy": {}}, "bootstrap_resamples": 500}
         self.evaluation["motion_dimension"] = "motion_amount"
+        self.pillars: dict[str, float] = {}
         for arm, shift in (("base", 0.0), ("aligned", 0.12)):
             self.videos[arm] = self._videos("heldout", 2, arm)
             self.scores[arm] = {name: self._scores(arm, name, shift) for name in SCALES}
@@ -183,12 +184,15 @@ class FinishedRound:
         self.save("round1/train_log.parquet", rows, TRAIN_LOG, "train")
 
     def omniscore_snapshot(self) -> Snapshot[OmniScoreSettings]:
-        return self._snapshot("omniscore", OmniScoreSettings(omniscore=validate(OmniScore, OMNISCORE)))
+        return self._snapshot("omniscore", OmniScoreSettings(omniscore=self._omniscore()))
+
+    def _omniscore(self) -> OmniScore:
+        return validate(OmniScore, OMNISCORE | {"pillars": self.pillars})
 
     def evaluate_snapshot(self, *, max_failed_fraction: float = 0.5) -> Snapshot[EvaluateSettings]:
         settings = EvaluateSettings(
             evaluate=validate(Evaluate, self.evaluation),
-            omniscore=validate(OmniScore, OMNISCORE),
+            omniscore=self._omniscore(),
             dimensions=list(SCALES),
         )
         write_execution(self.folder, max_failed_fraction=max_failed_fraction)

@@ -34,10 +34,10 @@ def unet_tensors() -> dict[str, torch.Tensor]:
     return tensors
 
 
-def vae_tensors() -> dict[str, torch.Tensor]:
-    """A tiny VAE by the names of latent diffusion's code, which counts its decoder's levels from the other end."""
+def vae_tensors(vae: AutoencoderKL | None = None) -> dict[str, torch.Tensor]:
+    """A VAE, by default a tiny one, by the names of latent diffusion, whose decoder counts its levels from the end."""
     levels = 4
-    vae = AutoencoderKL(
+    vae = vae or AutoencoderKL(
         block_out_channels=(32,) * levels,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,

@@ -247,7 +247,7 @@ class Config(Section):
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         """Keys that do not go with a key of another section, and why."""
-        motion = self.evaluate.motion_dimension
+        motion = self.evaluate.motion_dimension if self.prompts.num_heldout else None
         if motion is not None and motion not in self.dimensions:
             known = ", ".join(sorted(self.dimensions))
             yield "evaluate.motion_dimension", f"{motion!r} is not among dimensions ({known})"
@@ -263,7 +263,8 @@ class Config(Section):
             yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
         yield from self._training_disagreements()
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
-        if worst > (videos := self.generate.videos_per_prompt):
+        samples = self.prompts.source.kind != "clips"  # else the list of clips says how many a prompt has
+        if samples and worst > (videos := self.generate.videos_per_prompt):
             needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"
             yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"
 

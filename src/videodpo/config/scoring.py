@@ -76,6 +76,11 @@ class OmniScore(Pillars):
     dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
     """Scale and weight of each dimension."""
 
+    @property
+    def weighted_pillars(self) -> list[str]:
+        """Names of the pillars that count; one of weight 0 has a column in the table and is shown nowhere."""
+        return [name for name, weight in self.pillars.model_dump().items() if weight > 0]
+
     @model_validator(mode="after")
     def _pillars_have_weight(self) -> OmniScore:
         if problems := list(pillar_disagreements(self.pillars, self.dimensions)):

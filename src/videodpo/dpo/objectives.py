@@ -183,24 +183,25 @@ def preference_loss(
 
 
 def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
-    """beta = 2 * logit / std(ref_w - ref_l), from all reference errors (arrays of one shape).
+    """beta = 2 * logit / std(ref_w - ref_l), from all finite reference errors (arrays of one shape).
 
     A pair whose policy errors moved apart by one standard deviation of the reference's difference between winner and
     loser then has the logit `logit`, whatever unit the denoiser's target has.
 
     Raises:
-        InputError: shapes differ, or the spread is 0 or not finite.
+        InputError: shapes differ, or the spread is 0.
     """
     if ref_w.shape != ref_l.shape:
         raise InputError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")
     difference = ref_w.astype(np.float64) - ref_l.astype(np.float64)
+    difference = difference[np.isfinite(difference)]
     # Equal numbers can have a tiny standard deviation by rounding: whether they vary is asked of their range.
-    varies = difference.size > 0 and np.isfinite(difference).all() and np.ptp(difference) > 0
+    varies = difference.size > 0 and np.ptp(difference) > 0
     spread = float(difference.std()) if varies else 0.0
     if not 0 < spread < np.inf:
         raise InputError(
             f"beta: 'auto' needs reference errors that are finite and whose differences between winner and "
-            f"loser vary; these {difference.size} are not or do not. Give train.beta a number"
+            f"loser vary; these {ref_w.size} are not or do not. Give train.beta a number"
         )
     return 2 * logit / spread
 

@@ -1,32 +1,25 @@
-"""A training's log to lines for people and numbers for trackers, while it runs."""
+"""A training's log to words for people and numbers for trackers, while it runs."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_RECENT = 50
 
-
-def progress_line(rows: Sequence[Mapping[str, Any]], num_steps: int, now: datetime) -> str:
-    """Where the training is, and when it will end."""
-    row = rows[-1]
-    seconds = statistics.median(one["seconds"] for one in rows[-_RECENT:])
-    left = timedelta(seconds=round(seconds * (num_steps - len(rows))))
-    line = f"step {len(rows)} of {num_steps}: "
+def describe_step(row: Mapping[str, Any]) -> str:
+    """What the last step did. The loss is per unit of pair weight, so that steps with rare and common pairs compare."""
     if row["skipped"]:
-        line += "skipped"
+        text = "skipped"
     else:
-        line += f"loss {row['loss']:.4f} margin {row['margin']:+.4f} accuracy {row['accuracy']:.2f}"
+        loss = row["loss"] / (row["weight_mean"] or 1.0)
+        text = f"loss / weight {loss:.4f} margin {row['margin']:+.4f} accuracy {row['accuracy']:.2f}"
     if row["validation_accuracy"] is not None:
-        line += f", held back: loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.2f}"
-    return f"{line}; {seconds:.2f} s a step, {left} to go, ends {now + left:%Y-%m-%d %H:%M}"
+        text += f", held back: loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.2f}"
+    return text
 
 
 def start_trackers(

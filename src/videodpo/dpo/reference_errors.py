@@ -14,7 +14,7 @@ from videodpo.storage.tables import read_shards
 
 
 def read_reference(round_folder: Path, plan: Plan) -> np.ndarray:
-    """Float32 [visits, 2], winner and loser, in the order of `plan.visits`.
+    """Float32 [visits, 2], winner and loser, in the order of `plan.visits`; NaN where the table has null.
 
     Raises:
         InputError: the table was made for another plan.

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,11 @@ from videodpo.dpo.log_rows import finite, log_row, peak_memory_mb
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, start_moments
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import apply_memory_options, build_policy, offloaded_activations, trainable
-from videodpo.dpo.progress import progress_line, start_trackers, track
+from videodpo.dpo.progress import describe_step, start_trackers, track
 from videodpo.dpo.samples import draw_samples
 from videodpo.dpo.visits import Visit
 from videodpo.runtime.compat.accelerate import allow_unused_weights
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.exit_codes import Interrupted
 from videodpo.runtime.giving_up import GaveUp
 from videodpo.runtime.signals import Interrupts
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
-_LOG_SECONDS = 30.0
 
 
 class Training:
@@ -97,8 +96,8 @@ class Training:
                 "change global_batch_size, micro_batch_size or train_runtime.processes"
             )
 
-    def run(self) -> list[dict[str, Any]]:
-        """Train to the end from the last checkpoint.
+    def run(self, countdown: Countdown) -> list[dict[str, Any]]:
+        """Train to the end from the last checkpoint; steps are counted.
 
         Returns:
             The log's rows.
@@ -112,16 +111,15 @@ class Training:
         log.info("training from step %d of %d, beta %g", done, self.schedule.num_steps, self.passes.beta)
         settings = self.snapshot.settings.model_dump() | {"beta": self.passes.beta}
         start_trackers(self.accelerator, self.snapshot.run, self.identity, settings, self.round_folder / "tracking")
-        saved = logged = time.monotonic()
+        saved, num_steps = time.monotonic(), self.schedule.num_steps
+        countdown.resume(done)
         with Interrupts() as interrupts:
-            for step in range(done, self.schedule.num_steps):
+            for step in range(done, num_steps):
                 rows.append(self._step(step, rows))
-                last = step + 1 == self.schedule.num_steps
+                last = step + 1 == num_steps
                 self._look(rows, last)
                 track(self.accelerator, rows[-1])
-                if last or time.monotonic() - logged > _LOG_SECONDS:
-                    log.info("%s", progress_line(rows, self.schedule.num_steps, datetime.now()))
-                    logged = time.monotonic()
+                countdown.add(note=describe_step(rows[-1]))
                 due = time.monotonic() - saved > 60 * self.train_runtime.checkpoint_minutes
                 stop, due = self._agree(interrupts.asked is not None, due)
                 steps = self.train_runtime.checkpoint_steps

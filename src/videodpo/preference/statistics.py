@@ -14,8 +14,10 @@ MOTION_LOSS = 0.1  # share of the mean motion that may be lost without a warning
 _CELLS = 1_000_000  # numbers held at once while resampling
 
 
-def bootstrap_interval(deltas: pd.Series, prompt_ids: pd.Series, *, resamples: int, seed: int) -> tuple[float, float]:
-    """Percentile interval of the mean difference: low and high end of the 95 %.
+def bootstrap_interval(
+    deltas: pd.Series, prompt_ids: pd.Series, *, resamples: int, seed: int
+) -> tuple[float, float] | None:
+    """Percentile interval of the mean difference: low and high end of the 95 %; None for a single prompt.
 
     Prompts are drawn with replacement and bring all their clips along: clips of one prompt are alike, and drawn
     one by one they would make the interval too narrow.
@@ -26,6 +28,8 @@ def bootstrap_interval(deltas: pd.Series, prompt_ids: pd.Series, *, resamples: i
     """
     grouped = deltas.groupby(prompt_ids.to_numpy(), sort=False)
     sums_P, sizes_P = grouped.sum().to_numpy(float), grouped.size().to_numpy(float)
+    if len(sums_P) < 2:  # every resample is the same prompt: a width of zero would say that all is certain
+        return None
     rng = np.random.Generator(np.random.PCG64(seed))
     means_R = np.empty(resamples)
     step = max(1, _CELLS // len(sums_P))

@@ -20,7 +20,9 @@ _NOISE = {
 
 def set_up_logs() -> None:
     """Log to stderr: from INFO for this package, from WARNING for libraries; called before libraries are imported."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     logging.getLogger("videodpo").setLevel(logging.INFO)
     for name, beginning in _NOISE.items():
         logging.getLogger(name).addFilter(_Without(beginning))

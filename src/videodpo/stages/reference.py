@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from videodpo.config.errors import InputError
+from videodpo.config.errors import RunError
 from videodpo.dpo.inputs import digest_of_inputs
 from videodpo.dpo.visits import Visit, read_visits
 from videodpo.models import load_model
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import shard_batches
 from videodpo.runtime.signals import Interrupts
@@ -30,8 +32,11 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     The reference is the base model. Its forward passes hold the same visits as the training's, so the
     errors equal the policy's at step 0 to the bit. A killed job resumes after its last finished micro-batch.
 
+    An error that is not finite is a null in the table and a warning; the training skips the steps that visit it.
+
     Raises:
         Interrupted: a signal asked to stop; what was computed is saved.
+        RunError: no visit of the shard has finite errors.
     """
     import torch
 
@@ -53,33 +58,46 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     with exclusive(snapshot.folder, out), Interrupts() as interrupts:
         # The log stays after the end: errors do not depend on scores and weights, so new ones find the same pairs done.
         progress = Progress(out.parent / "work" / f"{out.stem}.jsonl", [snapshot.digest, extra["pairs"]])
-        todo = runs[len(progress.finished) :]
-        if todo:
-            model = load_model(settings.model, snapshot.execution.device, parts={"denoiser"})
-            data = PairData(round_folder, CachedTexts(round_folder), model.device)
-        for done, indices in enumerate(todo, start=len(progress.finished) + 1):
-            run = visits[indices.start : indices.stop]
-            with torch.no_grad():
-                winner, loser = model_errors(model, data.batch(run))
-            progress.append([_row(*column) for column in zip(run, winner.tolist(), loser.tolist(), strict=True)])
-            log.info("%s: %d of %d micro-batches", out.name, done, len(runs))
-            interrupts.stop_here(f"{done} micro-batches")
+        done = len(progress.finished)
+        todo = runs[done:]
+        with Countdown(log, out.name, len(runs), "micro-batches", done=done) as countdown:
+            if todo:
+                model = load_model(settings.model, snapshot.execution.device, parts={"denoiser"})
+                data = PairData(round_folder, CachedTexts(round_folder), model.device)
+            for number, indices in enumerate(todo, start=done + 1):
+                run = visits[indices.start : indices.stop]
+                with torch.no_grad():
+                    winner, loser = model_errors(model, data.batch(run))
+                progress.append([_row(*column) for column in zip(run, winner.tolist(), loser.tolist(), strict=True)])
+                countdown.add(item=f"micro-batch {number}")
+                interrupts.stop_here(f"{number} micro-batches")
         rows = list(chain(*progress.finished))
+        _refuse_none_finite(rows)
         write_table(out, rows, REFERENCE, stage="reference", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
         log.info("reference shard %d: %d visits", shard, len(rows))
 
 
 def _row(visit: Visit, error_winner: float, error_loser: float) -> dict[str, Any]:
     if not (math.isfinite(error_winner) and math.isfinite(error_loser)):
-        raise InputError(
-            f"reference: pair {visit.pair_id}, visit {visit.visit}, timestep {visit.timestep:g}: the base model's "
-            f"errors are {error_winner:g} and {error_loser:g}; check the latents, and model.dtype"
+        log.warning(
+            "pair %d, visit %d, timestep %g: the base model's errors are %g and %g; the training skips this step. "
+            "Check the pair's latents and model.dtype",
+            *(visit.pair_id, visit.visit, visit.timestep, error_winner, error_loser),
         )
     return {
         "pair_id": visit.pair_id,
         "visit": visit.visit,
         "timestep": visit.timestep,
         "noise_seed": visit.noise_seed,
-        "ref_error_winner": error_winner,
-        "ref_error_loser": error_loser,
+        "ref_error_winner": error_winner if math.isfinite(error_winner) else None,
+        "ref_error_loser": error_loser if math.isfinite(error_loser) else None,
     }
+
+
+def _refuse_none_finite(rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows and all(row["ref_error_winner"] is None or row["ref_error_loser"] is None for row in rows):
+        first = rows[0]
+        raise RunError(
+            f"reference: none of {len(rows)} visits has finite errors, the first is pair {first['pair_id']}, visit "
+            f"{first['visit']}, timestep {first['timestep']:g}; check the latents, and model.dtype"
+        )

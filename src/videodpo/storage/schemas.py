@@ -83,8 +83,8 @@ REFERENCE = _schema(
     visit=_I32,
     timestep=_F64,
     noise_seed=_I64,
-    ref_error_winner=_F32,
-    ref_error_loser=_F32,
+    ref_error_winner=(_F32, True),  # null where it was not finite: the training skips the step
+    ref_error_loser=(_F32, True),
 )
 EVALUATION = _schema(prompt_id=_STR, sample=_I32, dimension=_STR, base=_F64, aligned=_F64, delta=_F64)
 DRIFT_BUCKETS = 4  # equal parts of the timestep range, low noise first

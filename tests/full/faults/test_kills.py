@@ -28,7 +28,7 @@ PATIENCE = 3600.0
 LATEST = {"small": 25.0, "demo": 60.0}  # seconds from the driver's start to the kill
 YEAR = 365 * 24 * 3600.0
 LEAVES = re.compile(r"jobs of an earlier start still run|is (being made|held) by pid \d+ on \S+ since 20")
-MADE = re.compile(r"(shard-\d+: batch \d+ done|shard-\d+\.\w+: (?:block \d+|\d+ of \d+ micro-batches))")
+MADE = re.compile(r"(shard-\d+: batch \d+ done|shard-\d+\.\w+: (?:block|micro-batch) \d+ done)")
 
 
 @pytest.fixture(scope="module")

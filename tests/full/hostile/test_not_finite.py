@@ -88,16 +88,41 @@ def test_clips_of_a_prompt_whose_encoding_is_infinite_are_failed_rows(lenient, m
     }
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_reference_errors_that_are_not_finite_name_pair_and_timestep(stages, small_config, bad):
-    run = stages(small_config(prompts={"num_train": 2}))
-    run.until_pairs()
+def spoil(run, bad, names=None):
+    """Put a number that is not finite into these latents, or into all."""
     (file,) = (run.round_folder / "videos" / "latents").glob("*.safetensors")
     latents = load_file(file)
-    latents["0"].view(-1)[0] = bad
-    write_tensors(file, {name: latents["0"].clone() for name in latents})
+    for name in names or latents:
+        latents[name].view(-1)[0] = bad
+    write_tensors(file, latents)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_reference_errors_of_which_none_is_finite_stop_the_stage_and_name_the_first(stages, small_config, bad):
+    run = stages(small_config(prompts={"num_train": 2}))
+    run.until_pairs()
+    spoil(run, bad)
     with pytest.raises(
-        ValueError, match=r"reference: pair \d+, visit \d+, timestep [\d.]+: the base model's errors are"
+        RuntimeError, match=r"none of \d+ visits has finite errors, the first is pair \d+, visit \d+, tim"
     ):
         run.reference()
     assert not list((run.round_folder / "reference").glob("*.parquet"))
+
+
+def test_the_training_skips_the_steps_of_a_pair_without_finite_reference_errors(stages, small_config, caplog):
+    schedule = {"num_steps": 6, "global_batch_size": 1, "micro_batch_size": 1, "validation": {"num_prompts": 0}}
+    run = stages(small_config(schedule=schedule))
+    run.until_pairs()
+    pair = read_table(run.round_folder / "pairs.parquet").iloc[0]
+    latents = read_shards(run.round_folder / "videos").set_index("video_id")["latents"]
+    spoil(run, math.nan, [latents[pair["winner_id"]].partition("#")[2]])
+    run.reference()
+    assert f"pair {pair['pair_id']}, visit 0, timestep" in caplog.text
+    reference = read_shards(run.round_folder / "reference")
+    lost = reference["pair_id"] == pair["pair_id"]
+    assert reference["ref_error_winner"].isna().equals(lost)
+    assert reference["ref_error_loser"].notna().all()
+    run.train()
+    visits = read_table(run.round_folder / "visits.parquet")
+    assert read_table(run.round_folder / "train_log.parquet")["skipped"].tolist() == lost[: len(visits)].tolist()
+    assert 0 < lost.sum() < len(lost)

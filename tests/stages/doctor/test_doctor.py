@@ -164,6 +164,28 @@ def test_a_reference_table_of_another_plan(doctor, round_folder):
     assert (code, alarms(findings)) == (3, {"reference_table"})
 
 
+def test_a_pair_without_finite_reference_errors_is_a_warning_and_most_of_them_an_alarm(doctor, round_folder):
+    """The training skips their steps; every other check looks at pairs that have errors."""
+    visited = read_shards(round_folder / "reference")["pair_id"]
+
+    def lose(pairs):
+        errors = ["ref_error_winner", "ref_error_loser"]
+
+        def change(table):
+            table.loc[table["pair_id"].isin(pairs), errors] = np.nan
+            return table
+
+        rewrite_reference(round_folder, change)
+
+    lose(visited[:1])
+    code, findings = doctor()
+    assert (code, findings["reference_table"]["status"]) == (0, "warning")
+    assert alarms(findings) == set()
+    lose(visited)
+    code, findings = doctor()
+    assert (code, "reference_table" in alarms(findings)) == (3, True)
+
+
 def test_a_beta_far_off_is_a_warning_and_no_spread_an_alarm(doctor, round_folder):
     code, findings = doctor(beta=1e5)
     assert (code, findings["beta"]["status"]) == (0, "warning")

@@ -1,7 +1,8 @@
 """The fine-tune: where it starts, what it learns and what it leaves."""
 
 import math
-from datetime import datetime
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.support.trainings import NUM_STEPS, log_of
 from videodpo.dpo.log_rows import STATISTICS, log_row
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import build_policy
-from videodpo.dpo.progress import progress_line
+from videodpo.dpo.progress import describe_step
 from videodpo.dpo.visits import Visit
 from videodpo.storage.video import read_mp4
 
@@ -99,19 +100,37 @@ def test_samples_and_curves_lie_beside_the_log(trainings):
     np.testing.assert_allclose([found[step] for step in range(NUM_STEPS)], log_of(run)["margin"], rtol=1e-5)
 
 
-def test_a_line_of_progress_says_when_it_ends():
-    row = {"loss": 0.5, "margin": 1.0, "accuracy": 0.75, "skipped": False, "seconds": 2.0}
-    row |= {"validation_loss": None, "validation_accuracy": None}
-    line = progress_line([row] * 10, 100, datetime(2026, 1, 1, 12))
-    assert line == (
-        "step 10 of 100: loss 0.5000 margin +1.0000 accuracy 0.75; 2.00 s a step, 0:03:00 to go, ends 2026-01-01 12:03"
-    )
+def test_the_loss_in_the_log_does_not_depend_on_the_pairs_weights():
+    row = {"margin": 1.0, "accuracy": 0.75, "skipped": False, "validation_loss": None, "validation_accuracy": None}
+    lines = {describe_step(row | {"loss": weight * math.log(2), "weight_mean": weight}) for weight in (0.5, 1.4)}
+    assert lines == {"loss / weight 0.6931 margin +1.0000 accuracy 0.75"}
+    assert "loss / weight 0.0000" in describe_step(row | {"loss": 0.0, "weight_mean": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("stage", "made", "line"),
+    [
+        ("generate", "videos", "batches"),
+        ("score", "scores", "clips"),
+        ("reference", "reference", "micro-batches"),
+        ("train", "state", "steps: loss / weight"),
+    ],
+)
+def test_a_long_stage_logs_done_and_total(own_trainings, caplog, stage, made, line):
+    run = own_trainings.variant(schedule={"num_steps": 2}) if stage == "train" else own_trainings.variant()
+    caplog.set_level("INFO", logger="videodpo")
+    shutil.rmtree(run.round_folder / made, ignore_errors=True)
+    if stage == "train":
+        run.visits()
+        run.reference()
+    getattr(run, stage)()
+    assert any(re.search(rf"(\d+) of \1 {line}", record.getMessage()) for record in caplog.records)
 
 
 def test_a_line_of_progress_after_a_step_without_a_number():
     row = log_row(np.full((2, len(STATISTICS)), np.nan), [Visit(0, 0, 0.5, 1, 500.0), Visit(1, 0, 0.1, 2, 100.0)])
-    row |= {"skipped": True, "seconds": 2.0, "validation_loss": None, "validation_accuracy": None}
-    assert progress_line([row], 2, datetime(2026, 1, 1, 12)).startswith("step 1 of 2: skipped; 2.00 s a step")
+    row |= {"skipped": True, "validation_loss": None, "validation_accuracy": None}
+    assert describe_step(row) == "skipped"
 
 
 def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):

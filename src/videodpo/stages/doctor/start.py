@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from videodpo.storage.tables import read_shards
 from videodpo.storage.video import decode_mp4
 
 NUM_PAIRS = 4
+_ERRORS = ["ref_error_winner", "ref_error_loser"]
 # Loss against ln 2, logits at the margins below: what one machine's float32 leaves.
 EXACT = 1e-5
 # Errors as shares of themselves: of another machine's, or another batch's, rounding in float32, and in bfloat16.
@@ -68,10 +70,15 @@ class Start:
         winners = self._videos.loc[self._data.pairs["winner_id"], list(CLIP_SIZE)]
         sizes = winners.itertuples(index=False, name=None)
         self._sizes: dict[int, ClipSize] = dict(zip(self._data.pairs["pair_id"], sizes, strict=True))
-        self._visits = plan.visits
+        self._visits, self._num_training = plan.visits, len(plan.training)
+        self._is_finite = np.ones(len(plan.visits), bool)
+        if reference is not None and len(reference) == len(plan.visits):
+            self._is_finite = reference[_ERRORS].notna().all(axis=1).to_numpy()
         # In the plan's own runs: what shares a forward pass is part of the last bits.
-        micro = settings.schedule.micro_batch_size
+        self._pairs_per_step, micro = settings.schedule.global_batch_size, settings.schedule.micro_batch_size
         runs = [run for run in plan.micro_batches if len(run) == micro]
+        # What the training skips says nothing about the rest.
+        runs = [run for run in runs if self._is_finite[run.start : run.stop].all()] or runs
         wanted = min(len(runs), max(2, math.ceil(NUM_PAIRS / micro)))
         picked = {int(index) for index in np.linspace(0, len(runs) - 1, wanted)}
         firsts: dict[ClipSize, int] = {}
@@ -103,12 +110,12 @@ class Start:
         return Sampling(num_frames=int(row["num_frames"]), height=int(row["height"]), width=int(row["width"]))
 
     def clips(self) -> list[Clip]:
-        """Winner and loser of the first pair.
+        """Winner and loser of the first batch's first pair.
 
         Raises:
             Damaged: a clip is not what was made.
         """
-        pair: Any = self._data.pairs.loc[self._visits[0].pair_id]
+        pair: Any = self._data.pairs.loc[self._visits[self._runs[0].start].pair_id]
         winners = len(self._batches[0].latents) // 2
         found = []
         for video_id, index in ((pair["winner_id"], 0), (pair["loser_id"], winners)):
@@ -164,15 +171,24 @@ class Start:
     def _table(self) -> Finding:
         assert self._reference is not None
         rows = self._reference
-        errors = rows[["ref_error_winner", "ref_error_loser"]].to_numpy(float)
-        bad = int((~(np.isfinite(errors) & (errors >= 0))).any(axis=1).sum())
-        expected = "one finite error a draw of the plan, in its order"
+        errors = rows[_ERRORS].to_numpy(float)
+        expected = "one finite error per draw of the plan, in its order"
         advice = "Run the stage reference again."
         if not has_draws(rows, self._visits):
             measured = f"{len(rows)} rows that are not the {len(self._visits)} draws of this plan"
             return Finding("reference_table", "alarm", measured, expected, advice)
-        measured = f"{len(rows)} rows as planned, {bad} of them not finite"
-        return Finding("reference_table", "alarm" if bad else "fine", measured, expected, advice, float(bad))
+        if bad := int(((errors < 0) | np.isinf(errors)).any(axis=1).sum()):
+            measured = f"{bad} of {len(rows)} rows have an error that is negative or infinite"
+            return Finding("reference_table", "alarm", measured, expected, advice, float(bad))
+        missing = int((~self._is_finite).sum())
+        lost = ~self._is_finite[: self._num_training]
+        skipped = np.logical_or.reduce(lost.reshape(-1, self._pairs_per_step), axis=1).tolist()
+        in_a_row = max((len(list(steps)) for is_skipped, steps in groupby(skipped) if is_skipped), default=0)
+        gives_up = in_a_row > self._settings.max_skipped_steps or all(skipped)
+        status: Status = "alarm" if gives_up else "warning" if missing else "fine"
+        measured = f"{len(rows)} rows as planned, {missing} not finite: {np.mean(skipped):.1%} of the steps are skipped"
+        advice = "Take the pairs without finite errors out of pairs.parquet; the log of the stage reference names them."
+        return Finding("reference_table", status, measured, expected, advice, float(missing))
 
     def _reference_errors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if self._reference is None:
@@ -218,7 +234,8 @@ class Start:
         """A batch of two against each alone: errors a video, and a loss that is a mean over pairs."""
         starts = [self._visits[run.start] for run in self._runs]
         # Of one size: in the rest of the plan there may be another pair of the first one's, if not in these runs.
-        visits = [visit for visit in starts + self._visits if self._size(visit) == self._size(starts[0])]
+        finite = [visit for visit, is_finite in zip(self._visits, self._is_finite, strict=True) if is_finite]
+        visits = [visit for visit in starts + finite if self._size(visit) == self._size(starts[0])]
         visits = list(dict.fromkeys(visits))[:2]
         together = model_errors(self.model, self._data.batch(visits))
         alone = [model_errors(self.model, self._data.batch([visit])) for visit in visits]

@@ -24,7 +24,6 @@ from videodpo.storage.tables import write_table
 log = logging.getLogger(__name__)
 
 ARMS = ("base", "aligned")
-_TOTALS = {"omniscore": "total", "quality": "pillar", "semantic": "pillar"}
 _KINDS = ("total", "pillar", "dimension", "reported", "judge")
 
 
@@ -122,7 +121,7 @@ def _paired(
     for arm, table in keyed.items():
         raw = table.loc[kept].reset_index()
         columns = {column: column.removeprefix("raw_") for column in raw.columns if column.startswith("raw_")}
-        totals = omniscore(raw, settings.omniscore)[list(_TOTALS)]
+        totals = omniscore(raw, settings.omniscore)[["omniscore", *settings.omniscore.weighted_pillars]]
         values[arm] = pd.concat(
             [raw[["prompt_id", "sample"]], raw[list(columns)].rename(columns=columns), totals], axis=1
         )
@@ -143,12 +142,10 @@ def _summarise(
         there = deltas[name].notna()
         delta = deltas[name][there]
         seed = derive_seed(snapshot.seed, "bootstrap")  # the same draws for all dimensions that scored the same prompts
-        low, high = bootstrap_interval(
-            delta, base.prompt_id[there], resamples=evaluation.bootstrap_resamples, seed=seed
-        )
-        inside = "dimension" if name in snapshot.settings.omniscore.dimensions else "reported"
+        interval = bootstrap_interval(delta, base.prompt_id[there], resamples=evaluation.bootstrap_resamples, seed=seed)
+        low, high = interval or (None, None)
         summary[name] = {
-            "kind": _TOTALS.get(name) or ("judge" if name in evaluation.judges else inside),
+            "kind": _kind(name, snapshot.settings),
             "num_clips": int(there.sum()),
             "base": float(base[name][there].mean()),
             "aligned": float(aligned[name][there].mean()),
@@ -158,3 +155,15 @@ def _summarise(
             "win_rate": win_rate(delta),
         }
     return summary
+
+
+def _kind(name: str, settings: EvaluateSettings) -> str:
+    pillars, dimensions = settings.omniscore.weighted_pillars, settings.omniscore.dimensions
+    if name == "omniscore":
+        return "total"
+    if name in pillars:
+        return "pillar"
+    if name in settings.evaluate.judges:
+        return "judge"
+    counts = name in dimensions and dimensions[name].pillar in pillars and dimensions[name].weight > 0
+    return "dimension" if counts else "reported"

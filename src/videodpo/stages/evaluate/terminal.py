@@ -28,7 +28,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
                 f"{row['base']:.4f}",
                 f"{row['aligned']:.4f}",
                 f"{row['delta']:+.4f}",
-                f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]",
+                "none" if row["ci_low"] is None else f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]",
                 f"{100 * row['win_rate']:.0f} %",
             )
         )
@@ -48,6 +48,8 @@ def format_table(summary: Mapping[str, Any]) -> str:
     for name in summary["order"]:
         if (num_clips := summary["dimensions"][name]["num_clips"]) < summary["num_clips"]:
             lines.append(f"{name}: could score {num_clips} of {summary['num_clips']} clip pairs")
+    if any(row["ci_low"] is None for row in summary["dimensions"].values()):
+        lines.append("interval none: a single held-out prompt has none, and supports no claim")
     for name, reason in sorted(summary["not_applicable"].items()):
         lines.append(f"{name}: not applicable ({reason})")
     if motion := summary["motion"]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
@@ -23,6 +22,7 @@ from videodpo.models.shared.prompt_embeds import (
     texts_path,
     write_texts,
 )
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.sharding import block_size, shard_batches
@@ -138,10 +138,11 @@ def open_shard(
     batches = [Batch(number, [requests[position] for position in positions]) for number, positions in plan]
     with exclusive(snapshot.folder, files.table), Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
         shard = Shard(files, batches, interrupts, background, identity, common, with_texts)
-        try:
-            yield shard
-        finally:
-            shard.wait()  # after an error or an interrupt too, what was made is saved
+        with shard.countdown:
+            try:
+                yield shard
+            finally:
+                shard.wait()  # after an error or an interrupt too, what was made is saved
         extra = {"shard": str(index), "num_shards": str(num_shards), "num_videos": str(len(requests))}
         extra["block"] = str(block)  # rows that are scored together, counted from the first one
         shard.finish(snapshot, extra | edited_inputs(snapshot.folder / "prompts.parquet"))
@@ -174,6 +175,9 @@ class Shard:
         self._kept_latents = _names(files.kept_latents)
         self._kept_texts = _texts(files.kept_texts) if with_texts else {}
         self._saving: Future[None] | None = None
+        self._todo = [batch for batch in batches if not self._is_finished(batch)]
+        done = len(batches) - len(self._todo)
+        self.countdown = Countdown(log, files.work.name, len(batches), "batches", done=done)
 
     def unfinished(self) -> Iterator[Batch]:
         """The batches that have to be made, in order.
@@ -181,14 +185,9 @@ class Shard:
         Raises:
             Interrupted: a signal came; everything before this batch is saved.
         """
-        for done, batch in self._missing:
+        for done, batch in enumerate(self._todo, start=len(self._batches) - len(self._todo)):
             self._interrupts.stop_here(f"{done} batches")
             yield batch
-
-    @cached_property
-    def _missing(self) -> list[tuple[int, Batch]]:
-        """The batches that were unfinished when this job began, each after the number of those before it."""
-        return [(done, batch) for done, batch in enumerate(self._batches) if not self._is_finished(batch)]
 
     def without_texts(self) -> Iterator[Batch]:
         """The unfinished batches whose prompts have to be encoded, in order.
@@ -197,7 +196,7 @@ class Shard:
             Interrupted: as `unfinished`.
         """
         encoded = set(self._encoded.finished)
-        for _, batch in self._missing:
+        for batch in self._todo:
             if batch.number not in encoded or not self.files.of_batch(batch.number)[1].exists():
                 self._interrupts.stop_here(f"the prompts of {len(self._encoded.finished)} batches")
                 yield batch
@@ -218,7 +217,7 @@ class Shard:
         rows = [row | self._common for row in part.rows]
         self._progress.append(rows)
         self._rows |= {row["video_id"]: row for row in rows}
-        log.info("%s: batch %d done", self.files.work.name, batch.number)
+        self.countdown.add(item=f"batch {batch.number}")
 
     def save_in_background(self, batch: Batch, make: Callable[P, Part], *args: P.args, **kwargs: P.kwargs) -> None:
         """Compute `make(*args)` and save it on a thread, one batch at a time, while the next one is sampled."""

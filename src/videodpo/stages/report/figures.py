@@ -182,11 +182,14 @@ def _forest(figure: Figure, theme: Theme, finished: Finished, names: list[str]) 
         # Spread of both arms' clips; a dimension that never varies has no change to scale either.
         spread = float(np.concatenate([scores.base - scores.base.mean(), scores.aligned - scores.aligned.mean()]).std())
         spread = spread or 1.0
-        clear = row["ci_low"] > 0 or row["ci_high"] < 0
+        has_interval = row["ci_low"] is not None
+        clear = has_interval and (row["ci_low"] > 0 or row["ci_high"] < 0)
         colour = theme.contrast if row["delta"] < 0 else theme.accent
-        low, middle, high = (row[key] / spread for key in ("ci_low", "delta", "ci_high"))
-        axes.plot([low, high], [index, index], color=colour, linewidth=2.0, zorder=2)
-        axes.plot(middle, index, "o", color=colour, markerfacecolor=colour if clear else theme.surface, markersize=6)
+        if has_interval:
+            ends = [row[key] / spread for key in ("ci_low", "ci_high")]
+            axes.plot(ends, [index, index], color=colour, linewidth=2.0, zorder=2)
+        inside = colour if clear else theme.surface
+        axes.plot(row["delta"] / spread, index, "o", color=colour, markerfacecolor=inside, markersize=6)
     axes.axvline(0, color=theme.muted, linewidth=1)
     axes.set_yticks(list(indices.values()), [name.replace("_", " ") for name in names])
     for label, name in zip(axes.get_yticklabels(), names, strict=True):

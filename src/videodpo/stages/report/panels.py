@@ -7,16 +7,20 @@ from typing import Any
 
 from videodpo.stages.report.inputs import Finished
 
+_VERDICTS = {
+    "up": "The aligned model scores higher on held-out prompts.",
+    "down": "The aligned model scores lower on held-out prompts.",
+    "even": "No clear difference: the interval includes zero.",
+}
+
 
 def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The OmniScore's row, and one sentence that claims no more than its interval does."""
     row = summary["dimensions"]["omniscore"]
-    if row["ci_low"] > 0:
-        verdict, kind = "The aligned model scores higher on held-out prompts.", "up"
-    elif row["ci_high"] < 0:
-        verdict, kind = "The aligned model scores lower on held-out prompts.", "down"
-    else:
-        verdict, kind = "No clear difference: the interval includes zero.", "even"
+    kind = _direction(row)
+    verdict = _VERDICTS[kind]
+    if row["ci_low"] is None:
+        verdict = "No claim: a single held-out prompt has no interval."
     tiles = [
         {"name": name, **summary["dimensions"][name]}
         for name in summary["order"]
@@ -30,9 +34,15 @@ def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name in summary["order"]:
         row = summary["dimensions"][name]
-        direction = "up" if row["ci_low"] > 0 else "down" if row["ci_high"] < 0 else "even"
-        rows.append({"name": name, "direction": direction, **row})
+        rows.append({"name": name, "direction": _direction(row), **row})
     return rows
+
+
+def _direction(row: Mapping[str, Any]) -> str:
+    """Whether the interval is above or below zero; even where it includes zero, or there is none."""
+    if row["ci_low"] is None:
+        return "even"
+    return "up" if row["ci_low"] > 0 else "down" if row["ci_high"] < 0 else "even"
 
 
 def flow_rows(finished: Finished) -> list[tuple[str, int, str]]:

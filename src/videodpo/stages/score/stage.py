@@ -10,6 +10,7 @@ from typing import Any
 from videodpo.config import validate
 from videodpo.config.errors import InputError, RunError
 from videodpo.runtime import registry
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.signals import Interrupts
@@ -126,13 +127,19 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
-    scorers = {dimension: _make_scorer(column.snapshot) for dimension, column in needed.items()}
     wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
-    with read_ahead(wanted) as clips, Interrupts() as interrupts:
+    total = sum(map(len, blocks))
+    done = total - sum(len(block) for _, block, _ in todo)
+    with (
+        Countdown(log, store.path.name, total, "clips", done=done) as countdown,
+        read_ahead(wanted) as clips,
+        Interrupts() as interrupts,
+    ):
+        scorers = {dimension: _make_scorer(column.snapshot) for dimension, column in needed.items()}
         for number, block, lacking in todo:
             _measure_block(block, lacking, scorers, clips, store)
             store.save()
-            log.info("%s: block %d of %d", store.path.name, number, len(blocks))
+            countdown.add(len(block), item=f"block {number}")
             interrupts.stop_here(f"block {number} of {len(blocks)}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videodpo.config import TrainRuntime
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.device import choose_device
 from videodpo.runtime.giving_up import GaveUp, set_mark
 from videodpo.runtime.locks import exclusive
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from videodpo.models.base import VideoModel
 
 _LONGEST_WAIT = timedelta(hours=2)  # for each other: the main process syncs a 14B model's state to a slow disk
+
+log = logging.getLogger(__name__)
 
 
 def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapter: Path | None) -> None:
@@ -52,16 +55,18 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
             set_mark(round_folder, "train", gave_up=False)
         device = choose_device(snapshot.execution.device)
         accelerator = _accelerator(snapshot.execution.train_runtime, device, round_folder)
-        training = Training(snapshot, round_folder, previous_adapter, accelerator)
-        try:
-            rows = training.run()
-        except GaveUp:
-            if accelerator.is_main_process:
-                set_mark(round_folder, "train", gave_up=True)
-            raise
-        finally:
-            for tracker in accelerator.trackers:
-                tracker.finish()
+        # Around the loading too, which takes minutes for a large model.
+        with Countdown(log, "training", snapshot.settings.schedule.num_steps, "steps") as countdown:
+            training = Training(snapshot, round_folder, previous_adapter, accelerator)
+            try:
+                rows = training.run(countdown)
+            except GaveUp:
+                if is_main:
+                    set_mark(round_folder, "train", gave_up=True)
+                raise
+            finally:
+                for tracker in accelerator.trackers:
+                    tracker.finish()
         model, weights = gather_policy(training.model, snapshot, accelerator)
         # The other processes end here: none waits, in any call of the group, for the adapter's bytes.
         accelerator.end_training()
