@@ -1,0 +1,83 @@
+"""Finished work of a long stage to log lines: done, total and expected end, at least each half minute."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from datetime import datetime, timedelta
+from types import TracebackType
+
+SECONDS = 30.0  # between two lines, at most
+_RECENT = 50
+
+
+class Countdown:
+    """Logs how far a stage is. Inside the context a thread repeats the line, however long one item takes.
+
+    Every item that is named gets a line of its own, so that a log lists the finished work.
+    """
+
+    def __init__(
+        self, log: logging.Logger, name: str, total: int, unit: str, *, done: int = 0, seconds: float = SECONDS
+    ) -> None:
+        """Nothing is logged yet.
+
+        Args:
+            log: of the stage. name: how lines begin. total, unit: how many items there are, and of what (plural).
+            done: items that an earlier start has finished. seconds: between two lines, at most.
+        """
+        self._log, self._name, self._total, self._unit = log, name, total, unit
+        self._done, self._seconds, self._note, self._is_told = done, seconds, "", True
+        self._began = self._told_at = time.monotonic()
+        self._marks = deque([(done, self._began)], maxlen=_RECENT)
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="countdown", daemon=True)
+
+    def __enter__(self) -> Countdown:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        if not self._is_told and kind is None:
+            self._tell()
+
+    def add(self, count: int = 1, *, item: str = "", note: str = "") -> None:
+        """Count finished items.
+
+        Args:
+            item: what was finished; logged at once. note: about the state now; a part of every line from here on.
+        """
+        with self._lock:
+            self._done += count
+            self._note, self._is_told = note, False
+            self._marks.append((self._done, time.monotonic()))
+            if len(self._marks) == 3 and self._marks[0][1] == self._began:
+                self._marks.popleft()  # the first item's time has that of loading in it
+        if item:
+            self._tell(f"{item} done, ")
+
+    def line(self, now: datetime) -> str:
+        """Done and total, the note, seconds per item and the expected end."""
+        text = f"{self._done} of {self._total} {self._unit}{self._note and f': {self._note}'}"
+        (first, begin), (last, end) = self._marks[0], self._marks[-1]
+        if self._done >= self._total:
+            return text
+        if first == last:
+            return f"{text}; {timedelta(seconds=round(time.monotonic() - begin))} so far"
+        each = (end - begin) / (last - first)
+        left = timedelta(seconds=round(each * (self._total - self._done)))
+        return f"{text}; {each:.2f} s each, {left} to go, ends {now + left:%Y-%m-%d %H:%M}"
+
+    def _repeat(self) -> None:
+        while not self._ended.wait(max(0.0, self._told_at + self._seconds - time.monotonic())):
+            if time.monotonic() - self._told_at >= self._seconds:
+                self._tell()
+
+    def _tell(self, item: str = "") -> None:
+        with self._lock:
+            self._told_at, self._is_told = time.monotonic(), True
+            self._log.info("%s: %s%s", self._name, item, self.line(datetime.now()))
