@@ -164,7 +164,10 @@ _KINDS: dict[str, type[Section]] = {
 STAGES = tuple(_KINDS)
 _UNKNOWN = "not fetched"
 # Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own.
-CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {"generate": "2"}
+CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {
+    "generate": "2",
+    "train": "2",
+}
 
 
 def stage_names(config: Config) -> list[str]:
