@@ -89,8 +89,8 @@ class OfFamily(Trainings):
         super().__init__(write(FAMILIES[name], folder / "model"), folder / "results")
         self._family = FAMILIES[name]
 
-    def variant(self, **changes):
-        run = super().variant(schedule={"num_steps": 4, "micro_batch_size": 1}, **changes)
+    def variant(self, *, schedule=None, **changes):
+        run = super().variant(schedule={"num_steps": 4, "micro_batch_size": 1} | (schedule or {}), **changes)
         family, config = self._family, run.config
         model = config.model.model_copy(update={"family": family.family, "max_sequence_length": family.text_tokens})
         generate = config.generate.model_copy(update={"sampling": family.sampling})

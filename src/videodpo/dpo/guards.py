@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from videodpo.config import Train
+from videodpo.dpo.loss_scale import is_overflow
 
 _KNOWN = 10  # norms before growth is judged: the first steps of a fresh LoRA are far apart
 _RECENT = 100
@@ -36,6 +37,8 @@ def skip_reason(norm: float, losses: np.ndarray, rows: Sequence[Mapping[str, Any
 
 
 def should_abort(rows: Sequence[Mapping[str, Any]], train: Train) -> bool:
-    """Whether the last rows are more skipped steps in a row than are allowed."""
-    last = rows[-train.max_skipped_steps - 1 :]
+    """Whether the last rows are more skipped steps in a row than are allowed; those that lower the loss scale are not
+    counted."""
+    counted = [row for row in rows if not is_overflow(row)]
+    last = counted[-train.max_skipped_steps - 1 :]
     return len(last) > train.max_skipped_steps and all(row["skipped"] for row in last)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from videodpo.config import Objective
 from videodpo.dpo.findings import Finding, Status, grade, worse
+from videodpo.dpo.loss_scale import is_overflow
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
 # Beginning and end are means over a tenth of the log: single steps see a handful of pairs.
@@ -111,8 +112,12 @@ def _spikes(log: pd.DataFrame, max_grad_norm: float) -> Finding:
 
 
 def _skipped(log: pd.DataFrame) -> Finding:
-    share = float(log["skipped"].astype(bool).mean())
+    rows = log.astype(object).where(log.notna(), None).itertuples(index=False, name=None)
+    overflows = np.array([is_overflow(dict(zip(map(str, log.columns), row, strict=True))) for row in rows])
+    share = float((log["skipped"].to_numpy(bool) & ~overflows).mean())
     measured = f"{share:.1%} of the steps were skipped"
+    if overflows.any():
+        measured += f", besides {int(overflows.sum())} that lowered the loss scale"
     advice = "Lower train.learning_rate; the training's log names the pairs of each skipped step."
     return Finding("skipped", grade(share, SKIPPED, MANY_SKIPPED), measured, f"at most {SKIPPED:.0%}", advice, share)
 

@@ -57,7 +57,15 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-def clip_gradients(weights: Sequence[torch.nn.Parameter], max_norm: float) -> float:
-    """Scale all gradients so that their norm is at most `max_norm`; the norm before."""
+def clip_gradients(weights: Sequence[torch.nn.Parameter], max_norm: float, loss_scale: float = 1.0) -> float:
+    """Divide all gradients by `loss_scale`, then scale them so that their norm is at most `max_norm`.
+
+    Returns:
+        The norm before clipping; not finite where a gradient is not.
+    """
+    if loss_scale != 1.0:
+        for weight in weights:
+            if weight.grad is not None:  # the other expert's are None
+                weight.grad.div_(loss_scale)
     norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

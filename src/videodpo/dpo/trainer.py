@@ -21,6 +21,7 @@ from videodpo.dpo.guards import should_abort, skip_reason
 from videodpo.dpo.inputs import digest_of_inputs
 from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.dpo.log_rows import finite, log_row, peak_memory_mb
+from videodpo.dpo.loss_scale import is_overflow, loss_scale
 from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, start_moments
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import apply_memory_options, build_policy, offloaded_activations, trainable
@@ -162,6 +163,7 @@ class Training:
         start = time.monotonic()
         rate = self.train.learning_rate * min(1.0, (step + 1) / max(1, self.train.warmup_steps))
         set_rate(self.optimizer, rate)
+        scale = loss_scale(rows, self.snapshot.settings.model.dtype)
         pairs, world = self.schedule.global_batch_size, self.accelerator.num_processes
         groups, neighbours = self.num_groups, self.train_runtime.context_parallel
         count = pairs // self.schedule.micro_batch_size
@@ -173,9 +175,9 @@ class Training:
                 result, columns = self.passes.learn(run)
                 # The step's loss is the mean over all its pairs; data parallelism averages over processes, of which
                 # neighbours have each a part of one gradient.
-                self.accelerator.backward(result.per_pair.sum() * world / pairs)
+                self.accelerator.backward(result.per_pair.sum() * world / pairs * (scale or 1.0))
             statistics.append(columns)
-        norm = clip_gradients(self.weights, self.train.max_grad_norm)
+        norm = clip_gradients(self.weights, self.train.max_grad_norm, scale or 1.0)
         gathered = self.accelerator.gather(torch.cat(statistics)).cpu().double().numpy()
         # Neighbours have seen the same.
         table = gathered.reshape(groups, neighbours, pairs // groups, -1)[:, 0].reshape(pairs, -1)
@@ -187,7 +189,7 @@ class Training:
         seconds = time.monotonic() - start
         row = log_row(table, [self.passes.plan.training[index] for index in indices])
         row |= {"step": step, "epoch": (step + 1) * pairs / self.passes.plan.num_pairs, "lr": rate}
-        row |= {"grad_norm": finite(norm), "skipped": reason is not None, "seconds": seconds}
+        row |= {"grad_norm": finite(norm), "loss_scale": scale, "skipped": reason is not None, "seconds": seconds}
         row |= {"samples_per_second": 2 * pairs / seconds, "max_memory_mb": peak_memory_mb()}
         if reason is not None:
             self._skip(step, reason, table, indices, [*rows, row])
@@ -212,6 +214,8 @@ class Training:
         visits = [self.passes.plan.training[index] for index, is_bad in zip(indices, bad, strict=True) if is_bad]
         visits = visits or [self.passes.plan.training[index] for index in indices]
         named = self._named(visits)
+        if is_overflow(rows[-1]):
+            reason += f" at a loss scale of {rows[-1]['loss_scale']:g}, which is halved"
         if should_abort(rows, self.train):
             count = self.train.max_skipped_steps
             if self.accelerator.is_main_process:

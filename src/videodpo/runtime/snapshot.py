@@ -171,6 +171,7 @@ CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execu
     "generate": "3",
     "prompts": "2",
     "visits": "2",
+    "train": "2",
     "evaluate": "2",
     "report": "2",
 }

@@ -101,6 +101,7 @@ TRAIN_LOG = _schema(
     weight_mean=_F64,
     lr=_F64,
     grad_norm=(_F64, True),
+    loss_scale=(_F64, True),  # null unless products are in float16
     skipped=pa.bool_(),
     validation_loss=(_F64, True),  # where the held-back pairs were looked at
     validation_accuracy=(_F64, True),

@@ -18,7 +18,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "offload_activations": (False, True),
     "offload_optimizer": (False, True),
     "compile": (False, True),
-    "precision": ("float32", "bfloat16", "mixed"),
+    "precision": ("float32", "bfloat16", "bfloat16 mixed", "float16", "float16 mixed"),
     "method": ("lora", "full"),
 }
 RUNTIME = [name for name in FACTORS if name not in ("precision", "method")]
@@ -33,8 +33,8 @@ class AtPrecision(Trainings):
 
     def variant(self, **changes: Any) -> Any:
         run = super().variant(schedule={"num_steps": 2}, **changes)
-        dtype = "float32" if self.precision == "float32" else "bfloat16"
-        update = {"dtype": dtype, "mixed_precision": self.precision == "mixed"}
+        dtype, _, mixed = self.precision.partition(" ")
+        update = {"dtype": dtype, "mixed_precision": bool(mixed)}
         run.config = run.config.model_copy(update={"model": run.config.model.model_copy(update=update)})
         return run
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tests.support.trainings import NUM_STEPS, adapter_of, log_of
 from videodpo.config import Train
 from videodpo.dpo.guards import should_abort, skip_reason
+from videodpo.dpo.loss_scale import loss_scale
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import build_policy
 from videodpo.dpo.trainer import Training
@@ -141,3 +142,21 @@ def test_an_exploding_gradient_stops_with_step_pair_and_timestep_named(trainings
     log = read_table(run.round_folder / "state" / "train_log.parquet")
     assert log.index[log["skipped"]].tolist() == [step] == [len(log) - 1]
     assert not (run.round_folder / "adapter").exists()
+
+
+def test_the_loss_scale_follows_from_the_log():
+    assert loss_scale([], "bfloat16") is None
+    assert loss_scale([], "float16") == 65536.0
+    fine = {"loss": 0.7, "grad_norm": 1.0, "skipped": False, "loss_scale": 256.0}
+    overflow = fine | {"grad_norm": None, "skipped": True}
+    assert loss_scale([fine], "float16") == 256.0
+    assert loss_scale([fine, overflow], "float16") == 128.0
+    assert loss_scale([fine] * 1999, "float16") == 256.0
+    assert loss_scale([fine] * 2000, "float16") == 512.0
+    assert loss_scale([fine | {"loss_scale": 128.0}, *[fine] * 1999], "float16") == 256.0
+    # A loss that is not finite is the pair's fault, and so is a gradient that the least scale does not repair.
+    assert loss_scale([overflow | {"loss": None}], "float16") == 256.0
+    settings = Train(beta=1.0, max_skipped_steps=0)
+    assert not should_abort([overflow] * 20, settings)
+    assert should_abort([overflow | {"loss": None}], settings)
+    assert should_abort([overflow | {"loss_scale": 1.0}], settings)

@@ -1,0 +1,41 @@
+"""The factor on the loss that keeps float16 gradients above underflow, as torch.amp.GradScaler sets it.
+
+It follows from the log's rows, which are part of every checkpoint, so a resumed training has the same one.
+torch's own scaler skips by itself; here a skipped step is logged, counted and agreed on by all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# GradScaler's defaults. All factors are powers of 2, so unscaling a float32 gradient is exact.
+START, GROWTH, BACKOFF, GROWTH_STEPS = 2.0**16, 2.0, 0.5, 2000
+LEAST = 1.0
+
+
+def loss_scale(rows: Sequence[Mapping[str, Any]], dtype: str) -> float | None:
+    """The scale of the next step; None if `dtype`, that of the matrix products, needs none.
+
+    It is halved after each overflow, and doubled after 2000 steps without a skipped one.
+
+    Args:
+        rows: the log so far.
+    """
+    if dtype != "float16":
+        return None
+    if not rows:
+        return START
+    scale = float(rows[-1]["loss_scale"])
+    if is_overflow(rows[-1]):
+        return max(scale * BACKOFF, LEAST)
+    recent = rows[-GROWTH_STEPS:]
+    has_been_fine = all(row["loss_scale"] == scale and not row["skipped"] for row in recent)
+    return scale * GROWTH if has_been_fine and len(recent) == GROWTH_STEPS else scale
+
+
+def is_overflow(row: Mapping[str, Any]) -> bool:
+    """Whether a step was skipped because its scaled gradient left float16's range, which a lower scale repairs."""
+    scale = row.get("loss_scale")
+    is_scaled = scale is not None and scale > LEAST
+    return is_scaled and row["skipped"] and row["grad_norm"] is None and row["loss"] is not None
