@@ -73,7 +73,9 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                 f"prompts.source.path: {where}: not valid JSON ({error}); each line holds one JSON object"
             ) from error
         if not isinstance(record, dict):
-            raise ConfigError(f"prompts.source.path: {where}: {type(record).__name__} where an object is needed")
+            raise ConfigError(
+                f"prompts.source.path: {where}: {type(record).__name__} where an object is needed; each line holds one"
+            )
         need_columns(where, columns, list(record))
         yield number, tuple(record[name] for name in columns)
 

@@ -46,7 +46,7 @@ def read_clip(wanted: Wanted) -> Clip | ValueError:
         elif path.is_file():
             frames_THWC, fps = read_mp4(path)
         else:
-            return Unavailable(f"{path.name}: no such file")
+            return Unavailable(f"{path.absolute()}: no such file")
     except OSError as error:
         return Unavailable(f"{path.name}: {error.strerror or error}")
     except Damaged:
