@@ -43,8 +43,10 @@ def read_clip(wanted: Wanted) -> Clip | ValueError:
         # Four of five damaged files decode without a complaint, to other pixels: only the digest tells.
         if wanted.sha256:
             frames_THWC, fps = decode_mp4(read_bytes(path, wanted.sha256), path.name)
-        else:
+        elif path.is_file():
             frames_THWC, fps = read_mp4(path)
+        else:
+            return Unavailable(f"{path.absolute()}: no such file")
     except OSError as error:
         return Unavailable(f"{path.name}: {error.strerror or error}")
     except Damaged:
