@@ -28,13 +28,11 @@ def test_a_signal_stops_where_everything_is_saved(number):
 
 
 TWICE = """
-import os, signal, time
+import os, signal
 from videodpo.runtime.signals import Interrupts
 with Interrupts():
     os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGINT)
-    print("one Ctrl-C that arrived twice", flush=True)
-    time.sleep(1.1)
+    print("one Ctrl-C is noted", flush=True)
     os.kill(os.getpid(), signal.SIGINT)
     print("not reached", flush=True)
 """
@@ -43,7 +41,7 @@ with Interrupts():
 def test_a_second_ctrl_c_kills():
     ended = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGINT
-    assert ended.stdout == "one Ctrl-C that arrived twice\n"
+    assert ended.stdout == "one Ctrl-C is noted\n"
     assert "Traceback" not in ended.stderr
 
 

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -101,6 +102,18 @@ def test_a_published_file_is_fetched_once(server, monkeypatch, folder, member):
     assert resolve(location).read_bytes() == LARGE
     assert server.asked == ["/own.pth"]
     assert [path.name for path in folder.iterdir()] == ["own.pth"]
+
+
+@pytest.mark.parametrize("member", [None, "models/own.pth"])
+def test_fetched_files_are_readable_by_those_who_can_read_their_folder(server, monkeypatch, folder, member):
+    content = zipped(LARGE) if member else LARGE
+    location = publish(server, monkeypatch, content, promised=LARGE, member=member)
+    before = os.umask(0o027)
+    try:
+        fetch(location, ())
+    finally:
+        os.umask(before)
+    assert resolve(location).stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("member", [None, "models/own.pth"])

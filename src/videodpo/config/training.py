@@ -223,7 +223,7 @@ class TrainRuntime(Section):
     offload_optimizer: bool = False
     """Keep moments, gradients and this process's share of the weights in the CPU's memory, and step there (fsdp)."""
     checkpoint_minutes: Real = Field(10.0, gt=0)
-    """Between full checkpoints; SIGTERM and SIGUSR1 make one too."""
+    """Between full checkpoints; SIGTERM, SIGUSR1 and Ctrl-C make one too."""
     checkpoint_steps: int | None = Field(None, ge=1)
     """Steps between full checkpoints, beside the clock; null leaves it to the clock."""
     trackers: list[Literal["tensorboard", "wandb"]] = Field(["tensorboard"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,7 +11,6 @@ from videodpo.runtime.exit_codes import Interrupted
 
 log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-_TOGETHER = 1.0  # seconds: one Ctrl-C may arrive twice, from the terminal and from a launcher
 
 
 class Interrupts:
@@ -20,7 +18,6 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked: str | None = None
-        self._ctrl_c: float | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -44,10 +41,5 @@ class Interrupts:
     def _note(self, number: int, _: FrameType | None) -> None:
         self.asked = signal.Signals(number).name
         if number == signal.SIGINT:
-            now = time.monotonic()
-            if self._ctrl_c is None:
-                self._ctrl_c = now
-                log.warning("Ctrl-C: the state is saved at the next step or batch; a second Ctrl-C stops at once")
-            elif now - self._ctrl_c > _TOGETHER:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
+            signal.signal(number, signal.SIG_DFL)
+            log.warning("Ctrl-C: the state is saved at the next step or batch; a second Ctrl-C stops at once")

@@ -53,7 +53,11 @@ def commit() -> str:
 
 def _git(root: Path, *arguments: str) -> str:
     answer = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60, check=False
+        ["git", "--no-optional-locks", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return answer.stdout.strip()
 

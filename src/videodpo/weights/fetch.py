@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -81,11 +82,20 @@ def _fetch_file(published: PublishedFile, final: Path) -> None:
     pooch.get_logger().setLevel("WARNING")
     try:
         if published.member is None:
-            pooch.retrieve(published.url, f"sha256:{published.sha256}", final.name, final.parent, progressbar=True)
+            digest = f"sha256:{published.sha256}"
+            pooch.retrieve(published.url, digest, final.name, final.parent, processor=_share, progressbar=True)
         elif not final.is_file() or sha256_of(final) != published.sha256:
             _fetch_member(published, final)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(f"{published.url}: {error}") from error
+
+
+def _share(name: str, action: str, _: object) -> str:
+    """Give a downloaded file the mode of others in its folder: a temporary file's is for its owner alone."""
+    if action != "fetch":
+        file = Path(name)
+        file.chmod(stat.S_IMODE(file.parent.stat().st_mode) & 0o666)
+    return name
 
 
 def _fetch_member(published: PublishedFile, final: Path) -> None:

@@ -85,13 +85,43 @@ def test_a_signal_saves_the_state_and_exits_with_75(trainings):
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)  # threads differ
 
 
-def test_a_signal_to_the_launcher_reaches_every_process(trainings):
-    """SIGUSR1 is not among the signals that torch's launcher passes on by default."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_to_the_launcher_saves_the_state_of_every_process(trainings, number):
     run = trainings.fresh(train_runtime={"processes": 2, "checkpoint_steps": None})
-    code, told = _signalled(run, signal.SIGUSR1)
-    assert code != 0
-    assert "SIGUSR1 after step" in told, told
+    code, told = _signalled(run, number)
+    assert code == 75, told
+    assert f"{number.name} after step" in told, told
+    assert "Traceback" not in told
     assert 0 < last_step(run) < NUM_STEPS
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_ctrl_c_kills_every_process(trainings, processes):
+    settings = {"num_steps": 4, "global_batch_size": 512}  # a step takes longer than the test
+    run = trainings.fresh(train_runtime={"processes": processes, "checkpoint_steps": None}, schedule=settings)
+    process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
+    told = ""
+    for line in process.stderr:
+        told += line
+        if "training from step" in line:
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+        if "Ctrl-C: the state is saved" in line:
+            process.send_signal(signal.SIGINT)
+    assert process.wait() == -signal.SIGINT, told
+    assert "Traceback" not in told
+    assert last_step(run) == -1
+    with exclusive(run.folder, run.round_folder / "adapter"):  # nobody is left who holds it
+        pass
+
+
+def test_several_processes_end_with_the_exit_code_of_the_one_that_failed(trainings):
+    run = trainings.fresh(train_runtime={"processes": 2})
+    (run.round_folder / "visits.parquet").unlink()
+    ended = subprocess.run(command(run), capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "visits.parquet" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def _kill_all_after(run, step):

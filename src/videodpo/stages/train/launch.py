@@ -15,15 +15,16 @@ log = logging.getLogger(__name__)
 
 # What torch's launcher sets for each of its processes, and may be left over from another one.
 _OF_A_LAUNCHER = re.compile(
-    r"(LOCAL_|GROUP_|NODE_)?RANK|(LOCAL_|GROUP_)?WORLD_SIZE|MASTER_(ADDR|PORT)|ROLE_\w+|TORCHELASTIC_\w+"
+    r"(LOCAL_|GROUP_)?RANK|(LOCAL_|GROUP_)?WORLD_SIZE|MASTER_(ADDR|PORT)|ROLE_\w+|TORCHELASTIC_\w+"
 )
 # Other launchers', and what sets options of torch's launcher and of accelerate.
 _FOREIGN = re.compile(
     r"(ACCELERATE|FSDP|FP8|MEGATRON_LM|PARALLELISM_CONFIG|DEEPSPEED|PET|OMPI_COMM_WORLD|PMI|PMIX|PALS|MV2_COMM_WORLD)_\w+"
-    r"|MPI_LOCALRANKID|MPI_LOCALNRANKS"
+    r"|MPI_LOCALRANKID|MPI_LOCALNRANKS|NODE_RANK|FORK_LAUNCHED"
 )
-# The launcher passes these on, so that every process saves its state; SIGUSR1 is not among its own.
-_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+# The launcher passes these on, so that every process saves its state; SIGUSR1 is not among its own. `launcher` passes
+# SIGINT on.
+_SIGNALS = "SIGTERM,SIGHUP,SIGQUIT,SIGUSR1"
 # Seconds until it kills them: a step's end and a checkpoint.
 _PATIENCE = "600"
 _FIRST_PORT, _NUM_PORTS = 20000, 20000
@@ -67,7 +68,7 @@ def launch_command(runtime: TrainRuntime, arguments: Sequence[str], environment:
     program = ["-m", "videodpo", *arguments]
     if _is_to_be_spread(runtime, environment):
         return [*_one_task_a_node(runtime), sys.executable, *program]
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={runtime.processes}"]
+    launcher = [sys.executable, "-m", "videodpo.stages.train.launcher", f"--nproc-per-node={runtime.processes}"]
     launcher.append(f"--signals-to-handle={_SIGNALS}")
     meeting = ["--standalone"] if runtime.nodes == 1 else _meeting(runtime, environment)
     return [*launcher, *meeting, *program, "--launched"]
@@ -85,9 +86,9 @@ def _is_to_be_spread(runtime: TrainRuntime, environment: Mapping[str, str]) -> b
 
 def _one_task_a_node(runtime: TrainRuntime) -> list[str]:
     # All that the job has on a node is its task's: unbound, because one that names no cores would be bound to one.
-    # Where one node fails, the others would wait for it.
+    # Where one node fails, the others would wait for it; where one is done, the first still writes the adapter.
     shape = [f"--nodes={runtime.nodes}", f"--ntasks={runtime.nodes}", "--ntasks-per-node=1"]
-    return ["srun", *shape, "--cpu-bind=none", "--kill-on-bad-exit=1"]
+    return ["srun", *shape, "--cpu-bind=none", "--kill-on-bad-exit=1", "--wait=0"]
 
 
 def _meeting(runtime: TrainRuntime, environment: Mapping[str, str]) -> list[str]:

@@ -19,9 +19,10 @@ from videodpo.storage.manifests import replace_folder
 from videodpo.storage.tensors import sort_metadata
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
-    from videodpo.dpo.trainer import Training
+    from videodpo.models.base import VideoModel
 
 _LONGEST_WAIT = timedelta(hours=2)  # for each other: the main process syncs a 14B model's state to a slow disk
 
@@ -43,6 +44,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
         logging.getLogger("videodpo").setLevel(logging.WARNING)  # every process does the same
     # Locked before the imports below, which take seconds: a left-over training is seen at once.
     with exclusive(snapshot.folder, round_folder / "adapter") if is_main else nullcontext():
+        from videodpo.dpo.policy import gather_policy
         from videodpo.dpo.trainer import Training
 
         device = choose_device(snapshot.execution.device)
@@ -53,11 +55,12 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
-        _save_adapter(training)
-        # The other processes end here: they need not wait for the adapter's bytes.
-        if is_main:
-            training.write_log(round_folder / "train_log.parquet", rows)
+        model, weights = gather_policy(training.model, snapshot, accelerator)
+        # The other processes end here: none waits, in any call of the group, for the adapter's bytes.
         accelerator.end_training()
+        if is_main:
+            _save_adapter(model, weights, round_folder / "adapter")
+            training.write_log(round_folder / "train_log.parquet", rows)
 
 
 def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Accelerator:
@@ -80,20 +83,15 @@ def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Acce
     )
 
 
-def _save_adapter(training: Training) -> None:
-    """Write the adapter under a temporary name and rename it; every process calls this."""
-    from videodpo.dpo.policy import gather_policy
-
-    model, weights = gather_policy(training.model, training.snapshot, training.accelerator)
-    if training.accelerator.is_main_process:
-        adapter = training.round_folder / "adapter"
-        partial = adapter.with_name(".adapter.partial")
-        remove_leftover_folders(adapter.parent)
-        try:
-            with refuse_full_disk(adapter):
-                model.save_adapter(partial, weights)
-                for file in partial.rglob("*.safetensors"):
-                    sort_metadata(file)
-                replace_folder(partial, adapter)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+def _save_adapter(model: VideoModel, weights: dict[str, torch.Tensor] | None, adapter: Path) -> None:
+    """Write the adapter under a temporary name and rename it; the main process calls this."""
+    partial = adapter.with_name(".adapter.partial")
+    remove_leftover_folders(adapter.parent)
+    try:
+        with refuse_full_disk(adapter):
+            model.save_adapter(partial, weights)
+            for file in partial.rglob("*.safetensors"):
+                sort_metadata(file)
+            replace_folder(partial, adapter)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
