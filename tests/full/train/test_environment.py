@@ -29,7 +29,7 @@ def _trained(run, environment):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_foreign_variables_change_no_bit_of_the_adapter(trainings, processes):
-    settings = {"train_runtime": {"processes": processes}, "schedule": {"num_steps": 4}}
+    settings = {"train_runtime": {"processes": processes}}
     expected = _trained(trainings.fresh(**settings), {})
     everything = {name: value for variables in FOREIGN.values() for name, value in variables.items()}
     for variables in [everything] if processes == 2 else FOREIGN.values():
@@ -39,7 +39,7 @@ def test_foreign_variables_change_no_bit_of_the_adapter(trainings, processes):
 
 
 def test_several_processes_train_from_the_file_that_was_named(trainings, tmp_path):
-    run = trainings.fresh(train_runtime={"processes": 2}, schedule={"num_steps": 4})
+    run = trainings.fresh(train_runtime={"processes": 2})
     words = command(run)
     own = run.folder / "config" / "train.json"
     other = json.loads(own.read_text())

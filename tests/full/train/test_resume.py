@@ -98,7 +98,8 @@ def test_a_signal_to_the_launcher_saves_the_state_of_every_process(trainings, nu
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_second_ctrl_c_kills_every_process(trainings, processes):
     settings = {"num_steps": 4, "global_batch_size": 512}  # a step takes longer than the test
-    run = trainings.fresh(train_runtime={"processes": processes, "checkpoint_steps": None}, schedule=settings)
+    runtime = {"processes": processes, "checkpoint_steps": None}
+    run = trainings.fresh(reference="online", train_runtime=runtime, schedule=settings)
     process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
     told = ""
     for line in process.stderr:
