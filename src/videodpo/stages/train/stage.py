@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from videodpo.config import TrainRuntime
 from videodpo.runtime.device import choose_device
-from videodpo.runtime.giving_up import GaveUp, set_mark
+from videodpo.runtime.giving_up import GaveUp, mark
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.files import refuse_full_disk, remove_leftover_folders
@@ -42,14 +42,12 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
 
     adapter = round_folder / "adapter"
     with exclusive(snapshot.folder, adapter) if accelerator.is_main_process else nullcontext():
-        if accelerator.is_main_process:
-            set_mark(round_folder, "train", gave_up=False)
         training = Training(snapshot, round_folder, previous_adapter, accelerator)
         try:
             rows = training.run()
         except GaveUp:
             if accelerator.is_main_process:
-                set_mark(round_folder, "train", gave_up=True)
+                mark(round_folder, "train")
             raise
         finally:
             for tracker in accelerator.trackers:
