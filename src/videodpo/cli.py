@@ -189,7 +189,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from videodpo.runtime.giving_up import set_mark
+    from videodpo.runtime.giving_up import mark
     from videodpo.runtime.snapshot import TrainSettings
 
     if arguments.train_log:
@@ -201,9 +201,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from videodpo.stages.doctor import diagnose, report
 
     round_folder = _round(snapshot.folder, arguments)
-    set_mark(round_folder, "doctor", gave_up=False)
     code = report(diagnose(snapshot, round_folder), as_json=arguments.json, out=arguments.out)
-    set_mark(round_folder, "doctor", gave_up=code != 0)
+    if code:
+        mark(round_folder, "doctor")
     return code
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.workspace import snakemake
+from videodpo.runtime.giving_up import clear_marks, has_given_up, mark
 
 SNAKEFILE = """
 from pathlib import Path
@@ -27,3 +28,10 @@ def test_a_job_that_gave_up_is_not_tried_again(mark: str, tries: int, tmp_path: 
     answer = snakemake(tmp_path, "--cores", "1", "--retries", "3", "--", "round1/adapter")
     assert answer.returncode != 0
     assert len((tmp_path / "tries").read_text().splitlines()) == tries
+
+
+def test_a_new_start_tries_again(tmp_path: Path) -> None:
+    mark(tmp_path / "round2", "doctor")
+    assert has_given_up(tmp_path / "round2", "doctor")
+    clear_marks(tmp_path)
+    assert not has_given_up(tmp_path / "round2", "doctor")

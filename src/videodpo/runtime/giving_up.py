@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from videodpo.config.errors import RunError
@@ -11,18 +12,21 @@ class GaveUp(RunError):
     """A stage stopped for a reason that stays: starting it again as it is ends the same way."""
 
 
-def set_mark(round_folder: Path, stage: str, *, gave_up: bool) -> None:
-    """Write the stage's mark, or remove that of an earlier try."""
+def mark(round_folder: Path, stage: str) -> None:
+    """Say that the stage gave up, until the workflow is started again."""
     path = _path(round_folder, stage)
-    if gave_up:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    else:
-        path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def clear_marks(folder: Path) -> None:
+    """Remove all marks of a run: whoever starts it again may have removed the reason."""
+    for marks in folder.glob("round*/gave_up"):
+        shutil.rmtree(marks)
 
 
 def has_given_up(round_folder: Path, stage: str) -> bool:
-    """True if the last try of the stage left its mark."""
+    """True if a try of the stage left its mark since the workflow was started."""
     return _path(round_folder, stage).exists()
 
 

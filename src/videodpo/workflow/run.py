@@ -14,7 +14,7 @@ from typing import Any
 
 from videodpo.config import Config, ConfigError, InputError, parse_config, validate
 from videodpo.runtime import registry
-from videodpo.runtime.giving_up import has_given_up
+from videodpo.runtime.giving_up import clear_marks, has_given_up
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
@@ -109,8 +109,8 @@ class Workflow:
 
         The texts of the snapshots that jobs are going to write are stored in `config/planned`.
 
-        That file, how jobs run, is an input of no rule: were it `ancient`, Snakemake would make it again after an edit,
-        and leave out of its plan what is missing.
+        execution.json is deliberately not an input of any rule: if it were `ancient`, Snakemake would make it again
+        after an edit, and leave out of its plan what is missing.
 
         Args:
             rules: those that are going to run.
@@ -128,6 +128,7 @@ class Workflow:
                     keep_edited(table)
         try:
             take_run(Path(self.folder))
+            clear_marks(Path(self.folder))
             write_snapshot(self.snapshots["execution"], self._snapshot_file("execution"))
             if "snapshot" in rules:
                 for name in self.snapshots.keys() - kept:

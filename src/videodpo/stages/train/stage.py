@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from videodpo.config import TrainRuntime
 from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.device import choose_device
-from videodpo.runtime.giving_up import GaveUp, set_mark
+from videodpo.runtime.giving_up import GaveUp, mark
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.storage.files import refuse_full_disk, remove_leftover_folders
@@ -51,8 +51,6 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
         from videodpo.dpo.policy import gather_policy
         from videodpo.dpo.trainer import Training
 
-        if is_main:
-            set_mark(round_folder, "train", gave_up=False)
         device = choose_device(snapshot.execution.device)
         accelerator = _accelerator(snapshot.execution.train_runtime, device, round_folder)
         # Around the loading too, which takes minutes for a large model.
@@ -62,7 +60,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
                 rows = training.run(countdown)
             except GaveUp:
                 if is_main:
-                    set_mark(round_folder, "train", gave_up=True)
+                    mark(round_folder, "train")
                 raise
             finally:
                 for tracker in accelerator.trackers:
