@@ -13,8 +13,8 @@ of scores. Then, on an H100 80GB:
 400 lies between the 393 and the 428 TFLOP a second of two measurements. Models in float32 are at 67, the number that
 the card's maker gives without tensor cores: a guess, which TF32 in convolutions betters and small layers miss.
 Memory: weights, AdamW's moments (8 bytes a trained weight) and the peak of the tensors. Of CogVideoX 2B's LoRA step
-that is a tenth more than was measured. Sampling has the text encoder beside the denoiser, and a clip's decoding beside
-the next clip's denoising: the three add up. A reference that is live, and after full fine-tuning its copy, come on top.
+that is a tenth more than was measured. Sampling has the text encoder alone at first, and then a clip's decoding beside
+the next clip's denoising: these two add up. A reference that is live, and after full fine-tuning its copy, come on top.
 """
 
 from __future__ import annotations

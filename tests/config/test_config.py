@@ -431,7 +431,7 @@ def test_every_models_preset_says_the_memory_and_time_that_were_counted(name):
     assert step == pytest.approx(COSTS[name]["step_seconds"], rel=near)
     assert memory == pytest.approx(COSTS[name]["step_memory_gb"], rel=near, abs=0.5)
     assert clip == pytest.approx(COSTS[name]["denoising_seconds_a_clip"], rel=near)
-    assert sampling == pytest.approx(sum(_table_of_costs()[name][4:]), abs=1.0)
+    assert sampling == pytest.approx(_sampling(_table_of_costs()[name]), abs=1.0)
 
 
 def test_the_configuration_says_the_memory_and_time_that_were_counted():
@@ -440,7 +440,7 @@ def test_the_configuration_says_the_memory_and_time_that_were_counted():
     assert found, said
     step, memory, sampling = map(float, found.groups())
     row = _table_of_costs()["config.yaml"]
-    assert [step, memory, sampling] == [row[1], row[2], sum(row[4:])]
+    assert [step, memory, sampling] == [row[1], row[2], _sampling(row)]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", *MODELS])
@@ -500,6 +500,12 @@ def _opening(path: Path) -> str:
     """The comment that a file begins with."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _sampling(row: list[float]) -> float:
+    """Peak memory: prompts are encoded before the denoiser and the VAE are loaded."""
+    denoiser, text, decoding = row[4:]
+    return max(text, denoiser + decoding)
 
 
 def _table_of_costs() -> dict[str, list[float]]:
