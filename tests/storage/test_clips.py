@@ -38,9 +38,9 @@ def sampled(monkeypatch):
 
     seeds, sample = [], WanModel.sample
 
-    def counted(self, text, wanted, sampling):
+    def counted(self, text, wanted, *args):
         seeds.extend(wanted)
-        return sample(self, text, wanted, sampling)
+        return sample(self, text, wanted, *args)
 
     monkeypatch.setattr(WanModel, "sample", counted)
     return seeds
