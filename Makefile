@@ -56,7 +56,7 @@ test-slurm: setup
 	pytest tests/slurm
 
 # The default configuration and every model's preset end to end, with random weights at published widths: a release
-# needs it. An hour on two cores; 8 GB of memory and 20 GB of disk for temporary weights.
+# needs it. Scoring alone holds 7 GB of memory; weights are written to a temporary folder.
 rehearsal: setup
 	PYTHONPATH=$(CURDIR) python bench/rehearsal.py
 
