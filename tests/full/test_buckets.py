@@ -157,7 +157,7 @@ def test_two_processes_with_passes_of_two_sizes_train_like_one(trained, run):
     shutil.rmtree(run.round_folder / "state")
     run.snapshot("train")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json")]
+    command += ["-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json"), "--launched"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     two = read_table(run.round_folder / "train_log.parquet")
