@@ -84,12 +84,16 @@ class Passes:
 
     def measure(self, indices: range) -> torch.Tensor:
         """Margin and unweighted DPO loss of a run of the plan, float32 [B, 2], on the CPU; without what trains only."""
+        found = diffusion_dpo_loss_from_errors(*self.compare(indices), beta=self.beta)
+        return torch.stack([found.margin, found.per_pair], dim=1).cpu()
+
+    def compare(self, indices: range) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Errors of a run of the plan without dropout: policy on winners and losers, reference on both; each [B]."""
         batch = self.data.batch(self.plan.visits[indices.start : indices.stop])
         with without_dropout(self._model):
             ref_w, ref_l = self._reference_errors(indices, batch)
             policy_w, policy_l = model_errors(self._model, batch)
-        found = diffusion_dpo_loss_from_errors(policy_w, policy_l, ref_w, ref_l, beta=self.beta)
-        return torch.stack([found.margin, found.per_pair], dim=1).cpu()
+        return policy_w, policy_l, ref_w, ref_l
 
     def _batch(self, indices: range) -> Batch:
         visits = self.plan.visits[indices.start : indices.stop]

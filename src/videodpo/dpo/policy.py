@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from videodpo.config import TrainRuntime
 from videodpo.config.errors import InputError
 from videodpo.models import load_model
-from videodpo.models.base import ALL_PARTS, VideoModel
+from videodpo.models.base import ALL_PARTS, Part, VideoModel
 from videodpo.runtime.compat.diffusers import repeated_layers
 from videodpo.runtime.compat.torch import FUSED_ATTENTION
 from videodpo.runtime.seeds import derive_seed
@@ -27,15 +27,19 @@ if TYPE_CHECKING:
 _MOST_GRAPHS = 64
 
 
-def build_policy(snapshot: Snapshot[TrainSettings], previous_adapter: Path | None, device: str) -> VideoModel:
+def build_policy(
+    snapshot: Snapshot[TrainSettings], previous_adapter: Path | None, device: str, *, parts: Set[Part] | None = None
+) -> VideoModel:
     """The base model with trainable weights: a fresh LoRA, or all of the denoiser's.
 
     Args:
         previous_adapter: what the round before trained, to go on from; the reference stays the base model.
         device: as configured: auto, cpu or cuda.
+        parts: what to load of the model; None: what the training needs.
     """
     train = snapshot.settings.train
-    model = load_model(snapshot.settings.model, device, parts={"denoiser"} if train.texts == "cached" else ALL_PARTS)
+    parts = parts or ({"denoiser"} if train.texts == "cached" else ALL_PARTS)
+    model = load_model(snapshot.settings.model, device, parts=parts)
     if train.method == "lora":
         model.add_lora(train.lora, derive_seed(snapshot.seed, "lora"))
         if previous_adapter:

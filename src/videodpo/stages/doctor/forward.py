@@ -15,6 +15,7 @@ import torch
 
 from videodpo.config import Sampling
 from videodpo.dpo.findings import Finding, grade
+from videodpo.dpo.policy import without_dropout
 from videodpo.models.base import PromptEmbeds, VideoModel
 from videodpo.models.shared.pipeline_model import PipelineModel
 
@@ -47,15 +48,16 @@ def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> 
             "forward", "fine", "not compared, this family has no PipelineModel around its pipeline", expected
         )
     trial = sampling.model_copy(update={"num_steps": NUM_STEPS, "guidance_scale": 1.0})
-    with _recorded(model.denoiser) as calls:
+    with without_dropout(model), _recorded(model.denoiser) as calls:
         model.sample(text, [SEED], trial)
     if not calls:
         advice = "What is trained is not what samples: make_denoiser has to give the pipeline's own network."
         return Finding("forward", "alarm", "the pipeline never called model.denoiser", expected, advice)
-    compared = [_compare(model, call, text, trial) for call in calls]
+    with without_dropout(model):
+        compared = [_compare(model, call, text, trial) for call in calls]
     largest = float(np.max([off for off, _ in compared]))  # NaN where one is
     differing = sorted(set().union(*(names for _, names in compared)))
-    limit = ROUNDED if calls[0].answer.dtype == torch.float32 else ROUNDED_BELOW_FLOAT32
+    limit = ROUNDED if model.dtype == torch.float32 else ROUNDED_BELOW_FLOAT32
     measured = f"{len(calls)} answers of predict are {largest:.2g} standard deviations off at most"
     if differing and not largest <= limit:
         measured += f" (told otherwise: {', '.join(differing)})"
@@ -71,7 +73,7 @@ def _compare(model: PipelineModel, call: Call, text: PromptEmbeds, sampling: Sam
     channels, *_ = model.latent_shape(sampling)
     # Some families put further channels beside the latents.
     noisy_1CFHW = model.from_pipeline(arguments, sampling)[:, :channels]
-    with torch.no_grad(), _recorded(model.denoiser) as calls:
+    with model.precision(), _recorded(model.denoiser) as calls:
         found = model.predict(noisy_1CFHW, level_1.to(model.device), text).float()
     answer = model.from_pipeline(call.answer, sampling).float()
     off = float((found - answer).abs().max() / answer.std()) if found.shape == answer.shape else float("inf")

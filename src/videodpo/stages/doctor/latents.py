@@ -44,13 +44,14 @@ def check_latents(model: VideoModel, clips: Sequence[Clip]) -> list[Finding]:
     statistics = _statistics(clips)
     if statistics.status == "alarm":
         return [statistics]
-    decoded: list[np.ndarray] = []
-    for clip in clips:
-        (frames,) = model.decode(clip.latents_1CFHW)
-        if frames is None:
-            return [statistics, _not_decoded(clip)]
-        decoded.append(frames)
-    return [statistics, _fit(model, clips, decoded), _round_trip(model, clips, decoded)]
+    with model.with_vae():
+        decoded: list[np.ndarray] = []
+        for clip in clips:
+            (frames,) = model.decode(clip.latents_1CFHW)
+            if frames is None:
+                return [statistics, _not_decoded(clip)]
+            decoded.append(frames)
+        return [statistics, _fit(model, clips, decoded), _round_trip(model, clips, decoded)]
 
 
 def _not_decoded(clip: Clip) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,15 @@ from videodpo.config import ConfigError, Train
 from videodpo.config.errors import InputError
 from videodpo.dpo.findings import Finding, worst
 from videodpo.dpo.log_checks import check_log, is_plain
+from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot
 from videodpo.storage.manifests import record_text
 from videodpo.storage.tables import read_metadata, read_shards, read_table
 
+log = logging.getLogger(__name__)
 # 1 is a user's error, 2 wrong usage.
 ALARM_EXIT_CODE = 3
+NUM_PARTS = 5
 
 
 def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Finding]:
@@ -43,13 +47,23 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
     findings.append(check_epochs(plan.num_pairs, settings.schedule))
     from videodpo.stages.doctor.forward import check_forward
     from videodpo.stages.doctor.latents import check_latents
+    from videodpo.stages.doctor.probe import check_movement
     from videodpo.stages.doctor.start import Start
 
     findings.append(check_beta(settings.train, reference))
-    start = Start(snapshot, round_folder, plan, reference, numeric_beta(settings.train, reference))
-    findings += start.check()
-    findings.append(check_forward(start.model, start.text, start.sampling))
-    return findings + check_latents(start.model, start.clips())
+    with Countdown(log, "doctor", NUM_PARTS, "parts") as countdown:
+        start = Start(snapshot, round_folder, plan, reference, numeric_beta(settings.train, reference))
+        countdown.add(item="the model's loading")
+        findings += start.check()
+        countdown.add(item="the first losses")
+        findings.append(check_forward(start.model, start.text, start.sampling))
+        countdown.add(item="the pipeline's own calls")
+        findings += check_latents(start.model, start.clips())
+        countdown.add(item="latents and VAE")
+        if worst(findings) != "alarm":  # what is broken need not be trained on
+            findings += check_movement(start.model, snapshot, round_folder, start.runs, countdown)
+        countdown.add(item="the probe")
+    return findings
 
 
 def diagnose_log(path: Path) -> list[Finding]:

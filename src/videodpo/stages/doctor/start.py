@@ -20,12 +20,11 @@ from videodpo.config import Sampling
 from videodpo.dpo.batches import Batch, PairData, model_errors
 from videodpo.dpo.findings import Finding, Status, grade
 from videodpo.dpo.objectives import diffusion_dpo_loss_from_errors
+from videodpo.dpo.policy import build_policy, without_dropout
 from videodpo.dpo.reference_errors import has_draws
 from videodpo.dpo.visits import Plan, Visit
-from videodpo.models import load_model
 from videodpo.models.base import ALL_PARTS, Part, PromptEmbeds
 from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
-from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 from videodpo.stages.doctor.latents import Clip
 from videodpo.storage.clips import read_clip
@@ -33,13 +32,12 @@ from videodpo.storage.schemas import CLIP_SIZE, ClipSize
 from videodpo.storage.tables import read_shards
 from videodpo.storage.video import decode_mp4
 
-NUM_PAIRS = 4
+NUM_PAIRS = 8
 _ERRORS = ["ref_error_winner", "ref_error_loser"]
 # Loss against ln 2, logits at the margins below: what one machine's float32 leaves.
 EXACT = 1e-5
-# Errors as shares of themselves: of another machine's, or another batch's, rounding in float32, and in bfloat16.
-ROUNDED = {torch.float32: 1e-4}
-ROUNDED_BELOW_FLOAT32 = 2e-2
+# Errors as shares of themselves: of another machine's, or another batch's, rounding; in float32, and below.
+ROUNDED, ROUNDED_BELOW_FLOAT32 = 1e-4, 2e-2
 # Of the loss, in units of the pair's weight: bfloat16 errors of another kind of GPU move a logit by 0.06 at beta 5000.
 LOSS_ROUNDED = 0.05
 
@@ -57,13 +55,10 @@ class Start:
     ) -> None:
         settings = snapshot.settings
         self._folder, self._settings, self._reference, self._beta = snapshot.folder, settings.train, reference, beta
+        self._dtype = settings.model.dtype
         cached = self._settings.texts == "cached"
         parts: Set[Part] = {"denoiser", "vae"} if cached else ALL_PARTS
-        self.model = load_model(settings.model, snapshot.execution.device, parts=parts)
-        if self._settings.method == "lora":
-            self.model.add_lora(self._settings.lora, derive_seed(snapshot.seed, "lora"))
-        elif reference is None:
-            self.model.keep_reference()
+        self.model = build_policy(snapshot, None, snapshot.execution.device, parts=parts)
         texts = CachedTexts(round_folder) if cached else OnlineTexts(snapshot.folder, self.model)
         self._data = PairData(round_folder, texts, self.model.device)
         self._videos = read_shards(round_folder / "videos").set_index("video_id", drop=False)
@@ -89,14 +84,18 @@ class Start:
     def _size(self, visit: Visit) -> ClipSize:
         return self._sizes[visit.pair_id]
 
+    @property
+    def runs(self) -> list[range]:
+        """Micro-batches of the plan that are looked at."""
+        return self._runs
+
     @cached_property
     def _batches(self) -> list[Batch]:
         return [self._data.batch(self._visits[run.start : run.stop]) for run in self._runs]
 
     @property
     def _rounded(self) -> float:
-        dtype = next(self.model.denoiser.parameters()).dtype
-        return ROUNDED.get(dtype, ROUNDED_BELOW_FLOAT32)
+        return ROUNDED if self._dtype == "float32" else ROUNDED_BELOW_FLOAT32
 
     @property
     def text(self) -> PromptEmbeds:
@@ -132,7 +131,7 @@ class Start:
             findings.append(self._table())
             if findings[-1].status == "alarm":
                 return findings
-        with torch.no_grad():
+        with without_dropout(self.model):
             one_logit = self._one_logit()
             findings.append(one_logit)
             if one_logit.status != "alarm":
