@@ -100,7 +100,9 @@ def test_accepted_options_train(at: Any, server: Any, choice: Choice) -> None:
     server.finish(run)
     log = log_of(run)
     assert len(log) == 2
-    assert not log["skipped"].any()
+    # In float16 the first steps may only lower the loss scale: so small a model has large gradients.
+    assert not log["skipped"][log["loss_scale"].isna()].any()
+    assert log["loss"].notna().all()
     np.testing.assert_allclose(log["loss"][0], log["weight_mean"][0] * np.log(2), rtol=0.05)
     assert (run.round_folder / "adapter").is_dir()
 
