@@ -26,7 +26,7 @@ TABLES = {
     "round1/reference/shard-00000.parquet": ("pair_id visit timestep noise_seed ref_error_winner ref_error_loser"),
     "round1/train_log.parquet": (
         "step epoch loss margin accuracy error_winner error_loser ref_error_winner ref_error_loser weight_mean lr"
-        " grad_norm skipped validation_loss validation_accuracy seconds samples_per_second max_memory_mb"
+        " grad_norm loss_scale skipped validation_loss validation_accuracy seconds samples_per_second max_memory_mb"
         " winner_drift_0 winner_drift_1 winner_drift_2 winner_drift_3"
         " loser_drift_0 loser_drift_1 loser_drift_2 loser_drift_3"
     ),

@@ -90,6 +90,7 @@ def test_commit_is_the_checkouts():
 def test_commit_of_edited_code_is_marked(tmp_path):
     package = tmp_path / "src" / "videodpo"
     shutil.copytree(Path(videodpo.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=all"]):
         subprocess.run([*git, *words], check=True)
@@ -166,8 +167,8 @@ def test_nothing_is_left_of_a_table_whose_parts_raise(path):
 @pytest.mark.parametrize("value", [None, math.nan])
 @pytest.mark.parametrize("kind", ["dicts", "frame"])
 def test_a_required_number_that_is_missing_is_refused(path, kind, value):
-    rows = [ERRORS | {"ref_error_winner": value}]
-    with pytest.raises(ValueError, match="ref_error_winner"):
+    rows = [ERRORS | {"timestep": value}]
+    with pytest.raises(ValueError, match="timestep"):
         save(path, rows if kind == "dicts" else pd.DataFrame(rows), REFERENCE)
     assert not path.exists()
 
