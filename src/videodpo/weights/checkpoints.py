@@ -6,6 +6,7 @@ import argparse
 import warnings
 import zipfile
 from collections.abc import Iterable, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,10 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
 def _reason(error: Exception, path: Path) -> str:
     if not str(error).startswith("Weights only load failed"):  # torch continues with how to run what is in the file
         return first_line(error)
-    others = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+    others: list[str] = []
+    if zipfile.is_zipfile(path):
+        with suppress(Exception):  # the pickle is damaged; what it raises is not documented
+            others = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     if others:
         return f"it holds Python objects other than tensors: {names_of(others)}; save its tensors alone, as safetensors"
     return "damaged, or it holds Python objects other than tensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,8 +127,11 @@ def _head(path: Path) -> bytes:
 def _zip_fault(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):  # its table of contents is at the end
         return "is incomplete, its end is missing; download it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error):
+        return "is damaged; download it again"
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return None
     return f"is a zip archive of {', '.join(names[:3])}; unpack it and name the file in it"
