@@ -26,6 +26,7 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 slurm_plugin.prepare()
+compat.keep_logs()
 
 
 # Jobs call the `videodpo` of the environment that runs this Snakemake, also where that is not activated.

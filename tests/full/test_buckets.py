@@ -189,7 +189,9 @@ def test_the_doctor_finds_a_healthy_round_healthy_and_looks_at_every_size(run, m
     run.snapshot("train")
     assert main(["doctor", "--config", str(run.folder / "config" / "train.json"), "--round", "1", "--json"]) == 0
     findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {finding["check"] for finding in findings if finding["status"] != "fine"} == {"vae_round_trip"}
+    # Random weights, and a short training.
+    unusual = {finding["check"] for finding in findings if finding["status"] != "fine"}
+    assert unusual <= {"vae_round_trip", "movement"}
     assert shapes == set(LATENTS.values())
 
 

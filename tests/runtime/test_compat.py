@@ -43,6 +43,8 @@ NAMES = [
     "snakemake.dag:DAG.jobs",
     "snakemake.dag:DAG.needrun",
     "snakemake.dag:DAG.needrun_jobs",
+    "snakemake.jobs:Job._log",
+    "snakemake.jobs:Job.remove_existing_output",
     "snakemake.jobs:Job.restart_times",
     "snakemake.workflow:Workflow.touch",
     "snakemake_executor_plugin_slurm:Executor.__post_init__",

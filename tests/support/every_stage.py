@@ -106,7 +106,7 @@ def made_by(stage: str, whole: Path, results: Path) -> None:
 def maker(name: Path) -> str:
     """The stage that wrote a file of the run."""
     inside = name.parts[1:]
-    if inside[0] == "config":
+    if inside[0].lstrip(".").startswith(("config", "weights.json")):
         return "config"
     if inside[0].lstrip(".").startswith(("prompts", "clips")):
         return "prompts"

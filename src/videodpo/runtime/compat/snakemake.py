@@ -1,4 +1,4 @@
-"""Snakemake's internals: jobs of its graph.
+"""Snakemake's internals: jobs of its graph, and logs that it deletes.
 
 Works with snakemake 9.27.1. Nothing here imports it: the Snakefile passes its `workflow`.
 """
@@ -28,6 +28,27 @@ def missing_targets(workflow: Any) -> list[str]:
         return []
     wanted = [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
     return [str(file) for file in wanted if not Path(file).exists()]
+
+
+def keep_logs() -> None:
+    """Stop Snakemake from deleting a job's log before the job runs, so that a retry appends to that of the try before.
+
+    Public API would be a setting, or a flag of a rule's log as `update` is one of an output.
+    """
+    job = sys.modules["snakemake.jobs"].Job
+    job.remove_existing_output = _without_logs(job.remove_existing_output)
+
+
+def _without_logs(remove: Any) -> Any:
+    async def remove_existing_output(self: Any) -> None:
+        log = self.log
+        self._log = []
+        try:
+            await remove(self)
+        finally:
+            self._log = log
+
+    return remove_existing_output
 
 
 def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool]) -> None:
