@@ -1,1 +1,1 @@
-"""The DPO mathematics: objective, draws, errors, batches, checkpoints."""
+"""DPO mathematics and training loop: objectives, draws, errors, batches, checkpoints."""

@@ -1,4 +1,4 @@
-"""Pairs, latents and texts to the tensors of one forward pass.
+"""Tensors of one forward pass, from pairs, latents and prompt embeddings.
 
 Legend: B pairs, C latent channel, F latent frame, H latent height, W latent width; L text token.
 """
@@ -23,11 +23,13 @@ from videodpo.storage.tensors import TensorFile
 
 @dataclass(frozen=True)
 class Batch:
-    """The B winners, then the B losers of a run of visits.
+    """Tensors of one micro-batch: the B winners first, then the B losers.
 
     Attributes:
-        latents, noise: float32 [2B, C, F, H, W]; text: tensors [2B, L, ...]; level: float32 [2B];
-        weight: float32 [B].
+        latents, noise: float32 [2B, C, F, H, W].
+        text: prompt embeddings, tensors [2B, L, ...].
+        noise_level: float32 [2B].
+        weight: pair weights, float32 [B].
     """
 
     latents: torch.Tensor
@@ -38,17 +40,17 @@ class Batch:
 
 
 class PairData:
-    """Everything about a round's pairs that the denoiser needs, read when asked for."""
+    """Data of a round's pairs for the denoiser; latents and embeddings are read on demand."""
 
     def __init__(self, round_folder: Path, texts: CachedTexts | OnlineTexts, device: torch.device) -> None:
-        """Read the tables.
+        """Read the tables of pairs and videos.
 
         Raises:
-            InputError: a pair names a video without latents.
+            InputError: a pair refers to a video without latents.
         """
         self._folder, self._texts, self._device = round_folder.parent, texts, device
         self.pairs = read_table(round_folder / "pairs.parquet").set_index("pair_id", drop=False)
-        # A row of a frame of mixed types costs as much as the rest of a small batch.
+        # Tuples: reading a row of a mixed-type DataFrame costs as much as the rest of a small batch.
         rows: Any = self.pairs.itertuples(index=False)
         self._rows: dict[int, Any] = {row.pair_id: row for row in rows}
         videos = read_shards(round_folder / "videos")
@@ -65,14 +67,15 @@ class PairData:
         empty_captions: Sequence[bool] | None = None,
         separate_draw: Callable[[Visit], tuple[float, int]] | None = None,
     ) -> Batch:
-        """Tensors of one run of visits, whose latents have one size; winner and loser share noise, level and text.
+        """Load one micro-batch. Winner and loser share noise, noise level and prompt embeddings.
 
         Args:
-            empty_captions: which visits are told nothing.
-            separate_draw: gives the loser a noise level and a noise seed of its own.
+            visits: visits of the micro-batch; their latents must have the same shape.
+            empty_captions: for each visit, True replaces its caption by the empty one.
+            separate_draw: returns a (noise level, noise seed) for the loser alone; None: the loser shares both.
 
         Raises:
-            InputError: latents of several sizes.
+            InputError: the latents differ in shape.
         """
         rows = [self._rows[visit.pair_id] for visit in visits]
         empty = empty_captions or [False] * len(rows)
@@ -108,7 +111,7 @@ def _noise(seed: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def prediction_and_target(model: VideoModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the denoiser says about a batch and what it should say, each [2B, C, F, H, W]."""
+    """Return the denoiser's prediction for a batch and its target, each [2B, C, F, H, W]."""
     noisy = model.noise_schedule.add_noise(batch.latents, batch.noise, batch.noise_level)
     target = model.noise_schedule.target(batch.latents, batch.noise, batch.noise_level)
     with model.precision():
@@ -116,6 +119,6 @@ def prediction_and_target(model: VideoModel, batch: Batch) -> tuple[torch.Tensor
 
 
 def model_errors(model: VideoModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The denoiser's errors on winners and losers, each float32 [B]."""
+    """Return the denoising errors of winners and losers, each float32 [B]."""
     winner, loser = denoising_errors(*prediction_and_target(model, batch)).chunk(2)
     return winner, loser

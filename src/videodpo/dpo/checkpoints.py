@@ -1,7 +1,7 @@
-"""Full training states on disk: trainable weights, optimizer, log; complete or absent.
+"""Training checkpoints: trainable weights, optimizer state and log, written atomically.
 
-They are torch's distributed checkpoints: every process writes its share, and any number of processes reads it. Their
-index is a pickle, so a state is only read from the run's own folder, where the training itself has written it.
+The format is torch's distributed checkpoint: every rank writes its shard, and any number of ranks can read them. The
+index is a pickle. A checkpoint is therefore only read from the run's own folder, where the training itself wrote it.
 """
 
 from __future__ import annotations
@@ -34,22 +34,29 @@ _TRAINABLE = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
 class Checkpoints:
-    """The states of one training in a round's state folder."""
+    """Checkpoints of one training in the round's state folder."""
 
     def __init__(
         self, state: Path, trained_on: str, network: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> None:
-        """trained_on: digest of settings and data. network, optimizer: as data parallelism has wrapped them."""
+        """Locate the checkpoints of these settings and data.
+
+        Args:
+            state: the round's state folder.
+            trained_on: digest of settings and data.
+            network, optimizer: as wrapped by data parallelism.
+        """
         self._state, self._folder = state, state / trained_on[:16]
         self._network, self._optimizer = network, optimizer
 
     def save(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Write a state under a temporary name, sync, rename; drop all but the newest two, and those of other settings.
+        """Write a checkpoint under a temporary name, sync it and rename it. Every rank must call this.
 
-        Every process calls it.
+        Then remove all but the two newest checkpoints, and all checkpoints of other settings or data.
 
         Args:
-            step: optimiser steps done. rows: the training log up to here.
+            step: optimizer steps done.
+            rows: training log up to this step.
         """
         final = self._folder / f"step-{step:08d}"
         partial = self._folder / f".{final.name}.partial"
@@ -74,13 +81,13 @@ class Checkpoints:
         _wait()
 
     def load(self) -> tuple[int, list[dict[str, Any]]]:
-        """Put the newest state that fits into weights and optimiser; every process calls it.
+        """Load the newest checkpoint of these settings and data. Every rank must call this.
 
         Returns:
-            Steps done and the log's rows; (0, []) where there is no state of these settings and data.
+            Steps done and rows of the log; (0, []) if there is no such checkpoint.
 
         Raises:
-            InputError: the newest state is damaged; the message names its folder.
+            InputError: the newest checkpoint is damaged; the message names its folder.
         """
         folders = sorted(self._folder.glob("step-*"))
         if not folders:
@@ -100,7 +107,7 @@ class Checkpoints:
         weights, moments = get_state_dict(self._network, self._optimizer, options=_TRAINABLE)
         state = {"weights": weights, "optimizer": moments}
         with warnings.catch_warnings():
-            # That there is one process, and what its own files are called.
+            # torch warns that there is only one process, and about its file names.
             warnings.filterwarnings("ignore", module="torch.distributed")
             action(state, folder, no_dist=not dist.is_initialized())
         return state
@@ -114,7 +121,7 @@ def _write_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
 
 
 def _read_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
-    """Fill the tensors and values of `state` in place; every process reads its share."""
+    """Fill the tensors and values of `state` in place. Every rank reads its shard."""
     try:
         load(state, checkpoint_id=folder, no_dist=no_dist)
     except CheckpointException as error:
@@ -125,7 +132,7 @@ def _read_state(state: dict[str, Any], folder: Path, *, no_dist: bool) -> None:
 
 
 def _cause(error: CheckpointException) -> BaseException:
-    """Return what went wrong in the first process that failed."""
+    """Return the error of the first rank that failed."""
     return next(iter(error.failures.values()))[0]
 
 

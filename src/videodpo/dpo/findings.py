@@ -1,4 +1,4 @@
-"""What a check found: fine, warning or alarm, as a line to read and as JSON."""
+"""Result of a check (fine, warning or alarm), as a line of text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ _RANK: tuple[Status, ...] = ("fine", "warning", "alarm")
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result.
+    """Result of one check.
 
     Attributes:
-        check: its name, as docs/doctor.md lists it. status: how bad it is.
-        measured, expected: in words, with the numbers. advice: what to do; "" where all is fine.
-        value: the measured number itself, for programs; None where there is none.
+        check: name of the check, as listed in docs/doctor.md.
+        status: severity.
+        measured, expected: text with the numbers.
+        advice: what to do; "" if all is fine.
+        value: the measured number, for programs; None if there is none.
     """
 
     check: str
@@ -31,19 +33,19 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """For the terminal."""
+        """One line for the terminal."""
         text = f"{self.status:<8} {self.check:<20} {self.measured}; expected: {self.expected}"
         return text if self.status == "fine" or not self.advice else f"{text}. {self.advice}"
 
     @property
     def json(self) -> str:
-        """One JSON object on one line; a value that is not finite is null."""
+        """One JSON object on one line; a non-finite value becomes null."""
         value = self.value if self.value is not None and math.isfinite(self.value) else None
         return json.dumps(vars(self) | {"value": value}, ensure_ascii=False, allow_nan=False)
 
 
 def grade(value: float, warning: float, alarm: float = math.inf) -> Status:
-    """By two limits that are still allowed; what is no number is an alarm."""
+    """Return "alarm" for NaN or above `alarm`, "warning" above `warning`, else "fine"."""
     if math.isnan(value) or value > alarm:
         return "alarm"
     return "warning" if value > warning else "fine"
@@ -54,5 +56,5 @@ def worse(one: Status, other: Status) -> Status:
 
 
 def worst(findings: Sequence[Finding]) -> Status:
-    """The highest status among them; fine for none."""
+    """Return the most severe status; "fine" if there are no findings."""
     return max((finding.status for finding in findings), key=_RANK.index, default="fine")

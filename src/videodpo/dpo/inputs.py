@@ -1,4 +1,4 @@
-"""Identity of what a training and its reference errors are computed from: rows and clips, not the files around them."""
+"""Digest of the inputs of a training and of its reference errors: rows and clips, not the files that hold them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from videodpo.storage.tables import read_metadata, read_shards, read_table, shar
 
 
 def digest_of_inputs(plan: Plan, round_folder: Path, more: Sequence[str] = ()) -> str:
-    """SHA-256 of the visits, which clips are paired, their bytes, and how latents were made.
+    """Return the SHA-256 of the visits, the paired clips, their bytes, and the settings that made the latents.
 
-    A table that is written again with the same rows, for example by another commit, has the same digest.
+    A table that is rewritten with the same rows, for example by another commit, has the same digest.
 
     Args:
-        more: further columns of `pairs.parquet`.
+        more: further columns of `pairs.parquet` to include.
     """
     videos = round_folder / "videos"
     pairs = read_table(round_folder / "pairs.parquet", ["pair_id", "prompt_id", "winner_id", "loser_id", *more])

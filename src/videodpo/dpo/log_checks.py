@@ -1,4 +1,4 @@
-"""A training log to findings: whether a fine-tune learns what it should. No torch here."""
+"""Checks of a training log: does the fine-tune learn what it should? Must not import torch."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ from videodpo.dpo.findings import Finding, Status, grade, worse
 from videodpo.dpo.loss_scale import is_overflow
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
-# Beginning and end are means over a tenth of the log: single steps see a handful of pairs.
+# Start and end are means over a tenth of the log each, because a single step sees only a few pairs.
 TENTH = 0.1
-# Below this many steps there is no trend to speak of.
+# Minimum number of steps to judge a trend.
 FEWEST_STEPS = 20
-# Float32 on one machine leaves the loss at ln 2 to the last digits; errors that another kind of GPU computed in
-# bfloat16 move a logit at beta 5000 by 0.06, and the loss by half of that.
+# In float32 on one machine, the loss starts at ln 2 to the last digits. Reference errors that another kind of GPU
+# computed in bfloat16 move a logit at beta 5000 by 0.06, and the loss by half of that.
 START_EXACT, START_ROUNDED = 1e-5, 0.05
-# Winner's error against the reference's, as a share of it. The demo's healthy run ends 2.6 % above; a LoRA on the same
-# pairs at learning rate 1e-3, with a margin of 22, ends 21 % above.
+# Increase of the winner's error over the reference's, as a share of the latter. The demo's healthy run ends at 2.6 %. A
+# LoRA on the same pairs at learning rate 1e-3, with a margin of 22, ends at 21 %.
 WINNER_WORSE, WINNER_MUCH_WORSE = 0.01, 0.10
-# Errors that moved by less than this share of themselves have not moved.
+# Errors that changed by less than this share count as unchanged.
 STILL = 1e-3
-# A quarter of the noise levels that has more than this share of all drift; an even spread is 0.25, the demo has 0.5.
+# Largest share of all drift in one quarter of the noise levels. An even spread has 0.25, the demo 0.5.
 BUCKET_SHARE = 0.7
-# sigmoid(4.6) = 0.99: a pair beyond it gives a hundredth of the gradient that it gave at the start.
+# sigmoid(4.6) = 0.99: beyond it a pair has at most 0.01 of the maximum gradient; at margin 0 it has 0.5.
 SATURATED_MARGIN, SATURATED_ACCURACY = math.log(99), 0.9
-# Nothing learned: both this close to where they started. One step's accuracy alone scatters by more.
+# Nothing was learned if both are this close to their start. The accuracy of a single step varies more.
 NO_ACCURACY, NO_MARGIN = 0.05, 0.05
-# Against the median of the steps around. Those two runs reach 5 and 7 (gradient), 4 and 13 (loss);
-# train.skip_above_median, from where a step is skipped, is 100 by default.
+# Factors over the rolling median. The two runs above reach 5 and 7 (gradient), 4 and 13 (loss). HUGE_SPIKE equals the
+# default of train.skip_above_median, above which a step is skipped.
 WINDOW, SPIKE, HUGE_SPIKE, LOSS_SPIKE = 21, 10.0, 100.0, 20.0
-# A median below this share of the whole log's mean is no measure of what is usual.
+# Lower bound of the rolling median, as a share of the mean over the log: a smaller median is no baseline.
 LEAST_USUAL = 0.1
-# Share of steps that were skipped for a gradient that is not usable.
+# Share of steps skipped because of an unusable gradient.
 SKIPPED, MANY_SKIPPED = 0.01, 0.10
-# Accuracies that part by more than this between training and validation have parted.
+# Overfitting: validation accuracy fell by more than this, while training accuracy rose by more than this.
 OVERFIT = 0.05
 
 
 def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: float = 0.0) -> list[Finding]:
-    """All checks on a table of the schema TRAIN_LOG; columns that older logs lack are passed over.
+    """Run all checks on a log with the schema TRAIN_LOG. Columns that older logs lack are ignored.
 
     Args:
-        log: rows in the order of the steps. starts_at_ln_2: policy and reference are one model at step 0, and the loss
-            is DPO's: not so in a later round, or for another objective. max_grad_norm: the training's; a gradient below
-            it is never skipped, and so no alarm.
+        log: rows in the order of the steps.
+        starts_at_ln_2: policy and reference are the same model at step 0, and the loss is DPO's. False in later rounds
+            and for other objectives.
+        max_grad_norm: that of the training. A step with a smaller gradient is never skipped, and so never an alarm.
     """
     if log.empty:
         return [Finding("log", "warning", "no steps", "at least one", "Look again when the training has begun.")]
@@ -57,7 +58,7 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
         return findings
     whole, log = log, log[~log["skipped"].astype(bool)] if "skipped" in log else log
     if starts_at_ln_2 and whole["step"].iloc[0] == 0 and len(log):
-        findings.append(_start(log.iloc[0]))  # steps that were skipped before it have changed nothing
+        findings.append(_start(log.iloc[0]))  # skipped steps before it did not change the weights
     if len(log):
         findings.append(_spikes(log, max_grad_norm))
     if "skipped" in whole:
@@ -73,7 +74,7 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
 
 
 def is_plain(objective: Objective) -> bool:
-    """Whether its loss is ln 2 where policy and reference are one model."""
+    """Return True if the loss is ln 2 when policy and reference are the same model."""
     is_dpo = objective.loss == "dpo" and not objective.sft_weight
     return is_dpo and not any(objective.official_code.model_dump().values())
 
@@ -81,7 +82,7 @@ def is_plain(objective: Objective) -> bool:
 def _finite(log: pd.DataFrame) -> Finding:
     columns = ["loss", "margin", "error_winner", "error_loser", "ref_error_winner", "ref_error_loser", "grad_norm"]
     bad = ~np.isfinite(log[columns].to_numpy(float)).all(axis=1)
-    if "skipped" in log:  # that is why it was skipped
+    if "skipped" in log:  # non-finite numbers are why they were skipped
         bad &= ~log["skipped"].to_numpy(bool)
     if not bad.any():
         return Finding("finite", "fine", "every number is finite", "no NaN, no infinity", value=0.0)
@@ -123,7 +124,7 @@ def _skipped(log: pd.DataFrame) -> Finding:
 
 
 def _winner(log: pd.DataFrame) -> Finding:
-    """DPO's known failure: the margin grows, yet only because the loser gets worse still faster than the winner."""
+    """Check for DPO's known failure: the margin grows only because the loser gets worse faster than the winner."""
     drift = _relative_drift(log, "winner")
     begin, end = _ends(log["margin"])
     status = grade(drift, WINNER_WORSE, WINNER_MUCH_WORSE)
@@ -146,7 +147,7 @@ def _apart(log: pd.DataFrame) -> Finding:
 
 
 def _buckets(log: pd.DataFrame) -> Finding:
-    end = log.tail(max(1, len(log) // 3))  # a third: each quarter of the noise levels has a quarter of the visits
+    end = log.tail(max(1, len(log) // 3))  # a third, not a tenth: each bucket has only a quarter of the visits
     moved = np.zeros(DRIFT_BUCKETS)
     for side in ("winner", "loser"):
         moved += [abs(np.nanmean([0.0, *end[f"{side}_drift_{k}"].dropna()])) for k in range(DRIFT_BUCKETS)]
@@ -184,7 +185,7 @@ def _learned(log: pd.DataFrame) -> Finding:
 
 def _validation(log: pd.DataFrame) -> Finding:
     seen = log.dropna(subset=["validation_accuracy"])
-    third = max(1, len(seen) // 3)  # there are few of them
+    third = max(1, len(seen) // 3)  # a third, because validations are few
     begin, end = (float(part["validation_accuracy"].mean()) for part in (seen.head(third), seen.tail(third)))
     before, after = _ends(log["accuracy"])
     is_overfit = end < begin - OVERFIT and after > before + OVERFIT
@@ -194,7 +195,7 @@ def _validation(log: pd.DataFrame) -> Finding:
 
 
 def _relative_drift(log: pd.DataFrame, side: str) -> float:
-    """The side's error at the end less the reference's on the same draws, as a share of the latter."""
+    """Return (error - reference error) / reference error of one side at the end, on the same draws."""
     end = log.tail(_tenth(log))
     reference = float(end[f"ref_error_{side}"].mean())
     return (float(end[f"error_{side}"].mean()) - reference) / reference
@@ -211,5 +212,5 @@ def _tenth(rows: pd.DataFrame | pd.Series) -> int:
 
 def _over_median(values: pd.Series) -> pd.Series:
     around = values.rolling(WINDOW, center=True, min_periods=1).median()
-    # Where most are 0, as under a hinge that is won, those that still teach are no spikes.
+    # The lower bound keeps steps with a gradient from being spikes where most are 0, as under a satisfied hinge loss.
     return values / around.clip(lower=max(LEAST_USUAL * float(values.abs().mean()), np.finfo(float).tiny))

@@ -1,4 +1,4 @@
-"""Statistics of a step's pairs to one row of the training log."""
+"""One row of the training log, from the statistics of a step's pairs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import torch
 from videodpo.dpo.visits import Visit
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
-# What one visit leaves for the log; the order of the columns of a step's statistics.
+# Statistics of each visit, in the order of the columns of a step's table.
 STATISTICS = ("loss", "margin", "error_winner", "error_loser", "ref_error_winner", "ref_error_loser", "weight")
 
 
 def log_row(table: np.ndarray, visits: Sequence[Visit]) -> dict[str, Any]:
-    """Means over a step's pairs, and drift of winner and loser from the reference by quarter of the noise levels.
+    """Return means over a step's pairs, and the drift from the reference in each quarter of the noise levels.
 
     Args:
-        table: [visits, len(STATISTICS)]. visits: of the rows.
+        table: statistics of each visit, [visits, len(STATISTICS)].
+        visits: the visits, in the order of the rows.
     """
     columns = dict(zip(STATISTICS, table.T, strict=True))
     row: dict[str, Any] = {name: finite(values.mean()) for name, values in columns.items() if name != "weight"}
@@ -40,12 +41,12 @@ def log_row(table: np.ndarray, visits: Sequence[Visit]) -> dict[str, Any]:
 
 
 def finite(value: float) -> float | None:
-    """The number, or None where it is none: a skipped step's loss."""
+    """Return the number, or None if it is not finite, as the loss of a skipped step can be."""
     return float(value) if math.isfinite(value) else None
 
 
 def peak_memory_mb() -> float:
-    """Of this process: the GPU's where it has one, else its own."""
+    """Return the peak memory of this process in MiB: on the GPU if there is one, else on the host."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

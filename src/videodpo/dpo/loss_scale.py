@@ -1,7 +1,7 @@
-"""The factor on the loss that keeps float16 gradients above underflow, as torch.amp.GradScaler sets it.
+"""Loss scale that keeps float16 gradients above underflow, by the rule of torch.amp.GradScaler.
 
-It follows from the log's rows, which are part of every checkpoint, so a resumed training has the same one.
-torch's own scaler skips by itself; here a skipped step is logged, counted and agreed on by all processes.
+The scale follows from the rows of the log. These are part of every checkpoint, so a resumed training has the same
+scale. torch's own scaler skips steps by itself; here a skipped step is logged, counted and agreed on by all ranks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ LEAST = 1.0
 
 
 def loss_scale(rows: Sequence[Mapping[str, Any]], dtype: str) -> float | None:
-    """The scale of the next step; None if `dtype`, that of the matrix products, needs none.
+    """Return the scale of the next step, or None if `dtype` does not need one.
 
-    It is halved after each overflow, and doubled after 2000 steps without a skipped one.
+    The scale is halved after each overflow, and doubled after 2000 steps without a skipped one.
 
     Args:
-        rows: the log so far.
+        rows: log so far.
+        dtype: type of the matrix products.
     """
     if dtype != "float16":
         return None
@@ -35,7 +36,7 @@ def loss_scale(rows: Sequence[Mapping[str, Any]], dtype: str) -> float | None:
 
 
 def is_overflow(row: Mapping[str, Any]) -> bool:
-    """Whether a step was skipped because its scaled gradient left float16's range, which a lower scale repairs."""
+    """Return True if a step was skipped because its scaled gradient overflowed float16: a lower scale fixes that."""
     scale = row.get("loss_scale")
     is_scaled = scale is not None and scale > LEAST
     return is_scaled and row["skipped"] and row["grad_norm"] is None and row["loss"] is not None

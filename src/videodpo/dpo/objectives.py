@@ -1,4 +1,4 @@
-"""Denoising errors of winners and losers to the loss of a batch of pairs, by the configured objective.
+"""Loss of a batch of pairs by the configured objective, from the denoising errors of winners and losers.
 
 Legend: B pairs, C latent channel, F latent frame, H latent height, W latent width.
 """
@@ -21,10 +21,9 @@ class DPOLoss:
     """Loss of a batch of pairs.
 
     Attributes:
-        loss: scalar, mean over pairs of `per_pair`.
-        per_pair: [B], weight times the objective's term; for dpo -log sigmoid(margin).
-        margin: [B], DPO's logit whatever the objective: above 0 the policy prefers the winner more than the reference
-            does.
+        loss: scalar, mean of `per_pair`.
+        per_pair: [B], weight times the objective's term; the term of dpo is -log sigmoid(margin).
+        margin: [B], DPO's logit for any objective. Above 0, the policy prefers the winner more than the reference does.
         accuracy: scalar in [0, 1], share of pairs with a margin above 0.
     """
 
@@ -35,13 +34,13 @@ class DPOLoss:
 
 
 def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column: bool = False) -> torch.Tensor:
-    """Mean squared error over everything but the batch, [B, ...] to [B], taken in float32.
+    """Return the mean squared error over all dimensions but the batch, [B, ...] to [B], in float32.
 
-    With `per_column` it is that of the released VideoDPO code, [B, C, F, H, W] to [B, W]: one number a latent column.
-    Subtracting in bfloat16 moves a logit at beta 5000 by up to 1, so the cast comes first.
+    With `per_column`, return the error of the released VideoDPO code, [B, C, F, H, W] to [B, W]: one per latent column.
+    The cast comes first, because a subtraction in bfloat16 moves a logit at beta 5000 by up to 1.
 
     Raises:
-        InputError: columns are asked of tensors that have not five dimensions.
+        InputError: `per_column` is set, but the tensors do not have five dimensions.
     """
     squares = (prediction.float() - target.float()).square()
     if not per_column:
@@ -53,9 +52,9 @@ def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column:
 
 @torch.no_grad()
 def residual_overlap(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean product of the winner's and the loser's residuals, [2B, ...] (winners, then losers) to float32 [B].
+    """Return the mean product of winner and loser residuals, [2B, ...] (winners, then losers) to float32 [B].
 
-    Of a winner with itself it would be its denoising error. No gradient.
+    The overlap of a sample with itself is its denoising error. No gradient flows through it.
 
     Raises:
         InputError: the batch is odd or empty.
@@ -73,16 +72,16 @@ def diffusion_dpo_loss(
     beta: float,
     weight: torch.Tensor | None = None,
 ) -> DPOLoss:
-    """DPO for diffusion models (Wallace et al. 2023, arXiv 2311.12908, eq. 14), one logit a video.
+    """DPO loss for diffusion models (Wallace et al. 2023, arXiv 2311.12908, eq. 14), one logit per video.
 
     Args:
-        policy_pred, reference_pred, target: [2B, ...], the B winners, then the B losers; winner and loser
-            of a pair share noise and timestep.
-        beta: strength; the factor that multiplies the difference of errors is beta / 2.
-        weight: [B] pair weights, or None for 1.
+        policy_pred, reference_pred, target: [2B, ...], the B winners, then the B losers. Winner and loser of a pair
+            share noise and timestep.
+        beta: strength of the preference. The difference of errors is multiplied by beta / 2.
+        weight: [B] pair weights; None means 1.
 
     Raises:
-        InputError: shapes differ, or the batch is odd.
+        InputError: shapes differ, or the batch is odd or empty.
     """
     if not policy_pred.shape == reference_pred.shape == target.shape:
         raise InputError(
@@ -104,12 +103,12 @@ def diffusion_dpo_loss_from_errors(
     beta: float,
     weight: torch.Tensor | None = None,
 ) -> DPOLoss:
-    """The same loss from errors alone: all arguments [B].
+    """Same loss as `diffusion_dpo_loss`, from errors that are already computed; all arguments [B].
 
     delta = (policy_w - policy_l) - (ref_w - ref_l); loss = weight * -log sigmoid(-(beta / 2) * delta).
 
     Raises:
-        InputError: an argument is not a vector of B numbers.
+        InputError: an argument does not have the shape [B].
     """
     if policy_w.ndim != 1:
         raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] is needed (one number a pair)")
@@ -118,7 +117,7 @@ def diffusion_dpo_loss_from_errors(
 
 @dataclass(frozen=True)
 class _Logits:
-    """What an objective's term may be made from; tensors [B] or [B, W]."""
+    """Inputs of an objective's term; tensors [B] or [B, W]."""
 
     policy_w: torch.Tensor
     policy_l: torch.Tensor
@@ -146,19 +145,19 @@ def preference_loss(
     weight: torch.Tensor | None = None,
     overlap: torch.Tensor | None = None,
 ) -> DPOLoss:
-    """Loss by any objective: weight * (its term + sft_weight * policy_w), a mean over columns where there are some.
+    """Loss of any objective: weight * (term + sft_weight * policy_w), averaged over latent columns if there are any.
 
-    The weight multiplies the added error too, so that it says how much a pair counts and not which loss it gets.
+    The weight also multiplies the added error. It thus says how much a pair counts, not which loss the pair gets.
 
     Args:
-        policy_w, policy_l, ref_w, ref_l: errors, all [B], or all [B, W] with one logit a latent column; sft and mapo
-            need the reference's for the margin that is logged, not for the loss.
-        beta: strength; DPO's logit is -(beta / 2) * ((policy_w - policy_l) - (ref_w - ref_l)).
-        weight: [B] pair weights, or None for 1.
-        overlap: [B] of `residual_overlap`; only `objective.sdpo_mu` needs it.
+        policy_w, policy_l, ref_w, ref_l: errors, all [B], or all [B, W] with one logit per latent column. sft and mapo
+            need the reference errors only for the logged margin, not for the loss.
+        beta: strength of the preference. DPO's logit is -(beta / 2) * ((policy_w - policy_l) - (ref_w - ref_l)).
+        weight: [B] pair weights; None means 1.
+        overlap: [B], the result of `residual_overlap`; only `objective.sdpo_mu` needs it.
 
     Raises:
-        InputError: shapes do not agree, or the safeguard has no overlap.
+        InputError: shapes disagree, or `objective.sdpo_mu` is set without an overlap.
     """
     if policy_w.ndim not in (1, 2):
         raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] or [B, W] is needed")
@@ -168,9 +167,9 @@ def preference_loss(
         if overlap is None:
             raise InputError("overlap: None, objective.sdpo_mu needs it (see residual_overlap)")
         scale = terms.sdpo_scale(policy_w, overlap, objective.sdpo_mu)
-        # The scale multiplies a zero with a gradient: the value stays what it was to the last bit.
+        # Scale only the gradient: the difference is 0, so the value stays bit-identical.
         policy_l = policy_l.detach() + scale * (policy_l - policy_l.detach())
-    # In this order a policy equal to the reference gives exactly 0, and so DPO exactly weight * ln 2.
+    # In this order, a policy equal to the reference gives exactly 0, and the DPO loss is exactly weight * ln 2.
     delta = (policy_w - ref_w) - (policy_l - ref_l)
     margin = -0.5 * beta * delta
     per_logit = _TERMS[objective.loss](objective, _Logits(policy_w, policy_l, margin, beta))
@@ -183,19 +182,19 @@ def preference_loss(
 
 
 def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
-    """beta = 2 * logit / std(ref_w - ref_l), from all finite reference errors (arrays of one shape).
+    """Return beta = 2 * logit / std(ref_w - ref_l) over all finite reference errors (arrays of the same shape).
 
-    A pair whose policy errors moved apart by one standard deviation of the reference's difference between winner and
-    loser then has the logit `logit`, whatever unit the denoiser's target has.
+    With this beta, a pair has the logit `logit` if its policy errors moved apart by one standard deviation of the
+    reference's difference between winner and loser. This does not depend on the unit of the denoiser's target.
 
     Raises:
-        InputError: shapes differ, or the spread is 0.
+        InputError: shapes differ, or the standard deviation is 0 or not finite.
     """
     if ref_w.shape != ref_l.shape:
         raise InputError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")
     difference = ref_w.astype(np.float64) - ref_l.astype(np.float64)
     difference = difference[np.isfinite(difference)]
-    # Equal numbers can have a tiny standard deviation by rounding: whether they vary is asked of their range.
+    # Test the range: by rounding, equal numbers can have a tiny standard deviation.
     varies = difference.size > 0 and np.ptp(difference) > 0
     spread = float(difference.std()) if varies else 0.0
     if not 0 < spread < np.inf:

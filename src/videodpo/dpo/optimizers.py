@@ -1,4 +1,4 @@
-"""The optimiser by its name, and what every step does with it."""
+"""Optimizers by name, and operations of every optimizer step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from videodpo.config.errors import InputError
 
 
 def make_optimizer(weights: Sequence[torch.nn.Parameter], train: Train) -> torch.optim.Optimizer:
-    """AdamW with moments in float32, or in 8 bits by torchao (arXiv 2110.02861).
+    """Create AdamW with moments in float32, or in 8 bits by torchao (arXiv 2110.02861).
 
     Raises:
-        InputError: torchao is needed and not installed.
+        InputError: torchao is needed but not installed.
     """
     options: dict[str, Any] = {"lr": train.learning_rate, "weight_decay": train.weight_decay}
     if train.optimizer == "adamw":
@@ -32,9 +32,9 @@ def make_optimizer(weights: Sequence[torch.nn.Parameter], train: Train) -> torch
 
 
 def start_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Give every weight the moments that it starts with: so a saved state and a fresh optimiser have the same ones.
+    """Initialise the optimizer state eagerly, so that a fresh optimizer and a restored one have the same keys.
 
-    Left to the first step, a weight without a gradient (the expert that no pass has asked yet) would have none.
+    Lazy initialisation would leave out weights without a gradient, such as those of an expert that is not used yet.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -49,9 +49,9 @@ def start_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Learning rate of the next step."""
+    """Set the learning rate of the next step."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):  # torchao's are compiled with it
+        if isinstance(group["lr"], torch.Tensor):  # torchao compiles its step with the tensor
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
@@ -61,11 +61,11 @@ def clip_gradients(weights: Sequence[torch.nn.Parameter], max_norm: float, loss_
     """Divide all gradients by `loss_scale`, then scale them so that their norm is at most `max_norm`.
 
     Returns:
-        The norm before clipping; not finite where a gradient is not.
+        Norm before clipping; not finite if any gradient is not.
     """
     if loss_scale != 1.0:
         for weight in weights:
-            if weight.grad is not None:  # the other expert's are None
+            if weight.grad is not None:  # None for an expert that was not used
                 weight.grad.div_(loss_scale)
     norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

@@ -1,4 +1,4 @@
-"""Forward passes of policy and reference over runs of visits: what a step learns from, and what validation measures."""
+"""Forward passes of policy and reference over micro-batches, for training and validation."""
 
 from __future__ import annotations
 
@@ -30,17 +30,22 @@ from videodpo.runtime.snapshot import Snapshot, TrainSettings
 
 
 class Passes:
-    """A round's pairs, their plan and what the reference says of them, for one policy.
+    """Pairs of a round, their plan and their reference errors, for one policy.
 
     Attributes:
-        plan: every visit, training first. beta: the objective's.
-        reference: float32 [visits, 2] of the table, or None where the reference is online.
+        plan: all visits, training first.
+        beta: strength of the preference, from the configuration or `auto_beta`.
+        reference: precomputed reference errors, float32 [visits, 2]; None if the reference is online.
     """
 
     def __init__(
         self, snapshot: Snapshot[TrainSettings], round_folder: Path, model: VideoModel, neighbour: int = 0
     ) -> None:
-        """neighbour: which of the processes that share a clip's tokens this is."""
+        """Read the round's tables.
+
+        Args:
+            neighbour: index of this rank within its context-parallel group.
+        """
         self._neighbour = [neighbour] * (neighbour > 0)
         self._train, self._schedule, self._seed = snapshot.settings.train, snapshot.settings.schedule, snapshot.seed
         self._model = model
@@ -61,13 +66,13 @@ class Passes:
         return auto_beta(self.reference[:, 0], self.reference[:, 1], self._train.beta_logit)
 
     def learn(self, indices: range) -> tuple[DPOLoss, torch.Tensor]:
-        """The loss of a run of the plan, with gradients, and its statistics [B, len(STATISTICS)]."""
+        """Return the loss of a micro-batch, with gradients, and its statistics [B, len(STATISTICS)]."""
         objective = self._train.objective
         quirks = objective.official_code
         batch = self._batch(indices)
-        # Dropout follows from the run, on every device and in every process: a resumed training needs no state of any
-        # generator, and another number of processes draws the same. But neighbours hold different tokens, of which the
-        # same draws would drop the same.
+        # Dropout is seeded per micro-batch, on every device and rank. A resumed training then needs no generator state,
+        # and the draws do not depend on the number of ranks. Ranks of a context-parallel group have different seeds:
+        # they hold different tokens, and equal seeds would drop the same positions of each share.
         _seed_dropout(derive_seed(self._seed, "reference dropout", indices.start, *self._neighbour))
         ref_w, ref_l = self._reference_errors(indices, batch, quirks)
         _seed_dropout(derive_seed(self._seed, "dropout", indices.start, *self._neighbour))
@@ -83,12 +88,15 @@ class Passes:
         )
 
     def measure(self, indices: range) -> torch.Tensor:
-        """Margin and unweighted DPO loss of a run of the plan, float32 [B, 2], on the CPU; without what trains only."""
+        """Return margin and unweighted DPO loss of a micro-batch, float32 [B, 2], on the CPU.
+
+        Options that apply to training only, such as dropout, are off.
+        """
         found = diffusion_dpo_loss_from_errors(*self.compare(indices), beta=self.beta)
         return torch.stack([found.margin, found.per_pair], dim=1).cpu()
 
     def compare(self, indices: range) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Errors of a run of the plan without dropout: policy on winners and losers, reference on both; each [B]."""
+        """Return errors without dropout, each [B]: policy on winners, on losers, reference on winners, on losers."""
         batch = self.data.batch(self.plan.visits[indices.start : indices.stop])
         with without_dropout(self._model):
             ref_w, ref_l = self._reference_errors(indices, batch)
@@ -114,14 +122,14 @@ class Passes:
             return known[:, 0], known[:, 1]
         quirks = quirks or OfficialCode()
         mode = all_dropout(self._model) if quirks.network_dropout else nullcontext()
-        with torch.no_grad(), self._model.reference_weights(), mode:  # of the network that the second swaps in
+        with torch.no_grad(), self._model.reference_weights(), mode:  # last: `mode` is for the network swapped in
             prediction, target = prediction_and_target(self._model, batch)
         winner, loser = denoising_errors(prediction, target, per_column=quirks.logit_per_column).chunk(2)
         return winner, loser
 
 
 def _seed_dropout(seed: int) -> None:
-    # torch.manual_seed on a machine without a GPU notes where it was called from for every kind of GPU: 0.2 to 1 ms.
+    # Without a GPU, torch.manual_seed records a stack trace for every kind of GPU, which takes 0.2 to 1 ms.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)

@@ -1,4 +1,4 @@
-"""The configured model as the policy: its trainable weights, what saves memory in its passes, and its saved form."""
+"""The configured model as the policy: trainable weights, memory options, and gathering for saving."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _MOST_GRAPHS = 64
 def build_policy(
     snapshot: Snapshot[TrainSettings], previous_adapter: Path | None, device: str, *, parts: Set[Part] | None = None
 ) -> VideoModel:
-    """The base model with trainable weights: a fresh LoRA, or all of the denoiser's.
+    """Load the base model with trainable weights: a fresh LoRA, or all of the denoiser's.
 
     Args:
-        previous_adapter: what the round before trained, to go on from; the reference stays the base model.
+        previous_adapter: adapter of the previous round to resume from; the reference stays the base model.
         device: as configured: auto, cpu or cuda.
-        parts: what to load of the model; None: what the training needs.
+        parts: parts of the model to load; None loads those that the training needs.
     """
     train = snapshot.settings.train
     parts = parts or ({"denoiser"} if train.texts == "cached" else ALL_PARTS)
@@ -58,11 +58,12 @@ def build_policy(
 def gather_policy(
     model: VideoModel, snapshot: Snapshot[TrainSettings], accelerator: Accelerator
 ) -> tuple[VideoModel, dict[str, torch.Tensor] | None]:
-    """The trained policy as it can be saved. Every process calls this; the main process has the answer.
+    """Gather the trained policy for saving. Every rank must call this; the result is complete on the main rank.
 
     Returns:
-        The model, out of its wrapping. If its weights are sharded: all trained ones, on the CPU, for `save_adapter`;
-        after full fine-tuning they are in a model of their own.
+        The model and the weights to pass to `save_adapter`. Without sharding: the unwrapped model, None. With a sharded
+        LoRA: the model, its trained weights on the CPU. After sharded full fine-tuning: a new model with the trained
+        weights, None.
     """
     from accelerate.utils import DistributedType
 
@@ -81,15 +82,15 @@ def gather_policy(
 
 
 def trainable(model: VideoModel) -> dict[str, torch.nn.Parameter]:
-    """The weights that are trained, by name."""
+    """Return the trainable weights by name."""
     return {name: weight for name, weight in model.denoiser.named_parameters() if weight.requires_grad}
 
 
 def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
-    """Recompute activations, and compile the layers, as configured.
+    """Enable gradient checkpointing and compilation of the layers, as configured.
 
     Raises:
-        InputError: the family does not say which layers repeat.
+        InputError: compilation is on, but the family does not name its repeated layers.
     """
     kind, denoiser = runtime.gradient_checkpointing, model.denoiser
     if runtime.compile:
@@ -97,12 +98,12 @@ def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
             raise InputError(
                 "train_runtime.compile: true, but this family does not say which of its layers repeat; use false"
             )
-        # A U-Net's layers have many sizes, and every one a graph for each way in which it is called.
+        # The layers of a U-Net have many sizes, and each size needs a graph for each call signature.
         torch.compiler.config.recompile_limit = max(torch.compiler.config.recompile_limit, _MOST_GRAPHS)
         if kind == "selective":
-            for layer in layers:  # the compiler chooses what to keep, so it has to see the checkpoint
+            for layer in layers:  # the compiler must see the checkpoint, since it chooses what to save
                 layer.forward = _recomputed(layer.forward)
-        # The reference's errors were computed uncompiled, so roundings have to be the same.
+        # Round as uncompiled code does: the reference errors were computed uncompiled.
         denoiser.compile_repeated_blocks(options={"emulate_precision_casts": True})
     if kind == "full":
         denoiser.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))
@@ -111,7 +112,7 @@ def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
 
 
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A layer's forward pass of which only the attention's outputs are kept."""
+    """Wrap a layer's forward pass so that only attention outputs are saved for the backward pass."""
 
     def recomputed(*args: Any, **kwargs: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, context_fn=_selective, **kwargs)
@@ -120,7 +121,7 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _keep_attention(_: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    # Half to two thirds of a video model's arithmetic is attention, whose outputs are few of the activations.
+    # Attention is half to two thirds of a video model's arithmetic, but few of its activations.
     return CheckpointPolicy.MUST_SAVE if operation in FUSED_ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
 
 
@@ -128,7 +129,7 @@ _selective = partial(create_selective_checkpoint_contexts, _keep_attention)
 
 
 def offloaded_activations(model: VideoModel) -> AbstractContextManager[Any]:
-    """Inside, what is kept for the backward pass lies in the CPU's memory, but for the weights themselves."""
+    """Inside the block, keep activations saved for the backward pass in CPU memory. Weights stay where they are."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.denoiser.parameters()}
 
     def away(kept: torch.Tensor) -> tuple[torch.device | None, torch.Tensor]:
@@ -146,7 +147,7 @@ def offloaded_activations(model: VideoModel) -> AbstractContextManager[Any]:
 
 @contextmanager
 def without_dropout(model: VideoModel) -> Iterator[None]:
-    """Inside, no part of the denoiser is in train mode, and no gradient is kept."""
+    """Inside the block, put the denoiser in eval mode and disable gradients."""
     training = [module for module in model.denoiser.modules() if module.training]
     for module in training:
         module.training = False
@@ -160,7 +161,7 @@ def without_dropout(model: VideoModel) -> Iterator[None]:
 
 @contextmanager
 def all_dropout(model: VideoModel) -> Iterator[None]:
-    """Inside, every part of the denoiser is in train mode."""
+    """Inside the block, put all of the denoiser in train mode."""
     resting = [module for module in model.denoiser.modules() if not module.training]
     for module in resting:
         module.training = True

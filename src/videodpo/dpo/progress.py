@@ -1,4 +1,4 @@
-"""A training's log to words for people and numbers for trackers, while it runs."""
+"""Progress of a running training, as text for people and numbers for trackers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def describe_step(row: Mapping[str, Any]) -> str:
-    """What the last step did. The loss is per unit of pair weight, so that steps with rare and common pairs compare."""
+    """Describe a step. The loss is divided by the pair weight, so that steps with rare and common pairs compare."""
     if row["skipped"]:
         text = "skipped"
     else:
@@ -25,17 +25,20 @@ def describe_step(row: Mapping[str, Any]) -> str:
 def start_trackers(
     accelerator: Accelerator, name: str, identity: str, settings: Mapping[str, Any], folder: Path
 ) -> None:
-    """Open the configured trackers; a resumed training goes on in the same run of theirs.
+    """Open the configured trackers. A resumed training also resumes its run in the trackers.
 
     Args:
-        name: of the run. identity: of settings and data. settings: shown beside the curves.
+        name: name of the run.
+        identity: digest of settings and data, from which the run's id is made.
+        settings: shown next to the curves.
+        folder: where trackers write their files.
     """
     wandb = {"id": identity[:16], "resume": "allow", "name": name, "dir": str(folder)}
     accelerator.init_trackers("videodpo", config=dict(_flat(settings)), init_kwargs={"wandb": wandb})
 
 
 def track(accelerator: Accelerator, row: Mapping[str, Any]) -> None:
-    """One step's numbers."""
+    """Send one step's numbers to the trackers."""
     numbers = {name: value for name, value in row.items() if value is not None and name != "step"}
     accelerator.log({f"train/{name}": float(value) for name, value in numbers.items()}, step=row["step"])
 

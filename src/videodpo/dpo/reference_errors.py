@@ -1,4 +1,4 @@
-"""The table of the reference's errors, as the training and its checks read it."""
+"""Reader of the table of reference errors, for the training and its checks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from videodpo.storage.tables import read_shards
 
 
 def read_reference(round_folder: Path, plan: Plan) -> np.ndarray:
-    """Float32 [visits, 2], winner and loser, in the order of `plan.visits`; NaN where the table has null.
+    """Return reference errors [visits, 2] (winner, loser), float32, in the order of `plan.visits`; NaN for null.
 
     Raises:
-        InputError: the table was made for another plan.
+        InputError: the table belongs to another plan.
     """
     table = read_shards(round_folder / "reference")
     if not has_draws(table, plan.visits):
@@ -26,6 +26,6 @@ def read_reference(round_folder: Path, plan: Plan) -> np.ndarray:
 
 
 def has_draws(table: pd.DataFrame, visits: Sequence[Visit]) -> bool:
-    """Whether the rows are of these visits, in their order."""
+    """Return True if the rows belong to these visits, in their order."""
     planned = [(visit.pair_id, visit.noise_seed, visit.timestep) for visit in visits]
     return list(zip(table["pair_id"], table["noise_seed"], table["timestep"], strict=True)) == planned

@@ -1,4 +1,4 @@
-"""Clips of the policy while it trains: one grid a look, prompts side by side."""
+"""Sample clips of the policy during training: one video for each sampling, prompts side by side."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def draw_samples(
     step: int,
     num_prompts: int,
 ) -> None:
-    """Write `samples/step-<step>.mp4`: the same prompts and seeds at every look.
+    """Write `samples/step-<step>.mp4`, with the same prompts and seeds each time.
 
-    Every process samples, since sharded weights travel in every pass; the first one decodes and writes.
+    Every rank must sample, because sharded weights are gathered in every pass. The main rank decodes and writes.
     """
     sampling = snapshot.settings.sampling
     texts = CachedTexts(round_folder)

@@ -1,4 +1,4 @@
-"""One process of the fine-tune: the plan's visits to optimiser steps, resumable, and the log that they leave."""
+"""Training loop of one rank: optimizer steps over the plan's visits, with log, checkpoints and resume."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Training:
-    """The policy, its optimiser and its log; a step's micro-batches are dealt over the processes."""
+    """Policy, optimizer and log of a training. The micro-batches of a step are distributed over the ranks."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Training:
         self.train, self.schedule = snapshot.settings.train, snapshot.settings.schedule
         self.train_runtime = snapshot.execution.train_runtime
         self.model = build_policy(snapshot, previous_adapter, accelerator.device.type)
-        # Neighbours that share tokens hold the same pairs.
+        # Ranks of a context-parallel group share the tokens of the same pairs.
         self.group, neighbour = divmod(accelerator.process_index, self.train_runtime.context_parallel)
         self.passes = Passes(snapshot, round_folder, self.model, neighbour)
         apply_memory_options(self.model, self.train_runtime)
@@ -81,7 +81,7 @@ class Training:
         self._check_micro_batches()
 
     def _identity(self, previous_adapter: Path | None) -> str:
-        """Digest of everything that the weights follow from."""
+        """Return a digest of everything that determines the trained weights."""
         inputs = digest_of_inputs(self.passes.plan, self.round_folder, more=["weight"])
         before = sha256_of_folder(previous_adapter) if previous_adapter else "base"
         known = b"" if self.passes.reference is None else self.passes.reference.tobytes()
@@ -98,14 +98,17 @@ class Training:
             )
 
     def run(self, countdown: Countdown) -> list[dict[str, Any]]:
-        """Train to the end from the last checkpoint; steps are counted.
+        """Train from the last checkpoint to the end.
+
+        Args:
+            countdown: progress display that counts steps.
 
         Returns:
-            The log's rows.
+            Rows of the log.
 
         Raises:
-            Interrupted: a signal asked to stop; the state is saved.
-            GaveUp: too many bad steps in a row; the message names step, pairs and timesteps.
+            Interrupted: a signal requested a stop; the state is saved.
+            GaveUp: too many skipped steps in a row; the message names step, pairs and timesteps.
         """
         rows: list[dict[str, Any]]
         done, rows = self.checkpoints.load()
@@ -139,7 +142,7 @@ class Training:
             self._watch(rows, last=step == self.schedule.num_steps)
 
     def _watch(self, rows: Sequence[dict[str, Any]], *, last: bool) -> None:
-        """Tell what the doctor finds in the log so far, each finding once."""
+        """Warn about what the doctor finds in the log so far, once per finding."""
         starts = is_plain(self.train.objective) and not self._goes_on
         found = check_log(pd.DataFrame(rows), starts_at_ln_2=starts, max_grad_norm=self.train.max_grad_norm)
         for finding in found:
@@ -149,13 +152,13 @@ class Training:
                 log.warning("step %d: %s", len(rows) - 1, finding.line)
 
     def write_log(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
-        """The log so far, or the whole one."""
+        """Write the log so far."""
         snapshot, edited = self.snapshot, edited_inputs(self.round_folder / "pairs.parquet")
         extra = {"beta": repr(self.passes.beta), **edited}
         write_table(path, rows, TRAIN_LOG, stage="train", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
 
     def _agree(self, *wishes: bool) -> list[bool]:
-        """What any process wishes, all do."""
+        """Logical OR of each flag over all ranks."""
         asked = torch.tensor([float(wish) for wish in wishes], device=self.accelerator.device)
         return [bool(count) for count in self.accelerator.reduce(asked, "sum").tolist()]
 
@@ -173,13 +176,13 @@ class Training:
         for run in mine:
             with self._synchronised(run is mine[-1]), self._offloaded():
                 result, columns = self.passes.learn(run)
-                # The step's loss is the mean over all its pairs; data parallelism averages over processes, of which
-                # neighbours have each a part of one gradient.
+                # The loss of a step is the mean over all its pairs. Data parallelism averages gradients over ranks, so
+                # multiply by `world`. Ranks of a context-parallel group each hold a part of one gradient.
                 self.accelerator.backward(result.per_pair.sum() * world / pairs * (scale or 1.0))
             statistics.append(columns)
         norm = clip_gradients(self.weights, self.train.max_grad_norm, scale or 1.0)
         gathered = self.accelerator.gather(torch.cat(statistics)).cpu().double().numpy()
-        # Neighbours have seen the same.
+        # One row per pair: ranks of a context-parallel group have seen the same pairs.
         table = gathered.reshape(groups, neighbours, pairs // groups, -1)[:, 0].reshape(pairs, -1)
         indices = [index for group in range(groups) for run in runs[group::groups] for index in run]
         reason = skip_reason(norm, table[:, 0], rows, self.train)
@@ -196,7 +199,7 @@ class Training:
         return row | {"validation_loss": None, "validation_accuracy": None}
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
-        """Gradients travel between processes once a step; of sharded weights at once, which keeps them sharded."""
+        """Reduce gradients once per step. FSDP reduces them after each micro-batch, which keeps them sharded."""
         if last or self.train_runtime.strategy == "fsdp":
             return nullcontext()
         waiting: AbstractContextManager[Any] = self.accelerator.no_sync(self.model.denoiser)
@@ -225,7 +228,7 @@ class Training:
             log.warning("step %d is skipped: %s; %s", step, reason, named)
 
     def _look(self, rows: list[dict[str, Any]], last: bool) -> None:
-        """Validation and samples, where they are due."""
+        """Run validation and sampling if they are due."""
         step = len(rows)
         if self.passes.plan.validation and (last or step % self.train_runtime.validation_steps == 0):
             rows[-1] |= self._validation(step)
@@ -234,7 +237,7 @@ class Training:
             draw_samples(self.model, self.snapshot, self.round_folder, self.accelerator, step, wanted.num_prompts)
 
     def _validation(self, step: int) -> dict[str, float | None]:
-        """Means for the log over the visits that have numbers; of the others, which are named, nothing is learned."""
+        """Return means for the log over the visits with finite results. A warning names the other visits."""
         measured = self._validate()
         good = np.isfinite(measured).all(axis=1)
         if not good.all() and self.accelerator.is_main_process:
@@ -252,9 +255,9 @@ class Training:
         return ", ".join(f"pair {visit.pair_id} at timestep {visit.timestep:g}" for visit in visits)
 
     def _validate(self) -> np.ndarray:
-        """Margin and loss of every validation visit, [visits, 2], the same in every process."""
+        """Return margin and loss of every validation visit, [visits, 2], the same on every rank."""
         runs = self.passes.plan.validation_micro_batches
-        # Sharded weights travel in every pass, so every process makes as many.
+        # Sharded weights are gathered in every pass, so every rank must run the same number of passes.
         padding = -len(runs) % self.num_groups
         mine = [*runs, *runs[:1] * padding][self.group :: self.num_groups]
         found = gather_object([(run.start, self.passes.measure(run).numpy()) for run in mine])

@@ -1,4 +1,4 @@
-"""The plan of all forward passes, read from `visits.parquet`: which pairs share a pass, and at which noise level."""
+"""Plan of all forward passes, read from `visits.parquet`: which pairs share a pass, and at which noise level."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ class Visit:
     """One visit of the training to one pair.
 
     Attributes:
-        pair_id: the pair. visit: how often it was visited before.
-        noise_level: in (0, 1). noise_seed: seed of the noise that winner and loser share.
-        timestep: the noise level on the model family's own scale.
+        pair_id: the visited pair.
+        visit: number of earlier visits to this pair.
+        noise_level: in (0, 1).
+        noise_seed: seed of the noise that winner and loser share.
+        timestep: noise level on the model family's own scale.
     """
 
     pair_id: int
@@ -37,18 +39,19 @@ class Visit:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every forward pass of a training.
+    """All forward passes of a training.
 
-    Step s takes visits [s * b, (s + 1) * b) of `training`, with b = global_batch_size. The reference errors are
-    computed in the same micro-batches, `validation` after them, so that at step 0 they equal the policy's to the bit.
+    Step s takes visits [s * b, (s + 1) * b) of `training`, with b = global_batch_size. Reference errors are computed in
+    the same micro-batches, followed by those of `validation`. At step 0 they are therefore bit-identical to the
+    policy's.
     """
 
     training: list[Visit]
     validation: list[Visit]
     micro_batches: list[range]
-    """Indices in `visits` that share a forward pass, their clips all of one size."""
+    """Indices into `visits` that share a forward pass; all clips of a micro-batch have the same size."""
     num_pairs: int
-    """Pairs that are trained on."""
+    """Number of pairs in the training split."""
 
     @cached_property
     def visits(self) -> list[Visit]:
@@ -59,7 +62,7 @@ class Plan:
         return [run for run in self.micro_batches if run.start >= len(self.training)]
 
     def require(self, schedule: Schedule) -> None:
-        """Raise InputError where the training's steps and micro-batches are not those of `schedule`."""
+        """Raise InputError if the steps or micro-batches of the training do not match `schedule`."""
         num_visits = schedule.num_steps * schedule.global_batch_size
         lengths = {len(run) for run in self.micro_batches if run.start < len(self.training)}
         if len(self.training) != num_visits or lengths != {schedule.micro_batch_size}:
@@ -74,7 +77,7 @@ def read_visits(round_folder: Path) -> Plan:
     """Read a round's `visits.parquet`.
 
     Raises:
-        InputError: it does not fit the pairs, or its rows are not in the order of their steps.
+        InputError: it does not match the pairs, or its rows are not in the order of their steps.
     """
     path = round_folder / "visits.parquet"
     table = read_table(path, VISITS.names)
@@ -96,7 +99,7 @@ def read_visits(round_folder: Path) -> Plan:
 
 
 def separate_draw(visit: Visit, timesteps: Timesteps, seed: int) -> tuple[float, int]:
-    """The loser's own noise level and noise seed, as the released code draws them."""
+    """Draw a separate noise level and noise seed for the loser, as the released code does."""
     return (
         draw_noise_level(timesteps, derive_seed(seed, "loser level", visit.pair_id, visit.visit)),
         derive_seed(seed, "loser noise", visit.pair_id, visit.visit),
@@ -107,7 +110,7 @@ def draw_noise_level(timesteps: Timesteps, seed: int, sampler_levels: Sequence[f
     """Draw one noise level in (0, 1).
 
     Args:
-        sampler_levels: match_sampler draws one of them, each with the same probability.
+        sampler_levels: noise levels of which match_sampler draws one, each with the same probability.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     if timesteps.distribution == "match_sampler":

@@ -1,4 +1,4 @@
-"""Text-to-video models: one file a family."""
+"""Text-to-video models, one file per family."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 def load_model(settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) -> VideoModel:
-    """The model of the configured family.
+    """Load the model of the configured family.
 
     Args:
-        device: as configured: auto, cpu or cuda. parts: what to load of it.
+        device: as configured: auto, cpu or cuda.
+        parts: parts of the model to load.
     """
     if settings.dtype != "float32":
         import torch
 
-        # On a GPU, a LoRA's float32 products would else run without tensor cores. Here, where every stage comes by, so
-        # that policy and reference multiply alike.
+        # Otherwise, float32 products of a LoRA would not use the GPU's tensor cores. Every stage passes here, so policy
+        # and reference multiply with the same precision.
         torch.backends.cuda.matmul.allow_tf32 = True
     family = registry.load("videodpo.models", settings.family)
     model: VideoModel = family(settings, choose_device(device), parts=parts)
@@ -34,13 +35,13 @@ def load_model(settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) ->
 
 
 def make_schedule(settings: Model) -> NoiseSchedule:
-    """The noise schedule of the configured model; no weights are loaded."""
+    """Build the noise schedule of the configured model without loading weights."""
     schedule: NoiseSchedule = registry.load("videodpo.models", settings.family).make_schedule(resolve(settings.weights))
     return schedule
 
 
 def sampler_noise_levels(settings: Model, sampling: Sampling) -> list[float]:
-    """Noise levels at which the configured sampler calls the denoiser, in order; no weights are loaded."""
+    """Return the noise levels at which the configured sampler calls the denoiser, in order. Loads no weights."""
     schedule = make_schedule(settings)
     family = registry.load("videodpo.models", settings.family)
     return [schedule.noise_level(float(timestep)) for timestep in family.sampler_timesteps(settings, sampling)]

@@ -1,4 +1,4 @@
-"""What a text-to-video model is to the pipeline: sample, decode, encode, predict, adapt.
+"""Interface of a text-to-video model: sample, decode, encode, predict, adapt.
 
 Legend: B batch, C latent channel, F latent frame, H latent height, W latent width; T frame, Y, X pixels;
 L text token. Model modules import torch and diffusers inside functions, not at the top.
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 PromptEmbeds: TypeAlias = "Mapping[str, torch.Tensor]"
-"""What the denoiser is told of a prompt: tensors [L, ...] by name; of a batch of prompts, [B, L, ...]."""
+"""Prompt conditioning: named tensors, [L, ...] for one prompt, [B, L, ...] for a batch."""
 
 Part: TypeAlias = Literal["text", "denoiser", "vae"]
 ALL_PARTS: frozenset[Part] = frozenset({"text", "denoiser", "vae"})
-"""What a model may be loaded with: text encoders with their tokenizers, the denoiser, the VAE."""
+"""Parts that a model can be loaded with: text encoders with their tokenizers, the denoiser, the VAE."""
 
 
 class VideoModel(ABC):
-    """One model family; every tensor lies on `device`, latents are as the denoiser sees them (normalised).
+    """One model family. All tensors are on `device`. Latents are normalised, as the denoiser sees them.
 
     Attributes:
-        version: raised whenever the same seed would give another clip.
-        device: where its tensors lie.
-        denoiser: the network that is aligned, in eval mode after loading.
-        noise_schedule: how noise enters latents, and what the denoiser is trained to predict.
-        index: the file that its folder must have.
-        hub_files: patterns of the files that it reads of a `hub:` repository.
-        takes_flow_shift: it samples with `generate.sampling.flow_shift`.
-        leaves_weights_out: not every forward pass uses every weight, which data parallelism has to be told.
-        parts_by_level: the noise level decides which weights a pass uses, so that processes differ in it.
+        version: increased whenever the same seed would give a different clip.
+        device: device of all tensors.
+        denoiser: network that is fine-tuned; in eval mode after loading.
+        noise_schedule: how noise is added to latents, and the denoiser's training target.
+        index: file that must be in the model's folder.
+        hub_files: patterns of the files that are read from a `hub:` repository.
+        takes_flow_shift: True if sampling uses `generate.sampling.flow_shift`.
+        leaves_weights_out: True if some forward passes do not use every weight. Data parallelism must know.
+        parts_by_noise_level: True if the noise level decides which weights a pass uses, so that ranks may differ.
     """
 
     version: ClassVar[str]
@@ -49,18 +49,18 @@ class VideoModel(ABC):
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
     takes_flow_shift: ClassVar[bool] = False
     device: torch.device
-    denoiser: Any  # a torch.nn.Module with what diffusers and peft add to it
+    denoiser: Any  # a torch.nn.Module with the methods that diffusers and peft add
     noise_schedule: NoiseSchedule
     leaves_weights_out: bool = False
     parts_by_noise_level: bool = False
 
     class Options(Section):
-        """The family's own keys, below `model.options`."""
+        """Keys of the family under `model.options`."""
 
     @classmethod
     @abstractmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
-        """What can be known before a job starts: the family's files are there, and it can sample this size.
+        """Check what can be known before a job starts: the files exist, and the family can sample this size.
 
         Raises:
             ValueError: the message names the key.
@@ -69,16 +69,16 @@ class VideoModel(ABC):
     @classmethod
     @abstractmethod
     def make_schedule(cls, folder: Path) -> NoiseSchedule:
-        """Build the noise schedule from the configs in the model's folder; no weights are loaded."""
+        """Build the noise schedule from the configs in the model's folder, without loading weights."""
 
     @classmethod
     def sampler_timesteps(cls, settings: Model, sampling: Sampling) -> Sequence[float]:
-        """Timesteps of the calls of the denoiser in one `sample`, in order, from the configs in the model's folder.
+        """Return the timesteps of the denoiser calls in one `sample`, in order, from the configs in the model's folder.
 
-        Only `schedule.timesteps.distribution: match_sampler` needs them.
+        Only `schedule.timesteps.distribution: match_sampler` needs this.
 
         Raises:
-            InputError: the family does not say.
+            InputError: the family does not support it.
         """
         raise InputError(
             f"schedule.timesteps.distribution: match_sampler; the family {settings.family} does not say at which "
@@ -90,92 +90,93 @@ class VideoModel(ABC):
         """Load the pipeline from `settings.weights`.
 
         Args:
-            parts: what to load. Without the text encoders it cannot `encode_prompt`, without the VAE not `decode` or
-                `encode`; with the denoiser alone it can `predict`, adapt and save.
+            parts: parts to load. `encode_prompt` needs the text encoders; `decode` and `encode` need the VAE. The
+                denoiser alone suffices to `predict`, adapt and save.
         """
 
     @abstractmethod
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        """One prompt, encoded alone so that no batch mate changes its bits."""
+        """Encode one prompt alone, so that the result does not depend on other prompts in a batch."""
 
     @abstractmethod
     def sample(
         self, text: PromptEmbeds, seeds: Sequence[int], sampling: Sampling, negative: PromptEmbeds | None = None
     ) -> torch.Tensor:
-        """Denoise through the family's own pipeline: latents [B, C, F, H, W], float32.
+        """Denoise with the family's own pipeline; return latents [B, C, F, H, W], float32.
 
         Args:
-            text: of the batch. seeds: of its clips; all that is random in a clip follows from its own.
-            negative: the encoded negative prompt, where there is no text encoder; else it is encoded here.
+            text: conditioning of the batch.
+            seeds: one seed per clip. All randomness of a clip follows from its own seed.
+            negative: conditioning of the negative prompt. None encodes it here, which needs the text encoder.
         """
 
     @abstractmethod
     def with_vae(self) -> AbstractContextManager[None]:
-        """Inside, a model that was loaded without its VAE can decode."""
+        """Inside the block, `decode` works even if the model was loaded without its VAE."""
 
     @abstractmethod
     def decode(self, latents_BCFHW: torch.Tensor) -> list[np.ndarray | None]:
-        """Frames of each clip, uint8 RGB [T, Y, X, 3]; None where the VAE gave NaN or infinite pixels."""
+        """Decode to frames of each clip, uint8 RGB [T, Y, X, 3]; None for a clip with NaN or infinite pixels."""
 
     @abstractmethod
     def encode(self, frames_TYXC: np.ndarray) -> torch.Tensor:
-        """Latents [C, F, H, W], float32, of one clip of uint8 RGB frames.
+        """Encode one clip of uint8 RGB frames to latents [C, F, H, W], float32.
 
         Raises:
-            ValueError: a size or length that the VAE and the patches do not divide.
+            ValueError: size or length is not divisible by the VAE's compression and the patch size.
         """
 
     @abstractmethod
     def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
-        """The denoiser's output at `level_B`, called exactly as the pipeline calls it, without guidance."""
+        """Return the denoiser's output at `noise_level_B`, called exactly as by the pipeline, without guidance."""
 
     def precision(self) -> AbstractContextManager[Any]:
-        """Inside, `predict` multiplies in the configured type, whatever type its weights have."""
+        """Inside the block, `predict` multiplies in the configured type, whatever the type of the weights."""
         return nullcontext()
 
     @abstractmethod
     def add_lora(self, lora: Lora, seed: int) -> None:
-        """Give the denoiser a fresh LoRA (a zero change), initialised from `seed`; only it is trainable.
+        """Add a fresh LoRA to the denoiser (a zero change), initialised from `seed`. Only the LoRA is trainable.
 
         Raises:
-            ValueError: it has no layer of a name in `lora.target_modules`.
+            ValueError: no layer matches a name in `lora.target_modules`.
         """
 
     @abstractmethod
     def resume_lora(self, folder: Path) -> None:
-        """Put a saved LoRA's values into the trainable one that `add_lora` made."""
+        """Load a saved LoRA into the trainable one that `add_lora` added."""
 
     @abstractmethod
     def keep_reference(self) -> None:
-        """Keep a frozen copy of the denoiser as the reference: needed where every weight is trained."""
+        """Keep a frozen copy of the denoiser as the reference. Needed when every weight is trained."""
 
     @abstractmethod
     def enable_context_parallel(self, degree: int) -> None:
-        """Share every clip's tokens between `degree` neighbouring processes; all of them call this.
+        """Split the tokens of every clip over `degree` neighbouring ranks. All of these ranks must call this.
 
         Raises:
-            ValueError: the family's networks cannot.
+            ValueError: the family's networks do not support it.
         """
 
     @abstractmethod
     def reference_weights(self) -> AbstractContextManager[None]:
-        """Inside, `predict` uses the base model's weights: adapters off, or a frozen copy swapped in."""
+        """Inside the block, `predict` uses the base model's weights: adapters off, or a frozen copy swapped in."""
 
     @abstractmethod
     def save_adapter(self, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
-        """Write the LoRA (or, after full fine-tuning, the denoiser) in diffusers' format.
+        """Save the LoRA (or, after full fine-tuning, the denoiser) in diffusers' format.
 
         Args:
-            weights: of the LoRA, by their names in the denoiser, if the model's own are sharded.
+            weights: LoRA weights by their names in the denoiser, if the model's own are sharded.
         """
 
     @abstractmethod
     def load_adapter(self, folder: Path) -> None:
-        """Apply what `save_adapter` wrote."""
+        """Load what `save_adapter` wrote."""
 
 
 def collate(texts: Sequence[PromptEmbeds]) -> PromptEmbeds:
-    """Of several prompts one batch."""
+    """Stack the conditioning of several prompts into one batch."""
     import torch
 
     return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}

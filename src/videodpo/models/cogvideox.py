@@ -1,6 +1,6 @@
 """CogVideoX 2B and 5B through diffusers' CogVideoXPipeline: discrete diffusion, v target.
 
-Legend: see `videodpo.models.base`. The pipeline has frames before channels.
+Legend: see `videodpo.models.base`. The pipeline's latents are [B, F, C, H, W].
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class CogVideoXModel(PipelineModel):
-    """2B has fixed positions, 5B rotary ones: the denoiser's `config.json` says which."""
+    """CogVideoX 2B has fixed position embeddings, 5B rotary ones. The denoiser's `config.json` says which."""
 
     version = "2"
     pipeline = "CogVideoXPipeline"
     layers = ("CogVideoXBlock",)
 
     class Options(Section):
-        """How the pipeline is called."""
+        """Options of the pipeline call."""
 
         scheduler: Literal["ddim", "dpm"] | None = None
-        """The sampler's; null is the folder's own. The authors take ddim for 2B and dpm for 5B."""
+        """Scheduler of the sampler; null is the folder's own. The authors use ddim for 2B and dpm for 5B."""
         dynamic_guidance: bool = False
-        """Guidance that grows over the steps from 1 to 1 + guidance_scale, which the authors use with dpm only."""
+        """Guidance grows over the steps from 1 to 1 + guidance_scale. The authors use this with dpm only."""
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
@@ -62,7 +62,7 @@ class CogVideoXModel(PipelineModel):
             )
         space = 2 ** (len(vae.get("block_out_channels", (128, 256, 256, 512))) - 1)
         time = int(vae.get("temporal_compression_ratio", 4))
-        # The VAE decodes latents two at a time, the odd one first: of an even number it would make frames too many.
+        # The VAE decodes latents in twos, an odd one first. An even number of latents would give too many frames.
         return Compression(time, space, denoiser.get("patch_size", 2), step=2 * time)
 
     @classmethod
@@ -97,7 +97,8 @@ class CogVideoXModel(PipelineModel):
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         encoded = super().encode_texts(prompt)
-        # Without words it was trained on zeros, which its authors guide away from; diffusers encodes "" with T5.
+        # The model was trained with zeros as the empty prompt, and its authors use them as negative prompt. diffusers
+        # would encode "" with T5.
         return encoded if prompt else [text_1LD.new_zeros(text_1LD.shape) for text_1LD in encoded]
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:

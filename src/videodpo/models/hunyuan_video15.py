@@ -1,6 +1,6 @@
 """HunyuanVideo 1.5 through diffusers' HunyuanVideo15Pipeline: flow matching, velocity target.
 
-Legend: see `videodpo.models.base`. Text comes from a language model and, for words in quotation marks, from ByT5.
+Legend: see `videodpo.models.base`. A language model encodes the prompt; ByT5 encodes words in quotation marks.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 
 class HunyuanVideo15Model(PipelineModel):
-    """Text to video, without a first frame. diffusers has no `load_lora_weights` for this pipeline: its transformer
-    has `load_lora_adapter(folder, weight_name="pytorch_lora_weights.safetensors", prefix=None)`.
+    """Text to video without a first frame.
+
+    diffusers has no `load_lora_weights` for this pipeline. Its transformer has
+    `load_lora_adapter(folder, weight_name="pytorch_lora_weights.safetensors", prefix=None)`.
     """
 
     version = "2"
     pipeline = "HunyuanVideo15Pipeline"
     takes_flow_shift = True
-    # Both streams of the blocks; the refiner of the text before them stays as it is.
+    # Both streams of the blocks, but not the text refiner before them.
     lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"),
         *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "ff_context.net.0.proj", "ff_context.net.2"),
@@ -52,9 +54,9 @@ class HunyuanVideo15Model(PipelineModel):
         super().__init__(settings, device, parts=parts)
         self.pipe.tokenizer_max_length = self.max_sequence_length
         if self.pipe.vae is not None:
-            self.pipe.vae.enable_slicing()  # its attention mask holds for one clip alone
-            self.pipe.vae.enable_tiling()  # a clip of full size at once would take 25 GB for one activation
-        self.leaves_weights_out = True  # nothing reads what the last block makes of the text
+            self.pipe.vae.enable_slicing()  # its attention mask only works for one clip
+            self.pipe.vae.enable_tiling()  # without tiling, one activation of a full-size clip takes 25 GB
+        self.leaves_weights_out = True  # the last block's text output is unused
         if self.pipe.transformer is not None:
             _take_float32_timesteps(self.pipe.transformer)
 
@@ -65,7 +67,7 @@ class HunyuanVideo15Model(PipelineModel):
         left_out = super().left_out(folder, parts)
         if "vae" not in left_out:
             return left_out
-        with torch.device("meta"):  # the pipeline asks it for its settings
+        with torch.device("meta"):  # the pipeline reads its config only
             vae = diffusers.AutoencoderKLHunyuanVideo15.from_config(read_config(folder / "vae" / "config.json"))
         return {**left_out, "vae": vae}
 
@@ -76,7 +78,7 @@ class HunyuanVideo15Model(PipelineModel):
     def sample(
         self, text: PromptEmbeds, seeds: Sequence[int], sampling: Sampling, negative: PromptEmbeds | None = None
     ) -> torch.Tensor:
-        # A component of the pipeline, no argument of its call.
+        # In this pipeline, guidance is a component, not an argument of the call.
         self.pipe.guider.guidance_scale = sampling.guidance_scale
         with _exact_timesteps(self.pipe):
             return super().sample(text, seeds, sampling, negative)
@@ -110,7 +112,10 @@ class HunyuanVideo15Model(PipelineModel):
 
 
 def _take_float32_timesteps(transformer: Any) -> None:
-    """diffusers computes the time embedding in the timestep's own type: below float32 only its layers shall be."""
+    """Compute the time embedding in float32 and cast only for its layers.
+
+    diffusers would compute it in the type of the timestep.
+    """
 
     def cast(embedder: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         waves, *others = args
@@ -121,9 +126,9 @@ def _take_float32_timesteps(transformer: Any) -> None:
 
 @contextmanager
 def _exact_timesteps(pipe: Any) -> Iterator[None]:
-    """Inside, the pipeline's denoiser gets the scheduler's timesteps, which the pipeline rounds to the latents' type.
+    """Inside the block, pass the scheduler's exact timesteps to the denoiser.
 
-    In bfloat16 those above 512 would be multiples of 4.
+    The pipeline rounds timesteps to the type of the latents: in bfloat16, those above 512 become multiples of 4.
     """
 
     def replace(transformer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

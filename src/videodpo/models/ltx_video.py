@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class LtxVideoModel(PipelineModel):
-    """LTX-Video as its first releases have it: text in, no conditioning frames."""
+    """LTX-Video as in its first releases: text to video, without conditioning frames."""
 
     version = "2"
     pipeline = "LTXPipeline"
@@ -31,10 +31,10 @@ class LtxVideoModel(PipelineModel):
     text_names = ("prompt_embeds", "prompt_attention_mask")
 
     class Options(Section):
-        """How the pipeline is called."""
+        """Options of the pipeline call."""
 
         frame_rate: Real = Field(25.0, gt=0)
-        """Frames a second that the denoiser is told."""
+        """Frames per second that the denoiser is conditioned on."""
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
@@ -60,7 +60,7 @@ class LtxVideoModel(PipelineModel):
         )
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        """With the padding masked in T5 too, as its authors do; diffusers' `encode_prompt` leaves that mask out."""
+        """Mask the padding in T5 too, as the authors do. diffusers' `encode_prompt` leaves that mask out."""
         tokens = self.pipe.tokenizer(
             [prompt], padding="max_length", max_length=self.max_sequence_length, truncation=True, return_tensors="pt"
         ).to(self.device)
@@ -69,7 +69,7 @@ class LtxVideoModel(PipelineModel):
         return text_1LD * mask_1L[..., None], mask_1L
 
     def enable_context_parallel(self, degree: int) -> None:
-        # diffusers' plan leaves each process its part of the text's mask, where attention meets the whole text.
+        # diffusers' plan splits the text mask over the ranks, but attention on each rank needs the full mask.
         raise InputError(
             f"train_runtime.context_parallel: {degree}, but LTX-Video's masked text cannot be shared; use 1"
         )
@@ -112,7 +112,7 @@ class LtxVideoModel(PipelineModel):
         return self._unpack(tokens, frames, height, width)
 
     def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        # Later VAEs are told a noise level: as the pipeline's own default, that of clean latents.
+        # Later VAEs take a noise level. 0, the pipeline's default, means clean latents.
         noise_level = raw_BCFHW.new_zeros(len(raw_BCFHW)) if self.pipe.vae.config.timestep_conditioning else None
         pixels: torch.Tensor = self.pipe.vae.decode(raw_BCFHW, noise_level, return_dict=False)[0]
         return pixels

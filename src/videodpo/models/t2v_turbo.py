@@ -1,6 +1,6 @@
-"""T2V-Turbo v1: VideoCrafter2 with a LoRA that samples in 4 to 8 steps; the target is the noise.
+"""T2V-Turbo v1: VideoCrafter2 with a LoRA for sampling in 4 to 8 steps; noise target.
 
-Legend: see `videodpo.models.base`. Weights: `model.ckpt` and `unet_lora.pt`, as their authors publish them.
+Legend: see `videodpo.models.base`. Weights: `model.ckpt` and `unet_lora.pt`, as published by the authors.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 LORA = "unet_lora.pt"
 STEPS = range(1, 51)
-TAKEN_OFF = "taken_off"  # the adapter with the distilled LoRA's negative
+TAKEN_OFF = "taken_off"  # adapter with the negative of the distilled LoRA
 
 
 class T2VTurboModel(VideoCrafter2Model):
-    """Guidance is a number that the denoiser is told, so `guidance_scale` is 1. Trained at its 50 DDIM timesteps."""
+    """The denoiser is conditioned on the guidance, so `guidance_scale` is 1. Trained at its 50 DDIM timesteps."""
 
     version = "1"
     hub_files = ("model.ckpt", LORA)
 
     class Options(Section):
-        """How the pipeline is called, in sampling and training alike."""
+        """Options of the pipeline call; conditioning is the same in sampling and training."""
 
         fps: Real = Field(16.0, gt=0)
-        """Frames a second that the denoiser is told."""
+        """Frames per second that the denoiser is conditioned on."""
         guidance: Real = Field(7.5, gt=0)
-        """Guidance that the denoiser is told."""
+        """Guidance scale that the denoiser is conditioned on."""
         distilled_lora: Literal["fixed", "trained"] = "fixed"
-        """Of a LoRA training: a fresh LoRA on top of the distilled one, or the distilled one itself, as the paper's."""
+        """fixed trains a fresh LoRA on top of the distilled one; trained trains the distilled one, as in the paper."""
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
@@ -81,9 +81,10 @@ class T2VTurboModel(VideoCrafter2Model):
         return {"fps": self._options.fps, "guidance": self._options.guidance}
 
     def add_lora(self, lora: Lora, seed: int) -> None:
-        """Of a trained one, the base keeps the distilled LoRA in its weights, and a frozen adapter takes it off again.
+        """Add a fresh LoRA, or make the distilled one trainable (`distilled_lora: trained`).
 
-        So without adapters the denoiser is the distilled model: the reference.
+        In the latter case, the base weights keep the distilled LoRA, and a frozen adapter subtracts it again. Without
+        adapters, the denoiser is then the distilled model, which is the reference.
         """
         import torch
         from peft import LoraConfig, get_peft_model_state_dict
@@ -105,7 +106,7 @@ class T2VTurboModel(VideoCrafter2Model):
                     layer.lora_A[adapter].float().weight.copy_(down)
                     layer.lora_B[adapter].float().weight.copy_(sign * up)
         frozen = get_peft_model_state_dict(network, adapter_name=TAKEN_OFF)
-        self._taken_off = {key: value.clone() for key, value in frozen.items()}  # whole, before weights are sharded
+        self._taken_off = {key: value.clone() for key, value in frozen.items()}  # copied before weights are sharded
         network.set_adapter([TAKEN_OFF, "default"])
         self._freeze_taken_off()
         for name, module in network.named_modules():
@@ -113,7 +114,7 @@ class T2VTurboModel(VideoCrafter2Model):
                 module.train()
 
     def _freeze_taken_off(self) -> None:
-        """peft makes every adapter trainable that it switches on."""
+        """Freeze the subtracting adapter: peft makes every adapter trainable that it enables."""
         for name, parameter in self.pipe.unet.named_parameters():
             if f".{TAKEN_OFF}." in name:
                 parameter.requires_grad_(False)
@@ -129,7 +130,7 @@ class T2VTurboModel(VideoCrafter2Model):
     def whole_lora(
         self, network: Any, weights: dict[str, torch.Tensor] | None
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Of a trained distilled LoRA, both adapters as one of twice the rank: the trained one comes first."""
+        """With a trained distilled LoRA, merge both adapters into one of twice the rank, the trained one first."""
         import torch
 
         trained, config = super().whole_lora(network, weights)
@@ -152,7 +153,7 @@ def _rank_axis(key: str) -> int:
 
 
 def _read_lora(path: Path) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Up and down of every layer."""
+    """Read the up and the down matrices of all layers."""
     from videodpo.weights.checkpoints import read_tensors
 
     tensors = read_tensors(path)

@@ -1,6 +1,6 @@
-"""ModelScope and Zeroscope through diffusers' TextToVideoSDPipeline: discrete diffusion, the target is the noise.
+"""ModelScope and Zeroscope through diffusers' TextToVideoSDPipeline: discrete diffusion, noise target.
 
-Legend: see `videodpo.models.base`. The VAE is that of Stable Diffusion: frames are pictures to it.
+Legend: see `videodpo.models.base`. The VAE is Stable Diffusion's, which encodes each frame as an image.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class TextToVideoSdModel(PipelineModel):
-    """diffusers keeps the pipeline among the deprecated ones, and its `load_lora_weights` does not know this U-Net."""
+    """The pipeline is deprecated in diffusers, and its `load_lora_weights` does not support this U-Net."""
 
     version = "1"
     pipeline = "TextToVideoSDPipeline"
     networks = ("unet",)
-    layers = ("BasicTransformerBlock",)  # not convolutions, which would have a graph for each pair of widths
+    layers = ("BasicTransformerBlock",)  # not convolutions: they would need a graph for each pair of widths
     sharded_layers = ("BasicTransformerBlock", "ResnetBlock2D", "TemporalConvLayer")
 
     @classmethod
@@ -87,7 +87,7 @@ class TextToVideoSdModel(PipelineModel):
         return prediction
 
     def conditions(self) -> dict[str, float]:
-        """What the denoiser is told beside time and text."""
+        """Conditioning of the denoiser in addition to time and text, as named numbers."""
         return {}
 
     def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
@@ -105,7 +105,7 @@ class TextToVideoSdModel(PipelineModel):
 
 
 def refuse_tokens(settings: Model, num_tokens: int) -> None:
-    """Raises InputError for another number of tokens than the text tower always takes."""
+    """Raise InputError if `max_sequence_length` is not the fixed number of tokens of the text tower."""
     if settings.max_sequence_length != num_tokens:
         raise InputError(
             f"model.max_sequence_length: {settings.max_sequence_length}; {settings.family} takes {num_tokens}"

@@ -1,6 +1,6 @@
-"""VideoCrafter2, the paper's main model: discrete diffusion with smaller latents, the target is the noise.
+"""VideoCrafter2, the paper's main model: discrete diffusion with scaled-down latents, noise target.
 
-Legend: see `videodpo.models.base`. Weights: `model.ckpt`, as its authors publish it.
+Legend: see `videodpo.models.base`. Weights: `model.ckpt`, as published by the authors.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ COMPRESSION = Compression(time=1, space=8, patch=8, step=1)
 
 
 class VideoCrafter2Model(TextToVideoSdModel):
-    """The U-Net, VAE and text tower of the file, in a pipeline of ours."""
+    """U-Net, VAE and text tower of `model.ckpt`, in the package's own `VideoCrafterPipeline`."""
 
     version = "1"
     index = "model.ckpt"
     hub_files: ClassVar[tuple[str, ...]] = ("model.ckpt",)
 
     class Options(Section):
-        """How the pipeline is called."""
+        """Options of the pipeline call."""
 
         fps: Real = Field(28.0, gt=0)
-        """Frames a second that the denoiser is told, in sampling and training alike."""
+        """Frames per second that the denoiser is conditioned on, in sampling and training."""
         eta: Real = Field(1.0, ge=0, le=1)
-        """Share of fresh noise in every step; 0 is deterministic DDIM."""
+        """Share of fresh noise at each step; 0 is deterministic DDIM."""
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
@@ -84,7 +84,7 @@ class VideoCrafter2Model(TextToVideoSdModel):
         return VideoCrafterPipeline.from_original(folder / self.index, self.dtype, self.weights_dtype)
 
     def component_names(self, folder: Path) -> list[str]:
-        return ["text_encoder", "tokenizer", "vae", "unet"]  # of one file, which is read; what is left out is let go
+        return ["text_encoder", "tokenizer", "vae", "unet"]  # one file: all are read, some are then dropped
 
     def load_vae(self, folder: Path) -> Any:
         return self.load_pipeline(folder).vae

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class WanModel(PipelineModel):
-    """Wan 2.1 T2V of any size, Wan 2.2 TI2V 5B, and the two experts of Wan 2.2 A14B: the folder says which."""
+    """Wan 2.1 T2V of any size, Wan 2.2 TI2V 5B, or the two experts of Wan 2.2 A14B, depending on the folder."""
 
     version = "1"
     pipeline = "WanPipeline"
@@ -30,10 +30,10 @@ class WanModel(PipelineModel):
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 
     class Options(Section):
-        """How the pipeline is called."""
+        """Options of the pipeline call."""
 
         guidance_scale_2: PositiveReal | None = None
-        """Guidance of the expert for low noise; null is that of the other."""
+        """Guidance scale of the low-noise expert; null uses that of the other expert."""
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
@@ -53,7 +53,7 @@ class WanModel(PipelineModel):
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
-        # Older VAE configs leave out diffusers' defaults.
+        # Older VAE configs omit keys at diffusers' defaults.
         time, space = vae.get("scale_factor_temporal", 4), vae.get("scale_factor_spatial", 8)
         return Compression(time, space, denoiser.get("patch_size", (1, 2, 2))[1], step=time)
 
@@ -84,7 +84,7 @@ class WanModel(PipelineModel):
 
     def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
         timestep = self.noise_schedule.timestep(noise_level_B.to(self.device))
-        if self.pipe.config.expand_timesteps:  # Wan 2.2 TI2V is told one for every token
+        if self.pipe.config.expand_timesteps:  # Wan 2.2 TI2V takes one timestep per token
             _, _, frames, height, width = noisy_BCFHW.shape
             patch = self._compression.patch
             timestep = timestep[:, None].expand(-1, frames * (height // patch) * (width // patch))

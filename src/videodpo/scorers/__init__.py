@@ -1,1 +1,1 @@
-"""One file a dimension, of its name."""
+"""Scorers, one file per dimension, named after it."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AestheticQuality(NetworkScorer):
-    """Mean over frames of a tenth of the head's answer: about 0..1, not cut.
+    """Mean over frames of the head's output divided by 10: about 0..1, not clipped.
 
     Weights: OpenAI's `ViT-L-14.pt` and LAION's `sa_0_4_vit_l_14_linear.pth`.
     """
@@ -28,12 +28,12 @@ class AestheticQuality(NetworkScorer):
     architecture: ClassVar[str] = "ViT-L-14"
 
     class Options(NetworkScorer.Options):
-        """The networks' weights."""
+        """Weights of the networks."""
 
         weights: list[str] = Field(
             ["public:ViT-L-14.pt", "public:sa_0_4_vit_l_14_linear.pth"], min_length=2, max_length=2
         )
-        """Two files: CLIP's, then the head's; each a path or `public:<file>`."""
+        """Two files, CLIP's and then the head's; each a path or `public:<file>`."""
 
     @staticmethod
     def check(options: Section) -> None:

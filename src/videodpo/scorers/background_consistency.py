@@ -1,4 +1,4 @@
-"""Background consistency, as VBench defines it: CLIP ViT-B/32's image embeddings of all frames."""
+"""Background consistency, as VBench defines it: similarity of all frames' CLIP ViT-B/32 image embeddings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BackgroundConsistency(FileWeightsScorer):
-    """For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)), the mean over i; 0..1.
+    """Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); 0..1.
 
     Weights: OpenAI's `ViT-B-32.pt`. A one-frame clip is refused.
     """
@@ -25,10 +25,10 @@ class BackgroundConsistency(FileWeightsScorer):
     architecture: ClassVar[str] = "ViT-B-32"
 
     class Options(FileWeightsScorer.Options):
-        """CLIP ViT-B/32's weights."""
+        """Weights of CLIP ViT-B/32."""
 
         weights: str = "public:ViT-B-32.pt"
-        """File, as its authors publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.clip import load_clip

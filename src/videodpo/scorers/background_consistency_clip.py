@@ -1,4 +1,4 @@
-"""Background consistency by an open_clip model. VBench asks OpenAI's CLIP ViT-B/32 instead."""
+"""Background consistency by an open_clip model. VBench uses OpenAI's CLIP ViT-B/32 instead."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScor
 
 
 class BackgroundConsistencyClip(OpenClipScorer):
-    """How alike the frames' image embeddings are, 0..1: the pooled embedding, which the whole frame shapes.
+    """Similarity of the frames' pooled image embeddings, which represent the entire frame; 0..1.
 
-    For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); the mean over i. This is VBench's
-    formula and preprocessing with another network. A one-frame clip is refused.
+    Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)). Formula and preprocessing are
+    VBench's; the network is another one. A one-frame clip is refused.
     """
 
     version = "2"

@@ -1,7 +1,7 @@
-"""What a scorer is: options, weights, a version, and one clip to one number.
+"""Interface of a scorer: options, weights, a version, and a function from a clip to a number.
 
-Scorer modules import nothing heavy at the top (the workflow reads their options and version at every
-start); networks and their libraries are imported in `__init__`.
+Scorer modules import nothing heavy at the top, because the workflow reads their options and version at every start.
+They import networks and their libraries in `__init__`.
 
 Legend: T frames, C channel, H, W pixels.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A decoded clip: uint8 RGB frames [T, H, W, 3], frames a second, and the prompt it was made for."""
+    """A decoded clip: uint8 RGB frames [T, H, W, 3], frames per second, and the prompt it was generated for."""
 
     frames_THWC: np.ndarray
     fps: float
@@ -29,7 +29,7 @@ class Clip:
     _on: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def pixels(self, device: str) -> torch.Tensor:
-        """The frames on a torch device, uint8 [T, 3, H, W]: brought there once for all scorers."""
+        """Return the frames on a torch device, uint8 [T, 3, H, W]. They are copied once for all scorers."""
         if device not in self._on:
             import torch
 
@@ -41,9 +41,9 @@ class Scorer(ABC):
     """Scores one dimension; higher is better.
 
     Attributes:
-        version: raised whenever the same clip would get another number.
-        uses_gpu: whether a job on a cluster asks for a GPU.
-        hub_files: patterns of the files that it reads of a `hub:` repository.
+        version: increased whenever the same clip would get a different score.
+        uses_gpu: True if a cluster job requests a GPU.
+        hub_files: patterns of the files that are read from a `hub:` repository.
     """
 
     version: ClassVar[str]
@@ -51,20 +51,20 @@ class Scorer(ABC):
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
     class Options(Section):
-        """The scorer's block in the configuration."""
+        """Options of the scorer in the configuration."""
 
     @staticmethod
     def weights(options: Section) -> list[str]:
-        """Paths (files or folders), `public:` or `hub:` names: what the option `weights` has, one or a list of them."""
+        """Return the option `weights` as a list of paths (files or folders), `public:` or `hub:` names."""
         named = options.model_dump().get("weights", [])
         return [named] if isinstance(named, str) else list(named)
 
     @staticmethod  # noqa: B027 (most scorers have nothing to check)
     def check(options: Section) -> None:
-        """What can be known of the options before a job starts, without loading a network.
+        """Check what can be known about the options before a job starts, without loading a network.
 
         Raises:
-            ValueError: weights of the wrong kind, for example; the message names the option.
+            ValueError: an option is wrong, for example the kind of weights; the message names the option.
         """
 
     @abstractmethod
@@ -72,13 +72,13 @@ class Scorer(ABC):
         """Load what `score` needs.
 
         Args:
-            device: as configured (`auto`, `cpu`, `cuda`); `videodpo.runtime.device.choose_device` makes torch's name
-                of it, and is left alone by scorers without a network, which need no torch.
+            device: as configured (`auto`, `cpu`, `cuda`). `videodpo.runtime.device.choose_device` converts it to
+                torch's name. Scorers without a network do not call it, because they do not need torch.
         """
 
     @abstractmethod
     def score(self, clip: Clip) -> float:
-        """The clip's raw score.
+        """Return the clip's raw score.
 
         Raises:
             ValueError: the clip cannot be scored; the message becomes the row's error.

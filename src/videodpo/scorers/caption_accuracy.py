@@ -1,4 +1,4 @@
-"""Share of a demo-world caption that its clip shows, by a classifier trained for this alone: the independent judge."""
+"""Share of a demo-world caption that its clip shows, by an independent classifier trained only for this purpose."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from videodpo.scorers.shared.file_weights import FileWeights, file_of
 
 
 class CaptionAccuracy(FileWeights):
-    """Share, 0..1, of the attributes named in the caption that the judge sees in the clip.
+    """Share of the attributes named in the caption that the judge sees in the clip; 0..1.
 
-    Four for one object (shape, color, motion, background), six for two (other_shape, other_color). The network
-    shares nothing with CLIP. A clip of another size or length is brought to 9 x 32 x 32 first. Weights: safetensors of
+    One object has four attributes (shape, color, motion, background), two have six (other_shape, other_color). The
+    network shares nothing with CLIP. Clips are resized to 9 frames of 32 x 32 first. Weights: safetensors of
     `videodpo.demo_world.judge_network.JudgeNetwork`, for example demo/judge/judge.safetensors.
     """
 
@@ -36,7 +36,7 @@ class CaptionAccuracy(FileWeights):
         self._network.eval().requires_grad_(False).to(self._device)
 
     def score(self, clip: Clip) -> float:
-        """Raises InputError for a prompt that is no caption of the demo world."""
+        """Score a clip; raise InputError if its prompt is not a caption of the demo world."""
         scene = parse_caption(clip.prompt)
         if scene is None:
             raise InputError(f"caption_accuracy: {clip.prompt[:80]!r} is no caption of the demo world")
@@ -45,7 +45,7 @@ class CaptionAccuracy(FileWeights):
         return float(np.mean(right))
 
     def look(self, frames_THWC: np.ndarray) -> dict[str, str]:
-        """What the judge sees: a value for every attribute; `none` where it sees no second object."""
+        """Return the judge's value of each attribute; `none` if it sees no second object."""
         import torch
 
         from videodpo.demo_world.judge_network import ANSWERS
@@ -57,7 +57,7 @@ class CaptionAccuracy(FileWeights):
 
 
 def _standard(frames_THWC: np.ndarray) -> np.ndarray:
-    """The nearest frames in time, each resized by area."""
+    """Take the nearest frames in time, and resize each by area."""
     import cv2
 
     frames: np.ndarray = frames_THWC[np.rint(np.linspace(0, len(frames_THWC) - 1, NUM_FRAMES)).astype(int)]

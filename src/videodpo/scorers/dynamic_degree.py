@@ -1,4 +1,4 @@
-"""Dynamic degree, as VBench defines it: whether RAFT sees enough motion."""
+"""Dynamic degree, as VBench defines it: 1 if RAFT sees enough motion, else 0."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.flow_steps import FlowScorer, sampled_frames
 
-THRESHOLD = 6 / 256  # of the shorter side, a step
+THRESHOLD = 6 / 256  # of the shorter side, per step
 
 
 class DynamicDegree(FlowScorer):
     """1 if enough steps exceed 6 / 256 of the shorter side, else 0.
 
-    Enough is round(4 n / 16) of n sampled frames, half to even: with 2 frames it is 0, and the answer always 1; with
-    one frame there is no step, and the answer 0, as in VBench. Steps are looked at only until the answer is certain.
+    Enough is round(4 n / 16) for n sampled frames, half to even. With 2 frames this is 0, so the score is always 1.
+    With 1 frame there is no step, so the score is 0. Both are as in VBench. Steps are computed until the score is
+    certain.
     """
 
     version = "3"
@@ -23,7 +24,7 @@ class DynamicDegree(FlowScorer):
     def wanted(self, clip: Clip, answers: Mapping[int, float]) -> Iterable[int]:
         unknown = [k for k in range(self.backbone.num_parts(clip)) if k not in answers]
         missing = self._num_needed(clip) - _num_above(answers.values())
-        # Certain after so many more at the earliest: all of them above, or so many below that the rest is too few.
+        # Fewest further steps that can settle the score: all are above, or too few remain to reach the needed number.
         certain = min(missing, len(unknown) - missing + 1)
         return unknown[: max(0, certain)]
 

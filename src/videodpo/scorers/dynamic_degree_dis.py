@@ -1,4 +1,4 @@
-"""Dynamic degree by OpenCV's DIS flow: how much moves. Not VBench's number, which is one bit from RAFT."""
+"""Dynamic degree by OpenCV's DIS flow: amount of motion. VBench's own score is 0 or 1, from RAFT."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.dis_flow import DisFlow, look_up
 
-RETURN_SHARE, RETURN_SIDE = 0.05, 1 / 128  # flow there and back may miss by 5 % and by 1/128 of the shorter side
+RETURN_SHARE, RETURN_SIDE = 0.05, 1 / 128  # forward + backward flow may miss 0 by 5 % + 1/128 of the shorter side
 
 
 class DynamicDegreeDis(Scorer):
-    """Mean, over neighbouring frames, of the largest 5 % of flow lengths, in shorter sides of the frame a frame step.
+    """Mean of the largest 5 % of flow lengths between neighbouring frames, in units of the frame's shorter side.
 
-    0 is a still clip; 0.05 is an object that crosses a twentieth of the frame between two frames. Continuous and
-    unbounded above. Not fooled by flicker: frames are brought to the clip's mean brightness, and flow that the flow
-    back does not undo counts as 0. A shaking camera is motion too; smoothness is what tells it.
+    A still clip has 0. An object that crosses a twentieth of the frame between two frames has 0.05. The score is
+    continuous and has no upper bound. Flicker does not count as motion: frames are brought to the clip's mean
+    brightness, and flow that the backward flow does not undo counts as 0. A shaking camera counts as motion; the
+    smoothness scorers penalise it.
     """
 
     version = "1"
@@ -28,7 +29,7 @@ class DynamicDegreeDis(Scorer):
         self._dis = DisFlow()
 
     def score(self, clip: Clip) -> float:
-        """Raises InputError for a one-frame clip, which has no neighbours."""
+        """Score a clip; raise InputError if it has only one frame."""
         if len(clip.frames_THWC) < 2:
             raise InputError("dynamic_degree_dis needs at least 2 frames, the clip has 1")
         gray_THW = _even_exposure(self._dis.gray(self._dis.prepare(clip.frames_THWC)))
@@ -39,7 +40,7 @@ class DynamicDegreeDis(Scorer):
         forward, backward = self._dis.flow(before_HW, after_HW), self._dis.flow(after_HW, before_HW)
         lengths = np.linalg.norm(forward, axis=2)
         left_over = np.linalg.norm(forward + look_up(backward, forward), axis=2)
-        # Smooth regions have any flow that their noise asks for: on the demo world, flicker had twice the motion.
+        # In smooth regions, noise determines the flow. Without this, flicker in the demo world had twice the motion.
         return np.where(left_over < RETURN_SHARE * lengths + min(lengths.shape) * RETURN_SIDE, lengths, 0.0)
 
 
@@ -51,6 +52,6 @@ def _even_exposure(gray_THW: np.ndarray) -> np.ndarray:
 
 
 def _largest(lengths_HW: np.ndarray) -> float:
-    """Mean of the largest 5 %, as VBench takes it, so that a small moving object counts."""
+    """Return the mean of the largest 5 %, as VBench does, so that a small moving object counts."""
     count = max(1, lengths_HW.size // 20)
     return float(np.partition(lengths_HW.ravel(), -count)[-count:].mean(dtype=np.float64))

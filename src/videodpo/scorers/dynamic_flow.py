@@ -1,4 +1,4 @@
-"""How much moves, by RAFT: the continuous number behind dynamic degree."""
+"""Amount of motion by RAFT: the continuous quantity behind dynamic degree."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from videodpo.scorers.shared.flow_steps import RATE, FlowScorer
 
 
 class DynamicFlow(FlowScorer):
-    """Mean length of the largest 5 % of flow, in shorter sides a step of an eighth of a second; 0 is still.
+    """Mean length of the largest 5 % of flow, in shorter sides per step of an eighth of a second; 0 is still.
 
-    `dynamic_degree` has its threshold at 6 / 256 = 0.0234. Weights: `raft-things.pth`. A clip with one sampled frame is
-    refused.
+    The threshold of `dynamic_degree` is 6 / 256 = 0.0234. Weights: `raft-things.pth`. A clip with only one sampled
+    frame is refused.
     """
 
     version = "3"

@@ -1,4 +1,4 @@
-"""HPS v2.1: how much people would prefer the frames as pictures of the prompt (HPS v2, arXiv 2306.09341)."""
+"""HPS v2.1: predicted human preference for the frames as images of the prompt (HPS v2, arXiv 2306.09341)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from videodpo.scorers.shared.prompt_frames import PromptFramesScorer
 
 
 class Hps(FileWeightsScorer, PromptFramesScorer):
-    """Mean over frames of the cosine of frame and prompt: about 0.2 to 0.35.
+    """Mean over `num_frames` frames of the cosine between frame and prompt: about 0.2 to 0.35.
 
-    A frame is scaled until its longer side is 224 and padded with black, never cropped; text beyond 77 tokens is cut.
-    `num_frames` frames are looked at. Weights: `HPS_v2.1_compressed.pt`. An empty prompt is refused.
+    Frames are scaled to a longer side of 224 and padded with black, never cropped. Text beyond 77 tokens is truncated.
+    Weights: `HPS_v2.1_compressed.pt`. An empty prompt is refused.
     """
 
     version = "1"
 
     class Options(FileWeightsScorer.Options, PromptFramesScorer.Options):
-        """Weights, frames, and how they are scaled."""
+        """Weights, number of frames, and scaling."""
 
         weights: str = "public:HPS_v2.1_compressed.pt"
-        """File, as its authors publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
         antialias: bool = True
-        """As the package hpsv2 does with torchvision 0.17 or later; false: as before, when the network was trained."""
+        """True matches the package hpsv2 with torchvision 0.17 or later; false matches the network's training."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.hps import load_hps

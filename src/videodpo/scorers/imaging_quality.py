@@ -21,9 +21,9 @@ LONGEST = 512
 
 
 class MusiqFrames(FrameBackbone):
-    """MUSIQ's score, 0..100, of every frame.
+    """MUSIQ's score of every frame, 0..100.
 
-    One whose longer side exceeds 512 is brought to it, bilinear without antialias.
+    Frames with a longer side above 512 are scaled down to it, bilinear without antialias.
     """
 
     def __init__(self, weights: Path, device: str) -> None:
@@ -53,23 +53,23 @@ def _seen_size(height: int, width: int) -> tuple[int, int]:
     longer = max(height, width)
     if longer <= LONGEST:
         return height, width
-    scale = LONGEST / longer  # rounded before it is used: some sizes come out one pixel smaller, as in VBench
+    scale = LONGEST / longer  # rounding of the quotient makes some sizes one pixel smaller, as in VBench
     return int(scale * height), int(scale * width)
 
 
 class ImagingQuality(FileWeightsScorer):
-    """Mean over frames; 0..100, as VBench gives it before it divides by 100: `max: 100` in its dimension.
+    """Mean over frames, 0..100, so its dimension needs `max: 100`. VBench divides by 100.
 
-    Weights: `musiq_spaq_ckpt-358bb6af.pth`. pyiqa, which has the network, is PolyForm-Noncommercial 1.0.0.
+    Weights: `musiq_spaq_ckpt-358bb6af.pth`. The network is from pyiqa, whose licence is PolyForm-Noncommercial 1.0.0.
     """
 
     version = "3"
 
     class Options(FileWeightsScorer.Options):
-        """MUSIQ's weights."""
+        """Weights of MUSIQ."""
 
         weights: str = "public:musiq_spaq_ckpt-358bb6af.pth"
-        """File, as its authors publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         self.backbone = MusiqFrames(file_of(options), choose_device(device))

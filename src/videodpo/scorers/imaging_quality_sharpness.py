@@ -1,4 +1,4 @@
-"""Imaging quality as the strength of edges beyond the noise: no network. VBench asks MUSIQ instead."""
+"""Imaging quality as strength of edges above the noise, without a network. VBench uses MUSIQ instead."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from videodpo.config import Section
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 
-LONGER_SIDE = 512  # larger frames are made smaller, so that a score does not depend on the resolution alone
-# Sobel / 4 of white noise of deviation s has Rayleigh lengths of scale 0.87 s; their largest 5 % have mean 2.4 s.
+LONGER_SIDE = 512  # larger frames are scaled down, so that the score does not depend on the resolution alone
+# For white noise of deviation s, lengths of Sobel / 4 are Rayleigh of scale 0.87 s; the mean of the top 5 % is 2.4 s.
 _NOISE_EDGE = 2.4
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerkaer 1996: blind to edges
 
 
 class ImagingQualitySharpness(Scorer):
-    """Mean over all frames of the largest 5 % of luma gradients (Tenengrad), less what noise explains; 0..1.
+    """Mean over all frames of the largest 5 % of luma gradients (Tenengrad), minus the share due to noise; 0..1.
 
-    1 is an edge from black to white within a pixel; blur, haze and low contrast lower it, and pure noise has
-    about 0. It compares clips of one prompt: a scene with little contrast scores low however well it is made,
-    and fine texture that fills more than half of the frame counts as noise.
+    An edge from black to white within one pixel scores 1, pure noise about 0. Blur, haze and low contrast lower the
+    score. It is meant to compare clips of the same prompt: a scene with little contrast always scores low, and fine
+    texture that fills more than half of the frame counts as noise.
     """
 
     version = "1"
@@ -45,6 +45,6 @@ def _frame_quality(frame_HWC: np.ndarray) -> float:
     edges = np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)) / 4
     count = max(1, edges.size // 20)
     strength = np.partition(edges.ravel(), -count)[-count:].mean(dtype=np.float64)
-    # The median leaves edges out of the estimate; 6 is the kernel's norm, 0.6745 a normal's median deviation.
+    # The median excludes edges. 6 is the kernel's norm, 0.6745 the median absolute deviation of a normal variable.
     noise = np.median(np.abs(cv2.filter2D(gray, cv2.CV_32F, _NOISE_KERNEL)[1:-1, 1:-1])) / (6 * 0.6745)
     return float(np.clip((strength - _NOISE_EDGE * noise) / 255.0, 0.0, 1.0))

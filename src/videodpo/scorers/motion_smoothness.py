@@ -1,4 +1,4 @@
-"""Motion smoothness, as VBench defines it: how well AMT-S draws every second frame from its neighbours.
+"""Motion smoothness, as VBench defines it: how well AMT-S interpolates every second frame from its neighbours.
 
 Legend: P pairs of frames, C channel, H, W pixels.
 """
@@ -20,13 +20,13 @@ from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 from videodpo.scorers.shared.padding import pad_to_multiples
 
 MULTIPLE = 16
-SMALLEST = 113  # below, AMT's coarsest correlation has one row or column: a division by 0 in its authors' code
+SMALLEST = 113  # below, AMT's coarsest correlation has one row or column, and its authors' code divides by 0
 
 
 class DrawnFrames(Backbone):
-    """Frames 2 k and 2 k + 2 give part k: the mean absolute difference, 0..255, of the frame drawn and the true one."""
+    """Part k is the mean absolute error, 0..255, of frame 2 k + 1 interpolated from frames 2 k and 2 k + 2."""
 
-    tf32 = True  # moved a score by 1e-5 at most, with random weights
+    tf32 = True  # with random weights, TF32 changed scores by at most 1e-5
 
     def __init__(self, weights: Path, device: str) -> None:
         from videodpo.scorers.networks.amt import AmtS
@@ -59,27 +59,27 @@ class DrawnFrames(Backbone):
         padded, (top, left) = pad_to_multiples(torch.cat([before, after]).float() / 255, MULTIPLE)
         with torch.no_grad():
             drawn_PCHW = self._network(*padded.chunk(2))[..., top : top + height, left : left + width]
-        # Cut down to 8 bits, as VBench writes it, not rounded; whole numbers are added without error.
+        # Truncated to 8 bits, as VBench writes frames, not rounded. Sums of integers are exact.
         difference = ((drawn_PCHW * 255).to(torch.uint8).int() - true.int()).abs().flatten(1).sum(dim=1)
-        if not drawn_PCHW.isfinite().all():  # which 8 bits would hide
+        if not drawn_PCHW.isfinite().all():  # the cast to 8 bits would hide this
             raise InputError("AMT drew a frame that is not finite")
         return [total / true[0].numel() for total in difference.tolist()]
 
 
 class MotionSmoothness(FileWeightsScorer):
-    """(255 - mean absolute difference of drawn and true frames) / 255: 0..1.
+    """(255 - mean absolute error of interpolated frames) / 255: 0..1.
 
-    Frames 0 and 2 give the one between them, then 2 and 4, and so on; an even number leaves the last frame out.
-    Weights: `amt-s.pth`, which is CC BY-NC-SA 4.0. A clip of fewer than 3 frames is refused.
+    Frame 1 is interpolated from frames 0 and 2, frame 3 from 2 and 4, and so on. With an even number of frames, the
+    last one is not used. Weights: `amt-s.pth` (CC BY-NC-SA 4.0). A clip of fewer than 3 frames is refused.
     """
 
     version = "3"
 
     class Options(FileWeightsScorer.Options):
-        """AMT-S's weights."""
+        """Weights of AMT-S."""
 
         weights: str = "public:amt-s.pth"
-        """File, as its authors publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         self.backbone = DrawnFrames(file_of(options), choose_device(device))

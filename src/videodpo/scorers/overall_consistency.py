@@ -1,4 +1,4 @@
-"""Overall consistency, as VBench defines it: how near ViCLIP's embeddings of clip and prompt are."""
+"""Overall consistency, as VBench defines it: similarity of ViCLIP's embeddings of clip and prompt."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 
 class OverallConsistency(FileWeightsScorer):
-    """Cosine of clip and prompt; can be negative.
+    """Cosine between clip and prompt; can be negative.
 
-    Eight frames, the middles of 8 equal intervals (of a shorter clip all, the last one repeated), resized in 8 bits; of
-    the prompt the first 32 tokens. Weights: `ViClip-InternVid-10M-FLT.pth`. An empty prompt is refused.
+    ViCLIP sees 8 frames, the middles of 8 equal intervals, resized in 8 bits. A shorter clip gives all frames, the last
+    one repeated. The prompt is truncated to 32 tokens. Weights: `ViClip-InternVid-10M-FLT.pth`. An empty prompt is
+    refused.
     """
 
     version = "3"
 
     class Options(FileWeightsScorer.Options):
-        """ViCLIP's weights."""
+        """Weights of ViCLIP."""
 
         weights: str = "public:ViClip-InternVid-10M-FLT.pth"
-        """File, as its authors publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.clip import load_viclip

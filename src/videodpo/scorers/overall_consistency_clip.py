@@ -1,4 +1,4 @@
-"""Agreement of a clip with its prompt by an open_clip model. VBench asks ViCLIP, which looks at all frames at once."""
+"""Agreement of clip and prompt by an open_clip model. VBench uses ViCLIP, which sees all frames at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScor
 
 
 class OverallConsistencyClip(OpenClipScorer):
-    """Cosine of the prompt's embedding and the normalised mean embedding of 8 frames; -1..1.
+    """Cosine between the prompt's embedding and the normalised mean embedding of 8 frames; -1..1.
 
-    The frames are the middles of 8 equal intervals; of a shorter clip all frames, the last one repeated. A
-    frame model sees no motion, only what each frame shows. Text beyond the model's context is cut. An empty prompt is
-    refused.
+    The frames are the middles of 8 equal intervals. A shorter clip gives all frames, the last one repeated. The model
+    sees single frames, so it sees no motion. Text beyond the model's context is truncated. An empty prompt is refused.
     """
 
     version = "2"

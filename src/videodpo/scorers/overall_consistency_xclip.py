@@ -1,4 +1,4 @@
-"""Agreement of a clip with its prompt by X-CLIP, in the place of overall_consistency's ViCLIP."""
+"""Agreement of clip and prompt by X-CLIP, instead of overall_consistency's ViCLIP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_o
 
 
 class OverallConsistencyXclip(FolderWeightsScorer):
-    """Cosine of clip and prompt as X-CLIP embeds them (arXiv 2208.02816); -1..1.
+    """Cosine between X-CLIP's embeddings of clip and prompt (arXiv 2208.02816); -1..1.
 
-    As many frames as the model takes (microsoft/xclip-base-patch32: 8), the middles of equal intervals, of a shorter
-    clip all, the last one repeated; prepared by the folder's own processor. What the model makes of the prompt depends
-    on the clip, so it sees both together. Text beyond 77 tokens is cut. An empty prompt is refused.
+    The model sees its own number of frames (8 for microsoft/xclip-base-patch32), the middles of equal intervals,
+    preprocessed by the folder's own processor. A shorter clip gives all frames, the last one repeated. The embedding of
+    the prompt depends on the clip, so the model sees both together. Text beyond 77 tokens is truncated. An empty prompt
+    is refused.
     """
 
     version = "1"

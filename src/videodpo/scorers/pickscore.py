@@ -1,4 +1,4 @@
-"""PickScore: how much people would prefer the frames as pictures of the prompt (Pick-a-Pic, arXiv 2305.01569)."""
+"""PickScore: predicted human preference for the frames as images of the prompt (Pick-a-Pic, arXiv 2305.01569)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from videodpo.scorers.shared.prompt_frames import PromptFramesScorer
 
 
 class PickScore(FolderWeightsScorer, PromptFramesScorer):
-    """Mean over frames of the logit scale (100) times the cosine of frame and prompt: about 16 to 26.
+    """Mean over `num_frames` frames of the logit scale (100) times the cosine between frame and prompt: about 16 to 26.
 
-    Frames and prompt go through the folder's own CLIPProcessor: shorter edge to 224 by bicubic with antialias in 8
-    bits, centre crop; text beyond 77 tokens is cut. `num_frames` frames are looked at. Weights: the folder of
-    PickScore_v1, and in the same folder the processor's and tokenizer's files that its card names (those of
+    The folder's own CLIPProcessor prepares frames and prompt. Frames are resized to a shorter edge of 224, bicubic with
+    antialias in 8 bits, then cropped at the centre. Text beyond 77 tokens is truncated. Weights: the folder of
+    PickScore_v1, together with the processor and tokenizer files that its card names (those of
     laion/CLIP-ViT-H-14-laion2B-s32B-b79K). An empty prompt is refused.
     """
 
     version = "1"
 
     class Options(FolderWeightsScorer.Options, PromptFramesScorer.Options):
-        """Weights and frames."""
+        """Weights and number of frames."""
 
     @staticmethod
     def check(options: Section) -> None:

@@ -1,4 +1,4 @@
-"""Subject consistency, as VBench defines it: DINO's class tokens of all frames."""
+"""Subject consistency, as VBench defines it: similarity of all frames' DINO class tokens."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class SubjectConsistency(FileWeightsScorer):
-    """For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)), the mean over i; 0..1.
+    """Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); 0..1.
 
-    Every frame, uncut. Weights: `dino_vitbase16_pretrain.pth`. A one-frame clip is refused.
+    Frames are not cropped. Weights: `dino_vitbase16_pretrain.pth`. A one-frame clip is refused.
     """
 
     version = "3"
 
     class Options(FileWeightsScorer.Options):
-        """DINO ViT-B/16's weights."""
+        """Weights of DINO ViT-B/16."""
 
         weights: str = "public:dino_vitbase16_pretrain.pth"
-        """File, as its authors publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.dino import load_dino

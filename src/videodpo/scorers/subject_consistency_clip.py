@@ -1,4 +1,4 @@
-"""Subject consistency by an open_clip model. VBench asks DINO instead.
+"""Subject consistency by an open_clip model. VBench uses DINO instead.
 
 Legend: T frames, C channel, H, W pixels; D embedding; h, w patches.
 """
@@ -16,15 +16,15 @@ from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScor
 if TYPE_CHECKING:
     import torch
 
-_STILL_WEIGHT = 0.02  # of a patch whose pixels never change; 5 of 255 grey levels count twice as much
+_STILL_WEIGHT = 0.02  # of a patch whose pixels never change; a change by 5 of 255 grey levels doubles the weight
 
 
 class SubjectConsistencyClip(OpenClipScorer):
-    """How alike the frames are where something moves, by VBench's formula: patch features, averaged with weights.
+    """Similarity of the frames where something moves, by VBench's formula on weighted means of patch features; 0..1.
 
-    The weights follow how much each patch's pixels change (their range over time, so the lane in which the subject
-    moves). They are the clip's, not the frame's: else a frame would differ for its weights alone. Where nothing
-    changes, all patches count alike. Range 0..1; a one-frame clip is refused.
+    The weight of a patch is the range of its pixels over time, which is large along the subject's path. All frames of a
+    clip share the weights: with weights of their own, frames would differ because of the weights alone. If nothing
+    changes, all patches count equally. A one-frame clip is refused.
     """
 
     version = "2"

@@ -1,4 +1,4 @@
-"""Temporal flickering, by VBench's own definition: no network, so the number is VBench's."""
+"""Temporal flickering by VBench's own definition. It needs no network, so the score equals VBench's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from videodpo.scorers.base import Clip, Scorer
 
 
 class TemporalFlickering(Scorer):
-    """(255 - mean absolute difference of neighbouring frames) / 255: 0..1, a still clip has 1.
+    """(255 - mean absolute difference of neighbouring frames) / 255: 0..1; a still clip has 1.
 
-    Every frame at its native size, as in VBench 0.1.5. It was meant for still scenes and punishes motion too.
+    All frames are used at their native size, as in VBench 0.1.5. VBench meant the score for still scenes; motion lowers
+    it too.
     """
 
     version = "1"
@@ -25,10 +26,10 @@ class TemporalFlickering(Scorer):
         self._cv2 = cv2
 
     def score(self, clip: Clip) -> float:
-        """Raises InputError for a one-frame clip, which has no neighbours."""
+        """Score a clip; raise InputError if it has only one frame."""
         frames = clip.frames_THWC
         if len(frames) < 2:
             raise InputError("temporal_flickering needs at least 2 frames, the clip has 1")
-        norm, kind = self._cv2.norm, self._cv2.NORM_L1  # whole numbers, added without error
+        norm, kind = self._cv2.norm, self._cv2.NORM_L1  # sums of integers are exact
         differences = [norm(before, after, kind) / before.size for before, after in pairwise(frames)]
         return float((255.0 - np.mean(differences)) / 255.0)

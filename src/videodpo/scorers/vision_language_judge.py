@@ -1,4 +1,4 @@
-"""Any vision-language model as a judge: it is asked about a clip, and its answer is read off its probabilities."""
+"""Any vision-language model as a judge: the score is computed from the probabilities of its answers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from videodpo.scorers.shared.judge_options import JudgeOptions
 
 
 class VisionLanguageJudge(FolderWeightsScorer):
-    """The expected value of the judge's answer, over the `answers` that it may give; greedy, so always the same.
+    """Expected value of the judge's answer over the allowed `answers`. Decoding is greedy, so it is deterministic.
 
-    With `max_new_tokens: 0` one pass gives the probabilities of the token that follows `answer_prefix`. A judge that
-    reasons first writes up to `max_new_tokens`; `pattern` finds the answer in what it wrote, and the probabilities are
-    those at that token. A clip whose answer has no match is refused, as is an empty prompt where the question has one.
-    Weights: a folder of any model that transformers loads as image-text-to-text, without code of its own.
+    With `max_new_tokens: 0`, one pass gives the probabilities of the token after `answer_prefix`. A judge that reasons
+    first writes up to `max_new_tokens` tokens. `pattern` then finds the answer in this text, and the probabilities are
+    those at its token. A clip without a match is refused, and so is an empty prompt if the question contains
+    `{prompt}`. Weights: folder of any model that transformers loads as image-text-to-text without custom code.
     """
 
     version = "1"
 
     class Options(JudgeOptions):
-        """The judge, the question, and how its answer becomes a number."""
+        """Options of the judge, its question, and the values of its answers."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.judge import Judge

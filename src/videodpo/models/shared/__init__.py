@@ -1,1 +1,1 @@
-"""What the model families share."""
+"""Code shared by the model families."""

@@ -1,4 +1,4 @@
-"""The networks of a pipeline with adapters: trained, switched off for the reference, saved and loaded.
+"""Adapters on the networks of a pipeline: add, train, disable for the reference, save and load.
 
 Legend: see `videodpo.models.base`.
 """
@@ -25,11 +25,13 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 class AdaptedModel(VideoModel):
-    """A model around a pipeline of diffusers.
+    """A model around a diffusers pipeline.
 
     Attributes:
-        pipe: the pipeline. networks: its components that are aligned, by name. lora_targets: layers of a LoRA.
-        lora_part: the part of a network that holds them; None: all of it.
+        pipe: the pipeline.
+        networks: names of its components that are fine-tuned.
+        lora_targets: names of the layers that get a LoRA by default.
+        lora_part: part of a network that holds these layers; None means all of it.
     """
 
     networks: ClassVar[tuple[str, ...]] = ("transformer",)
@@ -39,7 +41,7 @@ class AdaptedModel(VideoModel):
     _frozen_copy: torch.nn.Module | None = None
 
     def _trained(self) -> dict[str, Any]:
-        """The networks that are aligned, by their names in the pipeline."""
+        """Return the networks that are fine-tuned, by their names in the pipeline."""
         found = {name: getattr(self.pipe, name) for name in self.networks}
         return {name: network for name, network in found.items() if network is not None}
 
@@ -51,7 +53,7 @@ class AdaptedModel(VideoModel):
             self._require_layers(network, lora.target_modules or [])
         config = LoraConfig(
             r=lora.rank,
-            lora_alpha=lora.alpha or lora.rank,  # unlike rank, it reloads at the wrong scale where metadata is ignored
+            lora_alpha=lora.alpha or lora.rank,  # other values reload at a wrong scale if metadata is ignored
             lora_dropout=lora.dropout,
             use_rslora=lora.rslora,
             use_dora=lora.dora,
@@ -62,24 +64,22 @@ class AdaptedModel(VideoModel):
             for network in self._trained().values():
                 network.add_adapter(config)
         for name, module in self.denoiser.named_modules():
-            if "lora_dropout" in name:  # the base has dropout of its own, which stays off as in the reference
+            if "lora_dropout" in name:  # not dropout of the base, which stays off as in the reference
                 module.train()
-        for parameter in self.denoiser.parameters():  # the adapter trains in float32 whatever the base's type
+        for parameter in self.denoiser.parameters():  # the adapter trains in float32, whatever the type of the base
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        if (
-            lora.dora
-        ):  # in float32, as its forward pass does: with rounded ones the policy would differ from the reference
+        if lora.dora:  # in float32 as in the forward pass: rounding would make the policy differ from the reference
             measure_dora_magnitudes(self.denoiser)
 
     def _default_targets(self) -> list[str] | str:
-        """Names of layers, or a pattern of their full names, as peft takes them."""
+        """Return layer names, or a regular expression for full names, as peft accepts them."""
         if self.lora_part is None:
             return list(self.lora_targets)
         return rf"{self.lora_part}\..*\.({'|'.join(map(re.escape, self.lora_targets))})"
 
     def _require_layers(self, network: torch.nn.Module, targets: list[str]) -> None:
-        """peft refuses only if none of them is there."""
+        """Raise InputError if any target is missing: peft only refuses if all are."""
         layers = [f".{name}" for name, _ in network.named_modules()]
         unknown = [name for name in targets if not any(layer.endswith(f".{name}") for layer in layers)]
         if unknown:
@@ -101,7 +101,7 @@ class AdaptedModel(VideoModel):
     @contextmanager
     def reference_weights(self) -> Iterator[None]:
         if self._frozen_copy is None:
-            # Those of the pipeline: data parallelism may have wrapped `denoiser`.
+            # Use the networks of the pipeline: data parallelism may have wrapped `denoiser`.
             for network in self._trained().values():
                 network.disable_adapters()
             try:
@@ -141,34 +141,34 @@ class AdaptedModel(VideoModel):
         for name, network in networks.items():
             state, config = self.whole_lora(network, weights)
             metadata = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-            # diffusers leaves what it loads in train mode: there, dropout would fall on every sample.
+            # diffusers loads adapters in train mode, where dropout would affect every sample.
             metadata["lora_dropout"] = 0.0
             self.save_lora(name, folder, state, metadata)
 
     def whole_lora(
         self, network: Any, weights: dict[str, torch.Tensor] | None
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """All by which the network differs from the base model: tensors, and the settings of the LoRA.
+        """Return all changes to the base model: tensors of the LoRA and its settings.
 
         Args:
-            weights: as `save_adapter` takes them.
+            weights: as in `save_adapter`.
         """
         from peft import get_peft_model_state_dict
 
         return get_peft_model_state_dict(network, weights), network.peft_config["default"].to_dict()
 
     def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The tensors of `whole_lora` that are trained."""
+        """Return the trained ones among the tensors of `whole_lora`."""
         return state
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-        """Write one network's LoRA in the format of the pipeline's `load_lora_weights`."""
-        first = self.networks[0]  # in the file, every network goes by this name
+        """Save the LoRA of one network in the format of the pipeline's `load_lora_weights`."""
+        first = self.networks[0]  # every file uses this name, whatever the network
         layers = {f"{first}_lora_layers": state, f"{first}_lora_adapter_metadata": metadata}
         self.pipe.save_lora_weights(folder, weight_name=lora_file(name), **layers)
 
     def load_lora(self, name: str, folder: Path) -> None:
-        """Apply one network's LoRA."""
+        """Load the LoRA of one network."""
         self.pipe.load_lora_weights(folder, weight_name=lora_file(name))
 
     def load_adapter(self, folder: Path) -> None:
@@ -191,7 +191,7 @@ class AdaptedModel(VideoModel):
 
 @contextmanager
 def _refused(path: Path) -> Iterator[None]:
-    """What libraries make of a file that is damaged, or another model's, as one error that names it."""
+    """Turn the errors of libraries about a damaged file, or one of another model, into an InputError with its path."""
     from safetensors import SafetensorError
 
     try:
@@ -201,5 +201,5 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 def lora_file(network: str) -> str:
-    """File of a network's LoRA: diffusers' own name, and for a second network one beside it."""
+    """Return the file name of a network's LoRA: diffusers' own, with `_2` for a second network."""
     return LORA_FILE if not network.endswith("_2") else LORA_FILE.replace(".", "_2.")

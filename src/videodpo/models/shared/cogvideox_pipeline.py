@@ -1,4 +1,4 @@
-"""CogVideoX's pipeline with guidance that grows over the steps, and the schedulers that its authors sample with."""
+"""CogVideoX pipeline with guidance that grows over the steps, and the schedulers that its authors use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCHEDULERS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
 
 
 class GrowingGuidancePipeline(CogVideoXPipeline):  # type: ignore[misc]
-    """Its own `use_dynamic_cfg` has the timestep where the formula has the step, so that guidance jumps."""
+    """Replaces diffusers' `use_dynamic_cfg`, which uses the timestep instead of the step, so that guidance jumps."""
 
     @property
     def guidance_scale(self) -> float:
@@ -22,14 +22,14 @@ class GrowingGuidancePipeline(CogVideoXPipeline):  # type: ignore[misc]
 
 
 def growing_guidance(guidance_scale: float, step: int, num_steps: int) -> float:
-    """From 1 to nearly 1 + guidance_scale: the formula of `DynamicCFG` in CogVideo's sat/sgm, with its exponent.
+    """Guidance from 1 to nearly 1 + guidance_scale. Formula and exponent: `DynamicCFG` in CogVideo's sat/sgm.
 
     Args:
-        step: 0 is the first, at the highest noise level.
+        step: number of the step; 0 has the highest noise level.
     """
     return 1 + guidance_scale * (1 - math.cos(math.pi * (step / num_steps) ** EXPONENT)) / 2
 
 
 def scheduler_of(name: str, own: Any) -> Any:
-    """The named scheduler with the noise of the folder's, from pure noise down, as the authors call it."""
+    """Create the named scheduler with the noise schedule of `own`, starting at pure noise as the authors do."""
     return SCHEDULERS[name].from_config(own.config, timestep_spacing="trailing")

@@ -1,4 +1,4 @@
-"""One clip's tokens over several processes (Ulysses, arXiv 2309.14509), by the plans that diffusers' networks bring."""
+"""Context parallelism: one clip's tokens over several ranks (Ulysses, arXiv 2309.14509), by diffusers' own plans."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from videodpo.runtime.compat import diffusers
 
 
 def enable_context_parallel(networks: Mapping[str, Any], degree: int, device: str) -> None:
-    """Give each of `degree` neighbouring processes its share of the tokens, and around the attention of the heads.
+    """Split the tokens over `degree` neighbouring ranks; within attention, split the heads instead.
 
-    Every process calls it, and has the whole prediction. What a process's backward pass leaves is its tokens' part of
-    the gradient: the gradient is the sum over the neighbours.
+    Every rank must call this. Each rank gets the full prediction, but its backward pass yields only the part of the
+    gradient that belongs to its tokens. The gradient is the sum over the neighbouring ranks.
 
     Args:
-        networks: name to network. device: "cuda" or "cpu".
+        networks: name to network.
+        degree: number of ranks per clip.
+        device: "cuda" or "cpu".
 
     Raises:
-        InputError: a network has no plan, or a number of heads that `degree` does not divide.
+        InputError: a network has no plan, or its number of heads is not divisible by `degree`.
     """
     import torch.distributed
     from torch.distributed.device_mesh import init_device_mesh

@@ -1,4 +1,4 @@
-"""Two networks of which the noise level picks one, as one network: Wan 2.2 A14B.
+"""Two experts as one network; the noise level selects the expert (Wan 2.2 A14B).
 
 Legend: B batch.
 """
@@ -13,7 +13,7 @@ from torch import nn
 
 
 class Experts(nn.Module):
-    """Calls `transformer` from the boundary's timestep upward, `transformer_2` below it; a mixed batch is parted."""
+    """Calls `transformer` for timesteps from `boundary` up, `transformer_2` below. A mixed batch is split."""
 
     def __init__(self, transformer: Any, transformer_2: Any, boundary: float) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Experts(nn.Module):
             network.compile_repeated_blocks(**options)
 
     def forward(self, timestep: torch.Tensor, return_dict: bool = False, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
-        """timestep: [B]; inputs: [B, ...] each."""
+        """Run the experts. timestep: [B]; inputs: [B, ...] each."""
         noisy_B = timestep >= self._boundary
         shares = [(self.transformer, noisy_B), (self.transformer_2, ~noisy_B)]
         answers = []

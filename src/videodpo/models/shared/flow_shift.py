@@ -1,4 +1,4 @@
-"""A flow-matching scheduler with another flow shift: s q / (1 + (s - 1) q) of every noise level q."""
+"""Flow shift s of a flow-matching scheduler: noise level q becomes s q / (1 + (s - 1) q)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from videodpo.config.errors import InputError
 
 
 def with_flow_shift(scheduler: Any, flow_shift: float | None) -> Any:
-    """The scheduler with this shift at every size of the clips; None: as it is.
+    """Return the scheduler with this shift for clips of every size; None returns it unchanged.
 
     Raises:
         InputError: the scheduler's class has no flow shift.
@@ -22,6 +22,6 @@ def with_flow_shift(scheduler: Any, flow_shift: float | None) -> Any:
             "and takes null only"
         )
     changes: dict[str, Any] = {keys[0]: flow_shift}
-    if scheduler.config.get("use_dynamic_shifting"):  # LTX-Video's, which grows with the number of tokens
+    if scheduler.config.get("use_dynamic_shifting"):  # LTX-Video's shift grows with the number of tokens
         changes["use_dynamic_shifting"] = False
     return type(scheduler).from_config(scheduler.config, **changes)

@@ -1,6 +1,6 @@
-"""How noise enters latents, and what the denoiser is trained to say about it.
+"""Noise schedules: how noise is added to latents, and the denoiser's training target.
 
-Legend: B batch; latents [B, ...]. A noise level lies in (0, 1), 1 is pure noise.
+Legend: B batch; latents [B, ...]. Noise levels are in (0, 1); 1 is pure noise.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ NUM_TRAIN_TIMESTEPS = 1000
 
 
 class NoiseSchedule(ABC):
-    """The forward process of a family and its training target."""
+    """Forward process of a family, and its training target."""
 
     @abstractmethod
     def timestep(self, noise_level_B: torch.Tensor) -> torch.Tensor:
-        """The family's own timesteps, as its denoiser takes them and the tables show them; [B]."""
+        """Convert noise levels to the family's own timesteps, as in its denoiser's input and in the tables; [B]."""
 
     @abstractmethod
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
-        """Noisy latents, of the latents' shape."""
+        """Return noisy latents, with the shape of the latents."""
 
     @abstractmethod
     def target(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
-        """What the denoiser should answer, of the latents' shape."""
+        """Return the denoiser's training target, with the shape of the latents."""
 
     def noise_level(self, timestep: float) -> float:
-        """The noise level of a timestep: the middle of all that have it. `timestep` rises with the noise level."""
+        """Return the middle of all noise levels with this timestep. Assumes that it rises with the noise level."""
 
         def first(is_reached: Callable[[float], bool]) -> float:
             low, high = 0.0, 1.0
@@ -46,7 +46,7 @@ class NoiseSchedule(ABC):
 
 
 class FlowMatching(NoiseSchedule):
-    """Straight lines from latents to noise; the target is the velocity noise - latents (arXiv 2210.02747)."""
+    """Straight paths from latents to noise; the target is the velocity, noise - latents (arXiv 2210.02747)."""
 
     def timestep(self, noise_level_B: torch.Tensor) -> torch.Tensor:
         return noise_level_B * NUM_TRAIN_TIMESTEPS
@@ -62,8 +62,8 @@ class FlowMatching(NoiseSchedule):
 class Diffusion(NoiseSchedule):
     """Discrete timesteps with signal share `alphas_cumprod`; the target is the noise, or v (arXiv 2202.00512).
 
-    Level q is the timestep at place floor(q n) of the n in `timesteps`, which are all where none are given.
-    `signal_scale`, [T], is a factor on the latents: VideoCrafter2 has one.
+    Noise level q maps to entry floor(q n) of the n sorted `timesteps`; None means all timesteps. `signal_scale`, one
+    value per timestep, is a factor on the latents, as in VideoCrafter2.
     """
 
     def __init__(
@@ -100,5 +100,5 @@ class Diffusion(NoiseSchedule):
 
 
 def _beside(values_B: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-    """One value a sample, shaped to be multiplied with the latents."""
+    """Reshape one value per sample so that it broadcasts over the latents."""
     return values_B.view(-1, *[1] * (latents.ndim - 1))

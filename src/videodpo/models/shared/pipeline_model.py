@@ -1,4 +1,4 @@
-"""A model family around its diffusers pipeline: all but the call of its denoiser and the scale of its latents.
+"""A model family around its diffusers pipeline: all but the denoiser call and the scaling of latents.
 
 Legend: see `videodpo.models.base`.
 """
@@ -33,19 +33,19 @@ Config = Mapping[str, Any]
 
 
 class Compression(NamedTuple):
-    """How frames and pixels become latents, and latents the denoiser's patches."""
+    """Factors from frames and pixels to latents, and from latents to the denoiser's patches."""
 
     time: int
-    """Frames a latent, but for the first, which stands for one."""
+    """Frames per latent frame; the first latent frame stands for one frame."""
     space: int
-    """Pixels a latent, each way."""
+    """Pixels per latent pixel, along height and width."""
     patch: int
-    """Latents a patch, each way."""
+    """Latent pixels per patch, along height and width."""
     step: int
-    """What the number of frames less one must be a multiple of."""
+    """Number of frames minus one must be a multiple of this."""
 
     def refuse(self, num_frames: int, height: int, width: int, what: str) -> None:
-        """Raises InputError for a size that VAE and patches do not divide."""
+        """Raise InputError if the size is not divisible by VAE compression and patch size."""
         side = self.space * self.patch
         if height % side or width % side or (num_frames - 1) % self.step:
             raise InputError(
@@ -55,29 +55,31 @@ class Compression(NamedTuple):
 
 
 class PipelineModel(AdaptedModel):
-    """Loads a pipeline's folder, samples through it, and gives its denoiser adapters.
+    """Loads a pipeline from its folder, samples with it, and adds adapters to its denoiser.
 
     Attributes:
-        pipeline: name of its class in diffusers. text_names: what the pipeline's call names the encoded prompt.
-        layers: classes of the networks' repeated layers, which are compiled one by one, where diffusers' class does not
-            name them. sharded_layers: those that are sharded one by one, where they are others.
+        pipeline: name of the pipeline's class in diffusers.
+        text_names: argument names of the encoded prompt in the pipeline's call.
+        layers: classes of the networks' repeated layers, which are compiled one by one. Only needed if diffusers' class
+            does not name them.
+        sharded_layers: classes of the layers that are sharded one by one, if different.
     """
 
     pipeline: ClassVar[str]
     text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     layers: ClassVar[tuple[str, ...]] = ()
     sharded_layers: ClassVar[tuple[str, ...]] = ()
-    # Parts lie in folders; at the top, some repositories keep every release once more.
+    # Components are in subfolders. Some repositories keep further copies of the weights at the top: skip these.
     hub_files: ClassVar[tuple[str, ...]] = ("model_index.json", *(f"*/*.{end}" for end in _ENDINGS))
 
     @staticmethod
     @abstractmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
-        """From the components' `config.json`."""
+        """Return the compression, from the `config.json` of VAE and denoiser."""
 
     @classmethod
     def make_schedule(cls, folder: Path) -> NoiseSchedule:
-        """Flow matching, unless a family says otherwise."""
+        """Return flow matching, the default of the families."""
         from videodpo.models.shared.noise_schedules import FlowMatching
 
         return FlowMatching()
@@ -91,20 +93,20 @@ class PipelineModel(AdaptedModel):
 
     @classmethod
     def load_sampler(cls, settings: Model) -> Any:
-        """The scheduler that the pipeline samples with."""
+        """Load the scheduler that the pipeline samples with."""
         return load_scheduler(resolve(settings.weights))
 
     @classmethod
     def set_timesteps(cls, scheduler: Any, settings: Model, sampling: Sampling) -> None:
-        """Set the scheduler's timesteps as the pipeline's call sets them."""
+        """Set the scheduler's timesteps as the pipeline's call does."""
         scheduler.set_timesteps(sampling.num_steps)
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
-        """Tensors [1, L, ...] in the order of `text_names`."""
+        """Encode a prompt to tensors [1, L, ...], in the order of `text_names`."""
         return self.encode_unguided(prompt)[: len(self.text_names)]
 
     def encode_unguided(self, prompt: str) -> tuple[Any, ...]:
-        """What the pipeline's `encode_prompt` gives for one prompt without a negative one."""
+        """Call the pipeline's `encode_prompt` for one prompt, without a negative prompt."""
         found: tuple[Any, ...] = self.pipe.encode_prompt(
             [prompt],
             do_classifier_free_guidance=False,
@@ -115,20 +117,20 @@ class PipelineModel(AdaptedModel):
         return found
 
     def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        """The VAE's latents as the denoiser sees them."""
+        """Convert the VAE's latents to the denoiser's scale."""
         scaled: torch.Tensor = raw_BCFHW * self.pipe.vae.config.scaling_factor
         return scaled
 
     def unscale(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        """The denoiser's latents as the VAE has them."""
+        """Convert the denoiser's latents to the VAE's scale."""
         raw: torch.Tensor = latents_BCFHW / self.pipe.vae.config.scaling_factor
         return raw
 
     def load_pipeline(self, folder: Path, **components: Any) -> Any:
-        """The pipeline of a folder in diffusers' format; `components` are parts that it shall not load itself."""
+        """Load the pipeline from a folder in diffusers' format; `components` replace parts that are not loaded."""
         import torch
 
-        # The VAE's own weights, not their rounding: casting it up afterwards comes too late.
+        # Load the VAE in float32: casting it up after loading would keep the rounded weights.
         types = {"default": self.dtype, "vae": torch.float32} | dict.fromkeys(self.networks, self.weights_dtype)
         return self.pipeline_class().from_pretrained(
             folder,
@@ -139,23 +141,23 @@ class PipelineModel(AdaptedModel):
         )
 
     def pipeline_class(self) -> Any:
-        """The class of diffusers that `pipeline` names, or one of its subclasses."""
+        """Return the diffusers class named by `pipeline`, or a subclass of it."""
         import diffusers
 
         return getattr(diffusers, self.pipeline)
 
     def left_out(self, folder: Path, parts: Set[Part]) -> dict[str, Any]:
-        """Components that belong to none of `parts`, and what the pipeline is given in their place."""
+        """Return replacements for the components that belong to none of `parts`, by name."""
         components = {name: self.part_of(name) for name in self.component_names(folder)}
         return {name: None for name, part in components.items() if part is not None and part not in parts}
 
     def component_names(self, folder: Path) -> list[str]:
-        """Names that the pipeline has for its components."""
+        """Return the names of the pipeline's components."""
         return list(components(read_config(folder / self.index)))
 
     @classmethod
     def part_of(cls, component: str) -> Part | None:
-        """The part of the model that a component of the pipeline belongs to; a scheduler belongs to none."""
+        """Return the part of the model that a pipeline component belongs to; None for a scheduler."""
         if component in cls.networks:
             return "denoiser"
         if component.startswith(("text_encoder", "tokenizer")):
@@ -168,15 +170,15 @@ class PipelineModel(AdaptedModel):
         return torch.autocast(self.device.type, self.dtype, enabled=self.weights_dtype != self.dtype)
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        """Further arguments of the pipeline's call."""
+        """Return further arguments of the pipeline's call."""
         return {}
 
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
-        """Latents in the pipeline's own layout."""
+        """Convert latents [B, C, F, H, W] to the pipeline's own layout."""
         return latents_BCFHW
 
     def from_pipeline(self, latents: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-        """Latents [B, C, F, H, W] from the pipeline's own layout."""
+        """Convert latents from the pipeline's own layout to [B, C, F, H, W]."""
         return latents
 
     @classmethod
@@ -219,7 +221,7 @@ class PipelineModel(AdaptedModel):
         pipe.set_progress_bar_config(disable=True)
         pipe.to(self.device)
         for part in pipe.components.values():
-            if isinstance(part, torch.nn.Module):  # those built from a config start in train mode
+            if isinstance(part, torch.nn.Module):  # modules built from a config start in train mode
                 part.eval().requires_grad_(False)
         self.pipe: Any = pipe
         self._scheduler = pipe.scheduler
@@ -238,7 +240,7 @@ class PipelineModel(AdaptedModel):
         return config
 
     def make_denoiser(self) -> Any:
-        """The pipeline's networks as one."""
+        """Return the pipeline's networks as one module."""
         return getattr(self.pipe, self.networks[0])
 
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
@@ -249,10 +251,10 @@ class PipelineModel(AdaptedModel):
         return {name: value[0] for name, value in zip(self.text_names, found, strict=True)}
 
     def latent_shape(self, sampling: Sampling) -> tuple[int, int, int, int]:
-        """(C, F, H, W) of one clip.
+        """Return the latent shape (C, F, H, W) of one clip.
 
         Raises:
-            InputError: a size that the VAE and the patches do not divide.
+            InputError: the size is not divisible by VAE compression and patch size.
         """
         time, space, _, _ = self._compression
         self._compression.refuse(sampling.num_frames, sampling.height, sampling.width, "generate.sampling")
@@ -269,7 +271,7 @@ class PipelineModel(AdaptedModel):
     ) -> torch.Tensor:
         import torch
 
-        # One generator a clip, on the CPU: its noise at the start and at every step is its own, whatever the batch.
+        # One CPU generator per clip, so that its noise at every step does not depend on the batch.
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         shape = self.latent_shape(sampling)
         noise_BCFHW = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
@@ -310,7 +312,7 @@ class PipelineModel(AdaptedModel):
             self.pipe.register_modules(vae=None)
 
     def load_vae(self, folder: Path) -> Any:
-        """The folder's VAE alone, in float32."""
+        """Load only the VAE of the folder, in float32."""
         import diffusers
         import torch
 
@@ -328,7 +330,7 @@ class PipelineModel(AdaptedModel):
         return [frames_TYXC if is_finite else None for frames_TYXC, is_finite in zip(array, finite, strict=True)]
 
     def decode_raw(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
-        """The VAE's latents to pixels [B, 3, T, Y, X] on the scale -1..1."""
+        """Decode the VAE's latents to pixels [B, 3, T, Y, X] in -1..1."""
         pixels: torch.Tensor = self.pipe.vae.decode(raw_BCFHW, return_dict=False)[0]
         return pixels
 
@@ -342,13 +344,13 @@ class PipelineModel(AdaptedModel):
             return self.scale(self.encode_raw(pixels))[0]
 
     def encode_raw(self, pixels_BCTYX: torch.Tensor) -> torch.Tensor:
-        """Pixels on the scale -1..1 to the VAE's latents, without noise."""
+        """Encode pixels in -1..1 to the VAE's latents: the mode of the posterior, without noise."""
         raw: torch.Tensor = self.pipe.vae.encode(pixels_BCTYX).latent_dist.mode()
         return raw
 
 
 def load_scheduler(folder: Path) -> Any:
-    """The scheduler of a folder in diffusers' format; it has no weights."""
+    """Load the scheduler from a folder in diffusers' format, without loading weights."""
     import diffusers
 
     _, name = read_config(folder / "model_index.json")["scheduler"]
@@ -356,13 +358,13 @@ def load_scheduler(folder: Path) -> Any:
 
 
 def components(index: Config) -> dict[str, tuple[str, str]]:
-    """The parts that a pipeline's `model_index.json` names: library and class by name."""
+    """Return (library, class) of each component in a pipeline's `model_index.json`, by name."""
     entries = {name: entry for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
     return {name: (str(library), str(kind)) for name, (library, kind) in entries.items() if library is not None}
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A component's settings; raises InputError where they are not readable."""
+    """Read the settings of a component; raise InputError if they are not readable."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

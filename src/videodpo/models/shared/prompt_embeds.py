@@ -1,6 +1,6 @@
-"""Encoded prompts to files beside the videos, and back, so that a fine-tune needs no text encoder.
+"""Cache of prompt embeddings in files next to the videos, so that fine-tuning needs no text encoder.
 
-Legend: L text token, N bytes of one.
+Legend: L text token, N bytes per token.
 """
 
 from __future__ import annotations
@@ -21,71 +21,76 @@ if TYPE_CHECKING:
     from videodpo.models.base import PromptEmbeds, VideoModel
 
 EMPTY, NEGATIVE = "empty", "negative"
-"""Entries beside the prompts, which go by 16 hex digits: no words, and `generate.sampling.negative_prompt`."""
+"""Ids of the empty and the negative prompt, in addition to prompt ids, which are 16 hex digits."""
 
 StrippedEmbeds: TypeAlias = "Mapping[str, tuple[torch.Tensor, int]]"
-"""By name: a tensor on the CPU without its padding, and its full length."""
+"""Named tensors on the CPU without padding, each with its padded length."""
 
-# One entry: the library writes several in an order that changes from process to process.
+# One metadata entry, because the library writes several in an order that differs between processes.
 _LENGTHS = "lengths"
-MAX_TOKENS = 2**16  # of one encoded prompt with its padding
+MAX_TOKENS = 2**16  # per encoded prompt, with padding
 
 
 def without_padding(full: torch.Tensor) -> torch.Tensor:
-    """[L, ...] without the zeros at its end, on the CPU."""
+    """Remove trailing zeros along L from a tensor [L, ...]; the result is on the CPU."""
     import torch
 
-    bytes_LN = full.cpu().reshape(len(full), math.prod(full.shape[1:])).contiguous().view(torch.uint8)  # -0.0 is told
+    bytes_LN = full.cpu().reshape(len(full), math.prod(full.shape[1:])).contiguous().view(torch.uint8)  # keeps -0.0
     is_used = bytes_LN.any(dim=1)
     length = int(is_used.nonzero().max()) + 1 if is_used.any() else 0
     return full[:length].cpu().clone()
 
 
 def padded(short: torch.Tensor, length: int) -> torch.Tensor:
-    """[length, ...], zeros at the end."""
+    """Append zeros up to [length, ...]."""
     import torch
 
     return torch.cat([short, short.new_zeros(length - len(short), *short.shape[1:])])
 
 
 def strip_padding(text: PromptEmbeds) -> StrippedEmbeds:
-    """One prompt's tensors without their padding: that of 10,000 prompts would be 40 GB."""
+    """Remove the padding of one prompt's tensors. For 10,000 prompts, padding would take 40 GB."""
     return {name: (without_padding(full), len(full)) for name, full in text.items()}
 
 
 def restore_padding(text: StrippedEmbeds) -> PromptEmbeds:
-    """What `shorten` was given, on the CPU."""
+    """Undo `strip_padding`; the result is on the CPU."""
     return {name: padded(short, length) for name, (short, length) in text.items()}
 
 
 def encode_prompts(
     model: VideoModel, prompts: Mapping[str, str], known: Mapping[str, PromptEmbeds]
 ) -> dict[str, PromptEmbeds]:
-    """Encodings by id, those of `known` taken from there. prompts: id to words."""
+    """Encode prompts, except those in `known`; return embeddings by id.
+
+    Args:
+        prompts: id to text.
+        known: embeddings to reuse, by id.
+    """
     return {key: known[key] if key in known else model.encode_prompt(words) for key, words in prompts.items()}
 
 
 def write_texts(path: Path, texts: Mapping[str, StrippedEmbeds]) -> None:
-    """Write encodings by id; the same texts give the same bytes."""
+    """Write embeddings by id. The same embeddings give the same bytes."""
     tensors = {f"{key}/{name}": short.contiguous() for key, text in texts.items() for name, (short, _) in text.items()}
     lengths = {f"{key}/{name}": length for key, text in texts.items() for name, (_, length) in text.items()}
     write_tensors(path, tensors, {_LENGTHS: json.dumps(lengths, sort_keys=True)})
 
 
 def read_texts(path: Path) -> dict[str, StrippedEmbeds]:
-    """What `write_texts` wrote."""
+    """Read what `write_texts` wrote."""
     file = _File(path)
     return {key: file.text(key) for key in file.ids}
 
 
 class CachedTexts:
-    """Encodings that are stored next to a round's videos."""
+    """Embeddings stored next to a round's videos."""
 
     def __init__(self, round_folder: Path) -> None:
-        """Open the files that belong to the round's videos tables; tensors are read when asked for.
+        """Open the files that belong to the round's videos tables. Tensors are read on demand.
 
         Raises:
-            InputError: a file is missing; the message names the stage to run again.
+            InputError: a file is missing; the message names the stage to re-run.
         """
         self._folder = round_folder / "videos" / "texts"
         self._files: dict[str, _File] = {}
@@ -94,10 +99,10 @@ class CachedTexts:
             self._files |= dict.fromkeys(file.ids, file)
 
     def of(self, prompt_id: str) -> PromptEmbeds:
-        """One prompt as `encode_prompt` gave it, on the CPU; `EMPTY` and `NEGATIVE` are ids too.
+        """Return one prompt's embeddings as `encode_prompt` gave them, on the CPU. Ids include `EMPTY` and `NEGATIVE`.
 
         Raises:
-            InputError: a prompt without videos in this round; the message names the stage to run again.
+            InputError: the prompt has no videos in this round; the message names the stage to re-run.
         """
         if prompt_id not in self._files:
             raise InputError(f"prompt {prompt_id}: no encoded text in {self._folder}; run the stage generate again")
@@ -105,20 +110,20 @@ class CachedTexts:
 
 
 class OnlineTexts:
-    """Encodings made by the model when asked for, and kept."""
+    """Embeddings computed by the model on demand, and cached in memory."""
 
     def __init__(self, folder: Path, model: VideoModel) -> None:
-        """Read the prompts of a run's folder."""
+        """Read the prompts from a run's folder."""
         self._model = model
         prompts = read_table(folder / "prompts.parquet")
         self._prompts = {EMPTY: "", **dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))}
         self._texts: dict[str, StrippedEmbeds] = {}
 
     def of(self, prompt_id: str) -> PromptEmbeds:
-        """One prompt, or `EMPTY`, as `CachedTexts` gives it.
+        """Return the embeddings of one prompt or of `EMPTY`, as `CachedTexts` does.
 
         Raises:
-            InputError: no such prompt; the message names the stage to run again.
+            InputError: no such prompt; the message names the stage to re-run.
         """
         if prompt_id not in self._texts:
             if prompt_id not in self._prompts:
@@ -128,7 +133,7 @@ class OnlineTexts:
 
 
 def texts_path(videos: Path, shard: int) -> Path:
-    """Name of one shard's texts."""
+    """Return the path of one shard's embeddings."""
     return videos / "texts" / f"shard-{shard:05d}.safetensors"
 
 
@@ -137,7 +142,7 @@ class _File:
         self._file = TensorFile(path)
         self._lengths = _read_lengths(self._file, path)
         self.ids: dict[str, list[str]] = {}
-        """Prompt to its tensors' names."""
+        """Prompt id to the names of its tensors."""
         for entry in sorted(self._file.names):
             key, _, name = entry.partition("/")
             self.ids.setdefault(key, []).append(name)

@@ -1,4 +1,4 @@
-"""T2V-Turbo v1 on VideoCrafter2: its LoRA, a guidance that the network is told, a few steps of consistency sampling.
+"""T2V-Turbo v1 on VideoCrafter2: its LoRA, guidance as conditioning, and consistency sampling in a few steps.
 
 Legend: see `videodpo.models.shared.videocrafter_pipeline`.
 """
@@ -19,15 +19,15 @@ from videodpo.models.shared.videocrafter_unet import layer_name
 from videodpo.weights.checkpoints import read_checkpoint, read_tensors
 
 GUIDANCE_WIDTH = 256
-TRAINED_STEPS = 50  # DDIM steps that the sampler's few are taken from
-_AFTER = f"{UNET}fps_embedding.2.weight"  # where the guidance's projection stands among the network's layers
+TRAINED_STEPS = 50  # DDIM steps, of which the sampler uses a few
+_AFTER = f"{UNET}fps_embedding.2.weight"  # the guidance's projection follows this weight in the order of layers
 
 
 class T2VTurboPipeline(VideoCrafterPipeline):
-    """Text to video in 4 to 8 steps; `from_originals` reads VideoCrafter2's `model.ckpt` and `unet_lora.pt`.
+    """Text to video in 4 to 8 steps. `from_originals` reads VideoCrafter2's `model.ckpt` and `unet_lora.pt`.
 
     Attributes:
-        lora_layers: names of the U-Net's layers that the LoRA changed, in the order of its file.
+        lora_layers: names of the U-Net's layers that the LoRA changes, in the order of its file.
     """
 
     lora_layers: list[str]
@@ -36,10 +36,10 @@ class T2VTurboPipeline(VideoCrafterPipeline):
     def from_originals(
         cls, path: Path, lora: Path, dtype: torch.dtype = torch.float32, unet_dtype: torch.dtype | None = None
     ) -> T2VTurboPipeline:
-        """Read the authors' two files; the LoRA is added to the weights.
+        """Read the authors' two files and add the LoRA to the weights.
 
         Raises:
-            InputError: not readable, or the two do not go together.
+            InputError: a file is not readable, or the two do not match.
         """
         tensors = with_lora(read_checkpoint(path), read_tensors(lora), lora)
         pipe = cls(**cls._parts(tensors, path, dtype, unet_dtype or dtype) | {"scheduler": make_scheduler()})
@@ -56,33 +56,33 @@ class T2VTurboPipeline(VideoCrafterPipeline):
         fps: float = 16.0,
         **options: Any,
     ) -> SimpleNamespace:
-        """As VideoCrafter2's, without a negative prompt; `guidance` is what the network is told."""
+        """Sample as VideoCrafter2's pipeline, without a negative prompt; the network is conditioned on `guidance`."""
         timesteps = consistency_timesteps(num_inference_steps)
         self.scheduler.set_timesteps(timesteps=timesteps, device=self.device)
         return self._denoise(prompt, conditions={"fps": fps, "guidance": guidance}, guidance_scale=1.0, **options)
 
 
 def make_scheduler() -> LCMScheduler:
-    """The consistency sampler."""
+    """Create the consistency sampler."""
     return LCMScheduler(**BETAS, original_inference_steps=TRAINED_STEPS, clip_sample=False)
 
 
 def consistency_timesteps(num_steps: int) -> list[int]:
-    """Every k-th of the trained timesteps from the noisiest down, k = 50 / steps rounded down."""
+    """Return every k-th of the trained timesteps, noisiest first, with k = 50 / num_steps rounded down."""
     stride = 1000 // TRAINED_STEPS
     trained = [stride * number - 1 for number in range(TRAINED_STEPS, 0, -1)]
     return trained[:: TRAINED_STEPS // num_steps][:num_steps]
 
 
 def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """VideoCrafter2's tensors with T2V-Turbo's LoRA added.
+    """Return VideoCrafter2's tensors with T2V-Turbo's LoRA added.
 
-    The file is a list: up and down of every linear layer and convolution of two or three dimensions, in the network's
-    order, which is that of its state dict, with the projection of the guidance after that of the frame rate. What that
-    projection starts from is in neither file (the authors' script draws it anew at every start): it is 0 here.
+    The file is a list: up and down matrix of every linear layer and every convolution of two or three dimensions. The
+    order is that of the network's state dict, with the projection of the guidance after that of the frame rate. Neither
+    file has the initial value of that projection (the authors' script draws a new one at every start). It is 0 here.
 
     Raises:
-        InputError: another number of layers, or shapes that do not fit.
+        InputError: the number of layers or their shapes do not match.
     """
     found: dict[str, torch.Tensor] = {}
     for name, value in tensors.items():
@@ -101,6 +101,6 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
 
 
 def _lora_weights(tensors: dict[str, torch.Tensor]) -> list[str]:
-    """Weights of linear layers and of convolutions of two or three dimensions in the U-Net, in its order."""
+    """Return names of the U-Net's linear and 2-D or 3-D convolution weights, in the order of the state dict."""
     weights = {name: value.ndim for name, value in tensors.items() if name.startswith(UNET) and name.endswith("weight")}
     return [name for name, num_axes in weights.items() if num_axes in (2, 4, 5)]

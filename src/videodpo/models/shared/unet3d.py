@@ -1,4 +1,4 @@
-"""diffusers' 3-D U-Net with what its transformers have: adapters and gradient checkpointing."""
+"""diffusers' 3-D U-Net with adapters and gradient checkpointing, which diffusers only gives its transformers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 class UNet3DConditionModel(diffusers.UNet3DConditionModel, PeftAdapterMixin):  # type: ignore[misc]
-    """The same network; it keeps the name so that diffusers loads what it saves."""
+    """The same network. It keeps the class name so that diffusers can load what it saves."""
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[..., Any] | None = None) -> None:
-        """Keep each block's inputs alone, and compute its inside again for the backward pass."""
+        """Save only the inputs of each block, and recompute its activations in the backward pass."""
         again = gradient_checkpointing_func or partial(checkpoint, use_reentrant=False)
         for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
             block.forward = partial(again, block.forward)

@@ -1,4 +1,4 @@
-"""VideoCrafter2 as a diffusers pipeline, from the one file that its authors publish.
+"""VideoCrafter2 as a diffusers pipeline, from the single file that its authors publish.
 
 Legend: B batch, C latent channel, F frame, H, W; L text token, D text channel.
 """
@@ -33,7 +33,7 @@ _LAST_SCALE, _SCALE_STEPS = 0.7, 400
 
 
 class VideoCrafterScheduler(DDIMScheduler):  # type: ignore[misc]
-    """DDIM for latents that are made smaller, the more the noisier they are: by 1 to 0.7 over 400 timesteps."""
+    """DDIM with latents scaled by a factor that falls from 1 to 0.7 over the first 400 timesteps."""
 
     def __init__(self) -> None:
         super().__init__(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
@@ -42,7 +42,7 @@ class VideoCrafterScheduler(DDIMScheduler):  # type: ignore[misc]
         self.signal_scale = torch.cat([falling, torch.full((rest,), _LAST_SCALE)])
 
     def step(self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor, **options: Any) -> Any:
-        """As DDIM's own, whose estimate of the latents has the scale of this timestep and needs that of the next."""
+        """Take a DDIM step, and correct its estimate of the latents from this timestep's scale to the next one's."""
         found = super().step(model_output, timestep, sample, **options)
         before = timestep - self.config.num_train_timesteps // self.num_inference_steps
         scale_before = self.signal_scale[max(int(before), 0)]
@@ -53,7 +53,7 @@ class VideoCrafterScheduler(DDIMScheduler):  # type: ignore[misc]
 
 
 class PenultimateText(ModelMixin):  # type: ignore[misc]
-    """open_clip's text tower without its last layer: what the U-Net was trained on; tokens [B, L] to [B, L, D]."""
+    """open_clip's text tower without its last layer, as in the U-Net's training; tokens [B, L] to [B, L, D]."""
 
     def __init__(self, tower: TextTransformer) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class PenultimateText(ModelMixin):  # type: ignore[misc]
 
 
 class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
-    """Text to video; `from_original` reads `model.ckpt`, `load_lora_weights` a LoRA."""
+    """Text to video. `from_original` reads `model.ckpt`; `load_lora_weights` reads a LoRA."""
 
     def __init__(
         self,
@@ -90,13 +90,13 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
     def from_original(
         cls, path: Path, dtype: torch.dtype = torch.float32, unet_dtype: torch.dtype | None = None
     ) -> VideoCrafterPipeline:
-        """Read the authors' file; sizes of the networks follow from their tensors. The VAE stays in float32.
+        """Read the authors' file. Network sizes follow from the tensors. The VAE stays in float32.
 
         Args:
-            dtype: of the text tower and, unless `unet_dtype` says otherwise, the U-Net.
+            dtype: type of the text tower, and of the U-Net unless `unet_dtype` is given.
 
         Raises:
-            InputError: not readable, or tensors are missing, too many, or of other shapes.
+            InputError: the file is not readable, or its tensors do not match in names or shapes.
         """
         return cls(**cls._parts(read_checkpoint(path), path, dtype, unet_dtype or dtype))
 
@@ -104,7 +104,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
     def _parts(
         tensors: dict[str, torch.Tensor], path: Path, dtype: torch.dtype, unet_dtype: torch.dtype
     ) -> dict[str, Any]:
-        """Arguments of the class."""
+        """Return the arguments of the constructor."""
 
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -129,7 +129,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
 
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Encoded texts [B, L, D]; longer ones are cut."""
+        """Encode prompts to [B, L, D]; longer ones are truncated."""
         encoded: torch.Tensor = self.text_encoder(self.tokenizer(list(prompts)).to(self.device))
         return encoded
 
@@ -144,11 +144,12 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
         fps: float = 28.0,
         **options: Any,
     ) -> SimpleNamespace:
-        """Clips.
+        """Sample clips.
 
         Args:
-            fps: frames a second that the network is told. eta: 0 is DDIM, 1 adds noise at every step.
-            options: of `_denoise`.
+            fps: frames per second that the network is conditioned on.
+            eta: share of fresh noise at each step; 0 is deterministic DDIM.
+            options: further arguments of `_denoise`.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         return self._denoise(prompt, conditions={"fps": fps}, guidance_scale=guidance_scale, eta=eta, **options)
@@ -170,12 +171,14 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
         output_type: str = "np",
         **step_options: float,
     ) -> SimpleNamespace:
-        """Clips: `.frames` are as diffusers' pipelines give them for `output_type`: np, pt, pil or latent.
+        """Sample clips; `.frames` has the format of diffusers' pipelines for `output_type`: np, pt, pil or latent.
 
         Args:
-            told: what the network is told beside time and text.
+            conditions: conditioning of the network in addition to time and text, by name.
             prompt_embeds, negative_prompt_embeds: [B, L, D], instead of the texts.
-            latents: noise to start from. generator: one, or one a clip.
+            latents: initial noise.
+            generator: one generator, or one per clip.
+            step_options: further arguments of the scheduler's step.
         """
         device = self.device
         if prompt_embeds is None:
@@ -231,7 +234,7 @@ def _vae(tensors: dict[str, torch.Tensor]) -> AutoencoderKL:
         "scaling_factor": SCALING_FACTOR,
     }
     vae = AutoencoderKL(**config)
-    # What the training beside it left in the file.
+    # The file also has tensors of the training loss.
     own = {name: value for name, value in tensors.items() if not name.startswith("loss.")}
     vae.load_state_dict(convert_original_vae(own, vae.config))
     return vae.float().eval()

@@ -1,6 +1,6 @@
-"""VideoCrafter2's U-Net: diffusers' 3-D U-Net that is told the frame rate beside the time.
+"""VideoCrafter2's U-Net: diffusers' 3-D U-Net, conditioned on the frame rate as well as the time.
 
-Legend: B batch, C latent channel, F frame, H, W; E width of the first level, G of the guidance's embedding.
+Legend: B batch, C latent channel, F frame, H, W; E width of the first level, G width of the guidance embedding.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 from videodpo.config.errors import InputError
 from videodpo.models.shared.unet3d import UNet3DConditionModel
 
-_LAYERS = 2  # residual blocks a level; the third block of a level halves or doubles the sides
+_LAYERS = 2  # residual blocks per level; the third block of a level halves or doubles the sides
 _RESIDUAL = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -30,9 +30,9 @@ _PARTS = ("resnets", "attentions", "temp_attentions")
 
 
 class VideoCrafterUNet(UNet3DConditionModel):
-    """As diffusers' class, but called with `fps` [B], frames a second.
+    """diffusers' class with a further input `fps` [B], frames per second.
 
-    One with a `guidance_width` is T2V-Turbo's and called with `guidance` [B] too, the scale.
+    With a `guidance_width` it is T2V-Turbo's U-Net, which also takes `guidance` [B], the guidance scale.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -59,10 +59,15 @@ class VideoCrafterUNet(UNet3DConditionModel):
         self.time_embedding = _TimeAndRate(block_out_channels[0], guidance_width)
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor, **inputs: Any) -> Any:
-        """sample: [B, C, F, H, W], sides that the levels halve without rest; timestep: [B] or of no dimension."""
+        """Predict the noise.
+
+        Args:
+            sample: [B, C, F, H, W]; every level must halve the sides without remainder.
+            timestep: [B] or a scalar.
+        """
         conditions = [self.time_proj(inputs.pop("fps"))]
         if self.config.guidance_width:
-            # Sines and cosines of a thousand times the scale, as in latent consistency models (arXiv 2310.04378).
+            # Sinusoidal embedding of 1000 times the scale, as in latent consistency models (arXiv 2310.04378).
             conditions.append(
                 get_timestep_embedding(
                     1000 * inputs.pop("guidance"), self.config.guidance_width, downscale_freq_shift=1
@@ -79,27 +84,27 @@ class _TimeAndRate(nn.Module):
         self.rate = TimestepEmbedding(width, 4 * width)
 
     def forward(self, time_BE: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
-        """told: [B, E + G], frame rate and guidance beside each other; G may be 0."""
+        """Embed time and conditions. conditions: [B, E + G], frame rate, then guidance; G may be 0."""
         rate_BE, guidance_BG = conditions[:, : self._width], conditions[:, self._width :]
         summed: torch.Tensor = self.time(time_BE, guidance_BG if guidance_BG.shape[1] else None) + self.rate(rate_BE)
         return summed
 
 
 def from_original(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The authors' state dict by the names of `VideoCrafterUNet`.
+    """Rename the authors' state dict to the names of `VideoCrafterUNet`.
 
     Raises:
-        InputError: a name that is none of theirs.
+        InputError: a name is not one of the authors' names.
     """
     renamed = {_renamed(name): tensor for name, tensor in tensors.items()}
     for name in ("transformer_in.proj_in.weight", "transformer_in.proj_out.weight"):
-        if name in renamed and renamed[name].ndim == 3:  # a convolution over one frame
+        if name in renamed and renamed[name].ndim == 3:  # a convolution of kernel size 1
             renamed[name] = renamed[name].squeeze(2)
     return renamed
 
 
 def layer_name(weight: str) -> str:
-    """The layer in `VideoCrafterUNet` of one of the authors' weights."""
+    """Return the layer of `VideoCrafterUNet` that corresponds to one of the authors' weights."""
     return _renamed(weight).removesuffix(".weight")
 
 

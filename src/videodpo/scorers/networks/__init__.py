@@ -1,1 +1,1 @@
-"""Networks that no library has, or has under other keys, and the reading of published checkpoints."""
+"""Networks that no library has, or has under other keys, loaded from published checkpoints."""

@@ -1,7 +1,8 @@
-"""AMT-S, which draws the frame between two frames (Li et al. 2023, arXiv 2304.09790), by the keys of its checkpoint.
+"""AMT-S, which interpolates the frame between two frames (Li et al. 2023, arXiv 2304.09790).
 
-Written from the paper: all-pairs correlation of both directions is looked up along the flows at each of three scales,
-flows and a feature of the middle frame are refined together, and three flow pairs are merged into one picture.
+Written from the paper, with the keys of the published checkpoint. At each of three scales, the all-pairs correlation of
+both directions is looked up along the flows. Flows and a feature of the middle frame are refined together. Finally,
+three flow pairs are merged into one image.
 
 Legend: B pairs of frames, C channel, H, W pixels; h, w at an eighth of the size.
 """
@@ -15,12 +16,12 @@ from torch import nn
 from videodpo.scorers.networks.all_pairs import LEVELS, Pyramid
 
 RADIUS, NUM_FLOWS = 3, 3
-_SIDE = 20  # channels of a residual block that get convolutions of their own
-_MIDDLE = 0.5  # the wanted moment
+_SIDE = 20  # channels of a residual block with convolutions of their own
+_MIDDLE = 0.5  # time of the interpolated frame
 
 
 class AmtS(nn.Module):
-    """Two frames to the one between them; 2.99 M parameters."""
+    """Interpolates the frame between two frames; 2.99 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class AmtS(nn.Module):
         )
 
     def forward(self, first_BCHW: torch.Tensor, second_BCHW: torch.Tensor) -> torch.Tensor:
-        """Frames in [0, 1], sides multiples of 16, to the middle frame in [0, 1]."""
+        """Map two frames in [0, 1], with sides that are multiples of 16, to the middle frame in [0, 1]."""
         mean = torch.cat([first_BCHW, second_BCHW], dim=2).mean(dim=(1, 2, 3), keepdim=True)
         frames = (first_BCHW - mean, second_BCHW - mean)
         lookup = _Correlation(*(self.feat_encoder(frame) for frame in frames))
@@ -61,7 +62,7 @@ class AmtS(nn.Module):
     def _merge(
         self, out: torch.Tensor, flows: torch.Tensor, frames: tuple[torch.Tensor, torch.Tensor], mean: torch.Tensor
     ) -> torch.Tensor:
-        """Three candidates, each a blend of both frames warped, and what the last convolutions make of them."""
+        """Blend both warped frames to three candidates, and merge these by their mean and the last convolutions."""
         batch, _, height, width = out.shape
         deltas, masks, rests = out[:, : 4 * NUM_FLOWS], out[:, 4 * NUM_FLOWS : 5 * NUM_FLOWS], out[:, 5 * NUM_FLOWS :]
         deltas = deltas.reshape(batch, 2, NUM_FLOWS, 2, height, width)
@@ -79,10 +80,10 @@ class AmtS(nn.Module):
 
 
 def warp(image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor) -> torch.Tensor:
-    """Look up every pixel where its flow (x, y; pixels) points to, bilinear; beyond the border, its nearest pixel."""
+    """Sample the image bilinearly at every pixel plus its flow (x, y; in pixels); edges repeat."""
     _, _, height, width = flow_B2HW.shape
     x, y = (torch.linspace(-1, 1, side, device=flow_B2HW.device, dtype=flow_B2HW.dtype) for side in (width, height))
-    # On grid_sample's scale, -1..1 from the first pixel's middle to the last one's.
+    # grid_sample's scale: -1..1 from the centre of the first pixel to that of the last.
     place_BHW2 = torch.stack(
         [x + flow_B2HW[:, 0] * (2 / (width - 1)), y[:, None] + flow_B2HW[:, 1] * (2 / (height - 1))], dim=-1
     )
@@ -90,22 +91,22 @@ def warp(image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor) -> torch.Tensor:
 
 
 class _Correlation:
-    """All-pairs correlation of two feature maps, and its transpose: RAFT's, both ways."""
+    """RAFT's all-pairs correlation of two feature maps in both directions."""
 
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
         self.coordinates = _grid(first_BChw)
-        # The second is the first with its places exchanged; to compute it again is cheaper than to turn it over.
+        # The second is the transpose of the first; computing it anew is cheaper than transposing.
         self._pyramids = [Pyramid(first_BChw, second_BChw, RADIUS), Pyramid(second_BChw, first_BChw, RADIUS)]
 
     def __call__(self, flows_B4hw: torch.Tensor) -> torch.Tensor:
-        """Correlations around where the flows lead, prolonged from the middle to the other frame; [B, 392, h, w]."""
+        """Look up correlations where the flows point, extended from the middle to the other frame; [B, 392, h, w]."""
         to_first, to_second = flows_B4hw.chunk(2, dim=1)
         ends = (self.coordinates + to_second / (1 - _MIDDLE), self.coordinates + to_first / _MIDDLE)
         return torch.cat([pyramid.around(end) for pyramid, end in zip(self._pyramids, ends, strict=True)], dim=1)
 
 
 class _Update(nn.Module):
-    """Flows and feature, refined by the correlation along the flows; works at an eighth of the frame's size."""
+    """Refines flows and feature by the correlation along the flows, at an eighth of the frame's size."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
@@ -134,7 +135,7 @@ class _Update(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """The next finer flows and feature from both frames' features, warped to the middle."""
+    """Computes the next finer flows and feature from both frames' features, warped to the middle."""
 
     def __init__(self, channels_in: int, channels: int, channels_out: int) -> None:
         super().__init__()
@@ -174,7 +175,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Pyramid(nn.Module):
-    """Features at a half, a quarter, an eighth and a sixteenth of the size."""
+    """Features at 1/2, 1/4, 1/8 and 1/16 of the size."""
 
     def __init__(self, channels: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -194,7 +195,7 @@ class _Pyramid(nn.Module):
 
 
 class _CorrelationEncoder(nn.Module):
-    """RAFT's small encoder with instance norm: an eighth of the size."""
+    """RAFT's small encoder with instance norm; output at 1/8 of the size."""
 
     def __init__(self, channels_out: int) -> None:
         super().__init__()
@@ -257,7 +258,7 @@ def _resize(x: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 def _enlarge_flow(flow: torch.Tensor, scale: int) -> torch.Tensor:
-    """A flow for a larger picture: more pixels, and longer in pixels."""
+    """Resize a flow to a larger image: more pixels, and flow vectors scaled accordingly."""
     return scale * _resize(flow, scale)
 
 

@@ -1,4 +1,4 @@
-"""Answers of a judge as tokens of its model, and a number from their logits.
+"""Answers of a judge as tokens of its model, and the expected value from their logits.
 
 Legend: V vocabulary.
 """
@@ -13,14 +13,14 @@ import torch
 
 from videodpo.config.errors import InputError
 
-SHOWN = 200  # characters of an answer in a message
+SHOWN = 200  # characters of an answer in an error message
 
 
 def answer_tokens(tokenizer: Any, before: str, answers: Sequence[str]) -> list[int]:
-    """The token of every answer, where it follows the text `before`.
+    """Return the token of each answer when it follows the text `before`.
 
     Raises:
-        InputError: an answer is not one token there, or two are the same; the message names it.
+        InputError: an answer is not a single token there, or two answers have the same token; the message names it.
     """
     start = tokenizer(before, add_special_tokens=False)["input_ids"]
     tokens: dict[int, str] = {}
@@ -38,7 +38,10 @@ def answer_tokens(tokenizer: Any, before: str, answers: Sequence[str]) -> list[i
 
 
 def ways_to_write(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
-    """The answers' tokens within a text: without and with a space before them, where these are tokens of their own.
+    """Return the possible tokens of the answers within a text, without and with a preceding space.
+
+    Returns:
+        One list of tokens for each way in which every answer is a single token.
 
     Raises:
         InputError: there is no such way; the message names an answer that is more than one token.
@@ -60,10 +63,13 @@ def ways_to_write(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
 def found_answer(
     tokenizer: Any, ids: Sequence[int], pattern: re.Pattern[str], ways: Sequence[list[int]]
 ) -> tuple[int, list[int]]:
-    """At which step the answer was written that the pattern's last match has, and the tokens it was chosen from.
+    """Find the answer in the last match of the pattern.
+
+    Returns:
+        The step at which the answer's token was written, and the answer tokens it was chosen from.
 
     Raises:
-        InputError: no match, or its group is none of the answers.
+        InputError: there is no match, or its group is not one of the answers.
     """
     text = _text(tokenizer, ids)
     matches = list(pattern.finditer(text))
@@ -78,7 +84,7 @@ def found_answer(
 
 
 def expected_value(logits_V: torch.Tensor, tokens: Sequence[int], values: Sequence[float]) -> float:
-    """Mean of the values, weighted by the probabilities of their tokens: sum of v p over sum of p."""
+    """Return the mean of the values weighted by the probabilities of their tokens: sum(v p) / sum(p)."""
     weights = torch.softmax(logits_V[list(tokens)].double(), dim=0)
     return float(weights @ torch.tensor(values, dtype=torch.float64, device=weights.device))
 

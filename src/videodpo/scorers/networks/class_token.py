@@ -1,6 +1,6 @@
-"""What a vision transformer makes of its class token: all that the scorers read of one.
+"""Class token of a vision transformer after all blocks: the only output that the scorers use.
 
-Legend: P sequences, L tokens with the class token first, Q of them that ask, D width.
+Legend: P sequences, L tokens with the class token first, Q query tokens, D width.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ QUICK_GELU = 1.702
 
 
 class Block(NamedTuple):
-    """A layer that norms, attends and adds, then norms, transforms and adds."""
+    """A pre-norm transformer block: residual attention, then a residual MLP."""
 
     norm_1: nn.Module
     queries_keys_values: Linear
@@ -28,14 +28,14 @@ class Block(NamedTuple):
     norm_2: nn.Module
     widen: Linear
     activation: Callable[[torch.Tensor], torch.Tensor]
-    """Writes over its input: on a CPU, memory for the result costs more than what is computed."""
+    """In-place activation: on a CPU, allocating the result costs more time than computing it."""
     narrow: Linear
 
     @classmethod
     def of_open_clip(cls, block: Any) -> Block:
-        """From an open_clip `ResidualAttentionBlock` with QuickGELU, whose weights are changed."""
+        """Convert an open_clip `ResidualAttentionBlock` with QuickGELU. Its weights are changed in place."""
         attention, mlp = block.attn, block.mlp
-        # x sigmoid(1.702 x) is SiLU of 1.702 x, over 1.702: the layers on both sides take the factors.
+        # x sigmoid(1.702 x) = SiLU(1.702 x) / 1.702: fold the factors into the layers on both sides.
         for parameter in (mlp.c_fc.weight, mlp.c_fc.bias):
             parameter.data.mul_(QUICK_GELU)
         mlp.c_proj.weight.data.div_(QUICK_GELU)
@@ -45,14 +45,14 @@ class Block(NamedTuple):
 
     @classmethod
     def of_timm(cls, block: Any) -> Block:
-        """From a timm `Block` with exact GELU, without scales and norms of its own for queries and keys."""
+        """Convert a timm `Block` with exact GELU, without layer scale and without norms of queries and keys."""
         attention, mlp = block.attn, block.mlp
         asking, out, widen, narrow = map(_linear, (attention.qkv, attention.proj, mlp.fc1, mlp.fc2))
         return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
 
     @classmethod
     def of_musiq(cls, block: Any) -> Block:
-        """From a `TransformerBlock` of pyiqa's MUSIQ, with exact GELU."""
+        """Convert a `TransformerBlock` of pyiqa's MUSIQ, with exact GELU."""
         attention, mlp = block.attention, block.mlp
         layers = (attention.query, attention.key, attention.value)
         asking = Linear(*(torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")))
@@ -61,10 +61,10 @@ class Block(NamedTuple):
 
 
 def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tensor:
-    """The first token after all blocks, [P, D]; `states_PLD` is written over.
+    """Return the first token after all blocks, [P, D]; `states_PLD` is overwritten.
 
-    The same arithmetic as the blocks' own, but the last one is computed for the first token alone, which is all that
-    its result is read for, and attention takes the fused kernel: of 2,049 tokens torch's own is 1.4 times slower.
+    The arithmetic is that of the original blocks, with two savings. The last block is computed for the first token
+    only. Attention uses the fused kernel: at 2,049 tokens, torch's own attention is 1.4 times slower.
     """
     *earlier, last = blocks
     for block in earlier:
@@ -73,7 +73,7 @@ def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tens
 
 
 def _advance(block: Block, states_PLD: torch.Tensor, num_asking: int) -> torch.Tensor:
-    """The first tokens after the block, in place; [P, Q, D]."""
+    """Apply the block to the first `num_asking` tokens, in place; [P, Q, D]."""
     attended = _attention(block, split(block.norm_1(states_PLD)), num_asking, states_PLD.shape)
     asking = states_PLD[:, :num_asking]
     asking += block.out(split(attended))
@@ -82,7 +82,7 @@ def _advance(block: Block, states_PLD: torch.Tensor, num_asking: int) -> torch.T
 
 
 def _attention(block: Block, normed: torch.Tensor, num_asking: int, shape: Sequence[int]) -> torch.Tensor:
-    """normed: what `split` made of the normed states. shape: P, L and D."""
+    """Compute attention. normed: `split` of the normed states. shape: (P, L, D)."""
     _, length, width = shape
     project = block.queries_keys_values
     if num_asking == length:

@@ -1,4 +1,4 @@
-"""OpenAI's CLIP, and ViCLIP on its towers, from open_clip with the weights that their authors publish.
+"""OpenAI's CLIP, and ViCLIP on its towers, built from open_clip with the authors' published weights.
 
 Legend: P frames or clips, T frames of a clip, C channel, H, W pixels; L patches of a frame, D embedding.
 """
@@ -23,14 +23,15 @@ from videodpo.weights.checkpoints import load_weights, names_of, read_checkpoint
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE = 224
-# What the published archives keep beside the tensors.
+# Entries of the published archives that are not weights.
 _SETTINGS = ("input_resolution", "context_length", "vocab_size")
 
 
 class ClipFrames(FrameBackbone):
-    """CLIP's image embeddings of length 1, [D] a frame; `architecture` is ViT-B-32 or ViT-L-14.
+    """CLIP's image embeddings of length 1, [D] per frame; `architecture` is ViT-B-32 or ViT-L-14.
 
-    open_clip's plain names have another GELU than OpenAI trained with: they load in silence and are off by 1e-3.
+    open_clip's plain names have a different GELU than OpenAI's training. They load without a warning, but are off by
+    1e-3. The "-quickgelu" variants are used instead.
     """
 
     def __init__(self, architecture: str, weights: Path, device: str) -> None:
@@ -47,7 +48,7 @@ class ClipFrames(FrameBackbone):
 
     @torch.no_grad()
     def encode(self, crops_PCHW: torch.Tensor) -> torch.Tensor:
-        """Crops of 224 on the scale 0..1 to embeddings of length 1, on the device; [P, D]."""
+        """Encode 224 x 224 crops in 0..1 to embeddings of length 1, [P, D], on the device."""
         tower = self._network.visual
         patches = tower.conv1(standard(crops_PCHW)).flatten(2).transpose(1, 2)
         states = torch.cat([tower.class_embedding.expand(len(patches), 1, -1), patches], dim=1)
@@ -55,9 +56,9 @@ class ClipFrames(FrameBackbone):
 
 
 class ViClip(ClipBackbone):
-    """InternVid's ViCLIP-L/14: CLIP's towers with an embedding of the frame's place; 8 frames, texts of 32 tokens.
+    """InternVid's ViCLIP-L/14: CLIP's towers with temporal position embeddings; 8 frames, texts of 32 tokens.
 
-    The one part of a clip is the clip: its embedding [D] of length 1, from the middles of 8 equal intervals.
+    A clip has one part: its embedding [D] of length 1, from the middles of 8 equal intervals.
     """
 
     CONTEXT = 32
@@ -80,7 +81,7 @@ class ViClip(ClipBackbone):
             raise InputError(
                 f"weights: {weights}: temporal_positional_embedding is {tuple(indices.shape)}, not {wanted}"
             )
-        tensors["logit_scale"] = torch.zeros(())  # not used for a cosine
+        tensors["logit_scale"] = torch.zeros(())  # a cosine does not use it
         patches = tensors.get("visual.conv1.weight")
         if patches is not None and patches.ndim == 5:
             tensors["visual.conv1.weight"] = patches.squeeze(2)
@@ -97,11 +98,11 @@ class ViClip(ClipBackbone):
 
     @torch.no_grad()
     def video(self, crops_PTCHW: torch.Tensor) -> torch.Tensor:
-        """Eight crops of 224 a clip on the scale 0..1 to embeddings of length 1, on the device; [P, D]."""
+        """Encode eight 224 x 224 crops per clip, in 0..1, to embeddings of length 1, [P, D], on the device."""
         tower, num_clips = self._network.visual, len(crops_PTCHW)
         patches = tower.conv1(standard(crops_PTCHW.flatten(0, 1))).flatten(2).transpose(1, 2)
         patches_PTLD = (patches + tower.positional_embedding[1:]).unflatten(0, (num_clips, NUM_FRAMES))
-        # One sequence: all frames of the first patch, then all of the second, each marked by its place in time.
+        # One sequence: all frames of the first patch, then of the second, and so on, with temporal positions added.
         patches_PLTD = patches_PTLD.transpose(1, 2) + self._places_1TD
         first = tower.class_embedding + tower.positional_embedding[0]
         states = torch.cat([first.expand(num_clips, 1, -1), patches_PLTD.flatten(1, 2)], dim=1)
@@ -110,7 +111,7 @@ class ViClip(ClipBackbone):
     @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
     @torch.no_grad()
     def text(self, text: str) -> torch.Tensor:
-        """Embedding of length 1, on the CPU, [D]; beyond 32 tokens the text is cut."""
+        """Embed a text with length 1, [D], on the CPU. Text beyond 32 tokens is truncated."""
         tokens = self._tokenize([text]).to(self.device)
         features: torch.Tensor = self._network.encode_text(tokens, normalize=True)
         return features[0].cpu()
@@ -118,29 +119,29 @@ class ViClip(ClipBackbone):
 
 @functools.lru_cache(maxsize=4)
 def load_clip(architecture: str, weights: Path, device: str) -> ClipFrames:
-    """One network a process for these weights on this device: all that look at frames through it share it."""
+    """Load the network once per process for these weights and device, so that all scorers share it."""
     return ClipFrames(architecture, weights, device)
 
 
 @functools.lru_cache(maxsize=2)
 def load_viclip(weights: Path, device: str) -> ViClip:
-    """One network a process for these weights on this device."""
+    """Load the network; each process loads it once for these weights and device."""
     return ViClip(weights, device)
 
 
 def standard(crops_PCHW: torch.Tensor) -> torch.Tensor:
-    """CLIP's normalisation."""
+    """Apply CLIP's normalisation."""
     mean, std = (torch.tensor(values, device=crops_PCHW.device).view(1, 3, 1, 1) for values in (MEAN, STD))
     return (crops_PCHW - mean) / std
 
 
 def _network(architecture: str) -> Any:
-    # Not by create_model, which warns that it was given no weights.
+    # Not create_model: it warns about missing weights.
     return open_clip.CLIP(**open_clip.get_model_config(f"{architecture}-quickgelu"))
 
 
 def _take_blocks(network: Any) -> list[Block]:
-    """The vision tower's layers; the network is left without them, so that their memory is not held twice."""
+    """Take the layers out of the vision tower, so that their memory is not held twice."""
     tower = network.visual
     blocks = [Block.of_open_clip(block) for block in tower.transformer.resblocks]
     tower.transformer = torch.nn.Identity()
@@ -148,7 +149,7 @@ def _take_blocks(network: Any) -> list[Block]:
 
 
 def _embedding(tower: Any, blocks: Sequence[Block], states_PLD: torch.Tensor) -> torch.Tensor:
-    """Of length 1, from the sequences that enter the transformer; [P, D]."""
+    """Return embeddings of length 1, [P, D], from the input sequences of the transformer."""
     found = class_token(tower.ln_pre(states_PLD), blocks)
     return F.normalize(tower.ln_post(found) @ tower.proj, dim=-1)
 

@@ -1,4 +1,4 @@
-"""DINO ViT-B/16 as a frame encoder for frames of any shape, as its authors' own code takes them.
+"""DINO ViT-B/16 as an encoder for frames of any shape, as in its authors' own code.
 
 Legend: P frames, C channel, H, W pixels; D embedding, L patches.
 """
@@ -21,16 +21,16 @@ from videodpo.scorers.shared.backbone import FrameBackbone, Part
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 PATCH, SIDE = 16, 224
-NARROWEST = 16  # more would be tens of thousands of patches
+NARROWEST = 16  # largest aspect ratio; beyond it a frame has tens of thousands of patches
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class DinoFrames(FrameBackbone):
-    """Class tokens of timm's `vit_base_patch16_224.dino`, of length 1: [D] a frame.
+    """Class tokens of timm's `vit_base_patch16_224.dino`, normalised to length 1: [D] per frame.
 
-    Frames are brought to a shorter side of 224, bilinear without antialias, and not cut. timm itself interpolates
-    positions with antialias, which moves a score by 3e-4, and refuses sides that are no multiple of 16; here they are
-    cut to multiples, and positions interpolated as DINO does.
+    Frames are resized to a shorter side of 224, bilinear without antialias, and not cropped to squares. Sides are cut
+    to multiples of 16, and position embeddings are interpolated as in DINO's code. timm's own forward pass refuses
+    other sides, and interpolates positions with antialias, which moves a score by 3e-4.
     """
 
     def __init__(self, weights: Path, device: str) -> None:
@@ -52,7 +52,7 @@ class DinoFrames(FrameBackbone):
         return list(self.encode(self.frames(parts)).cpu())
 
     def encode(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 frames to class tokens, on the device; [P, D]."""
+        """Encode uint8 frames to class tokens [P, D] on the device."""
         height, width = frames_PCHW.shape[-2:]
         shorter = min(height, width)
         size = (int(SIDE * height / shorter), int(SIDE * width / shorter))
@@ -67,12 +67,12 @@ class DinoFrames(FrameBackbone):
 
     def _positions(self, height: int, width: int) -> torch.Tensor:
         known: torch.Tensor = self._network.pos_embed
-        # The uncut frame counts: one of 225 to 239 has as many patches, and positions of its own.
+        # Test the size before the cut to multiples of 16: sides of 225 to 239 also give 14 patches, but interpolate.
         if height == width == SIDE:
             return known
         side, rows, columns = SIDE // PATCH, height // PATCH, width // PATCH
         grid = known[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        # The published code adds 0.1 against a rounding that would lose a row, and samples at that scale.
+        # The published code adds 0.1 so that rounding does not lose a row, and uses this scale for sampling.
         scale = ((rows + 0.1) / side, (columns + 0.1) / side)
         grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
         return torch.cat([known[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
@@ -80,5 +80,5 @@ class DinoFrames(FrameBackbone):
 
 @functools.lru_cache(maxsize=4)
 def load_dino(weights: Path, device: str) -> DinoFrames:
-    """One network a process for these weights on this device."""
+    """Load the network; each process loads it once for these weights and device."""
     return DinoFrames(weights, device)

@@ -1,4 +1,4 @@
-"""HPS v2.1 on open_clip's ViT-H/14, with the frames' handling of its authors' package hpsv2.
+"""HPS v2.1 on open_clip's ViT-H/14, with the preprocessing of the authors' package hpsv2.
 
 Legend: P frames, C channel, H, W pixels; D embedding.
 """
@@ -22,7 +22,7 @@ from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 
 class HpsFrames(PromptFrames):
-    """Float32; the authors' package computes in half precision on a GPU."""
+    """HPS embeddings in float32. The authors' package computes in half precision on a GPU."""
 
     # Not "-quickgelu": LAION trained this tower with the exact GELU.
     architecture = "ViT-H-14"
@@ -48,18 +48,18 @@ class HpsFrames(PromptFrames):
     @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
     @torch.no_grad()
     def text(self, text: str) -> torch.Tensor:
-        """Embedding of length 1, on the CPU, [D]; beyond 77 tokens the text is cut."""
+        """Embed a text with length 1, [D], on the CPU. Text beyond 77 tokens is truncated."""
         features: torch.Tensor = self._network.encode_text(self._tokenize([text]).to(self.device), normalize=True)
         return features[0].cpu()
 
 
 def padded_squares(frames_PCHW: torch.Tensor, side: int, *, antialias: bool) -> torch.Tensor:
-    """Whole uint8 frames in the middle of black squares: [P, 3, side, side], float32, on the frames' device.
+    """Centre uint8 frames on black squares, without cropping: [P, 3, side, side], float32, on the frames' device.
 
-    The longer side becomes `side`, by bicubic on values 0..1 that may overshoot the scale, as in hpsv2 1.2.0. That
-    package leaves antialias to torchvision, of which it wants no particular version: off by default before 0.17
-    (January 2024, after the network was trained), on since. A frame whose longer side is 224 already is not padded
-    there, and is refused by the network if it is no square.
+    The longer side is resized to `side`, bicubic on values in 0..1 that may overshoot, as in hpsv2 1.2.0. That package
+    leaves antialias to torchvision, without requiring a version. torchvision's default is off before 0.17 (January
+    2024, after the network was trained), and on since. One difference: hpsv2 does not pad a frame whose longer side is
+    already 224, so its network refuses such a frame if it is not square.
     """
     height, width = frames_PCHW.shape[-2:]
     scale = side / max(height, width)
@@ -75,5 +75,5 @@ def padded_squares(frames_PCHW: torch.Tensor, side: int, *, antialias: bool) -> 
 
 @functools.lru_cache(maxsize=2)
 def load_hps(weights: Path, device: str, antialias: bool) -> HpsFrames:
-    """One network a process for these weights on this device."""
+    """Load the network; each process loads it once for these weights and device."""
     return HpsFrames(weights, device, antialias)

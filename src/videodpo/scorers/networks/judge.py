@@ -22,11 +22,11 @@ from videodpo.scorers.shared.backbone import ClipBackbone, Part, Result
 from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
 from videodpo.scorers.shared.judge_options import PROMPT, JudgeOptions
 
-SAMPLING = ("temperature", "top_p", "top_k")  # what a greedy search has no use for
+SAMPLING = ("temperature", "top_p", "top_k")  # settings that greedy search does not use
 
 
 class Judge(ClipBackbone):
-    """The one part of a clip is the clip with its prompt; the answer is its score, or why it has none."""
+    """Asks about clips with their prompts, one part per clip. An answer is the score, or the error."""
 
     def __init__(self, folder: Path, device: str, options: JudgeOptions) -> None:
         super().__init__(device, clips_at_once=4 if options.max_new_tokens else 8)
@@ -41,7 +41,7 @@ class Judge(ClipBackbone):
             self._ways = [answer_tokens(self._tokenizer, before, list(options.answers))]
 
     def refuse(self, clip: Clip) -> None:
-        """A clip without a frame rate, or a prompt with a token that means something, an image's place say."""
+        """Refuse a clip without a frame rate, and an empty prompt or one with special tokens, such as image markers."""
         if not clip.fps:
             raise InputError("vision_language_judge needs a frame rate, the file declares none")
         if PROMPT not in self._options.question:
@@ -55,7 +55,7 @@ class Judge(ClipBackbone):
     def answer(self, parts: Sequence[Part]) -> list[Result]:
         shown = [self._frames(clip) for clip, _ in parts]
         answers: dict[int, Result] = {}
-        for num_frames in sorted({len(numbers) for numbers in shown}):  # a model may want them equal in a batch
+        for num_frames in sorted({len(numbers) for numbers in shown}):  # a model may need equal numbers in a batch
             same = [index for index, numbers in enumerate(shown) if len(numbers) == num_frames]
             found = self._ask([parts[index][0] for index in same], [shown[index] for index in same])
             answers.update(zip(same, found, strict=True))
@@ -69,7 +69,7 @@ class Judge(ClipBackbone):
             max_new_tokens=max(1, self._options.max_new_tokens),
             do_sample=False,
             num_beams=1,
-            output_logits=True,  # as the model gives them, before any processor of logits
+            output_logits=True,  # raw logits, before logits processors
             return_dict_in_generate=True,
             **dict.fromkeys(SAMPLING),
         )
@@ -91,7 +91,7 @@ class Judge(ClipBackbone):
         return expected_value(logits_TV[step], way, values)
 
     def _inputs(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> Any:
-        """Token ids, masks and pixels of a batch; texts are padded at their beginning."""
+        """Return token ids, masks and pixels of a batch; texts are padded on the left."""
         texts = [
             self._chat(self._options.question.replace(PROMPT, clip.prompt), len(numbers))
             for clip, numbers in zip(clips, shown, strict=True)
@@ -111,7 +111,7 @@ class Judge(ClipBackbone):
         bos = self._tokenizer.bos_token
         has_bos = bos is not None and texts[0].startswith(bos)
         inputs = self._processor(text=texts, **media, padding=True, add_special_tokens=not has_bos, return_tensors="pt")
-        return inputs.to(self.device, dtype=self._model.dtype)  # floating tensors alone change their type
+        return inputs.to(self.device, dtype=self._model.dtype)  # converts only floating-point tensors to dtype
 
     def _frames(self, clip: Clip) -> list[int]:
         options, total = self._options, len(clip.frames_THWC)
@@ -120,7 +120,7 @@ class Judge(ClipBackbone):
         return frames_at_rate(total, clip.fps, options.fps, options.min_frames, options.max_frames)
 
     def _chat(self, question: str, num_frames: int) -> str:
-        """The conversation up to where the judge writes on, with places for the frames."""
+        """Return the conversation up to the judge's answer, with placeholders for the frames."""
         places = [{"type": "video"}] if self._shows_video else [{"type": "image"}] * num_frames
         messages = [{"role": "user", "content": [*places, {"type": "text", "text": question}]}]
         chat: str = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -129,7 +129,7 @@ class Judge(ClipBackbone):
 
 @functools.lru_cache(maxsize=2)
 def load_judge(folder: Path, device: str, dtype: str) -> tuple[Any, Any]:
-    """Model and processor; one a process for these weights on this device."""
+    """Load model and processor; each process loads them once for these weights and device."""
     processor = load_processor(AutoProcessor, folder)
     processor.tokenizer.padding_side = "left"
     return load_model(AutoModelForImageTextToText, folder, device, getattr(torch, dtype)), processor

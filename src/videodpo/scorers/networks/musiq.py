@@ -1,6 +1,6 @@
-"""MUSIQ (Ke et al. 2021, arXiv 2108.05997) on pyiqa's network: pictures of one size to scores.
+"""MUSIQ (Ke et al. 2021, arXiv 2108.05997) on pyiqa's network: scores of images of the same size.
 
-Legend: P pictures, C channel, H, W pixels; L patches of a picture, N of all, S a patch's side, D width.
+Legend: P images, C channel, H, W pixels; L patches per image, N patches in total, S side of a patch, D width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 
 class Musiq:
-    """The same arithmetic as pyiqa's, without the patches that it fills smaller scales up with and masks."""
+    """The same arithmetic as pyiqa's, without the masked patches with which pyiqa pads smaller scales."""
 
     def __init__(self, weights: Path, device: str) -> None:
         network = MUSIQ(pretrained=False)
@@ -32,14 +32,14 @@ class Musiq:
         self.lengths = sorted(options["longer_side_lengths"])
         """Longer sides of the smaller scales, in pixels."""
         self._blocks = [Block.of_musiq(block) for block in network.transformer_encoder.transformer.values()]
-        network.transformer_encoder.transformer = torch.nn.ModuleDict()  # not held twice
+        network.transformer_encoder.transformer = torch.nn.ModuleDict()  # so that the weights are not held twice
         for name, layer in list(network.block1.named_children()):
             if isinstance(layer, StdConv):
                 setattr(network.block1, name, _standardized(layer))
 
     @torch.no_grad()
     def scores(self, pictures_PCHW: torch.Tensor) -> torch.Tensor:
-        """Pictures on the scale 0..1 to scores of 0..100; [P]."""
+        """Score images in 0..1; returns scores in 0..100, [P]."""
         network, encoder = self._network, self._network.transformer_encoder
         patches, marks = [], []
         for number, scaled in enumerate(self._scales(pictures_PCHW * 2 - 1)):
@@ -57,11 +57,11 @@ class Musiq:
         return scores
 
     def _features(self, patches_NCSS: torch.Tensor) -> torch.Tensor:
-        """[N, channels, S / 4, S / 4]."""
+        """Return features of the patches, [N, channels, S / 4, S / 4]."""
         network = self._network
         x = network.gn_root(network.conv_root(patches_NCSS)).relu_()
-        # pyiqa adds a row and a column of zeros behind. Windows that stick out there see the same maximum, as nothing
-        # is below 0 after a ReLU. With channels last a CPU is ten times as fast.
+        # pyiqa pads a row and a column of zeros at the end. `ceil_mode` gives the same maxima, because a ReLU has no
+        # negative outputs. With channels last, a CPU is ten times as fast.
         x = F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride=2, ceil_mode=True)
         found: torch.Tensor = network.block1(x.contiguous())
         return found
@@ -73,7 +73,7 @@ class Musiq:
         ]
 
     def _patches(self, pictures_PCHW: torch.Tensor) -> torch.Tensor:
-        """Row by row, [P, L, C, S, S]; sides are filled up to whole patches with zeros, the odd one behind."""
+        """Cut images into patches [P, L, C, S, S], row by row, zero-padded on both sides (odd line at the end)."""
         side = self._side
         lacking = [-length % side for length in pictures_PCHW.shape[:-3:-1]]
         padded = F.pad(pictures_PCHW, [part for lack in lacking for part in (lack // 2, lack - lack // 2)])
@@ -83,7 +83,7 @@ class Musiq:
 
 
 def _standardized(layer: StdConv) -> torch.nn.Conv2d:
-    """The plain convolution that the layer is once its weights are standardized, which pyiqa does at every call."""
+    """Return a plain convolution with standardized weights; pyiqa standardizes them at every call."""
     weight = layer.weight.detach()
     weight = weight - weight.mean((1, 2, 3), keepdim=True)
     made = torch.nn.Conv2d(

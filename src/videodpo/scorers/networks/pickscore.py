@@ -1,4 +1,4 @@
-"""PickScore's CLIP from transformers, with the processor that lies in its folder.
+"""PickScore's CLIP from transformers, with the processor stored in its folder.
 
 Legend: P frames, D embedding.
 """
@@ -21,7 +21,7 @@ CONTEXT = 77
 
 
 class PickScoreFrames(PromptFrames):
-    """Float32. The processor works on the CPU, where its resizing in 8 bits is the same on every machine."""
+    """PickScore in float32. The processor runs on the CPU, where 8-bit resizing is the same on every machine."""
 
     def __init__(self, folder: Path, device: str) -> None:
         super().__init__(device, frames_at_once=2)
@@ -38,7 +38,7 @@ class PickScoreFrames(PromptFrames):
     @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
     @torch.no_grad()
     def text(self, text: str) -> torch.Tensor:
-        """The prompt's embedding times the logit scale, on the CPU, [D]."""
+        """Return the prompt's embedding times the logit scale, [D], on the CPU."""
         tokens = self._processor.tokenizer([text], truncation=True, max_length=CONTEXT, return_tensors="pt")
         found_1D = self._model.get_text_features(**tokens.to(self.device)).pooler_output
         scaled: torch.Tensor = self._model.logit_scale.exp() * F.normalize(found_1D, dim=-1)[0]
@@ -47,5 +47,5 @@ class PickScoreFrames(PromptFrames):
 
 @functools.lru_cache(maxsize=2)
 def load_pickscore(folder: Path, device: str) -> PickScoreFrames:
-    """One network a process for these weights on this device."""
+    """Load the network; each process loads it once for these weights and device."""
     return PickScoreFrames(folder, device)

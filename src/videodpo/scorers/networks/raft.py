@@ -1,4 +1,4 @@
-"""RAFT large, from torchvision's parts, with the weights that its authors publish.
+"""RAFT large from torchvision's modules, with the authors' published weights.
 
 Legend: F frames, P pairs of frames, C channel, H, W pixels; h, w at an eighth of the size.
 """
@@ -39,24 +39,24 @@ _RENAMED = (
 
 
 class Raft:
-    """Optical flow of many pairs of frames, with what they share computed once.
+    """Optical flow of many pairs of frames, without repeated computation.
 
-    Same arithmetic as torchvision's `raft_large`, arranged otherwise: a frame is encoded once for all its pairs,
-    features are averaged for the coarser correlations instead of these themselves, the context's share of the recurrent
-    convolutions is computed once instead of at every update, and only the last flow is brought to full size. In float32
+    The arithmetic is that of torchvision's `raft_large`, with four changes. A frame is encoded once for all its pairs.
+    For coarser correlations, features are averaged instead of correlations. The context's share of the recurrent
+    convolutions is computed once instead of at every update. Only the last flow is upsampled to full size. In float32,
     flows differ by 1e-5 pixels.
     """
 
     def __init__(self, weights: Path, device: str) -> None:
-        """weights: `raft-things.pth`, or a file with torchvision's own names."""
+        """Load the network. weights: `raft-things.pth`, or a file with torchvision's own names."""
         tensors = read_checkpoint(weights)
         if any(name.startswith("fnet.") for name in tensors):
-            # norm3 is the norm of `downsample`, stored a second time.
+            # norm3 duplicates the norm of `downsample`.
             tensors = {_torchvision_name(name): value for name, value in tensors.items() if ".norm3." not in name}
         network: Any = raft_large(weights=None)
         load_weights(network, tensors, weights)
         self.network = network.eval().to(device, memory_format=torch.channels_last)
-        # Instance norms bring channels to the front, and back.
+        # With channels last, instance norms would permute the channels back and forth.
         network.feature_encoder.to(memory_format=torch.contiguous_format)
         _fold_norms(network.context_encoder)
         block = network.update_block.recurrent_block
@@ -64,10 +64,12 @@ class Raft:
 
     @torch.no_grad()
     def flow(self, frames_FCHW: torch.Tensor, pairs: Sequence[tuple[int, int]], num_updates: int) -> torch.Tensor:
-        """Flow [P, (x, y), H, W] in pixels, from the first to the second frame of every pair.
+        """Compute flow [P, (x, y), H, W] in pixels, from the first to the second frame of every pair.
 
         Args:
-            frames_FCHW: on the scale -1..1, sides multiples of 8 and at least 128. pairs: numbers of frames.
+            frames_FCHW: frames in -1..1; sides are multiples of 8 and at least 128.
+            pairs: indices of the two frames of each pair.
+            num_updates: number of recurrent updates.
         """
         network, block = self.network, self.network.update_block
         first, second = ([pair[k] for pair in pairs] for k in range(2))
@@ -88,7 +90,7 @@ class Raft:
         return full
 
     def _by_parts(self, encoder: Any, frames_FCHW: torch.Tensor) -> torch.Tensor:
-        """On a CPU frame by frame: of tensors above 32 MB glibc gives every new one pages that were never touched."""
+        """Encode frame by frame on a CPU: glibc gives every tensor above 32 MB fresh pages, which is slow."""
         if frames_FCHW.device.type != "cpu":
             found: torch.Tensor = encoder(frames_FCHW)
             return found
@@ -96,19 +98,19 @@ class Raft:
 
 
 class _State:
-    """The hidden state, beside the motion that the recurrent convolutions look at together with it."""
+    """Hidden state and motion in one buffer, because the recurrent convolutions read both together."""
 
     def __init__(self, contexts_PChw: torch.Tensor, units: Sequence[_GatedUnit]) -> None:
         num_hidden = units[0].num_hidden
         context = F.relu(contexts_PChw[:, num_hidden:])
         self._units = [(unit, unit.constants(context)) for unit in units]
-        # What is computed is written where the next convolution reads it: no concatenation in 20 updates.
+        # Results are written directly to the input of the next convolution, so 20 updates need no concatenation.
         self._both = torch.empty_like(contexts_PChw, memory_format=torch.channels_last)
         self._first, self._motion = self._both[:, :num_hidden], self._both[:, num_hidden:]
         self.hidden = torch.tanh(contexts_PChw[:, :num_hidden])
 
     def updated(self, motion_PChw: torch.Tensor) -> torch.Tensor:
-        """The hidden state after one more motion."""
+        """Update the hidden state by one motion and return it."""
         self._motion.copy_(motion_PChw)
         for unit, constants in self._units:
             self._first.copy_(self.hidden)
@@ -119,7 +121,7 @@ class _State:
 
 
 class _GatedUnit:
-    """A convolutional GRU whose input is a constant context and a motion that changes; convolutions are linear."""
+    """Convolutional GRU with a constant context. Convolutions are linear, so the context's share is computed once."""
 
     def __init__(self, unit: Any) -> None:
         gates = [unit.convz, unit.convr]
@@ -132,7 +134,7 @@ class _GatedUnit:
         self._biases = bias, unit.convq.bias
 
     def constants(self, context_PChw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The context's share of the gates and of the new state."""
+        """Return the context's share of the gates and of the new state."""
         weights = (self._gates_context, self._new_context)
         gates, new = (
             F.conv2d(context_PChw, weight, bias, padding=self._padding)
@@ -141,22 +143,22 @@ class _GatedUnit:
         return gates, new
 
     def gates(self, both_PChw: torch.Tensor, constants: tuple[torch.Tensor, torch.Tensor]) -> Sequence[torch.Tensor]:
-        """How much of the new state is taken, and of the old one seen; of hidden state and motion."""
+        """Return the update and reset gates, from hidden state and motion."""
         found = F.conv2d(both_PChw, self._gates, padding=self._padding)
         return found.add_(constants[0]).sigmoid_().chunk(2, dim=1)
 
     def new(self, both_PChw: torch.Tensor, constants: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """The new state; of what is seen of the old one, and motion."""
+        """Return the candidate state, from the reset hidden state and motion."""
         return F.conv2d(both_PChw, self._new, padding=self._padding).add_(constants[1]).tanh_()
 
 
 def _without_context(weight: torch.Tensor, hidden: int) -> torch.Tensor:
-    """Of the input channels (hidden state, context, motion) the first and the last."""
+    """Drop the context from the input channels (hidden state, context, motion)."""
     return torch.cat([weight[:, :hidden], weight[:, 2 * hidden :]], dim=1)
 
 
 def _fold_norms(encoder: Any) -> None:
-    """Batch norms of fixed statistics into the convolutions before them."""
+    """Fold batch norms in eval mode into the preceding convolutions."""
     for part in encoder.modules():
         if isinstance(part, Conv2dNormActivation) and isinstance(part[1], torch.nn.BatchNorm2d):
             part[0] = fuse_conv_bn_eval(part[0], part[1])

@@ -1,4 +1,4 @@
-"""A folder in transformers' format to a model or a processor: from this disk, without code of the folder's own."""
+"""Load a model or a processor from a local folder in transformers' format, without running code of the folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from videodpo.config.errors import InputError
 
 
 def load_model(kind: Any, folder: Path, device: str, dtype: torch.dtype = torch.float32) -> Any:
-    """The model in eval mode on the device.
+    """Load the model in eval mode on the device.
 
     Args:
-        kind: a class of transformers with `from_pretrained`.
+        kind: class of transformers with `from_pretrained`.
 
     Raises:
-        InputError: not readable, or tensors are missing: transformers would make up random ones.
+        InputError: the folder is not readable, or tensors are missing, which transformers would initialise at random.
     """
     try:
         model, info = kind.from_pretrained(
@@ -37,10 +37,10 @@ def load_model(kind: Any, folder: Path, device: str, dtype: torch.dtype = torch.
 
 
 def load_processor(kind: Any, folder: Path) -> Any:
-    """What prepares the model's inputs.
+    """Load the processor that prepares the model's inputs.
 
     Raises:
-        InputError: a file of it is missing or not readable, or a package that it needs is not installed.
+        InputError: a file is missing or not readable, or a required package is not installed.
     """
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""X-CLIP from transformers, with the processor that lies in its folder; clip and prompt are looked at together.
+"""X-CLIP from transformers, with the processor stored in its folder. The model sees clip and prompt together.
 
 Legend: P clips, T frames.
 """
@@ -20,7 +20,7 @@ CONTEXT = 77
 
 
 class XClip(ClipBackbone):
-    """Float32. The one part of a clip is the clip with its prompt; the answer is their cosine."""
+    """X-CLIP in float32. A clip has one part, the clip with its prompt; the answer is their cosine."""
 
     def __init__(self, folder: Path, device: str) -> None:
         super().__init__(device, clips_at_once=16)
@@ -42,12 +42,12 @@ class XClip(ClipBackbone):
             [clip.prompt for clip in clips], padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt"
         )
         found = self._model(**tokens.to(self.device), pixel_values=pixels_PTCHW.to(self.device))
-        # Every clip with every prompt; each text was changed by the clip of its row, so the diagonal is what is asked.
+        # The logits compare all clips with all prompts. Each text embedding depends on its own clip: use the diagonal.
         cosines_P = found.logits_per_video.diagonal() / self._model.logit_scale.exp()
         return [float(cosine) for cosine in cosines_P.cpu()]
 
 
 @functools.lru_cache(maxsize=2)
 def load_xclip(folder: Path, device: str) -> XClip:
-    """One network a process for these weights on this device."""
+    """Load the network; each process loads it once for these weights and device."""
     return XClip(folder, device)

@@ -1,1 +1,1 @@
-"""What several scorers have in common: backbones, handling of frames and of weights."""
+"""Code shared by several scorers: backbones, preprocessing of frames, and weights."""

@@ -1,6 +1,6 @@
-"""Networks that scorers share: asked once about each part of a clip, in batches that cross the clips' borders.
+"""Networks shared by scorers. Each part of a clip is evaluated once, in batches across clips.
 
-A part is what a network looks at at a time: a frame, two neighbouring frames, a whole clip.
+A part is the input of a network: a frame, two neighbouring frames, or an entire clip.
 
 Legend: P parts, C channel, H, W pixels.
 """
@@ -28,47 +28,47 @@ Result = float | ValueError
 
 
 class Unavailable(InputError):
-    """A score that another try may find: the clip's file, or the memory, was not there."""
+    """A score that a retry may get: the clip's file was unavailable, or memory ran out."""
 
 
 class Backbone(ABC):
-    """One network with its handling of frames. Scorers that hold the same object share its answers.
+    """One network with its preprocessing of frames. Scorers with the same object share its answers.
 
     Attributes:
-        tf32: whether a GPU may multiply in TF32, 11 bits of a float32's 24: where scores still agree with the CPU's.
+        tf32: True if a GPU may multiply in TF32 (11 instead of 24 bits): only if scores still agree with the CPU's.
     """
 
     tf32 = False
 
     @abstractmethod
     def at_once(self, height: int, width: int) -> int:
-        """Parts of clips of this size to be asked about in one batch; follows from size and device alone."""
+        """Return the number of parts per batch for clips of this size. Must depend on size and device only."""
 
     @abstractmethod
     def num_parts(self, clip: Clip) -> int:
-        """Parts of the clip, numbered from 0."""
+        """Return the number of parts of the clip; parts are numbered from 0."""
 
     def refuse(self, clip: Clip) -> None:  # noqa: B027 (most networks take any clip)
-        """Look at the clip before the network does.
+        """Check the clip before the network sees it.
 
         Raises:
-            InputError: the network cannot look at it.
+            InputError: the network cannot take this clip.
         """
 
     @abstractmethod
     def answer(self, parts: Sequence[Part]) -> list[Any]:
-        """The network's answer to every part, on the CPU. All parts are of clips of one height and width.
+        """Return the network's answer to each part, on the CPU. All clips have the same height and width.
 
         Raises:
-            InputError: a part has no answer; where there are several, they are asked again one by one.
+            InputError: a part has no answer. The parts of the batch are then retried one by one.
         """
 
 
 class FrameBackbone(Backbone):
-    """A network that looks at single frames."""
+    """A network whose parts are single frames."""
 
     def __init__(self, device: str, frames_at_once: int) -> None:
-        """frames_at_once: on a CPU, where few fit into the caches; a GPU takes 32 times as many."""
+        """frames_at_once: batch size on a CPU, where few frames fit into the caches. A GPU takes 32 times as many."""
         self.device = device
         self._at_once = frames_at_once if device == "cpu" else 32 * frames_at_once
 
@@ -79,17 +79,17 @@ class FrameBackbone(Backbone):
         return len(clip.frames_THWC)
 
     def frames(self, parts: Sequence[Part]) -> torch.Tensor:
-        """The parts' frames on the device, uint8 [P, 3, H, W]."""
+        """Return the parts' frames on the device, uint8 [P, 3, H, W]."""
         import torch
 
         return torch.stack([clip.pixels(self.device)[number] for clip, number in parts])
 
 
 class ClipBackbone(Backbone):
-    """A network that looks at whole clips: the one part of a clip is the clip."""
+    """A network that sees entire clips: each clip has one part."""
 
     def __init__(self, device: str, clips_at_once: int) -> None:
-        """clips_at_once: on a GPU; a CPU takes one."""
+        """clips_at_once: batch size on a GPU. A CPU takes one clip."""
         self.device = device
         self._at_once = 1 if device == "cpu" else clips_at_once
 
@@ -101,25 +101,25 @@ class ClipBackbone(Backbone):
 
 
 class NetworkScorer(Scorer):
-    """A scorer that reads a clip's score off the answers of a backbone."""
+    """A scorer that computes a clip's score from the answers of a backbone."""
 
     uses_gpu = True
     backbone: Backbone
 
     def refuse(self, clip: Clip) -> None:
-        """Raises InputError for a clip that has no score by this formula; its parts are asked about all the same."""
+        """Raise InputError if this scorer cannot score the clip. The backbone still evaluates its parts."""
 
     def wanted(self, clip: Clip, answers: Mapping[int, Any]) -> Iterable[int]:
-        """Parts that `value` needs; asked again after every round, with the answers so far. Known parts do no harm.
+        """Return the parts that `value` needs, given the answers so far. Called after every round of batches.
 
-        All of them, unless the scorer's backbone is its own: what shares a batch must not depend on which of several
-        scorers happen to want their scores now.
+        May include parts with known answers. A scorer that shares its backbone must return all parts: the composition
+        of batches must not depend on which scorers are to be run now.
         """
         return range(self.backbone.num_parts(clip))
 
     @abstractmethod
     def value(self, clip: Clip, answers: Mapping[int, Any]) -> float:
-        """The score, from the answers by number of the part; those that other scorers asked for may be among them."""
+        """Compute the score from the answers by part number. There may be more answers than `wanted` returned."""
 
     def score(self, clip: Clip) -> float:
         result = score_clips([self], [clip])[0][0]
@@ -129,13 +129,13 @@ class NetworkScorer(Scorer):
 
 
 def score_clips(scorers: Sequence[Scorer], clips: Sequence[Clip]) -> list[list[Result]]:
-    """Every clip's score, or why it has none, by each scorer.
+    """Score every clip with every scorer.
 
-    Scorers with one backbone share its answers, so the network sees a part once. What shares a batch follows from
-    the clips alone: the same clips in the same order have the same scores, to the bit.
+    Scorers with the same backbone share its answers, so the network sees each part once. The composition of batches
+    depends on the clips only: the same clips in the same order have bit-identical scores.
 
     Returns:
-        [scorer][clip].
+        Scores or errors, [scorer][clip].
     """
     results: list[list[Result]] = [[] for _ in scorers]
     backbones: dict[int, list[int]] = {}
@@ -176,14 +176,14 @@ def _score_shared(scorers: Sequence[NetworkScorer], clips: Sequence[Clip]) -> li
 
 
 def _value(scorer: NetworkScorer, clip: Clip, answers: Mapping[int, Any], lost: ValueError | None) -> Result:
-    """The score, or why parts that it needs have no answers."""
+    """Return the score, or the error of the parts that it needs."""
     if lost is not None and any(part not in answers for part in scorer.wanted(clip, answers)):
         return lost
     return _result(scorer.value, clip, answers)
 
 
 def _by_size(todo: Sequence[tuple[int, int]], clips: Sequence[Clip]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Height and width: parts of such clips, in order."""
+    """Group (clip number, part) by the (height, width) of the clip, in order."""
     sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for number, part in todo:
         height, width = clips[number].frames_THWC.shape[1:3]
@@ -200,7 +200,7 @@ def _ask(
     lost: dict[int, ValueError],
     limits: dict[tuple[int, int], int],
 ) -> None:
-    """Ask in batches; where the memory does not hold one, in batches half as large from then on."""
+    """Evaluate parts in batches. If a batch does not fit into memory, halve the batch size from then on."""
     start = 0
     while start < len(todo):
         most = min(backbone.at_once(*size), limits.get(size, len(todo)))
@@ -211,7 +211,7 @@ def _ask(
             log.warning("%s: %s; %d at once from now on", type(backbone).__name__, found, limits[size])
             continue
         for index, (number, part) in enumerate(batch):
-            # One part without an answer costs its batch mates nothing.
+            # If a batch fails, retry its parts one by one, so that one bad part does not cost the others.
             alone = isinstance(found, ValueError) and len(batch) > 1
             one = _answers(backbone, [(clips[number], part)]) if alone else found
             if isinstance(one, ValueError):
@@ -232,7 +232,7 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)):
             raise
-    # Only now does no traceback hold the tensors any more.
+    # Outside the except block, no traceback holds the tensors any more.
     torch.cuda.empty_cache()
     height, width = parts[0][0].frames_THWC.shape[1:3]
     return Unavailable(f"out of memory at {width} x {height}")
@@ -240,7 +240,7 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
 
 @contextmanager
 def arithmetic(*, tf32: bool) -> Iterator[None]:
-    """Products of float32 on a GPU in TF32, or not; convolutions give the same bits again. As before afterwards."""
+    """Allow or forbid TF32 matmuls and force deterministic cuDNN inside the block; restore both on exit."""
     import torch
 
     before = torch.backends.cuda.matmul.allow_tf32
@@ -267,6 +267,6 @@ def _result(score: Callable[..., float], *arguments: Any) -> Result:
         return error
     try:
         number = float(value)
-    except (TypeError, ValueError, RuntimeError):  # what a plug-in gives, a tensor of several values too
+    except (TypeError, ValueError, RuntimeError):  # plug-ins may return anything, such as a tensor of several values
         return InputError(f"the scorer gave {type(value).__name__}, not one number")
     return number if math.isfinite(number) else ValueError(f"the scorer gave {number}")

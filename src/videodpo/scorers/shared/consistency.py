@@ -1,4 +1,4 @@
-"""VBench's formula for how alike the frames of a clip are.
+"""VBench's formula for the similarity of a clip's frames.
 
 Legend: D embedding.
 """
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def consistency(frames_D: Sequence[torch.Tensor]) -> float:
-    """For i >= 1 the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)), the mean over i; 0..1.
+    """Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); 0..1.
 
     Args:
-        frames_D: an embedding [D] of length 1 for every frame, two or more.
+        frames_D: embeddings [D] of length 1, one per frame, at least two.
     """
     import torch
 
@@ -30,6 +30,6 @@ def consistency(frames_D: Sequence[torch.Tensor]) -> float:
 
 
 def refuse_one_frame(clip: Clip) -> None:
-    """Raises InputError for a clip that has no second frame to be compared with."""
+    """Raise InputError for a clip with only one frame."""
     if len(clip.frames_THWC) < 2:
         raise InputError("consistency needs at least 2 frames, the clip has 1")

@@ -1,4 +1,4 @@
-"""Frames to the squares that CLIP looks at.
+"""Square crops of frames, as CLIP's input.
 
 Legend: P frames, C channel, H, W pixels.
 """
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def square_crops(frames_PCHW: torch.Tensor, side: int, *, rounded: bool = False) -> torch.Tensor:
-    """The middle square of every uint8 frame: [P, 3, side, side], float32 on the scale 0..1, on the frames' device.
+    """Resize and centre-crop uint8 frames to [P, 3, side, side], float32 in 0..1, on the frames' device.
 
-    Shorter side to `side`, bicubic without antialias, then the centre. Resized values may overshoot the scale, as in
-    VBench's image CLIP; `rounded` brings them back to 8 bits, as in its ViCLIP.
+    The shorter side is resized to `side`, bicubic without antialias. Resized values may overshoot 0..1, as in VBench's
+    image CLIP. `rounded` rounds and clips them to 8 bits, as in VBench's ViCLIP.
     """
     import torch.nn.functional as F
 

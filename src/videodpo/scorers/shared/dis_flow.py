@@ -1,4 +1,4 @@
-"""Optical flow between frames by OpenCV's DIS (Dense Inverse Search): the backbone of the `_dis` scorers.
+"""Optical flow by OpenCV's DIS (Dense Inverse Search), for the `_dis` scorers.
 
 Legend: T frames, H height, W width.
 """
@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 
-# Shorter side: below, DIS (patches of 8 pixels on a pyramid) misses small objects; at 720p it takes 0.5 s a pair.
+# Range of the shorter side. Below, DIS (patches of 8 pixels on a pyramid) misses small objects. At 720p it takes 0.5 s
+# per pair.
 SMALLEST, LARGEST = 128, 256
 
 
 class DisFlow:
-    """Flow in pixels of the frames as `prepare` returns them; the same on every run (one thread)."""
+    """Flow in pixels of the frames returned by `prepare`. Deterministic, because it uses one thread."""
 
     def __init__(self) -> None:
         import cv2
 
-        # The order of DIS's own sums depends on its threads.
+        # The order of sums within DIS depends on the number of threads.
         cv2.setNumThreads(1)
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     @staticmethod
     def prepare(frames_THWC: np.ndarray) -> np.ndarray:
-        """Frames resized so that the shorter side is within 128..256: enlarged bilinearly, made smaller by area."""
+        """Resize frames to a shorter side within 128..256: up by bilinear, down by area interpolation."""
         import cv2
 
         height, width = frames_THWC.shape[1:3]
@@ -37,18 +38,18 @@ class DisFlow:
 
     @staticmethod
     def gray(frames_THWC: np.ndarray) -> np.ndarray:
-        """Luma [T, H, W], uint8."""
+        """Convert frames to luma [T, H, W], uint8."""
         import cv2
 
         return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC])
 
     def flow(self, source_HW: np.ndarray, target_HW: np.ndarray) -> np.ndarray:
-        """Flow [H, W, (x, y)], float32: the pixel at p of the source is at p + flow of the target."""
+        """Compute flow [H, W, (x, y)], float32: pixel p of the source is at p + flow in the target."""
         return np.asarray(self._dis.calc(source_HW, target_HW, None))
 
 
 def look_up(image: np.ndarray, offset_HWC: np.ndarray) -> np.ndarray:
-    """The image's value at p + offset for every pixel p, float32, bilinear; edges repeat."""
+    """Sample the image at p + offset for every pixel p, float32, bilinear; edges repeat."""
     import cv2
 
     height, width = offset_HWC.shape[:2]

@@ -1,4 +1,4 @@
-"""What the scorers that read one file of weights have in common."""
+"""Base of scorers whose weights are one file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from videodpo.weights.locations import is_published, resolve
 
 
 class FileWeights(Scorer):
-    """A scorer whose network's weights are one file."""
+    """A scorer whose weights are one file."""
 
     class Options(Scorer.Options):
-        """The network's weights."""
+        """Weights of the network."""
 
         weights: str
-        """File, as its authors publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     @staticmethod
     def check(options: Section) -> None:
@@ -28,18 +28,18 @@ class FileWeights(Scorer):
 
 
 class FileWeightsScorer(FileWeights, NetworkScorer):
-    """The same, with a backbone that others may share."""
+    """A scorer whose weights are one file, with a backbone that other scorers may share."""
 
 
 def file_of(options: Section) -> Path:
-    """Raises InputError where the weights are no file, or not fetched."""
+    """Return the path of the weights; raise InputError if they are not a file, or not fetched."""
     assert isinstance(options, FileWeights.Options)
     check_file(options.weights)
     return resolve(options.weights)
 
 
 def check_file(location: str) -> None:
-    """Raises InputError where a path leads to no file, or to no checkpoint; what is published may be fetched later."""
+    """Raise InputError if a path is not a checkpoint file. Published weights may be fetched later."""
     if is_published(location) and not location.startswith(HUB_PREFIX):
         return
     if location.startswith(HUB_PREFIX) or not Path(location).is_file():

@@ -1,4 +1,4 @@
-"""How far things move between sampled frames, by RAFT: what dynamic_degree and dynamic_flow share.
+"""Motion between sampled frames by RAFT, for dynamic_degree and dynamic_flow.
 
 Legend: P pairs of frames, C channel, H, W pixels.
 """
@@ -23,17 +23,17 @@ from videodpo.scorers.shared.padding import pad_to_multiples
 if TYPE_CHECKING:
     import torch
 
-RATE = 8  # frames a second that are looked at
+RATE = 8  # sampled frames per second
 MULTIPLE, UPDATES, SMALLEST = 8, 20, 128
 TOP_SHARE = 0.05
-NEAR = 0.05  # of the threshold
+NEAR = 0.05  # relative distance to the threshold
 
 
 class FlowSteps(Backbone):
-    """Sampled frames k and k + 1 give part k: the mean of the largest 5 % of flow lengths, in shorter sides.
+    """Part k is the mean of the largest 5 % of flow lengths from sampled frame k to k + 1, in shorter sides.
 
-    Where steps are only held against a threshold, a GPU computes them in TF32, and those near the threshold once more
-    in float32. With random weights TF32 moved a flow by 7e-3 pixels at most, a step by 5e-6.
+    If steps are only compared with a threshold, a GPU computes them in TF32, and steps near the threshold again in
+    float32. With random weights, TF32 changed flows by at most 7e-3 pixels, and steps by 5e-6.
     """
 
     def __init__(self, weights: Path, device: str, threshold: float | None) -> None:
@@ -48,7 +48,7 @@ class FlowSteps(Backbone):
     def refuse(self, clip: Clip) -> None:
         refuse_large(clip)
         height, width = clip.frames_THWC.shape[1:3]
-        # RAFT's coarsest correlation would have a single row or column.
+        # For smaller frames, RAFT's coarsest correlation would have a single row or column.
         if min(height, width) < (least := SMALLEST - MULTIPLE + 1):
             raise InputError(f"RAFT needs sides of at least {least} pixels, the clip has {width} x {height}")
 
@@ -67,7 +67,7 @@ class FlowSteps(Backbone):
     def _steps(self, parts: Sequence[Part]) -> list[float]:
         import torch
 
-        places: dict[tuple[int, int], int] = {}  # a frame of two pairs is encoded once
+        places: dict[tuple[int, int], int] = {}  # encode a frame that is in two pairs once
         frames: list[torch.Tensor] = []
         pairs = []
         for clip, number in parts:
@@ -90,16 +90,16 @@ class FlowSteps(Backbone):
 
 
 class FlowScorer(FileWeightsScorer):
-    """A scorer that reads RAFT's steps, of clips with sides of at least 121 pixels."""
+    """A scorer on RAFT's steps, for clips with sides of at least 121 pixels."""
 
     class Options(FileWeightsScorer.Options):
-        """RAFT's weights."""
+        """Weights of RAFT."""
 
         weights: str = "public:raft-things.pth"
-        """File, as its authors or torchvision publish it or safetensors; or `public:<file>`."""
+        """Weights file, in the authors' or torchvision's format or safetensors; or `public:<file>`."""
 
     threshold: ClassVar[float | None] = None
-    """What steps are held against, where that is all they are computed for."""
+    """Threshold of steps, if the score only compares them with it."""
 
     def __init__(self, options: Section, device: str) -> None:
         chosen = choose_device(device)
@@ -107,7 +107,7 @@ class FlowScorer(FileWeightsScorer):
 
 
 def sampled_frames(clip: Clip) -> range:
-    """Numbers of the frames that are looked at: every k-th from 0, k = the frame rate over 8, rounded."""
+    """Return the numbers of the sampled frames: every k-th from 0, k = frame rate / 8, rounded."""
     return range(0, len(clip.frames_THWC), max(1, round(clip.fps / RATE)))
 
 

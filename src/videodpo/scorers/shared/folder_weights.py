@@ -1,4 +1,4 @@
-"""What the scorers that read a folder in transformers' format have in common."""
+"""Base of scorers whose weights are a folder in transformers' format."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, resolve
 
 
 class FolderWeightsScorer(NetworkScorer):
-    """A scorer whose network, processor and tokenizer lie in one folder."""
+    """A scorer whose network, processor and tokenizer are in one folder."""
 
     class Options(NetworkScorer.Options):
-        """The network's weights."""
+        """Weights of the network."""
 
         weights: str
-        """Folder as transformers writes it, processor and tokenizer with it; or `hub:<org>/<name>@<commit>`."""
+        """Folder in transformers' format, with processor and tokenizer; or `hub:<org>/<name>@<commit>`."""
 
     @staticmethod
     def check(options: Section) -> None:
@@ -28,7 +28,7 @@ class FolderWeightsScorer(NetworkScorer):
 
 
 def refuse_folder(options: Section, model_type: str | None = None) -> None:
-    """As `folder_of`, but what is published may be fetched later."""
+    """Check as `folder_of` does, but accept published weights that are not fetched yet."""
     assert isinstance(options, FolderWeightsScorer.Options)
     if options.weights.startswith(PUBLIC_PREFIX):
         raise InputError(f"weights: {options.weights!r} is a file, a folder is needed")
@@ -37,13 +37,13 @@ def refuse_folder(options: Section, model_type: str | None = None) -> None:
 
 
 def folder_of(options: Section, model_type: str | None = None) -> Path:
-    """The folder of weights.
+    """Return the folder of the weights.
 
     Args:
-        model_type: what its config.json must say.
+        model_type: required `model_type` in its config.json; None accepts any.
 
     Raises:
-        InputError: a file is missing, or it is another model, or not fetched.
+        InputError: a file is missing, the model is of another type, or the weights are not fetched.
     """
     assert isinstance(options, FolderWeightsScorer.Options)
     folder = resolve(options.weights)

@@ -1,4 +1,4 @@
-"""Which frames a judge is shown, and how large."""
+"""Number and size of the frames that a judge sees."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
 
 
 def frames_at_rate(total: int, clip_fps: float, rate: float, fewest: int, most: int) -> list[int]:
-    """Numbers of frames, `rate` a second: an even count from `fewest` to `most`, first and last frame among them.
+    """Return frame numbers at `rate` per second: an even count from `fewest` to `most`, with first and last frame.
 
-    The rule of qwen-vl-utils, whose networks look at frames in twos. A clip of fewer frames than `fewest` gives all but
-    an odd one.
+    This is the rule of qwen-vl-utils, whose networks take frames in twos. A clip with fewer than `fewest` frames gives
+    all, less one if the count is odd.
     """
     wanted = min(max(total / clip_fps * rate, fewest), most, total)
     return spaced_frames(total, max(1, int(wanted) // 2 * 2))
 
 
 def spaced_frames(total: int, wanted: int) -> list[int]:
-    """Numbers of `wanted` frames from the first to the last at equal distances; of a shorter clip all."""
+    """Return `wanted` equally spaced frame numbers from first to last; a shorter clip gives all."""
     count = min(wanted, total)
     return [round(number * (total - 1) / (count - 1)) for number in range(count)] if count > 1 else [total // 2]
 
 
 def fit_pixels(frames_THWC: np.ndarray, max_pixels: int | None) -> np.ndarray:
-    """uint8 frames of at most `max_pixels` pixels each: larger ones are scaled, bicubic with antialias in 8 bits."""
+    """Scale uint8 frames down to at most `max_pixels` pixels each, bicubic with antialias in 8 bits."""
     height, width = frames_THWC.shape[1:3]
     if max_pixels is None or height * width <= max_pixels:
         return frames_THWC

@@ -14,26 +14,26 @@ PROMPT = "{prompt}"
 
 
 class JudgeOptions(FolderWeightsScorer.Options):
-    """The judge, the question, and how its answer becomes a number."""
+    """Options of the judge, its question, and the values of its answers."""
 
     question: str = Field(..., min_length=1)
     """Text that follows the frames; `{prompt}` stands for the clip's prompt."""
     answers: dict[str, Real] = Field(..., min_length=2)
     """Answer to its value. Each answer is one token of the model."""
     answer_prefix: str = ""
-    """Beginning of the judge's answer, word for word, as if it had already written that."""
+    """Beginning of the judge's answer, verbatim, as if the judge had already written it."""
     max_new_tokens: int = Field(default=0, ge=0)
     """Maximum number of tokens that the judge writes. With 0 the answer is the first token's probabilities."""
     pattern: str | None = None
-    """Regular expression whose one group finds one of `answers` in what the judge wrote. The last match counts."""
+    """Regular expression with one group, which matches one of `answers` in the judge's text. The last match counts."""
     fps: PositiveReal = 2.0
-    """Frames per second that it is shown: an even number between `min_frames` and `max_frames`."""
+    """Frames per second shown to the judge. Their number is even, between `min_frames` and `max_frames`."""
     min_frames: int = Field(default=4, ge=1)
-    """Minimum number of frames by `fps`; a shorter clip gives all."""
+    """Minimum number of frames with `fps`; a shorter clip gives all."""
     max_frames: int = Field(default=768, ge=2)
-    """Maximum number of frames by `fps`."""
+    """Maximum number of frames with `fps`."""
     num_frames: Annotated[int, Field(ge=1)] | None = None
-    """Number of frames of every clip, in place of `fps`."""
+    """Number of frames per clip, instead of `fps`."""
     max_pixels: Annotated[int, Field(ge=1)] | None = None
     """Larger frames are scaled down to this number of pixels before the model's own processor."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -1,4 +1,4 @@
-"""An open_clip model as frame and text features, loaded once a process for all the scorers that share it.
+"""Frame and text features of an open_clip model, loaded once per process for all scorers.
 
 Legend: P frames, C channel, H, W pixels; D embedding, E width of the tower; h, w patches.
 """
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class FrameFeatures(NamedTuple):
-    """What an open_clip model makes of a frame."""
+    """Features of a frame by an open_clip model."""
 
     image_D: torch.Tensor
     """Embedding of length 1 in the space shared with the text."""
     patches_Ehw: torch.Tensor | None
-    """The vision tower's last patch tokens, after its final norm; not of length 1. Kept where a scorer reads them."""
+    """The vision tower's last patch tokens after the final norm, not of length 1. None if no scorer reads them."""
 
 
 class OpenClipFrames(FrameBackbone):
-    """Float32, in eval mode; `FrameFeatures` of every frame."""
+    """`FrameFeatures` of every frame, in float32."""
 
     keeps_patches = False
 
@@ -52,7 +52,7 @@ class OpenClipFrames(FrameBackbone):
         self._mean, self._std = (torch.tensor(settings[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
 
     def crops(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
-        """`square_crops` of the model's size."""
+        """Return `square_crops` at the model's input size."""
         return square_crops(frames_PCHW, self._side)
 
     def answer(self, parts: Sequence[Part]) -> list[FrameFeatures]:
@@ -72,7 +72,7 @@ class OpenClipFrames(FrameBackbone):
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
     def text(self, text: str) -> torch.Tensor:
-        """Text embedding [D] of length 1; text beyond the model's context is cut by its tokenizer."""
+        """Embed a text with length 1, [D], on the CPU. The tokenizer truncates text beyond the model's context."""
         import torch
 
         with torch.no_grad():
@@ -82,12 +82,12 @@ class OpenClipFrames(FrameBackbone):
 
 @functools.lru_cache(maxsize=4)
 def load_open_clip(weights: str, device: str) -> OpenClipFrames:
-    """The model for these weights on this torch device, loaded at the first call."""
+    """Load the model; each process loads it once for these weights and torch device."""
     return OpenClipFrames(weights, device)
 
 
 def check_weights(weights: str) -> None:
-    """Raises InputError where the weights are neither on the hub nor a folder as open_clip writes it."""
+    """Raise InputError if the weights are neither a hub name nor a folder in open_clip's format."""
     if weights.startswith(HUB_PREFIX):
         return
     if not (Path(weights) / "open_clip_config.json").is_file():
@@ -100,12 +100,12 @@ def check_weights(weights: str) -> None:
 
 
 class OpenClipScorer(NetworkScorer):
-    """Common to the scorers that ask an open_clip model: `self._clip`."""
+    """Base of scorers with an open_clip model, `self._clip`."""
 
     hub_files = ("open_clip_config.json", "open_clip_model.safetensors", "*token*", "vocab*", "merges.txt", "spiece*")
 
     class Options(NetworkScorer.Options):
-        """The model's weights."""
+        """Weights of the model."""
 
         weights: str
         """Folder with open_clip_config.json and open_clip_model.safetensors, or `hub:<org>/<name>@<commit>`."""

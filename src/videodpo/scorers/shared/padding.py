@@ -1,4 +1,4 @@
-"""Frames to sides that a network can take.
+"""Padding of frames to sides that a network accepts.
 
 Legend: T frames, C channel, H, W pixels.
 """
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def pad_to_multiples(frames_TCHW: torch.Tensor, multiple: int) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Repeat the border up to multiples, half on each side (the odd line below and to the right).
+    """Pad frames to multiples by repeating the border, half on each side (the odd line below and to the right).
 
     Returns:
-        The padded frames, and the rows above and columns left of the frame in them.
+        Padded frames, and the number of rows above and of columns left of the original frame.
     """
     import torch.nn.functional as F
 

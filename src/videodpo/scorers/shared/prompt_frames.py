@@ -1,4 +1,4 @@
-"""How well frames fit a prompt, one by one: the mean of products of a frame's and the prompt's embedding."""
+"""Agreement of single frames with the prompt: the mean dot product of frame and prompt embeddings."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class PromptFrames(FrameBackbone):
-    """An image model's embeddings of length 1, [D] a frame."""
+    """Embeddings of an image model of length 1, [D] per frame."""
 
     @abstractmethod
     def text(self, text: str) -> torch.Tensor:
-        """What a frame's embedding is multiplied by, on the CPU, [D]."""
+        """Return the prompt's vector [D], on the CPU, for the dot product with frame embeddings."""
 
 
 class PromptFramesScorer(NetworkScorer):
-    """The mean over frames; an empty prompt is refused."""
+    """Mean over frames. An empty prompt is refused."""
 
     backbone: PromptFrames
     num_frames: int | None
 
     class Options(NetworkScorer.Options):
-        """Frames that are looked at."""
+        """Number of frames."""
 
         num_frames: Annotated[int, Field(ge=1)] | None = NUM_FRAMES
-        """The middles of so many equal intervals, of a shorter clip every frame; null: every frame of any clip."""
+        """Number of frames: the middles of equal intervals; a shorter clip gives all. null uses every frame."""
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
