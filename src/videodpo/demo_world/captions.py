@@ -1,4 +1,4 @@
-"""The scenes of the demo world and the plain English sentences that describe them."""
+"""Scenes of the demo world, and the plain English captions that describe them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLORS = ("red", "green", "blue", "yellow", "purple", "white")
 MOTIONS = ("left", "right", "up", "down", "grows", "shrinks")
 BACKGROUNDS = ("black", "gray", "brown", "teal")
 
-UNSEEN_SHARE = 0.2  # of the (shape, color, motion) triples: kept out of every bundled model's training
+UNSEEN_SHARE = 0.2  # of the (shape, color, motion) triples; no bundled model is trained on them
 
 _VERBS = {
     "left": "moves left",
@@ -27,7 +27,7 @@ _VERBS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows: one moving object and, in two-object scenes, a second that stands still."""
+    """Content of a clip: one moving object and, in two-object scenes, a second object that stands still."""
 
     shape: str
     color: str
@@ -38,7 +38,7 @@ class Scene:
 
     @property
     def unseen(self) -> bool:
-        """True for the triples that no bundled model was trained on."""
+        """True if no bundled model was trained on this triple of shape, color and motion."""
         key = f"{self.shape} {self.color} {self.motion}".encode()
         return hashlib.sha256(key).digest()[0] < UNSEEN_SHARE * 256
 
@@ -49,7 +49,7 @@ class Scene:
 
 
 def all_scenes() -> Iterator[Scene]:
-    """Every scene in a fixed order: 720 with one object, 20,880 with two."""
+    """Yield every scene in a fixed order: 720 with one object, 20,880 with two."""
     singles = [Scene(*parts) for parts in itertools.product(SHAPES, COLORS, MOTIONS, BACKGROUNDS)]
     yield from singles
     for scene in singles:
@@ -59,7 +59,7 @@ def all_scenes() -> Iterator[Scene]:
 
 
 def random_scene(rng: random.Random, *, two_object_share: float = 0.3) -> Scene:
-    """A scene drawn uniformly over the attributes; two objects with the given probability."""
+    """Draw a scene uniformly over the attributes; it has two objects with the given probability."""
     scene = Scene(rng.choice(SHAPES), rng.choice(COLORS), rng.choice(MOTIONS), rng.choice(BACKGROUNDS))
     if rng.random() >= two_object_share:
         return scene
@@ -70,7 +70,7 @@ def random_scene(rng: random.Random, *, two_object_share: float = 0.3) -> Scene:
 
 
 def parse_caption(caption: str) -> Scene | None:
-    """The scene that a caption of this world describes; None for any other text."""
+    """Scene that a caption of the demo world describes; None for any other text."""
     words = caption.strip().rstrip(".").lower().split()
     colors = [word for word in words if word in COLORS]
     shapes = [word for word in words if word in SHAPES]

@@ -1,4 +1,4 @@
-"""The judge: a small 3D convolutional network that names what a clip of the demo world shows.
+"""Judge: a small 3D convolutional network that classifies what a clip of the demo world shows.
 
 Legend: B batch, C channel, T frame, H height, W width.
 """
@@ -10,8 +10,8 @@ from torch import nn
 
 from videodpo.demo_world.captions import BACKGROUNDS, COLORS, MOTIONS, SHAPES, Scene
 
-NOTHING = "none"  # other_shape and other_color where there is one object
-STILL = "still"  # motion where nothing moves
+NOTHING = "none"  # other_shape and other_color of a scene with one object
+STILL = "still"  # motion of a clip in which nothing moves
 ANSWERS: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "color": COLORS,
@@ -23,10 +23,10 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 
 
 class JudgeNetwork(nn.Module):
-    """Clips [B, 3, T, H, W], RGB in [-1, 1], to one row of logits for each attribute of `ANSWERS`.
+    """Maps clips [B, 3, T, H, W], RGB in [-1, 1], to logits for each attribute of `ANSWERS`.
 
-    Made for 9 x 32 x 32; 203,000 parameters. Group norm keeps no statistics, so a clip's answer does not
-    depend on its batch mates.
+    Designed for clips of 9 x 32 x 32; 203,000 parameters. Group norm keeps no statistics, so that a clip's answer does
+    not depend on the other clips of its batch.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,13 @@ class JudgeNetwork(nn.Module):
 
     def forward(self, clips_BCTHW: torch.Tensor) -> dict[str, torch.Tensor]:
         features = self.features(clips_BCTHW).flatten(2)
-        # Mean for what fills the frame, maximum for what is small: one object is a few of the cells.
+        # The mean serves what fills the frame, the maximum what is small: an object covers only a few cells.
         hidden = self.hidden(torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1))
         return {name: head(hidden) for name, head in self.heads.items()}
 
 
 def answers(scene: Scene) -> dict[str, str]:
-    """The right answer for every attribute of a moving scene."""
+    """Right answer for every attribute of a moving scene."""
     return {name: getattr(scene, name) or NOTHING for name in ANSWERS}
 
 

@@ -1,4 +1,4 @@
-"""Draws a scene of the demo world as a clip, either clean or with a defect of real footage.
+"""Draw a scene of the demo world as a clip, either clean or with a defect of real footage.
 
 Legend: T frames, H height, W width.
 """
@@ -43,7 +43,8 @@ def render(scene: Scene, rng: random.Random, *, defect: str | None = None) -> np
     """Draw one clip.
 
     Args:
-        scene: what to show. rng: places, sizes and the defect's course.
+        scene: what to show.
+        rng: draws positions, sizes and the course of the defect.
         defect: one of DEFECTS, or None for clean footage.
 
     Returns:
@@ -113,7 +114,7 @@ def _paint(canvas: np.ndarray, shape: str, color: str, path: _Path, time_T: np.n
 
 
 def _signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Distance to the outline in pixels, negative inside; [T, H, W]."""
+    """Signed distance to the outline in pixels, negative inside, [T, H, W]."""
     distance: np.ndarray
     if shape == "circle":
         distance = np.hypot(dx, dy) - r

@@ -1,4 +1,4 @@
-"""Scored videos to candidate pairs, before any filter."""
+"""Choose candidate pairs from scored videos, before any filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Videos:
 
     table: pa.Table
     sizes: pa.StringArray | None
-    """Frames x height x width of each video; None if all have the same."""
+    """Frames x height x width of each video; None if all are equal."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         values: NDArray[np.float64] = self.table[name].to_numpy()
@@ -40,30 +40,30 @@ class Videos:
         sizes = self.sizes.dictionary_encode()
         keys = prompt * len(sizes.dictionary) + sizes.indices.to_numpy()
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        order = np.argsort(first)  # groups in the order of their first videos
+        order = np.argsort(first)  # order groups by their first videos
         group = np.argsort(order)[inverse]
         return Groups(np.argsort(group, kind="stable"), np.bincount(group), prompt[first[order]])
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Videos that may be paired: of one prompt and one size."""
+    """Groups of videos that may be paired: each has one prompt and one size."""
 
     rows: NDArray[np.int64]
-    """Rows of all videos, group by group, within a group by sample."""
+    """Rows of all videos, group by group; within a group by sample."""
     lengths: NDArray[np.int64]
     prompts: NDArray[np.int64]
-    """Which of the prompts each group is of."""
+    """Index of the prompt of each group."""
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """Where each group begins in `rows`."""
+        """Index in `rows` at which each group starts."""
         return np.cumsum(self.lengths) - self.lengths
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs in the order of their groups: rows of the winner's and the loser's video, and the index of the prompt."""
+    """Pairs in the order of their groups: rows of the winning and the losing video, and the index of the prompt."""
 
     winners: NDArray[np.int64]
     losers: NDArray[np.int64]
@@ -73,7 +73,7 @@ class Candidates:
 
 
 def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
-    """Rank the videos of every group by OmniScore, of equal ones the lower sample first, and pair them."""
+    """Rank the videos of each group by OmniScore and pair them; of equal scores, the lower sample ranks higher."""
     groups, scores = videos.groups, videos.column("omniscore")
     nothing = np.zeros(0, dtype=np.int64)
     winners, losers, sources, lacking = [nothing], [nothing], [nothing], [nothing]
@@ -100,7 +100,7 @@ def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
 
 
 def _too_few(videos: Videos, lacking: NDArray[np.int64], policy: str) -> list[tuple[int, str]]:
-    """Of these groups the index of the prompt, and what to say of it."""
+    """Prompt index of each of these groups, and the reason for its rejection."""
     groups, found = videos.groups, []
     num_sizes = np.bincount(groups.prompts)
     first_rows = groups.rows[groups.offsets[lacking]]

@@ -1,4 +1,4 @@
-"""Which candidate pairs are left out, and why."""
+"""Filters that reject candidate pairs, each with a reason."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ KEPT = -1
 def rejections(
     videos: Videos, candidates: Candidates, gaps: NDArray[np.float64], filters: Filters
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """The first reason against each candidate: its index in the list of reasons, `KEPT` for those that stay.
+    """First reason against each candidate, as an index into the list of reasons; `KEPT` for those that pass.
 
-    Equal scores come first, then no_regression, min_motion, min_gap, and last drop_percentile, which counts among those
-    that the other filters keep.
+    The order is: equal scores, no_regression, min_motion, min_gap, drop_percentile. The percentile is taken over the
+    candidates that pass all other filters.
 
     Args:
-        gaps: winner's minus loser's OmniScore, [candidates].
+        gaps: OmniScore of winner minus loser, [candidates].
     """
     winners, losers = candidates.winners, candidates.losers
     found = np.full(len(gaps), KEPT)

@@ -1,4 +1,4 @@
-"""The OmniScore's formula: scaling, pillars, weights."""
+"""OmniScore formula: scaling, pillars, weights."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from videodpo.storage.schemas import omniscore_schema
 
 
 def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.DataFrame:
-    """Scale raw scores and weigh them into pillars and the OmniScore.
+    """Scale raw scores and combine them into pillars and the OmniScore.
 
-    normalised = (raw - min) / (max - min); a pillar is the weighted mean of its dimensions; the OmniScore is
-    the weighted mean of the two pillars (VBench's Total; arXiv 2412.14167, section 3.1).
+    normalised = (raw - min) / (max - min). A pillar is the weighted mean of its dimensions. The OmniScore is the
+    weighted mean of the two pillars (VBench's Total; arXiv 2412.14167, section 3.1).
 
     Args:
-        raw: one row a video: `video_id`, `prompt_id`, `sample`, and `raw_<dimension>` for every dimension of
-            `config`; further columns are passed over.
-        config: the section `omniscore`, or a mapping like it.
+        raw: one row per video: `video_id`, `prompt_id`, `sample`, and `raw_<dimension>` for every dimension of
+            `config`. Other columns are ignored.
+        config: the section `omniscore`, or an equivalent mapping.
 
     Returns:
-        The columns of `schemas.omniscore_schema` for the sorted dimensions, rows in the order of `raw`. A pillar
-        without a weighted dimension (its own weight is then 0) is 0.0.
+        Columns of `schemas.omniscore_schema` for the sorted dimensions, with rows in the order of `raw`. A pillar
+        without a weighted dimension is 0.0; its own weight is then 0.
 
     Raises:
         InputError: a column is missing, or a raw score is missing or not finite.
@@ -52,10 +52,10 @@ def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.Da
 
 
 def scale(raw: Mapping[str, NDArray[np.float64]], config: OmniScore) -> dict[str, NDArray[np.float64]]:
-    """The columns `raw_*`, `norm_*`, `quality`, `semantic` and `omniscore` of finite raw scores, [videos] each.
+    """Compute the columns `raw_*`, `norm_*`, `quality`, `semantic` and `omniscore`, [videos] each.
 
     Args:
-        raw: by the names of all dimensions of `config`.
+        raw: finite raw scores by name, for all dimensions of `config`.
     """
     names = sorted(config.dimensions)
     columns = {f"raw_{name}": raw[name] for name in names}
@@ -64,7 +64,7 @@ def scale(raw: Mapping[str, NDArray[np.float64]], config: OmniScore) -> dict[str
         norm = (raw[name] - bounds.min) / (bounds.max - bounds.min)
         columns[f"norm_{name}"] = norm.clip(0.0, 1.0) if config.clip else norm
     for pillar in ("quality", "semantic"):
-        # Column by column in the order of the names: the same bytes for every number of rows and threads.
+        # Sum column by column in the order of the names, for the same bytes at any number of rows and threads.
         total, weights = np.zeros_like(raw[names[0]]), 0.0
         for name in (name for name in names if config.dimensions[name].pillar == pillar):
             total = total + config.dimensions[name].weight * columns[f"norm_{name}"]

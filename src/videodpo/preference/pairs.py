@@ -1,4 +1,4 @@
-"""Scored videos to pairs with weights, and to rejected candidates."""
+"""Choose weighted pairs from scored videos, and list rejected candidates."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
 
 
 def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed: int) -> tuple[pa.Table, pa.Table]:
-    """The pairs and the rejected ones, in the order of the prompts.
+    """Choose pairs and rejected candidates, in the order of the prompts.
 
-    Videos of one prompt and one size are ranked by OmniScore; of equal ones the lower sample index ranks higher. Where
-    a prompt has no candidate, or one of its sizes has none, there is a rejected row without videos.
+    Videos of one prompt and one size are ranked by OmniScore. Of equal scores, the lower sample index ranks higher. If
+    a prompt or one of its sizes has no candidate, there is a rejected row without videos.
 
     Args:
-        scores: the omniscore table, by prompt, then by sample. sizes: frames x height x width of each video in it, as
-            text; None if all have the same.
-        settings: policy, filters and re-weighting. seed: of the run.
+        scores: the omniscore table, sorted by prompt, then by sample.
+        sizes: frames x height x width of each video in it, as text; None if all are equal.
+        settings: policy, filters and re-weighting.
+        seed: of the run.
 
     Returns:
-        Columns of `schemas.PAIRS`, and of `schemas.PAIRS_REJECTED`.
+        Tables with the columns of `schemas.PAIRS` and of `schemas.PAIRS_REJECTED`.
 
     Raises:
         InputError: no pair is left; the message counts the reasons.
@@ -66,7 +67,7 @@ def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed
 
 
 def _rejected(videos: Videos, candidates: Candidates, found: NDArray[np.int64], reasons: list[str]) -> pa.Table:
-    """Groups with too few videos come before the rejected candidates of the same prompt."""
+    """Rejected rows by prompt: first its groups with too few videos, then its rejected candidates."""
     against = np.flatnonzero(found != KEPT)
     lacking = len(candidates.lacking)
     prompts = np.array([prompt for prompt, _ in candidates.lacking] + candidates.prompts[against].tolist(), dtype=int)

@@ -1,4 +1,4 @@
-"""Which two videos of a prompt become a pair."""
+"""Policies that choose which two videos of a prompt become a pair."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from videodpo.runtime.seeds import derive_seed
 
 
 def rank_pairs(policy: str, num_videos: int) -> list[tuple[int, int]]:
-    """The pairs of ranks (0 is best; winner first) that a policy takes, or chooses from, in a group of videos.
+    """Pairs of ranks (0 is best; winner first) that a policy takes, or chooses from, in a group of videos.
 
     Args:
-        policy: best_worst; rank:i-j with ranks from 1; mixed_ranks, which deals all rank pairs evenly over the groups;
-            all; or random, two different videos drawn uniformly.
+        policy: best_worst; rank:i-j with ranks from 1; mixed_ranks, which spreads all rank pairs evenly over the
+            groups; all; or random, which draws two different videos uniformly.
+        num_videos: size of the group.
 
     Returns:
-        Empty where there are too few videos.
+        Empty if there are too few videos.
     """
     everything = list(itertools.combinations(range(num_videos), 2))
     if not everything:
@@ -36,10 +37,11 @@ def rank_pairs(policy: str, num_videos: int) -> list[tuple[int, int]]:
 def chosen(
     policy: str, num_pairs: int, indices: NDArray[np.int64], prompt_ids: Sequence[str], seed: int
 ) -> NDArray[np.int64]:
-    """Which of its `rank_pairs` every group takes: [groups, pairs of each].
+    """Indices of the `rank_pairs` that each group takes, [groups, pairs per group].
 
     Args:
-        indices: of the groups, among all that there are. prompt_ids, seed: what a random choice follows from.
+        indices: of the groups, among all groups.
+        prompt_ids, seed: seed a random choice.
     """
     if policy == "mixed_ranks":
         return indices[:, None] % num_pairs

@@ -1,4 +1,4 @@
-"""Paired differences to means, intervals and win rates, with the prompt as the unit that is drawn.
+"""Intervals, win rates and motion statistics of paired differences; the prompt is the unit of resampling.
 
 Legend: R resamples, P prompts.
 """
@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 CONFIDENCE = 0.95
-STILL = 0.1  # a clip with less than this share of the base model's mean motion is nearly still
+STILL = 0.1  # a clip with less motion than this share of the base model's mean is nearly still
 MOTION_LOSS = 0.1  # share of the mean motion that may be lost without a warning
-_CELLS = 1_000_000  # numbers held at once while resampling
+_CELLS = 1_000_000  # numbers held in memory at once while resampling
 
 
 def bootstrap_interval(
@@ -19,16 +19,18 @@ def bootstrap_interval(
 ) -> tuple[float, float] | None:
     """Percentile interval of the mean difference: low and high end of the 95 %; None for a single prompt.
 
-    Prompts are drawn with replacement and bring all their clips along: clips of one prompt are alike, and drawn
-    one by one they would make the interval too narrow.
+    Prompts are drawn with replacement, each with all its clips. Clips of one prompt are correlated: drawing them
+    independently would make the interval too narrow.
 
     Args:
-        deltas: one number a clip, aligned minus base. prompt_ids: the prompt of each clip.
-        resamples: number of draws. seed: of numpy's PCG64.
+        deltas: aligned minus base, one number per clip.
+        prompt_ids: prompt of each clip.
+        resamples: number of draws.
+        seed: of numpy's PCG64.
     """
     grouped = deltas.groupby(prompt_ids.to_numpy(), sort=False)
     sums_P, sizes_P = grouped.sum().to_numpy(float), grouped.size().to_numpy(float)
-    if len(sums_P) < 2:  # every resample is the same prompt: a width of zero would say that all is certain
+    if len(sums_P) < 2:  # every resample would be the same prompt: zero width would claim certainty
         return None
     rng = np.random.Generator(np.random.PCG64(seed))
     means_R = np.empty(resamples)
@@ -48,11 +50,11 @@ def win_rate(delta: pd.Series) -> float:
 
 
 def motion_panel(dimension: str, base: pd.Series, aligned: pd.Series) -> dict[str, float | str | bool | None]:
-    """Whether alignment bought its score with stillness: preference training on video is known to.
+    """Check that alignment did not raise its score by reducing motion, as preference training on video is known to do.
 
     Returns:
-        Means, relative change (None where the base does not move), the share of nearly still clips in both arms,
-        and `warning`, true where the mean fell by more than 10 %.
+        Means, relative change (None if the base does not move), the share of nearly still clips in both arms, and
+        `warning`, true if the mean fell by more than 10 %.
     """
     before, after = float(base.mean()), float(aligned.mean())
     return {

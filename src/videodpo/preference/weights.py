@@ -1,4 +1,4 @@
-"""How rare a pair's scores are, as its weight in the loss."""
+"""Weights of pairs in the loss: the rarer the scores of a pair, the higher its weight."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ EDGE_TOLERANCE = 1e-9  # in bins: 0.29 / 0.01 is 28.999999999999996 in binary, a
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often scores fall into bins [k * width, (k + 1) * width), k integer."""
+    """Histogram of scores over bins [k * width, (k + 1) * width) with integer k."""
 
     bin_width: float
     bins: NDArray[np.int64]
-    """The numbers k of those that are not empty, ascending."""
+    """Numbers k of the bins that are not empty, ascending."""
     shares: NDArray[np.float64]
 
     @classmethod
     def of(cls, scores: NDArray[np.float64], bin_width: float) -> Histogram:
-        """Of finite scores; at least one."""
+        """Build the histogram of at least one score; all must be finite."""
         counted = pc.value_counts(pa.array(_bin_of(scores, bin_width)))  # hashes; np.unique would sort all scores
         bins, counts = counted.field("values").to_numpy(), counted.field("counts").to_numpy()
         order = np.argsort(bins)
         return cls(bin_width, bins[order], counts[order] / counts.sum())
 
     def share(self, scores: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        """p(s), the share of all scores in the bin of s; InputError where that bin is empty."""
+        """p(s), the share of all scores in the bin of s; raise InputError if that bin is empty."""
         wanted = _bin_of(scores, self.bin_width)
         index = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
         if (self.bins[index] != wanted).any():
@@ -42,11 +42,11 @@ class Histogram:
         return np.asarray(self.shares[index], dtype=np.float64)
 
     def probabilities(self, winners: NDArray[np.float64], losers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of each pair, sqrt(p(winner) * p(loser)); errors as `share`."""
+        """sqrt(p(winner) * p(loser)) of each pair; errors as `share`."""
         return np.sqrt(self.share(winners, "winner_scores") * self.share(losers, "loser_scores"))
 
     def weights(self, probabilities: NDArray[np.float64], *, alpha: float, beta: float | None) -> NDArray[np.float64]:
-        """(beta / probability) ** alpha, beta being the largest bin's share where it is None."""
+        """(beta / probability) ** alpha; a beta of None is the share of the largest bin."""
         weights: NDArray[np.float64] = ((self.shares.max() if beta is None else beta) / probabilities) ** alpha
         return weights
 
@@ -63,16 +63,18 @@ def pair_weights(
     """Weight of each pair, (beta / probability) ** alpha (VideoDPO, arXiv 2412.14167, re-weighting).
 
     Args:
-        all_scores: OmniScores of all videos. winner_scores, loser_scores: [P].
-        bin_width: of the histogram, in OmniScore. alpha: 0 gives weight 1 (plain DPO).
-        beta: numerator; None is the largest bin's share, so that the most common pair weighs 1.
+        all_scores: OmniScores of all videos.
+        winner_scores, loser_scores: [P].
+        bin_width: of the histogram, in units of the OmniScore.
+        alpha: exponent; 0 gives weight 1 (plain DPO).
+        beta: numerator; None is the share of the largest bin, so that the most common pair has weight 1.
 
     Returns:
         float64 [P].
 
     Raises:
-        InputError: no scores, a score that is not finite, a width that is not positive, winners and losers in different
-            numbers, or a pair's score whose bin is empty; alpha negative or beta not positive.
+        InputError: there are no scores, a score is not finite, `bin_width` or `beta` is not positive, `alpha` is
+            negative, the numbers of winners and losers differ, or the bin of a pair's score is empty.
     """
     if not alpha >= 0:
         raise InputError(f"alpha: {alpha}, must be 0 or more")

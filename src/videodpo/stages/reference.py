@@ -1,4 +1,4 @@
-"""Pairs to the reference model's errors on winner and loser at every draw that the training will make."""
+"""Reference stage: errors of the reference model on winner and loser, for every draw that the training will make."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 
 def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, shard: int) -> None:
-    """Compute one shard of `round<r>/reference`: rows in training order, one a visit.
+    """Compute one shard of `round<r>/reference`: one row per visit, in training order.
 
-    The reference is the base model. Its forward passes hold the same visits as the training's, so the
+    The reference is the base model. Its forward passes hold the same visits as those of the training, so that the
     errors equal the policy's at step 0 to the bit. A killed job resumes after its last finished micro-batch.
 
-    An error that is not finite is a null in the table and a warning; the training skips the steps that visit it.
+    A non-finite error is logged as a warning and stored as null; the training skips the steps that visit it.
 
     Raises:
         Interrupted: a signal asked to stop; what was computed is saved.
@@ -56,7 +56,8 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     extra |= edited_inputs(round_folder / "pairs.parquet")
 
     with exclusive(snapshot.folder, out), Interrupts() as interrupts:
-        # The log stays after the end: errors do not depend on scores and weights, so new ones find the same pairs done.
+        # Keep the log when the shard is finished. Errors do not depend on scores and weights: if those change but the
+        # pairs do not, the errors are reused.
         progress = Progress(out.parent / "work" / f"{out.stem}.jsonl", [snapshot.digest, extra["pairs"]])
         done = len(progress.finished)
         todo = runs[done:]

@@ -1,4 +1,4 @@
-"""Pairs to `visits.parquet`: which pair the training visits at which step, noise level and noise seed."""
+"""Visits stage: plan which pair the training visits at which step, noise level and noise seed."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 log = logging.getLogger(__name__)
-# One in three prompts: the pairs of the others are what is trained on.
+# At most one prompt in three is held back; the training needs the pairs of the others.
 LARGEST_HELD_BACK_PART = 3
 MicroBatch: TypeAlias = list[tuple[int, int]]
-"""The (pair_id, visit) of one forward pass."""
+"""(pair_id, visit) of each pair in one forward pass."""
 
 
 @writes("visits.parquet")
 def plan_visits(snapshot: Snapshot[VisitsSettings], round_folder: Path) -> None:
-    """Write the plan of all forward passes; it does not depend on the weights of the pairs.
+    """Write the plan of all forward passes to `visits.parquet`; it does not depend on the weights of the pairs.
 
     Args:
-        snapshot: settings of the stage. round_folder: has pairs and videos.
+        snapshot: settings of the stage.
+        round_folder: has pairs and videos.
 
     Raises:
         InputError: as `choose_visits`.
@@ -62,11 +63,13 @@ def choose_visits(
     noise_schedule: NoiseSchedule,
     levels_by_size: Mapping[ClipSize, Sequence[float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Plan the visits to the training pairs, then those to the pairs of the held-back prompts, which are only measured.
+    """Plan the visits to the training pairs, then those to the pairs of held-back prompts, for validation only.
 
     Args:
-        pairs: has `pair_id`, `prompt_id`, `winner_id` and `loser_id`. sizes: of every clip, by its video_id.
-        noise_schedule: gives the timesteps. levels_by_size: of `sampler_levels`.
+        pairs: has `pair_id`, `prompt_id`, `winner_id` and `loser_id`.
+        sizes: size of every clip, by video_id.
+        noise_schedule: gives the timesteps.
+        levels_by_size: result of `sampler_levels`.
 
     Returns:
         Rows of `schemas.VISITS`.
@@ -102,7 +105,7 @@ def choose_visits(
 
 
 def sampler_levels(settings: VisitsSettings, sizes: Set[ClipSize]) -> dict[ClipSize, list[float]] | None:
-    """Noise levels that match_sampler draws from, by the size of a clip: some families shift them by the size."""
+    """Noise levels that match_sampler draws from, by clip size, because some families shift them with the size."""
     if settings.sampler is None:
         return None
     samplings = {size: settings.sampler.model_copy(update=dict(zip(CLIP_SIZE, size, strict=True))) for size in sizes}
@@ -110,7 +113,7 @@ def sampler_levels(settings: VisitsSettings, sizes: Set[ClipSize]) -> dict[ClipS
 
 
 def _held_back(prompt_ids: pd.Series, schedule: Schedule, seed: int) -> set[str]:
-    """Prompts whose pairs are only measured."""
+    """Prompts whose pairs are for validation only."""
     prompts = sorted(set(prompt_ids))
     wanted, most = schedule.validation.num_prompts, len(prompts) // LARGEST_HELD_BACK_PART
     if wanted > most:
@@ -127,10 +130,10 @@ def _held_back(prompt_ids: pd.Series, schedule: Schedule, seed: int) -> set[str]
 def _training(
     pair_ids: Sequence[int], size_of: Mapping[int, ClipSize], schedule: Schedule, seed: int
 ) -> list[MicroBatch]:
-    """Visit every pair once, shuffled, then every pair again.
+    """Visit every pair once in shuffled order, then every pair again.
 
-    A forward pass takes clips of one size, so the visits of each size wait until there are `micro_batch_size` of them;
-    the last ones of an epoch wait for the next epoch. With one size, the order stays as it was shuffled.
+    A forward pass takes clips of one size. The visits of each size therefore wait until there are `micro_batch_size` of
+    them; the last ones of an epoch wait for the next epoch. If there is only one size, the shuffled order is kept.
     """
     if not pair_ids:
         raise InputError("no pairs to train on: pairs.parquet is empty; loosen pairs.filters")

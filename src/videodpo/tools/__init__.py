@@ -1,1 +1,1 @@
-"""Commands that look at a run or exchange it."""
+"""Commands that inspect, check or summarise a run, or exchange its data."""

@@ -1,4 +1,4 @@
-"""Any table of a run as text for the terminal."""
+"""Show any table of a run as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from videodpo.storage.tables import read_metadata, read_table
 
 
 def describe(path: Path, num_rows: int = 5) -> str:
-    """Provenance, schema, row count, a summary of each column, and the first rows.
+    """Describe a table: provenance, row count, type and summary of each column, and the first rows.
 
     Raises:
         ValueError: not a readable table.

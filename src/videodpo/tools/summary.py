@@ -1,4 +1,4 @@
-"""The last evaluation of a run as text for the terminal."""
+"""Show the last evaluation of a run as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from videodpo.storage.manifests import read_json
 
 
 def summary(run_folder: Path) -> str:
-    """Base against aligned in the last round that was evaluated, and where the report is.
+    """Comparison of base and aligned in the last evaluated round, and the path of its report.
 
     Raises:
         InputError: no round of the run was evaluated.

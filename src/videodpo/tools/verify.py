@@ -1,4 +1,4 @@
-"""Check every file of a run against its manifest, and remove what is damaged so that it is made again."""
+"""Check every file of a run against its manifest, and remove damaged files so that a re-run re-creates them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_VIDEOS = re.compile(r"(?P<videos>.*)/(?:clips|latents|texts)/shard-(?P<shard
 
 
 class Finding(NamedTuple):
-    """A file relative to the run's folder, and what is wrong with it."""
+    """A file, relative to the run's folder, and what is wrong with it."""
 
     path: Path
     kind: Kind
@@ -30,12 +30,12 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What `verify` found.
+    """Result of `verify`.
 
     Attributes:
         findings: sorted by path.
-        num_fine: files that are what was written.
-        targets: files to ask the workflow for, so that it makes again what was removed.
+        num_fine: number of files that are unchanged since they were written.
+        targets: files to request from the workflow, so that it re-creates what was removed.
     """
 
     findings: list[Finding]
@@ -59,15 +59,15 @@ class Report(NamedTuple):
 
 
 def verify(run: Path, *, discard_damaged: bool = False) -> Report:
-    """Check everything that a run has made.
+    """Check all files that a run has written.
 
     Args:
         run: its folder, for example results/demo.
-        discard_damaged: remove damaged files; for a clip, latents or texts also the table of their shard, so that the
-            next start re-creates them. Intact batches of a shard are not sampled again.
+        discard_damaged: remove damaged files; for a clip, latents or texts, also the table of the shard, so that the
+            next run re-creates them. Intact batches of a shard are not sampled again.
 
     Raises:
-        InputError: no folder of a run.
+        InputError: not the folder of a run.
         RunError: with `discard_damaged`, a job of the run is running.
     """
     if not (run / "config").is_dir():
@@ -87,7 +87,7 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
 
 
 def _products(run: Path) -> Iterator[tuple[Path, Finding | None]]:
-    """Every file that a manifest lists."""
+    """Yield every file that a manifest lists, and what is wrong with it."""
     for manifest in sorted(run.rglob(".*.sha256")):
         product = manifest.with_name(manifest.name[1:].removesuffix(".sha256"))
         try:
@@ -108,7 +108,7 @@ def _products(run: Path) -> Iterator[tuple[Path, Finding | None]]:
 
 
 def _clips(run: Path) -> Iterator[tuple[Path, Finding | None]]:
-    """Every clip by the digest in its table; those of a damaged table are unknown until it is made again."""
+    """Check every clip against the digest in its table; clips of a damaged table cannot be checked."""
     for table in sorted(run.rglob("shard-*.parquet")):
         if not _VIDEOS.fullmatch(table.relative_to(run).as_posix()) or not _is_readable(table):
             continue
@@ -148,13 +148,13 @@ def _refuse_running(run: Path) -> None:
 
 
 def _remove(run: Path, finding: Finding) -> Path:
-    """Remove what is damaged; returns the file to ask the workflow for."""
+    """Remove what is damaged; return the file to request from the workflow."""
     path = run / finding.path
     if part := _OF_VIDEOS.fullmatch(finding.path.as_posix()):
-        if path.suffix != ".tar":  # the other clips in it may be intact
+        if path.suffix != ".tar":  # other clips in it may be intact
             path.unlink(missing_ok=True)
         table = shard_path(run / part["videos"], int(part["shard"]))
-        if path.suffix == ".safetensors":  # the file that was kept for another run is the same one
+        if path.suffix == ".safetensors":  # the copy kept for a re-run is a hard link to the same file
             kind = path.parent.name
             (table.parent / "work" / table.stem / f"{kind}.safetensors").unlink(missing_ok=True)
         path = table

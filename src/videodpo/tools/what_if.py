@@ -1,4 +1,4 @@
-"""A finished round and changed settings to what would become of its pairs: in memory, without a GPU."""
+"""Show how changed settings would change the pairs of a finished round, in memory and without a GPU."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ MOTION_PREFIX = "dynamic_degree"
 
 @dataclass(frozen=True)
 class Choice:
-    """What one set of settings chooses."""
+    """Pairs that one set of settings chooses."""
 
     videos: pd.DataFrame
     """The omniscore table."""
     pairs: pd.DataFrame
     rejected: pd.DataFrame
     margins: dict[str, float]
-    """Dimension: mean of winner minus loser, scaled as in the run (as changed, where the run does not scale it)."""
+    """By dimension: mean of winner minus loser, scaled as in the run, or as changed if the run does not scale it."""
     still_winners: dict[str, float]
-    """Motion dimension: share of pairs whose winner moves less than its loser."""
+    """By motion dimension: share of pairs whose winner moves less than its loser."""
 
     @property
     def effective_pairs(self) -> float:
-        """Pairs of equal weight that would average as well: (sum w)^2 / sum w^2."""
+        """Effective number of pairs, (sum w)^2 / sum w^2: this many pairs of equal weight would average as well."""
         weight = self.pairs["weight"].to_numpy()
         return float(weight.sum() ** 2 / np.square(weight).sum())
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The run's own settings against the changed ones."""
+    """Pairs of the run's own settings compared with those of the changed settings."""
 
     now: Choice
     then: Choice
@@ -64,10 +64,11 @@ class Comparison:
 
 
 def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Comparison:
-    """Choose the pairs of one round as its snapshots say, and again with settings laid over; nothing is written.
+    """Choose the pairs of one round with the settings of its snapshots, and with changed settings; write nothing.
 
     Args:
-        run_folder: <results>/<run>. round_number: from 1.
+        run_folder: <results>/<run>.
+        round_number: from 1.
         settings: `key.key=value` with keys of the sections omniscore, dimensions and pairs.
 
     Raises:
@@ -108,7 +109,7 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
 
 
 def format_comparison(comparison: Comparison) -> str:
-    """A table for the terminal."""
+    """Format a comparison as a table for the terminal."""
     now, then = comparison.now, comparison.then
     lines = [f"{'':44}{'now':>10}{'then':>10}"]
 
@@ -154,7 +155,7 @@ def _changed(now: tuple[OmniScore, Pairs], settings: Sequence[str]) -> tuple[Omn
 
 
 def _motion_dimensions(run_folder: Path, scored: Sequence[str]) -> list[str]:
-    """The evaluation's motion dimension, else every one that measures a degree of motion."""
+    """Motion dimension of the evaluation, or else every dimension that measures a degree of motion."""
     path = run_folder / "config" / "evaluate.json"
     if path.exists():
         evaluate: Snapshot[EvaluateSettings] = load_snapshot(path, "evaluate", EvaluateSettings)
@@ -165,7 +166,7 @@ def _motion_dimensions(run_folder: Path, scored: Sequence[str]) -> list[str]:
 
 
 def _columns(table: pd.DataFrame, prefix: str) -> dict[str, pd.Series]:
-    """Values by video_id of every column with the prefix, under its name without it."""
+    """Values by video_id of every column with the prefix, keyed by the column's name without it."""
     indexed = table.set_index("video_id")
     return {name.removeprefix(prefix): indexed[name] for name in indexed.columns if name.startswith(prefix)}
 

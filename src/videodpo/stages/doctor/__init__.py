@@ -1,4 +1,4 @@
-"""Stage: a round's pairs and the model to findings before a training, and its log to findings during or after it."""
+"""Stage: checks of a round's pairs and model before a training, and of its log during or after it."""
 
 from videodpo.stages.doctor.stage import diagnose, diagnose_log, report
 

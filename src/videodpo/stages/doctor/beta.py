@@ -1,4 +1,4 @@
-"""The spread of the reference's errors to the beta that fits it."""
+"""Check of beta against the spread of the reference errors."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from videodpo.config import Train
 from videodpo.dpo.findings import Finding, Status
 from videodpo.dpo.objectives import auto_beta
 
-# Three decades are in use (50 to 5000); within one, the learning rate makes up for it.
+# Betas in use range from 50 to 5000. The learning rate makes up for a factor of 10.
 MOST_OFF = 10.0
 FALLBACK = 1000.0
 
 
 def suggested_beta(train: Train, reference: pd.DataFrame) -> float:
-    """What `beta: auto` would be; infinite where the reference's errors have no spread."""
+    """Beta that `beta: auto` would choose; infinite if the reference errors have no spread."""
     errors = reference[["ref_error_winner", "ref_error_loser"]].to_numpy()
     try:
         return auto_beta(errors[:, 0], errors[:, 1], train.beta_logit)
-    except ValueError:  # which the check tells in its own words
+    except ValueError:  # check_beta words this as a finding
         return math.inf
 
 
 def numeric_beta(train: Train, reference: pd.DataFrame | None) -> float:
-    """The configured beta, or what stands in for `auto`."""
+    """Configured beta; for `auto` the suggested one, or `FALLBACK` if there is none."""
     if not isinstance(train.beta, str):
         return train.beta
     beta = math.inf if reference is None else suggested_beta(train, reference)

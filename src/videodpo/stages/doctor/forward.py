@@ -1,4 +1,4 @@
-"""The adapter's `predict` against what the pipeline itself asks of the denoiser while it samples.
+"""Check that the adapter's `predict` calls the denoiser as the pipeline does while it samples.
 
 Legend: B batch, C latent channel, F latent frame, H latent height, W latent width; L text token.
 """
@@ -19,28 +19,29 @@ from videodpo.dpo.policy import without_dropout
 from videodpo.models.base import PromptEmbeds, VideoModel
 from videodpo.models.shared.pipeline_model import PipelineModel
 
-# Steps of the trial: of two experts, each is asked.
+# Sampling steps of the trial: enough to call each of two experts.
 NUM_STEPS = 3
 SEED = 0
-# Largest difference, in standard deviations of the pipeline's answer. Float32 leaves 1e-6; in bfloat16 an answer is
-# rounded to 1/256 of itself, and what stands before it is rounded in another order.
+# Largest accepted difference, in standard deviations of the pipeline's output. Float32 rounding leaves 1e-6. In
+# bfloat16 the output is rounded to 1/256 of itself, and intermediate values are rounded in another order.
 ROUNDED, ROUNDED_BELOW_FLOAT32 = 1e-5, 5e-2
-# Timesteps run to 1000: one that is this far off is another one.
+# Timesteps range up to 1000; a larger difference than this means another timestep.
 OTHER_TIMESTEP = 0.5
 
 
 class Call(NamedTuple):
-    """What a network was told, by the names of its arguments, and what it answered."""
+    """Arguments of one call of a network, by name, and its output."""
 
     arguments: Mapping[str, Any]
     answer: torch.Tensor
 
 
 def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> Finding:
-    """Sample a clip without guidance, then ask `predict` for the same latents, noise levels and text.
+    """Sample a clip without guidance, then call `predict` with the same latents, noise levels and text, and compare.
 
     Args:
-        text: [1, L, ...] of one prompt. sampling: the size of a clip.
+        text: embedding of one prompt, [1, L, ...].
+        sampling: size of the clip.
     """
     expected = "the pipeline's own answers"
     if not isinstance(model, PipelineModel):
@@ -55,7 +56,7 @@ def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> 
         return Finding("forward", "alarm", "the pipeline never called model.denoiser", expected, advice)
     with without_dropout(model):
         compared = [_compare(model, call, text, trial) for call in calls]
-    largest = float(np.max([off for off, _ in compared]))  # NaN where one is
+    largest = float(np.max([off for off, _ in compared]))  # NaN if any of them is
     differing = sorted(set().union(*(names for _, names in compared)))
     limit = ROUNDED if model.dtype == torch.float32 else ROUNDED_BELOW_FLOAT32
     measured = f"{len(calls)} answers of predict are {largest:.2g} standard deviations off at most"
@@ -66,12 +67,12 @@ def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> 
 
 
 def _compare(model: PipelineModel, call: Call, text: PromptEmbeds, sampling: Sampling) -> tuple[float, set[str]]:
-    """Difference of the answers in standard deviations, and the names of arguments that differ."""
+    """Difference of the outputs in standard deviations, and the names of the arguments that differ."""
     timestep = torch.as_tensor(call.arguments["timestep"]).reshape(-1)[0].float().cpu()
     level_1 = torch.tensor([model.noise_schedule.noise_level(float(timestep))])
     arguments = call.arguments["hidden_states"] if "hidden_states" in call.arguments else call.arguments["sample"]
     channels, *_ = model.latent_shape(sampling)
-    # Some families put further channels beside the latents.
+    # Some families concatenate further channels to the latents.
     noisy_1CFHW = model.from_pipeline(arguments, sampling)[:, :channels]
     with model.precision(), _recorded(model.denoiser) as calls:
         found = model.predict(noisy_1CFHW, level_1.to(model.device), text).float()
@@ -82,7 +83,7 @@ def _compare(model: PipelineModel, call: Call, text: PromptEmbeds, sampling: Sam
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    if not isinstance(one, torch.Tensor):  # options that the pipeline spells out, or leaves at their defaults
+    if not isinstance(one, torch.Tensor):  # the pipeline may pass an option or leave it at its default
         return True
     if not isinstance(other, torch.Tensor) or one.shape != other.shape:
         return False
@@ -91,7 +92,10 @@ def _is_same(one: Any, other: Any) -> bool:
 
 @contextmanager
 def _recorded(denoiser: torch.nn.Module) -> Iterator[list[Call]]:
-    """The calls of the denoiser, there after the block; where it bundles networks that the pipeline calls, of those."""
+    """Record the calls of the denoiser; the list is filled when the block ends.
+
+    If the denoiser bundles networks that the pipeline calls directly, record their calls instead.
+    """
     calls: list[Call] = []
     found: list[tuple[bool, Call]] = []
     depth = 0
@@ -105,7 +109,7 @@ def _recorded(denoiser: torch.nn.Module) -> Iterator[list[Call]]:
         depth -= 1
         if not depth:
             arguments = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-            arguments |= arguments.pop("inputs", {})  # named through **inputs
+            arguments |= arguments.pop("inputs", {})  # passed by name through **inputs
             found.append((module is denoiser, Call(arguments, answer[0])))
 
     modules = (denoiser, *denoiser.children())

@@ -1,4 +1,4 @@
-"""Stored latents against the clips that they were decoded to, and against the VAE, to findings.
+"""Checks of stored latents against the clips that they were decoded to, and against the VAE.
 
 Legend: C latent channel, F latent frame, H latent height, W latent width; T frame, Y, X pixels.
 """
@@ -17,21 +17,22 @@ from videodpo.dpo.findings import Finding, Status, grade
 from videodpo.models.base import VideoModel
 from videodpo.models.shared.pipeline_model import PipelineModel
 
-# Standard deviation of latents that the denoiser knows, which are normalised to 1; the demo's lie in 0.9 to 1.5.
+# Accepted standard deviation of latents. Denoisers are trained on latents normalised to 1; the demo has 0.9 to 1.5.
 SMALLEST_STD, LARGEST_STD = 0.3, 3.0
-# Peak signal to noise of decoded latents against the MP4: 29 to 41 dB in the demo, 26 for noise that a random VAE makes
-# (both is the codec's loss), 18 to 26 for latents multiplied by the demo VAE's std, 10 for another clip.
+# PSNR of decoded latents against the MP4, in dB. Measured: 29 to 41 in the demo and 26 for the noise of a random VAE
+# (both from the codec's loss), 18 to 26 for latents multiplied by the demo VAE's std, 10 for another clip.
 FITS, FITS_NOT = 25.0, 12.0
-# By this much the own latents fit better than rescaled ones do, or those of the pair's other clip.
+# Margin in dB from which rescaled latents, or those of the pair's other clip, fit better than the clip's own.
 CLEARLY = 1.0
-# Latents that are decoded and encoded again: off by 0.28 to 0.40 of themselves in the demo, by 1 for a random VAE.
+# Relative error of latents after decoding and re-encoding: 0.28 to 0.40 in the demo, 1 for a random VAE.
 ROUND_TRIP = 0.5
-# Where encoding gives a channel back up to its scale, the scale is right to this factor; std or 1 / std of it is not.
+# SAME: correlation from which a channel counts as recovered up to its scale. SCALE: largest accepted factor between the
+# two scales; an error of std or 1 / std of the VAE exceeds it.
 SAME, SCALE = 0.7, 1.5
 
 
 class Clip(NamedTuple):
-    """A clip of a pair: its latents as the training reads them, [1, C, F, H, W], and its file's frames."""
+    """Clip of a pair: its latents as the training reads them, [1, C, F, H, W], and the frames of its file."""
 
     video_id: str
     latents_1CFHW: torch.Tensor
@@ -40,7 +41,7 @@ class Clip(NamedTuple):
 
 
 def check_latents(model: VideoModel, clips: Sequence[Clip]) -> list[Finding]:
-    """Checks on the winner and the loser of a pair."""
+    """Check the latents of the winner and the loser of a pair."""
     statistics = _statistics(clips)
     if statistics.status == "alarm":
         return [statistics]
@@ -73,7 +74,7 @@ def _statistics(clips: Sequence[Clip]) -> Finding:
 
 
 def _fit(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> Finding:
-    """Decoded latents must show their own clip, better than the other clip's, or than rescaled ones do."""
+    """Check that decoded latents match their own clip, and better than rescaled or swapped latents do."""
     own = [_psnr(frames, clip.frames_TYXC) for frames, clip in zip(decoded, clips, strict=True)]
     expected = f"{FITS:g} dB or more, and better than any other scale or clip"
     measured = f"decoded latents against the MP4: {', '.join(f'{value:.1f} dB' for value in own)}"
@@ -89,7 +90,7 @@ def _fit(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]
 
 
 def _explanations(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> dict[str, float]:
-    """What may have gone wrong, and how well the clips would fit, in dB on average, with it undone."""
+    """Possible faults, each with the mean PSNR in dB after undoing it."""
     scales: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "at half their size": partial(torch.mul, other=0.5),
         "at twice their size": partial(torch.mul, other=2.0),
@@ -107,7 +108,7 @@ def _explanations(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np
 
 
 def _round_trip(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> Finding:
-    """Encoding decoded latents gives them back: exactly where the VAE is good, on the same scale in any case."""
+    """Check that re-encoding decoded latents recovers them: their scale always, their values if the VAE is good."""
     errors, slopes = [], []
     for clip, frames in zip(clips, decoded, strict=True):
         latents = clip.latents_1CFHW[0].float().cpu()
@@ -130,7 +131,7 @@ def _round_trip(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.n
 
 
 def _slopes(latents_CFHW: torch.Tensor, again_CFHW: torch.Tensor) -> list[float]:
-    """Factor of each channel that comes back up to its scale."""
+    """Scale factor of each channel that is recovered up to its scale."""
     found = []
     for one, other in zip(latents_CFHW.flatten(1), again_CFHW.flatten(1), strict=True):
         correlation = float(torch.corrcoef(torch.stack([one, other]))[0, 1])
@@ -140,7 +141,7 @@ def _slopes(latents_CFHW: torch.Tensor, again_CFHW: torch.Tensor) -> list[float]
 
 
 def _psnr(frames_TYXC: np.ndarray | None, others_TYXC: np.ndarray) -> float:
-    """Peak signal to noise in dB, at most 99; of clips of other sizes or without finite pixels, 0."""
+    """PSNR in dB, at most 99; 0 if the sizes differ or there are no finite pixels."""
     if frames_TYXC is None or frames_TYXC.shape != others_TYXC.shape:
         return 0.0
     error = float(np.square(frames_TYXC.astype(float) - others_TYXC).mean())

@@ -1,4 +1,4 @@
-"""The pairs table to findings: weights that are numbers, that are not carried by a few pairs, and enough pairs."""
+"""Checks of the pairs table: valid weights, weight spread over enough pairs, and enough pairs for the schedule."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pandas as pd
 from videodpo.config import Schedule
 from videodpo.dpo.findings import Finding, Status, grade
 
-# A hundredth of the pairs that carry the whole training: the gradient is theirs alone.
+# Smallest accepted share of effective pairs. At a hundredth, the gradient comes from those few pairs alone.
 EFFECTIVE_SHARE = 0.01
-# The paper's run visits each of its 10,000 pairs 2.4 times; past this many visits a pair is known by heart.
+# Most visits per pair before the model memorises it. The paper's run visits each of its 10,000 pairs 2.4 times.
 MOST_EPOCHS = 50.0
 
 
 def check_weights(pairs: pd.DataFrame) -> list[Finding]:
-    """Whether they are numbers, and how many pairs carry the training."""
+    """Check that the weights are finite and positive, and that enough pairs carry the training."""
     weights = pairs["weight"].to_numpy(float)
     good = np.isfinite(weights) & (weights > 0)
     status: Status = "fine" if len(weights) and good.all() else "alarm"
@@ -33,7 +33,7 @@ def check_weights(pairs: pd.DataFrame) -> list[Finding]:
 
 
 def check_epochs(num_pairs: int, schedule: Schedule) -> Finding:
-    """How often each of the pairs that are trained on is visited."""
+    """Check how often each training pair is visited."""
     epochs = schedule.num_steps * schedule.global_batch_size / num_pairs
     measured = (
         f"{schedule.num_steps} steps of {schedule.global_batch_size} visit {num_pairs} pairs {epochs:.2g} times each"

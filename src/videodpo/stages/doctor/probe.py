@@ -1,6 +1,6 @@
-"""A few optimiser steps on real pairs, carried on over the schedule, to findings: zero gradients, and movement.
+"""Checks for zero gradients and movement: a few optimizer steps on real pairs, extrapolated over the schedule.
 
-The last check of a doctor: it changes the policy's weights, and the policy is thrown away after it.
+This check must run last: it changes the policy's weights, and the policy is discarded afterwards.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from videodpo.models.base import VideoModel
 from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
 
-# Steps of the probe, at the full learning rate, all on the same pairs.
+# Optimizer steps of the probe, at the full learning rate, all on the same pairs.
 STEPS = 3
-# Share of gradients that are exactly 0; the demo's model has none.
+# Limits on the share of gradients that are exactly 0; the demo's model has none.
 ZEROS, MANY_ZEROS = 0.01, 0.5
-# Change of the errors, in spreads of the reference's difference between winner and loser. docs/doctor.md has what the
-# demo's trainings reached on either side of these limits.
+# Smallest change of the errors, in standard deviations of the reference's winner-loser difference. docs/doctor.md lists
+# what the demo's trainings reached on either side of these limits.
 STILL = 0.01
-# Size of the logits, and rise of the winners' errors as a share of the reference's.
+# Largest mean absolute logit, and largest rise of the winners' errors relative to the reference's.
 SATURATED_LOGIT, BROKEN = 30.0, 0.5
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the probe saw, on pairs that it did not learn from, with the weights as far away as the schedule takes them.
+    """Measurements on pairs that the probe did not learn from, with the weights moved as far as the schedule would.
 
     Attributes:
         zero_gradients: share of exact zeros among the gradients of the last step.
-        distance: how far the weights were moved, in steps of one direction.
-        moved: mean change of the errors, in spreads of the reference's difference between winner and loser.
-        logit: mean size of the pairs' logits. drift: rise of the winners' errors, as a share of the reference's.
+        distance: how far the weights were moved, in optimizer steps in one direction.
+        moved: mean absolute change of the errors, in standard deviations of the reference's winner-loser difference.
+        logit: mean absolute logit of the pairs.
+        drift: rise of the winners' errors relative to the reference's.
     """
 
     zero_gradients: float
@@ -60,10 +61,11 @@ def check_movement(
     runs: Sequence[range],
     countdown: Countdown,
 ) -> list[Finding]:
-    """Zero gradients, and whether the settings can move the model.
+    """Check for zero gradients, and whether the settings can move the model.
 
     Args:
-        runs: micro-batches of the plan; the probe learns from every other one. countdown: told of each pass.
+        runs: micro-batches of the plan; the probe learns from every other one.
+        countdown: updated after each pass.
     """
     runtime = snapshot.execution.train_runtime
     if runtime.strategy == "fsdp" or runtime.context_parallel > 1:
@@ -83,7 +85,7 @@ def run_probe(
     runs: Sequence[range],
     countdown: Countdown,
 ) -> Probe:
-    """Learn from some micro-batches, go on in that direction, and look at the others; see `check_movement`."""
+    """Learn from some micro-batches, extrapolate the weights, and measure on the others; see `check_movement`."""
     settings, runtime = snapshot.settings, snapshot.execution.train_runtime
     passes = Passes(snapshot, round_folder, model)
     apply_memory_options(model, runtime.model_copy(update={"compile": False}))
@@ -99,7 +101,7 @@ def run_probe(
         countdown.add(0, note=f"pass {next(numbers)} of {num_passes} of the probe")
 
     def step(scale: float) -> tuple[float, float]:
-        """An optimiser step as the training takes it; share of zero gradients, and the loss scale that was needed."""
+        """Take an optimizer step as the training does; return the share of zero gradients and the loss scale used."""
         for run in learned:
             with offloaded_activations(model) if runtime.offload_activations else nullcontext():
                 result, _ = passes.learn(run)
@@ -116,8 +118,8 @@ def run_probe(
 
     for _ in range(STEPS):
         zeros, scale = step(scale)
-    # Steps that agreed would add up to their number, unrelated ones to its square root. The demo's trainings end about
-    # as far as the latter.
+    # N steps in the same direction move the weights by N, N unrelated steps by sqrt(N). The demo's trainings end at
+    # about sqrt(N).
     distance = math.sqrt(settings.schedule.num_steps - max(0, settings.train.warmup_steps - 1) / 2)
     with torch.no_grad():
         for weight, before in zip(weights, begin, strict=True):

@@ -1,4 +1,4 @@
-"""Runs the checks in the order in which a fault would show, and tells what they found."""
+"""Run the checks in the order in which a fault would show, and report the findings."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from videodpo.storage.manifests import record_text
 from videodpo.storage.tables import read_metadata, read_shards, read_table
 
 log = logging.getLogger(__name__)
-# 1 is a user's error, 2 wrong usage.
+# Exit code 1 is a user's error, 2 is wrong usage.
 ALARM_EXIT_CODE = 3
 NUM_PARTS = 5
 
 
 def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Finding]:
-    """All checks before a training, on the round's tables and a few of its pairs with the real model.
+    """Run all checks before a training, on the round's tables and on a few of its pairs with the real model.
 
     Args:
         snapshot: settings of the training.
         round_folder: has pairs, visits, videos and, for `reference: precomputed`, the errors.
 
     Raises:
-        InputError: a table is not there yet.
+        InputError: a table does not exist yet.
     """
     from videodpo.dpo.visits import read_visits
     from videodpo.stages.doctor.beta import check_beta, numeric_beta
@@ -40,7 +40,7 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
     reference = read_shards(round_folder / "reference") if settings.train.reference == "precomputed" else None
     pairs = read_table(round_folder / "pairs.parquet")
     findings = check_weights(pairs)
-    if worst(findings) == "alarm":  # weights that are no numbers make nothing else mean anything
+    if worst(findings) == "alarm":  # with invalid weights, no other check means anything
         return findings
     plan = read_visits(round_folder)
     plan.require(settings.schedule)
@@ -60,17 +60,17 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
         countdown.add(item="the pipeline's own calls")
         findings += check_latents(start.model, start.clips())
         countdown.add(item="latents and VAE")
-        if worst(findings) != "alarm":  # what is broken need not be trained on
+        if worst(findings) != "alarm":  # the probe's steps on broken inputs mean nothing
             findings += check_movement(start.model, snapshot, round_folder, start.runs, countdown)
         countdown.add(item="the probe")
     return findings
 
 
 def diagnose_log(path: Path) -> list[Finding]:
-    """All checks on a `train_log.parquet`, of a training that ended, or of its last checkpoint's.
+    """Run all checks on the `train_log.parquet` of a finished training or of its last checkpoint.
 
     Raises:
-        InputError: no readable table, or another table.
+        InputError: not a readable table, or another stage's table.
     """
     log = read_table(path)
     stage = read_metadata(path).get("stage")
@@ -88,7 +88,7 @@ def diagnose_log(path: Path) -> list[Finding]:
 
 
 def _settings(path: Path, snapshot: Path) -> Train | None:
-    """Those that the log was made with, where they still lie in the run's folder."""
+    """Settings that the log was made with; None if the run's snapshot is missing or has changed since."""
     try:
         known = load_snapshot(snapshot, "train", TrainSettings)
     except ConfigError:
@@ -97,7 +97,7 @@ def _settings(path: Path, snapshot: Path) -> Train | None:
 
 
 def report(findings: Sequence[Finding], *, as_json: bool, out: Path | None) -> int:
-    """Print one line a finding, write them as JSON lines to `out`; the exit code."""
+    """Print one line per finding, write them as JSON lines to `out`, and return the exit code."""
     lines = [finding.json for finding in findings]
     if out:
         record_text(out, "".join(f"{line}\n" for line in lines))

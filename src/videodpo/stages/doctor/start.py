@@ -1,4 +1,4 @@
-"""The first losses of a training, on a few of its real batches, to findings.
+"""Checks of the first losses of a training, on a few of its real batches.
 
 Legend: B pairs, L text token.
 """
@@ -34,16 +34,17 @@ from videodpo.storage.video import decode_mp4
 
 NUM_PAIRS = 8
 _ERRORS = ["ref_error_winner", "ref_error_loser"]
-# Loss against ln 2, logits at the margins below: what one machine's float32 leaves.
+# Difference that float32 rounding leaves on one machine: of the loss from ln 2, and between batched and single losses.
 EXACT = 1e-5
-# Errors as shares of themselves: of another machine's, or another batch's, rounding; in float32, and below.
+# Relative difference of errors through rounding on another machine or in another batch: in float32, and below float32.
 ROUNDED, ROUNDED_BELOW_FLOAT32 = 1e-4, 2e-2
-# Of the loss, in units of the pair's weight: bfloat16 errors of another kind of GPU move a logit by 0.06 at beta 5000.
+# Difference of a pair's loss from ln 2, divided by its weight. At beta 5000, bfloat16 errors from another kind of GPU
+# move a logit by 0.06.
 LOSS_ROUNDED = 0.05
 
 
 class Start:
-    """The configured model, as the training begins with it, and a few batches of the plan: every size is in one."""
+    """The configured model as the training starts with it, and a few batches of the plan that cover every clip size."""
 
     def __init__(
         self,
@@ -69,10 +70,10 @@ class Start:
         self._is_finite = np.ones(len(plan.visits), bool)
         if reference is not None and len(reference) == len(plan.visits):
             self._is_finite = reference[_ERRORS].notna().all(axis=1).to_numpy()
-        # In the plan's own runs: what shares a forward pass is part of the last bits.
+        # Keep the plan's micro-batches: the last bits of an error depend on what shares the forward pass.
         self._pairs_per_step, micro = settings.schedule.global_batch_size, settings.schedule.micro_batch_size
         runs = [run for run in plan.micro_batches if len(run) == micro]
-        # What the training skips says nothing about the rest.
+        # Leave out what the training skips: it says nothing about the rest.
         runs = [run for run in runs if self._is_finite[run.start : run.stop].all()] or runs
         wanted = min(len(runs), max(2, math.ceil(NUM_PAIRS / micro)))
         picked = {int(index) for index in np.linspace(0, len(runs) - 1, wanted)}
@@ -86,7 +87,7 @@ class Start:
 
     @property
     def runs(self) -> list[range]:
-        """Micro-batches of the plan that are looked at."""
+        """Micro-batches of the plan that are checked."""
         return self._runs
 
     @cached_property
@@ -99,12 +100,12 @@ class Start:
 
     @property
     def text(self) -> PromptEmbeds:
-        """Of one pair's prompt, [1, L, ...]."""
+        """Prompt embedding of one pair, [1, L, ...]."""
         return {name: tensor[:1] for name, tensor in self._batches[0].text.items()}
 
     @property
     def sampling(self) -> Sampling:
-        """The size of the stored clips."""
+        """Sampling settings with the size of the stored clips."""
         row = self._videos.loc[self._data.pairs["winner_id"].iloc[0]]
         return Sampling(num_frames=int(row["num_frames"]), height=int(row["height"]), width=int(row["width"]))
 
@@ -112,7 +113,7 @@ class Start:
         """Winner and loser of the first batch's first pair.
 
         Raises:
-            Damaged: a clip is not what was made.
+            Damaged: a clip's file differs from what was written.
         """
         pair: Any = self._data.pairs.loc[self._visits[self._runs[0].start].pair_id]
         winners = len(self._batches[0].latents) // 2
@@ -125,7 +126,7 @@ class Start:
         return found
 
     def check(self) -> list[Finding]:
-        """Everything that a batch, its errors and its loss must be before the first step."""
+        """Check the batches, their errors and their loss before the first optimizer step."""
         findings = [self._shared_draws()]
         if self._reference is not None:
             findings.append(self._table())
@@ -230,9 +231,9 @@ class Start:
         return Finding("same_model", grade(off, exact, self._rounded), measured, expected, advice, off)
 
     def _one_logit(self) -> Finding:
-        """A batch of two against each alone: errors a video, and a loss that is a mean over pairs."""
+        """Compare a batch of two pairs with each alone: one error per video, and a loss that is a mean over pairs."""
         starts = [self._visits[run.start] for run in self._runs]
-        # Of one size: in the rest of the plan there may be another pair of the first one's, if not in these runs.
+        # Both must have the same clip size. If these micro-batches hold no second pair of that size, the plan may.
         finite = [visit for visit, is_finite in zip(self._visits, self._is_finite, strict=True) if is_finite]
         visits = [visit for visit in starts + finite if self._size(visit) == self._size(starts[0])]
         visits = list(dict.fromkeys(visits))[:2]
@@ -249,7 +250,7 @@ class Start:
         for side in (0, 1):
             singles = torch.cat([errors[side] for errors in alone])
             off = max(off, float(((together[side] - singles).abs() / singles).max()))
-        # A reference moved so far that the logits are 2 and -1: at ln 2 all means are alike.
+        # Shift the reference so that the logits are 2 and -1: if every loss were ln 2, all means would agree.
         shift = torch.tensor([2.0, -1.0], device=together[0].device)[: len(visits)] / self._beta
         errors = (*together, together[0] + shift, together[1] - shift)
         weight = torch.arange(1.0, len(visits) + 1, device=shift.device)

@@ -1,4 +1,4 @@
-"""Scores of base and aligned clips to a paired comparison on the held-out prompts."""
+"""Paired comparison of base and aligned clips by their scores on the held-out prompts."""
 
 from videodpo.stages.evaluate.compare import evaluate
 from videodpo.stages.evaluate.terminal import format_table

@@ -1,4 +1,4 @@
-"""The evaluation stage: scores of both models' clips to paired rows and their summary."""
+"""Evaluation stage: paired comparison of both models' scores, and its summary."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ _KINDS = ("total", "pillar", "dimension", "reported", "judge")
 def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
     """Compare base and aligned clips of the same prompts; write `evaluation/prompts.parquet` and `summary.json`.
 
-    A clip counts where both arms have it with every score of the OmniScore. What is outside the OmniScore, a judge
-    above all, is compared on those of the clips that it could score in both arms; one that could score none is listed
-    as not applicable.
+    A clip counts if both arms have it with every score of the OmniScore. A dimension outside the OmniScore, such as a
+    judge, is compared on the clips that it scored in both arms. If there are none, it is listed as not applicable.
 
     Raises:
         RunError: the arms do not hold the same clips, scores and videos do not match, more than
@@ -96,9 +95,9 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
 def _paired(
     scored: dict[str, ScoredVideos], settings: EvaluateSettings, max_failed_fraction: float
 ) -> tuple[dict[str, pd.DataFrame], int]:
-    """Both arms' values over the clips that both have, in the order of the prompts, and the number of clips left out.
+    """Values of both arms for the clips that both have, in the order of the prompts, and the number of clips left out.
 
-    Dimensions outside the OmniScore are NaN where they failed.
+    Values of dimensions outside the OmniScore are NaN where scoring failed.
     """
     needed = sorted(settings.omniscore.dimensions)
     keyed = {}

@@ -1,4 +1,4 @@
-"""An evaluation's summary to a table for the terminal."""
+"""Summary of an evaluation as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _TITLES = {"reported": "scored, outside the OmniScore", "judge": "independent ju
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
-    """Base, aligned, delta with its interval, and win rate, one line a dimension.
+    """Format base, aligned, delta with its interval, and win rate: one line per dimension.
 
     Args:
-        summary: the content of `evaluation/summary.json`.
+        summary: content of `evaluation/summary.json`.
     """
     rows: list[Sequence[str]] = [_HEAD]
     previous = None

@@ -1,1 +1,1 @@
-"""Samples videos, or imports the clips of the user."""
+"""Stage: sample videos, or import the user's own clips."""

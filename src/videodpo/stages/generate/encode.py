@@ -1,4 +1,4 @@
-"""Prompts of a shard to encodings on disk, before the denoiser is loaded: the two need not fit into memory together."""
+"""Encode a shard's prompts before the denoiser is loaded, so that the two need not fit into memory together."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ log = logging.getLogger(__name__)
 
 
 def encode_missing(shard: Shard, wanted: Callable[[Batch], dict[str, str]], settings: Model, device: str) -> None:
-    """Encode the prompts of every batch that is unfinished; the text encoder is loaded alone, and gone at the end.
+    """Encode the prompts of every unfinished batch. The text encoder is loaded alone and freed at the end.
 
     Args:
-        wanted: prompts of a batch by id. device: as configured: auto, cpu or cuda.
+        wanted: maps a batch to its prompts, by id.
+        device: as configured: auto, cpu or cuda.
 
     Raises:
-        Interrupted: a signal came; the encodings so far are saved.
+        Interrupted: a signal asked to stop; the encodings so far are saved.
     """
     model: VideoModel | None = None
     texts: dict[str, PromptEmbeds] = {}  # of the previous batch, whose last prompt may continue in the next one

@@ -1,4 +1,4 @@
-"""A film of any size, length and frame rate to the frames that `generate.sampling` asks for.
+"""Fit a film of any size, length and frame rate to the frames that `generate.sampling` asks for.
 
 Legend: T frames, H height, W width.
 """
@@ -13,18 +13,18 @@ import numpy as np
 from videodpo.config import Sampling
 from videodpo.storage.video import Film, UnreadableVideo
 
-ROUNDING = 1e-6  # seconds by which equal times differ at most
+ROUNDING = 1e-6  # seconds; times that differ by less count as equal
 
 
 def is_exact(film: Film, size: Sampling) -> bool:
-    """True if fitting would take every frame of the film once, and cut and scale nothing."""
+    """True if fitting would use every frame of the film once, without cutting or scaling."""
     if film.frames_THWC.shape[:3] != (size.num_frames, size.height, size.width):
         return False
     return np.array_equal(_nearest(film.times(), size), np.arange(size.num_frames))
 
 
 def describe(film: Film) -> str:
-    """Length, size and rate of a film, for messages."""
+    """Length, size and frame rate of a film, for messages."""
     num_frames, height, width, _ = film.frames_THWC.shape
     times = film.times()
     step = _mean_step(film, times)
@@ -38,10 +38,10 @@ def describe(film: Film) -> str:
 
 
 def nearest_size(film: Film, sizes: Sequence[Sampling]) -> Sampling:
-    """The size with the film's proportions, or the nearest by their ratio; of several, the longest that it can fill.
+    """Size with the aspect ratio nearest to the film's; of several, the longest that the film can fill.
 
     Args:
-        sizes: where several are as good, the first of them is taken.
+        sizes: candidates; the first of several equally good ones is taken.
     """
     _, height, width, _ = film.frames_THWC.shape
     seconds = _reach(film, film.times())
@@ -54,7 +54,7 @@ def nearest_size(film: Film, sizes: Sequence[Sampling]) -> Sampling:
 
 
 def fit_frames(film: Film, size: Sampling) -> np.ndarray:
-    """Cut and scale a film: the frames nearest to the wanted times, the middle of the wanted shape.
+    """Cut and scale a film: take the frames nearest to the wanted times, and their centre in the wanted shape.
 
     Args:
         size: the wanted number of frames, rate, height and width.
@@ -84,7 +84,7 @@ def fit_frames(film: Film, size: Sampling) -> np.ndarray:
 
 
 def _nearest(times_T: np.ndarray, size: Sampling) -> np.ndarray:
-    """Number of the frame nearest to each wanted time; of two as near, the later one."""
+    """Index of the frame nearest to each wanted time; of two equally near frames, the later one."""
     between = (times_T[1:] + times_T[:-1]) / 2
     wanted = np.arange(size.num_frames) / size.fps
     numbers: np.ndarray = np.searchsorted(between, wanted + ROUNDING, side="right")
@@ -92,7 +92,7 @@ def _nearest(times_T: np.ndarray, size: Sampling) -> np.ndarray:
 
 
 def _reach(film: Film, times_T: np.ndarray) -> float:
-    """The time up to which the last frame is the nearest one, seconds: half of its own time after it."""
+    """Time in seconds up to which the last frame is the nearest one: half its duration after its time stamp."""
     return float(times_T[-1]) + max(film.last_seconds / 2, _mean_step(film, times_T) / 2, ROUNDING)
 
 
@@ -101,5 +101,5 @@ def _last_time(size: Sampling) -> float:
 
 
 def _mean_step(film: Film, times_T: np.ndarray) -> float:
-    """Seconds from a frame to the next, on average; of a single frame, how long the file shows it."""
+    """Mean seconds from one frame to the next; for a single frame, how long the file shows it."""
     return float(times_T[-1]) / (len(times_T) - 1) if len(times_T) > 1 else film.last_seconds

@@ -1,4 +1,4 @@
-"""The user's own clips to a videos table: the clips are copied and, like their prompts, encoded once."""
+"""Import the user's own clips as a videos table: copy the clips, and encode clips and prompts once."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
     from videodpo.models.base import VideoModel
 
-BATCH = 8  # clips between two save points
+BATCH = 8  # clips per save point
 
 
 def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int) -> None:
     """Import one shard of the clips in `clips.parquet` as `round<r>/videos`.
 
-    A clip that cannot be read is a failed row. One with none of the sizes and lengths of `generate.sampling` is cut and
-    scaled with `generate.fit_clips`, to the nearest of them in its proportions, and a failed row without. Only an MP4
-    that every browser plays is copied byte by byte; the frames of all others are encoded.
+    A clip that cannot be read becomes a failed row. So does a clip with none of the sizes and lengths of
+    `generate.sampling`, unless `generate.fit_clips` is true: it is then cut and scaled to the size with the nearest
+    aspect ratio. An MP4 that fits and that every browser plays is copied byte for byte; all others are re-encoded.
 
     Raises:
-        InputError: a round after the first, where videos come from the aligned model.
+        InputError: the round is not the first; videos of later rounds come from the aligned model.
         RunError: more than `max_failed_fraction` of all clips failed.
     """
     if round_number != 1:
@@ -106,9 +106,9 @@ def _encoded(
 
 
 def _take(source: Path, request: Request, settings: Generate, files: Files) -> tuple[Path, np.ndarray, float]:
-    """Copy one clip into the run, fitted or encoded if need be: the copy, its frames before encoding, their rate."""
+    """Copy one clip into the run, fitted or re-encoded if needed; return the copy, its frames and their rate."""
     sampling, sizes = settings.sampling, settings.sampling.sizes
-    # A second more than is needed, so that a clip that is too long is seen to be.
+    # Read one second more than needed, so that a clip that is too long is recognised.
     film = read_film(source, max_seconds=max(size.num_frames for size in sizes) / sampling.fps + 1)
     copy = files.clips / f"{request.video_id}.mp4"
     fits = any(is_exact(film, size) for size in sizes)

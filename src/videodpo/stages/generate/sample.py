@@ -1,4 +1,4 @@
-"""Prompts to videos: one shard of clips, their latents, encoded prompts and table.
+"""Sample one shard of videos: clips, latents, encoded prompts and table.
 
 Legend: B batch, C latent channel, F latent frame, H latent height, W latent width.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int, adapter: Path | None) -> None:
     """Sample one shard of a round's training videos into `round<r>/videos`.
 
-    All clips of a prompt have the size that it draws among the sampling's sizes, so that they can be paired.
+    Each prompt draws one of the sampling's sizes. All its clips have that size, so that they can be paired.
 
     Args:
         snapshot: settings of the stage.
@@ -41,7 +41,7 @@ def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, inde
         adapter: folder of the previous round's adapter, or None for the base model.
 
     Raises:
-        RunError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
+        RunError: more than `max_failed_fraction` of all clips failed; finished clips are kept for the next try.
     """
     settings = snapshot.settings
     seed_of = partial(derive_seed, snapshot.seed, "video", round_number)
@@ -54,7 +54,7 @@ def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, inde
 def generate_heldout_shard(
     snapshot: Snapshot[EvaluateGenerateSettings], round_number: int, index: int, arm: str, adapter: Path | None
 ) -> None:
-    """Sample one shard of the held-out prompts into `round<r>/evaluation/videos/<arm>`; both arms share their seeds.
+    """Sample one shard of the held-out prompts into `round<r>/evaluation/videos/<arm>`; both arms use the same seeds.
 
     Args and errors: as `generate_shard`; `arm` is "base" or "aligned".
     """
@@ -67,7 +67,7 @@ def generate_heldout_shard(
 
 
 class _Requests(Sequence[Request]):
-    """Every sample of every prompt, created on access: a shard needs few of millions."""
+    """Every sample of every prompt. Requests are created on access, because a shard needs few of millions."""
 
     def __init__(self, prompts: Sequence[tuple[str, str]], samples: int, seed_of: Callable[[str, int], int]) -> None:
         self._prompts, self._samples, self._seed_of = prompts, samples, seed_of
@@ -88,7 +88,7 @@ def _prompts(folder: Path, split: str) -> list[tuple[str, str]]:
 
 
 class _Run(NamedTuple):
-    """Clips of one size: their requests, latents [B, C, F, H, W], and their frames if they are decoded already."""
+    """Clips of one size: requests, latents [B, C, F, H, W], and frames if they are already decoded."""
 
     requests: Sequence[Request]
     latents_BCFHW: torch.Tensor
@@ -103,9 +103,10 @@ class _Sampled(NamedTuple):
 
 
 class _Sampler:
-    """Samples batches; what a batch needs of the model is loaded with the first one, so a finished shard loads nothing.
+    """Samples batches. The model is loaded for the first batch, so that a finished shard loads nothing.
 
-    All prompts are encoded first, and the text encoder freed: with it, denoising would need up to half as much again.
+    All prompts are encoded first, and the text encoder is freed. Keeping it would raise the memory of denoising by up
+    to half.
     """
 
     def __init__(self, snapshot: Snapshot[Any], sampling: Sampling, adapter: Path | None, *, with_texts: bool) -> None:
@@ -113,7 +114,7 @@ class _Sampler:
         self._model: VideoModel | None = None
 
     def make(self, videos: Path, index: int, num_shards: int, requests: Sequence[Request]) -> None:
-        """Sample what a shard lacks."""
+        """Sample the clips that a shard lacks."""
         snapshot, model, name = self._snapshot, self._snapshot.settings.model, _adapter_name(self._adapter)
         with open_shard(
             snapshot,
@@ -132,7 +133,11 @@ class _Sampler:
                 shard.save_in_background(batch, self.finish, self.sample(batch, shard.texts(batch)), shard.files)
 
     def sample(self, batch: Batch, texts: Mapping[str, PromptEmbeds]) -> _Sampled:
-        """Denoise a batch: what the next batch has to wait for. texts: its encoded prompts, by id."""
+        """Denoise a batch. Only this part blocks the next batch; `finish` runs in the background.
+
+        Args:
+            texts: encoded prompts of the batch, by id.
+        """
         model, sampling = self._loaded(), self._sampling
         runs = []
         for sized, requests in _by_size(batch, sampling, self._snapshot.seed):
@@ -145,7 +150,7 @@ class _Sampler:
         return _Sampled(batch, runs)
 
     def finish(self, sampled: _Sampled, files: Files) -> Part:
-        """Decode, encode and write clips; on a GPU the decoder's kernels queue behind those launched before."""
+        """Decode a batch and write its clips. On a GPU, the VAE's kernels queue behind those already launched."""
         import torch
 
         model, sampling = self._loaded(), self._sampling
@@ -182,7 +187,7 @@ def _adapter_name(adapter: Path | None) -> str | None:
 
 
 def _by_size(batch: Batch, sampling: Sampling, seed: int) -> list[tuple[Sampling, list[Request]]]:
-    """The requests of a batch grouped by clip size, in the order of their first clips."""
+    """Group the requests of a batch by clip size, in the order of their first clips."""
     sizes = sampling.sizes
     runs: dict[int, list[Request]] = {}
     for request in batch.requests:

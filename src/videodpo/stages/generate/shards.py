@@ -1,4 +1,4 @@
-"""One shard of videos in progress: clips, latents, encoded prompts and table, resumable after every batch."""
+"""One shard of videos in progress: clips, latents, encoded prompts and table. It resumes after its last batch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """One video to be made."""
+    """One video to make."""
 
     prompt_id: str
     prompt: str
@@ -61,7 +61,7 @@ class Request:
 
 
 class Batch(NamedTuple):
-    """Requests that are made together, and their number in the global plan."""
+    """Requests that are made together, and the batch's number in the global plan."""
 
     number: int
     requests: Sequence[Request]
@@ -69,10 +69,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """The result of one batch.
+    """Result of one batch.
 
     Attributes:
-        rows: rows of the videos table, without the columns that all rows have in common.
+        rows: rows of the videos table, without the columns that are the same in every row.
         latents: by video_id, on the CPU.
     """
 
@@ -81,7 +81,7 @@ class Part:
 
 
 class Files:
-    """Where one shard is stored."""
+    """Paths of one shard's files."""
 
     def __init__(self, run: Path, videos: Path, index: int) -> None:
         name = f"shard-{index:05d}"
@@ -90,17 +90,17 @@ class Files:
         self.tar = videos / "clips" / f"{name}.tar"
         self.latents = videos / "latents" / f"{name}.safetensors"
         self.texts = texts_path(videos, index)
-        # The workflow engine does not know this folder, so it deletes nothing in it before a new try. The finished
-        # latents and texts are in it as hard links.
+        # The workflow engine does not know this folder, so it deletes nothing in it before a retry. Hard links keep the
+        # finished latents and texts here.
         self.work = videos / "work" / name
         self.kept_latents, self.kept_texts = self.work / "latents.safetensors", self.work / "texts.safetensors"
 
     def of_batch(self, number: int) -> tuple[Path, Path]:
-        """Latents and texts of a batch, until the shard is finished."""
+        """Paths of a batch's latents and texts while the shard is unfinished."""
         return self.work / f"batch-{number:06d}.safetensors", self.work / f"batch-{number:06d}.texts.safetensors"
 
     def relative(self, path: Path) -> str:
-        """As the videos table names a file."""
+        """Path of a file as the videos table stores it: relative to the run's folder."""
         return path.relative_to(self.run).as_posix()
 
 
@@ -117,20 +117,20 @@ def open_shard(
     common: Row,
     with_texts: bool,
 ) -> Iterator[Shard]:
-    """Make what a shard lacks in the block; at its end, write table, latents and texts.
+    """Open a shard so that the block can make what it lacks; at the end, write its table, latents and texts.
 
     Args:
         snapshot: settings of the stage.
         videos: folder of the videos table.
         index: of the shard, from 0.
         requests: all videos of all shards.
-        identity: what finished batches must have been made with.
+        identity: settings and adapter that finished batches must have been made with.
         common: columns that are the same in every row.
-        with_texts: keep the encoded prompts, which a fine-tune needs, with the finished shard.
+        with_texts: keep the encoded prompts with the finished shard; a training needs them.
 
     Raises:
-        Interrupted: a signal asked to stop; the batches that were begun are saved.
-        RunError: more than `max_failed_fraction` of all clips failed; what was made is kept for the next try.
+        Interrupted: a signal asked to stop; the batches in progress are saved.
+        RunError: more than `max_failed_fraction` of all clips failed; finished clips are kept for the next try.
     """
     files = Files(snapshot.folder, videos, index)
     block = block_size(batch_size)
@@ -142,18 +142,18 @@ def open_shard(
             try:
                 yield shard
             finally:
-                shard.wait()  # after an error or an interrupt too, what was made is saved
+                shard.wait()  # save what was made, also after an error or an interrupt
         extra = {"shard": str(index), "num_shards": str(num_shards), "num_videos": str(len(requests))}
-        extra["block"] = str(block)  # rows that are scored together, counted from the first one
+        extra["block"] = str(block)  # rows per block, from the first row; a block is scored together
         shard.finish(snapshot, extra | edited_inputs(snapshot.folder / "prompts.parquet"))
 
 
 class Shard:
-    """The batches of one shard: which are unfinished, and where finished ones are saved.
+    """Batches of one shard: which are unfinished, and where finished ones are saved.
 
-    A batch is finished once its rows are in the progress log, and its clips and tensors are there. The log stays after
-    the end: a job that runs again, because the table was deleted or a clip was damaged, makes only what is missing.
-    The prompts of all batches are encoded before the first one is made, with a log of their own.
+    A batch is finished once its rows are in the progress log and its clips and tensors exist. The log is kept when the
+    shard is finished, so that a re-run after a table was deleted or a clip was damaged makes only what is missing. The
+    prompts of all batches are encoded before the first batch is made. They have a log of their own.
     """
 
     def __init__(
@@ -180,17 +180,17 @@ class Shard:
         self.countdown = Countdown(log, files.work.name, len(batches), "batches", done=done)
 
     def unfinished(self) -> Iterator[Batch]:
-        """The batches that have to be made, in order.
+        """Yield the batches that have to be made, in order.
 
         Raises:
-            Interrupted: a signal came; everything before this batch is saved.
+            Interrupted: a signal asked to stop; everything before this batch is saved.
         """
         for done, batch in enumerate(self._todo, start=len(self._batches) - len(self._todo)):
             self._interrupts.stop_here(f"{done} batches")
             yield batch
 
     def without_texts(self) -> Iterator[Batch]:
-        """The unfinished batches whose prompts have to be encoded, in order.
+        """Yield the unfinished batches whose prompts have to be encoded, in order.
 
         Raises:
             Interrupted: as `unfinished`.
@@ -202,17 +202,17 @@ class Shard:
                 yield batch
 
     def save_texts(self, batch: Batch, texts: Mapping[str, StrippedEmbeds]) -> None:
-        """Save the encoded prompts of a batch by id."""
+        """Save the encoded prompts of a batch, by id."""
         write_texts(self.files.of_batch(batch.number)[1], texts)
         self._encoded.append(batch.number)
 
     def texts(self, batch: Batch) -> dict[str, PromptEmbeds]:
-        """What `save_texts` was given for a batch, with its padding, on the CPU."""
+        """Encoded prompts that were saved for a batch, by id, with their padding, on the CPU."""
         stripped = read_texts(self.files.of_batch(batch.number)[1])
         return {key: restore_padding(text) for key, text in stripped.items()}
 
     def save(self, batch: Batch, part: Part) -> None:
-        """Save the result of a batch: its rows last, without them it is not finished."""
+        """Save the result of a batch. The rows come last, because a batch without rows is not finished."""
         write_tensors(self.files.of_batch(batch.number)[0], part.latents)
         rows = [row | self._common for row in part.rows]
         self._progress.append(rows)
@@ -220,18 +220,18 @@ class Shard:
         self.countdown.add(item=f"batch {batch.number}")
 
     def save_in_background(self, batch: Batch, make: Callable[P, Part], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Compute `make(*args)` and save it on a thread, one batch at a time, while the next one is sampled."""
+        """Compute `make(*args)` and save it in a thread, one batch at a time, while the next batch is sampled."""
         self.wait()
         self._saving = self._background.submit(lambda: self.save(batch, make(*args, **kwargs)))
 
     def wait(self) -> None:
-        """Wait until the last batch is saved; raises what its thread raised."""
+        """Wait until the last batch is saved; raise what its thread raised."""
         if self._saving:
             saving, self._saving = self._saving, None
             saving.result()
 
     def finish(self, snapshot: Snapshot[Any], extra: Mapping[str, str]) -> None:
-        """Write latents, texts and table of the finished shard, and keep them for the case that it runs again."""
+        """Write latents, texts and table of the finished shard, and keep its progress for a re-run."""
         files = self.files
         rows = [self._rows[request.video_id] for batch in self._batches for request in batch.requests]
         failed = failed_so_far(rows, files.table, snapshot.digest)
@@ -260,7 +260,7 @@ class Shard:
         _remove_other_clips(files, rows)
 
     def _is_finished(self, batch: Batch) -> bool:
-        """True if the log has these requests, none failed, and clips and tensors are there."""
+        """True if the log has these requests, none failed, and their clips and tensors exist."""
         for request in batch.requests:
             row = self._rows.get(request.video_id)
             if row is None or row["seed"] != request.seed or row["status"] != "ok":
@@ -278,7 +278,7 @@ class Shard:
         return names <= self._kept_latents and ids <= self._kept_texts.keys()
 
     def _collect(self) -> tuple[dict[str, torch.Tensor], dict[str, StrippedEmbeds]]:
-        """All latents, named by their position in the shard, and all texts by prompt_id."""
+        """All latents by position in the shard, and all texts by prompt_id."""
         tensors: dict[str, torch.Tensor] = {}
         texts: dict[str, StrippedEmbeds] = {}
         kept = TensorFile(self.files.kept_latents) if self._kept_latents else None
@@ -299,7 +299,7 @@ class Shard:
         return tensors, texts
 
     def _keep(self, rows: list[Row]) -> None:
-        """Replace the files of the batches by hard links to the finished ones."""
+        """Replace the batches' files by hard links to the finished ones."""
         files = self.files
         try:
             for kept, finished in ((files.kept_latents, files.latents), (files.kept_texts, files.texts)):
@@ -315,13 +315,13 @@ class Shard:
 
 
 def wanted_prompts(batch: Batch, sampling: Sampling) -> dict[str, str]:
-    """Prompts that a batch needs the encodings of, by id: its own, the empty one and the negative one."""
+    """Prompts whose encodings a batch needs, by id: its own, the empty and the negative prompt."""
     own = {request.prompt_id: request.prompt for request in batch.requests}
     return {EMPTY: "", NEGATIVE: sampling.negative_prompt} | own
 
 
 def empty_row(request: Request) -> Row:
-    """A row of the videos table with everything that is known before the clip is made."""
+    """Row of the videos table with everything that is known before the clip is made."""
     row: Row = dict.fromkeys(VIDEOS.names)
     row |= {"video_id": request.video_id, "prompt_id": request.prompt_id, "sample": request.sample}
     return row | {"seed": request.seed, "status": "ok"}
@@ -336,7 +336,7 @@ def _names(path: Path) -> set[str]:
 
 
 def _texts(path: Path) -> dict[str, StrippedEmbeds]:
-    """The encoded prompts in a kept file; none if it is missing or damaged."""
+    """Encoded prompts in a kept file; none if it is missing or damaged."""
     try:
         return read_texts(path)
     except InputError:
@@ -349,7 +349,7 @@ def _row_of(row: Row) -> str:
 
 
 def _in_one_file(files: Files, rows: Sequence[Row]) -> list[Row]:
-    """The rows of a finished shard, after its clips were put into its tar file."""
+    """Pack the clips of a finished shard into its tar file; return the rows with the new paths."""
     made = [row for row in rows if row["status"] == "ok"]
     clips = ((f"{row['video_id']}.mp4", read_clip(files.run / row["path"], row["sha256"])) for row in made)
     tar = files.relative(files.tar)
@@ -358,7 +358,7 @@ def _in_one_file(files: Files, rows: Sequence[Row]) -> list[Row]:
 
 
 def _in_files(files: Files, rows: Sequence[Row]) -> list[Row]:
-    """The rows of a finished shard, after clips from a tar file were put into files of their own."""
+    """Unpack clips from a tar file into files of their own; return the rows with the new paths."""
     found = []
     for row in rows:
         stored = files.run / row["path"] if row["path"] else None
@@ -372,7 +372,7 @@ def _in_files(files: Files, rows: Sequence[Row]) -> list[Row]:
 
 
 def _remove_other_clips(files: Files, rows: Sequence[Row]) -> None:
-    """Remove files that the shard's table does not name: from an earlier plan, or copied into the tar file."""
+    """Remove files that the shard's table does not name: left from an earlier plan, or now in the tar file."""
     named = {file_of(files.run / row["path"]) for row in rows if row["path"]}
     if files.tar in named:
         shutil.rmtree(files.clips, ignore_errors=True)

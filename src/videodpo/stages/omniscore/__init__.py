@@ -1,4 +1,4 @@
-"""Raw scores of every dimension to one omni preference score a video."""
+"""Stage: one omni preference score per video, from its raw scores in all dimensions."""
 
 from videodpo.stages.omniscore.stage import aggregate
 

@@ -1,4 +1,4 @@
-"""The omniscore stage: one round's videos and scores to its `omniscore.parquet`."""
+"""OmniScore stage: compute `omniscore.parquet` from one round's videos and scores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None:
     """Read one round's videos and scores, and write its `omniscore.parquet`.
 
-    Videos that failed, or failed in a dimension, are left out; the metadata's `num_left_out` counts them.
+    Videos that failed, or that failed in a dimension, are left out; `num_left_out` in the metadata counts them.
 
     Raises:
         RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
@@ -56,11 +56,11 @@ def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None
 def scored_videos(
     round_folder: Path, dimensions: Iterable[str], prompts: Path, max_failed_fraction: float
 ) -> tuple[pa.Table, int]:
-    """Read the videos that have a score in every one of these dimensions.
+    """Read the videos that have a score in each of the given dimensions.
 
     Returns:
-        `video_id`, `prompt_id`, `sample` and `raw_<dimension>`, in the order of the prompts, then of the samples; and
-        the number of videos left out.
+        Columns `video_id`, `prompt_id`, `sample` and `raw_<dimension>`, in the order of the prompts, then of the
+        samples; and the number of videos left out.
 
     Raises:
         RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.

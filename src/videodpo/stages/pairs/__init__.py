@@ -1,1 +1,1 @@
-"""OmniScores to preference pairs with weights."""
+"""Stage: preference pairs and their weights, from OmniScores."""

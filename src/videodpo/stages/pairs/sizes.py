@@ -1,4 +1,4 @@
-"""The sizes of scored videos: the two of a pair have the same."""
+"""Sizes of scored videos; both videos of a pair must have the same size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TEXT = pa.schema([(name, pa.string()) for name in CLIP_SIZE])
 
 
 def read_size_labels(videos: Path, video_ids: pa.ChunkedArray) -> pa.StringArray | None:
-    """Frames x height x width of each of these videos, as text; None where the round's clips have only one size.
+    """Read frames x height x width of each video, as text; None if all clips of the round have the same size.
 
     Args:
         videos: folder of the videos table.

@@ -1,4 +1,4 @@
-"""The omniscore table to `pairs.parquet` and `pairs_rejected.parquet`."""
+"""Pairs stage: choose `pairs.parquet` and `pairs_rejected.parquet` from the omniscore table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @writes("pairs.parquet")
 def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
-    """Pair the videos of every prompt and weigh the pairs; each training prompt is in one of the two tables, or both.
+    """Pair the videos of every prompt and weight the pairs; write each training prompt to one table or both.
 
     Raises:
         InputError: no pair is left; the message counts the reasons.
@@ -50,7 +50,7 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
 
 
 def _prompts_without_videos(scores: pa.Table, path: Path, prompts_path: Path) -> pa.Table:
-    """Rejections of the training prompts that have no scored video."""
+    """Rejected rows for the training prompts that have no scored video."""
     prompts = read_prompts(prompts_path)
     ids = scores["prompt_id"].take(pa.array(starts_of_runs(scores["prompt_id"])))
     positions = find_rows(ids, prompts["prompt_id"]).fill_null(-1).to_numpy()

@@ -1,1 +1,1 @@
-"""Prompts: sources, cleaning, de-duplication, and the split into training and held-out prompts."""
+"""Stage: read, clean and de-duplicate prompts, and split them into training and held-out prompts."""

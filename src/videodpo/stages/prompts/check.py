@@ -1,4 +1,4 @@
-"""Checks, before anything runs, that the source of prompts is there and has enough rows for the split."""
+"""Check, before anything runs, that the source of prompts exists and has enough rows for the split."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from videodpo.stages.prompts.sources import read_rows, source_name
 
 
 def check_source(source: Source, prompts: Prompts, max_missing: float = 0.0) -> None:
-    """Read as many rows as the split needs, and no more; what is on the hub is not looked at.
+    """Read as many rows as the split needs, and no more; data on the hub is not checked.
 
     Args:
-        max_missing: fraction of the first clips of a list that may be missing.
+        max_missing: largest fraction of the first clips of a list that may be missing.
 
     Raises:
-        ConfigError: a data set of the hub without its commit; no such file, not readable, empty, lacks a column, has
-            too few rows, or names clips that are not there.
+        ConfigError: a data set of the hub has no commit; or the file is missing, not readable, or empty, lacks a
+            column, has too few rows, or names missing clips.
     """
     if source.path is not None and source.path.startswith(HUB_PREFIX) and source.kind in ("vidprom", "huggingface"):
         hub_data_set(source.path)
         return
     if source.kind == "huggingface":
-        # Counting would import `datasets`, which takes seconds.
+        # Counting rows would import `datasets`, which takes seconds.
         _check_folder(Path(str(source.path)))
         return
     need = (prompts.num_train or 1) + prompts.num_heldout

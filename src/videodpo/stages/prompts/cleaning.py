@@ -1,4 +1,4 @@
-"""Turns a prompt as people typed it into chat tools into the plain description it holds, in its own language."""
+"""Clean prompts that were typed into chat tools: keep the plain description, in its own language."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import re
 import unicodedata
 from html.entities import html5
 
-# Any depth of escaping at once: &amp;amp;quot; is a quote. Only with the semicolon, as "cats&parachutes" is no entity.
+# An entity, escaped any number of times: &amp;amp;quot; is a quote. The semicolon is required, because
+# "cats&parachutes" holds no entity.
 _ENTITY = re.compile(
     r"&(?:(?:amp|#38|#[xX]26);)*(?:#(?P<number>\d{1,7}|[xX][0-9a-fA-F]{1,6})|(?P<name>[A-Za-z][A-Za-z0-9]{1,31}));"
 )
 
-# Stand-ins for an attachment, a byte that could not be read, and the byte order mark: signs without meaning.
+# Characters without meaning: placeholders for an attachment and for an undecodable byte, and the byte order mark.
 _STAND_INS = {0xFFFC: " ", 0xFFFD: " ", 0xFEFF: " "}
 
 _DASH = r"(?<![\w\-\u2013\u2014])[-\u2013\u2014]{1,2}"  # phones turn -- into a longer dash
 _NUMBER = r"\d+(?:\.\d+)?"
 _END = r"(?![\w:])"
 _TAILS = re.compile(
-    r"(?=[-\u2013\u2014(MI])(?:"  # their first characters: three times faster than to try each everywhere
+    r"(?=[-\u2013\u2014(MI])(?:"  # first characters: three times faster than trying each one everywhere
     + "|".join(
         (
             rf"{_DASH} ?(?:ar|aspect(?:[ _]ratio)?) ?[:=]? ?{_NUMBER} ?[:x/] ?{_NUMBER}{_END}",
             rf"{_DASH} ?(?:fps|motion|gs|ugs|seed|steps|cfg|guidance(?:[ _]scale)?|chaos|stylize|quality|weird|iw|niji)"
             rf" ?[:=]? ?{_NUMBER}(?: ?fps)?{_END}",
             rf"{_DASH}{_NUMBER} ?(?:fps|motion)\b",
-            # Short or wordy names count only behind two dashes, where no prose has them.
+            # Short names and common words count only after two dashes, which prose does not have.
             rf"(?<![\w\-])--(?:[vqscw]|version|stop|repeat) ?{_NUMBER}{_END}",
             r"(?<![\w\-])--(?:hd|tile|fast|turbo|relax|raw|style raw)\b",
-            # A negative prompt left in place would ask for what it forbids: it goes up to the next option.
+            # A negative prompt would ask for what it forbids, so cut it, up to the next option.
             rf"(?:{_DASH}neg|(?<![\w\-])--(?:negative(?:[ _-]prompt)?|no))\b[:=]? .*?"
             r"(?= [-\u2013\u2014]{1,2}[A-Za-z]| (?:Message|Image): |$)",
             r"\b(?:Message|Image): \d+ Attachments?\b",
@@ -42,13 +43,13 @@ _TAILS = re.compile(
     re.IGNORECASE,
 )
 _COMMAND = re.compile(r"^/(?:imagine|create|animate)\b ?(?:prompt ?:?)? ?", re.IGNORECASE)
-_CAMERA = re.compile(rf"{_DASH}(?=camera\b)", re.IGNORECASE)  # `-camera zoom in`: the words say what is seen, so stay
+_CAMERA = re.compile(rf"{_DASH}(?=camera\b)", re.IGNORECASE)  # keep the words of `-camera zoom in`: they describe it
 
 
 def clean(text: str) -> str:
-    """The prompt without HTML entities, control characters, tool options and stray blanks, in Unicode NFC.
+    """Remove HTML entities, control characters, tool options and extra blanks from a prompt; return Unicode NFC.
 
-    Words are never changed, translated or corrected. May be empty.
+    Words are never changed, translated or corrected. The result may be empty.
     """
     text = unescape(scrub(text))
     text = " ".join(unicodedata.normalize("NFC", scrub(text).translate(_STAND_INS)).split())
@@ -58,19 +59,19 @@ def clean(text: str) -> str:
 
 
 def prompt_id(text: str) -> str:
-    """16 hex digits that name a cleaned prompt everywhere."""
+    """16 hex digits that identify a cleaned prompt everywhere."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def scrub(text: str) -> str:
-    """The text with blanks for control characters (NUL, line ends), and without lone surrogates: valid UTF-8."""
+    """Replace control characters (NUL, line ends) by blanks and drop lone surrogates: the result is valid UTF-8."""
     if text.isprintable():
         return text
     return "".join(_printable(char) for char in text)
 
 
 def unescape(text: str) -> str:
-    """The text with its HTML entities resolved, also those that were escaped several times."""
+    """Resolve HTML entities, including those that were escaped several times."""
     return _ENTITY.sub(_character, text) if "&" in text else text
 
 
@@ -82,12 +83,12 @@ def _printable(char: str) -> str:
 def _character(match: re.Match[str]) -> str:
     if match["number"]:
         return html.unescape(f"&#{match['number']};")
-    # Not html.unescape: it takes a known beginning for the whole, and makes a sign and "de" of &parade;.
+    # Not html.unescape: it accepts a known beginning, and turns &parade; into a sign and "de".
     return html5.get(f"{match['name']};", match[0])
 
 
 def _without_tails(text: str) -> str:
-    """Cut the options out, with the commas and blanks around them; a comma between two kept parts stays."""
+    """Cut out options with the commas and blanks around them; keep a comma between two kept parts."""
     pieces = _TAILS.split(text)
     if len(pieces) == 1:
         return text

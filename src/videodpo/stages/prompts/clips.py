@@ -1,4 +1,4 @@
-"""A list of the user's own clips to the table that the import reads; `check` looks for the first of them."""
+"""Turn a list of the user's own clips into the table that the import reads; check that the first clips exist."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from videodpo.config import ConfigError, Source
 from videodpo.stages.prompts.cleaning import clean, prompt_id
 from videodpo.stages.prompts.sources import read_manifest
 
-CHECKED = 100  # clips that are looked for before a run starts
+CHECKED = 100  # number of clips that must exist before a run starts
 
 
 def clip_rows(source: Source, wanted: set[str]) -> list[dict[str, Any]]:
-    """Rows of `tables.CLIPS`: clips of the wanted prompts, numbered within each in the list's order.
+    """Rows of `schemas.CLIPS`: clips of the wanted prompts, numbered per prompt in the order of the list.
 
-    Paths in the list count from the list's own folder.
+    Paths in the list are relative to the list's own folder.
 
     Raises:
-        ConfigError: a row without a path, or no prompt with two clips, so that there is no pair.
+        ConfigError: a row has no path, or no prompt has two clips, so that there are no pairs.
     """
     assert source.path is not None, "the configuration refuses clips without a path"
     manifest = Path(source.path)
@@ -38,13 +38,13 @@ def clip_rows(source: Source, wanted: set[str]) -> list[dict[str, Any]]:
 
 
 def check_clips(source: Source, max_missing: float) -> None:
-    """Look for the first clips of the list.
+    """Check that the first clips of the list exist.
 
     Args:
-        max_missing: fraction of them that may be missing.
+        max_missing: largest fraction of them that may be missing.
 
     Raises:
-        ConfigError: a row without a path, or more clips are missing; the message has entire paths.
+        ConfigError: a row has no path, or too many clips are missing; the message has full paths.
     """
     assert source.path is not None, "the configuration refuses clips without a path"
     manifest = Path(source.path)
@@ -62,7 +62,7 @@ def check_clips(source: Source, max_missing: float) -> None:
 
 
 def clip_path(manifest: Path, path: Any) -> Path:
-    """Where a clip of the list is: its path counts from the folder of the list."""
+    """Path of a clip; entries of the list are relative to its folder."""
     return manifest.parent / str(path)
 
 

@@ -1,4 +1,4 @@
-"""Reads prompts from a Hugging Face data set."""
+"""Read prompts from a Hugging Face data set."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MAX_REASON = 500  # characters
 def read_dataset(
     location: str, split: str, columns: Sequence[str], *, name: str | None = None, data_files: str | None = None
 ) -> Iterator[Record]:
-    """Yield the rows of a Hugging Face data set, in every format that its library reads; its own code never runs.
+    """Yield the rows of a Hugging Face data set, in any format that `datasets` reads; its own code never runs.
 
     Args:
-        location: `hub:<organisation>/<name>@<commit>`, a folder of data files as a data set repository has them, or one
-            that `save_to_disk` wrote.
+        location: `hub:<organisation>/<name>@<commit>`, a folder of data files laid out like a data set repository, or a
+            folder that `save_to_disk` wrote.
         split: name of the split.
-        name: of the configuration; None where there is one, or a default one.
-        data_files: the one file of the repository that is read.
+        name: name of the configuration; None if there is only one, or a default one.
+        data_files: the one file of the repository to read.
 
     Raises:
         ConfigError: not loadable, or a column is missing.
@@ -56,7 +56,7 @@ def _loaded(location: str, split: str, name: str | None, data_files: str | None)
         else:
             path, revision = hub_data_set(location) if location.startswith(HUB_PREFIX) else (location, None)
             data = datasets.load_dataset(path, name, data_files=data_files, split=split, revision=revision)
-    except StopIteration:  # from a file without rows
+    except StopIteration:  # raised for a file without rows
         raise ConfigError(f"prompts.source.path: {location}: there are no rows") from None
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ConfigError(
@@ -72,10 +72,10 @@ def _loaded(location: str, split: str, name: str | None, data_files: str | None)
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in one line, and the file where it is: the error itself says that an error occurred.
+    """Innermost cause in one line, with its file; the error itself only says that an error occurred.
 
     Raises:
-        ConfigError: the file is something else than its ending says.
+        ConfigError: the file is not what its suffix says.
     """
     from videodpo.runtime.compat.datasets import file_at_fault
 
@@ -92,7 +92,7 @@ def _innermost_text(error: BaseException) -> str:
     import datasets
 
     if isinstance(error, datasets.exceptions.DatasetGenerationCastError):
-        return str(error).split("\n\n")[1]  # between what the error is and what to do: which columns do not fit
+        return str(error).split("\n\n")[1]  # the middle part: which columns do not fit
     while error.__cause__:
         error = error.__cause__
     return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
@@ -102,7 +102,7 @@ def hub_data_set(location: str) -> tuple[str, str]:
     """Repository and commit of `hub:<organisation>/<name>@<commit>`.
 
     Raises:
-        ConfigError: not of this form; without a commit, prompts could change between two starts.
+        ConfigError: not of this form. Without a commit, prompts could change between two runs.
     """
     try:
         return hub_name(location)

@@ -1,4 +1,4 @@
-"""Finds prompts that say the same: letter for letter, or nearly."""
+"""Find exact and near duplicates among prompts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import unicodedata
 from datasketch import MinHash, MinHashLSH
 
 _NUM_PERM = 128
-_MAX_MISS = 1e-4  # probability of overlooking a prompt whose similarity is just the threshold
+_MAX_MISS = 1e-4  # probability of missing a prompt whose similarity is exactly the threshold
 _SHINGLE = 3  # tokens
-# Scripts that put no blanks between words; there a character is a token: Thai and Lao, Tibetan, Burmese, Khmer, CJK.
+# Scripts without blanks between words, where each character is a token: Thai and Lao, Tibetan, Burmese, Khmer, CJK.
 _UNSPACED = (
     (0x0E00, 0x0FFF),
     (0x1000, 0x109F),
@@ -28,42 +28,42 @@ _UNSPACED = (
 
 
 def exact_key(text: str) -> bytes:
-    """16 bytes that are the same for texts that differ in case and blanks only."""
+    """Key of 16 bytes, the same for texts that differ only in case and blanks."""
     folded = " ".join(text.casefold().split())
     return hashlib.blake2b(folded.encode(), digest_size=16).digest()
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Runs of 3 words, without case and punctuation; a shorter text is one run.
+    """Runs of 3 words, without case and punctuation; a shorter text is a single run.
 
-    In scripts without blanks between words each character counts as a word.
+    In scripts without blanks between words, each character counts as a word.
     """
     tokens = text.casefold().translate(_TOKENS).split() or [text]
     return frozenset(" ".join(tokens[i : i + _SHINGLE]) for i in range(max(1, len(tokens) - _SHINGLE + 1)))
 
 
 class NearDuplicates:
-    """Remembers the prompts it accepted, and refuses those that are too similar to one of them.
+    """Remembers accepted prompts, and refuses prompts that are too similar to one of them.
 
-    MinHash with LSH proposes candidates and the exact Jaccard similarity of the shingles decides: nothing below
-    the threshold is refused, and what reaches it is overlooked with a probability of 1e-4 at most (for
-    thresholds from 0.1; below, a few in a hundred at most).
+    MinHash with LSH proposes candidates, and the exact Jaccard similarity of the shingles decides. Nothing below the
+    threshold is refused. A prompt that reaches the threshold is missed with a probability of at most 1e-4 (for
+    thresholds from 0.1; at most a few percent for lower ones).
     """
 
     def __init__(self, threshold: float) -> None:
-        """threshold: Jaccard similarity in (0, 1] from which a prompt is refused; 1 refuses none."""
+        """Refuse prompts from this threshold on: a Jaccard similarity in (0, 1]; 1 refuses none."""
         self._threshold = threshold
         self._texts: list[str] = []
         self._template = MinHash(num_perm=_NUM_PERM, seed=1)
         self._index = MinHashLSH(num_perm=_NUM_PERM, params=_bands(threshold))
 
     def add(self, text: str) -> tuple[str, float] | None:
-        """None if the text was accepted, otherwise the first similar one accepted and the similarity."""
+        """Add a text; return None if it was accepted, else the first similar accepted text and the similarity."""
         if self._threshold == 1:
             return None
         own = shingles(text)
         signature = self._template.copy()
-        # Sorted for the same work in the same order; the signature itself is a minimum over the set.
+        # Sorted for the same work in the same order; the signature, a minimum over the set, does not depend on it.
         signature.update_batch([shingle.encode() for shingle in sorted(own)])
         for candidate in sorted(self._index.query(signature)):
             similarity = _jaccard(own, shingles(self._texts[candidate]))
@@ -80,7 +80,7 @@ def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def _bands(threshold: float) -> tuple[int, int]:
-    """Bands and rows a band: as many rows (few candidates) as `_MAX_MISS` allows at the threshold."""
+    """Number of bands, and rows per band: as many rows (few candidates) as `_MAX_MISS` allows at the threshold."""
     for rows in range(16, 1, -1):
         bands = _NUM_PERM // rows
         if (1 - threshold**rows) ** bands <= _MAX_MISS:
@@ -89,7 +89,7 @@ def _bands(threshold: float) -> tuple[int, int]:
 
 
 class _TokenTable(dict[int, str]):
-    """For str.translate: blanks for punctuation, blanks around characters that are words, others as they are."""
+    """Table for str.translate: blanks for punctuation, and blanks around characters that are words."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)

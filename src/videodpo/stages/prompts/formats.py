@@ -1,4 +1,4 @@
-"""Turns files and data sets into records, one at a time, with errors that name the line."""
+"""Read files as records, one at a time, with errors that name the line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from videodpo.config import ConfigError
 from videodpo.stages.prompts.text_files import MAX_LINE, read_text, refuse_other_file
 from videodpo.storage.files import first_line
 
-Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the asked columns
+Record = tuple[int, tuple[Any, ...]]  # 0-based row of the source, and its values in the order of the requested columns
 
-BATCH = 4096  # rows in memory at once, of the formats that are read in batches
+BATCH = 4096  # rows in memory at once, for formats that are read in batches
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, each with its 0-based number, without the line's end.
+    """Yield the lines that are not blank, each with its 0-based number and without its line end.
 
     Raises:
         ConfigError: not readable, or not UTF-8.
@@ -29,7 +29,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    """Rows of a comma-separated file with a header; all values are text.
+    """Yield the rows of a comma-separated file with a header; all values are text.
 
     Raises:
         ConfigError: not readable, not UTF-8, a column is missing, or a row does not fit the header.
@@ -59,10 +59,10 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
 
 def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    """Objects of a file with one JSON object a line.
+    """Yield the objects of a file with one JSON object per line.
 
     Raises:
-        ConfigError: not readable, not UTF-8, a line is no JSON object, or lacks a column.
+        ConfigError: not readable, not UTF-8, or a line is not a JSON object or lacks a column.
     """
     for number, line in read_lines(path):
         where = f"{path.name}, line {number + 1}"
@@ -81,11 +81,11 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    """Rows of a Parquet file, in batches, so that memory does not grow with the file.
+    """Yield the rows of a Parquet file, read in batches so that memory does not grow with the file.
 
     Raises:
         ConfigError: not readable as Parquet, or a column is missing or holds no text.
-        InputError: larger than `storage.parquet` reads.
+        InputError: larger than `storage.parquet` allows.
     """
     import pyarrow as pa
 
@@ -116,7 +116,7 @@ def _texts(column: Any, name: str, path: Path) -> list[str | None]:
 
 
 def need_columns(where: str, columns: Sequence[str], there: Sequence[str]) -> None:
-    """Raises ConfigError where one of the columns is not there, or is there twice."""
+    """Raise ConfigError if one of the columns is missing or exists twice."""
     for name in columns:
         if there.count(name) > 1:
             raise ConfigError(f"prompts.source.column: {where} has {there.count(name)} columns {name!r}; rename one")

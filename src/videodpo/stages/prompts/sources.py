@@ -1,4 +1,4 @@
-"""Turns the configured source of prompts into rows, one at a time: nothing heavy is imported before it is needed."""
+"""Read rows from the configured source of prompts, one at a time; heavy libraries are imported only when needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from videodpo.stages.prompts.formats import Record, read_csv, read_jsonl, read_l
 from videodpo.stages.prompts.text_files import is_garbled
 
 VIDPROM_FILE = "VidProM_unique.csv"
-MAX_GARBLED = 3  # rows one after the other: a single one may be a user's joke
+MAX_GARBLED = 3  # consecutive rows; a single one may be a user's joke
 TOXICITY = ("toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
 
 PACKED = (".gz", ".zst")
@@ -24,25 +24,26 @@ _MANIFESTS = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
 
 
 class Row(NamedTuple):
-    """One prompt as the source has it."""
+    """One prompt, unchanged from the source."""
 
     row: int
-    """0-based row (of text and JSONL: line) of the source."""
+    """0-based row of the source; for text and JSONL, the line."""
     text: str | None
-    """None where the source has a null."""
+    """None if the source has a null."""
     toxicity: float | None = None
     """The largest of VidProM's six probabilities; NaN if one is missing, None for other sources."""
 
 
 def read_rows(source: Source, seed: int) -> Iterator[Row]:
-    """All prompts of a source, in its order.
+    """Yield all prompts of a source, in its order.
 
     Args:
-        source: what to read. seed: the run's; only the world's choice of scenes depends on it.
+        source: what to read.
+        seed: of the run; only the choice of scenes of the demo world depends on it.
 
     Raises:
-        ConfigError: the source cannot be read, or its text was decoded wrongly; the message names the key, and the line
-            or the columns there are.
+        ConfigError: the source cannot be read, or its text was decoded wrongly. The message names the key, and the line
+            or the existing columns.
     """
     garbled = 0
     for row in _rows(source, seed):
@@ -85,7 +86,7 @@ def _rows(source: Source, seed: int) -> Iterator[Row]:
 
 
 def source_name(source: Source) -> str:
-    """What the prompts table says of the origin: kind and file name or data set id, never a folder of this machine."""
+    """Origin for the prompts table: kind and file name or data set id, never a folder of this machine."""
     if source.path is None or source.kind == "demo_world":
         return source.kind
     if source.path.startswith(HUB_PREFIX):
@@ -106,7 +107,7 @@ def _records(source: Source, path: Path) -> Iterator[Record]:
 
 
 def _manifest(path: Path, source: Source) -> Iterator[Row]:
-    """The distinct prompts of a list of clips; a prompt's further clips are no duplicates to be reported."""
+    """Yield the distinct prompts of a list of clips; further clips of a prompt are not reported as duplicates."""
     seen = set()
     for row, (text, _) in read_manifest(path, source.column):
         if text not in seen:
@@ -115,10 +116,10 @@ def _manifest(path: Path, source: Source) -> Iterator[Row]:
 
 
 def read_manifest(path: Path, column: str) -> Iterator[Record]:
-    """Prompt and clip path of every row of a list of clips.
+    """Yield prompt and clip path of every row of a list of clips.
 
     Raises:
-        ConfigError: the file's kind is not known, or it cannot be read.
+        ConfigError: the file has an unknown suffix, or it cannot be read.
     """
     suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
     if suffix not in _MANIFESTS:
@@ -130,7 +131,7 @@ def read_manifest(path: Path, column: str) -> Iterator[Record]:
 
 
 def _world(seed: int) -> Iterator[Row]:
-    """Every one-object scene and, so that these are not drowned, just as many of the others, drawn by the seed."""
+    """Yield all one-object scenes and as many two-object ones, drawn by the seed, which would else outnumber them."""
     captions = [(scene.other_shape is None, scene.caption) for scene in all_scenes()]
     others = [row for row, (single, _) in enumerate(captions) if not single]
     rng = random.Random(derive_seed(seed, "prompts", "world"))

@@ -1,4 +1,4 @@
-"""Turns a source of prompts into the prompts table: cleaned, without duplicates, drawn and split by the seed."""
+"""Prompts stage: clean the prompts of a source, remove duplicates, and draw and split them by the seed."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _log = logging.getLogger("videodpo.stages.prompts")
 
 
 def make_prompts(snapshot: Snapshot[PromptsSettings]) -> None:
-    """Write `prompts.parquet` and `prompts_dropped.parquet`, for clips of your own also `clips.parquet`.
+    """Write `prompts.parquet` and `prompts_dropped.parquet`; for the user's own clips also `clips.parquet`.
 
-    Near-duplicates are looked for in the order of the draw and only until enough prompts are found, so the cost
-    follows from the sample and not from the source: of two similar prompts the one drawn first is kept, and no
-    held-out prompt is a near-duplicate of a training one. The held-out prompts are drawn first: they stay the
-    same when `num_train` changes.
+    Near-duplicates are searched in the order of the draw and only until there are enough prompts, so that the cost
+    depends on the sample and not on the source. Of two similar prompts, the one drawn first is kept. No held-out prompt
+    is a near-duplicate of a training prompt. The held-out prompts are drawn first, so that they stay the same when
+    `num_train` changes.
 
     Raises:
-        ConfigError: the source cannot be read, or too few prompts are left; the message says what each step dropped.
+        ConfigError: the source cannot be read, or too few prompts are left; the message counts what each step dropped.
     """
     settings = snapshot.settings.prompts
     tally = _Tally(source_name(settings.source))
@@ -74,7 +74,7 @@ def make_prompts(snapshot: Snapshot[PromptsSettings]) -> None:
 
 @dataclass
 class _Tally:
-    """What came in, and what each step dropped."""
+    """Number of prompts read, and the prompts that each step dropped."""
 
     source: str
     read: int = 0
@@ -98,7 +98,7 @@ class _Tally:
 
 
 def _usable(settings: Prompts, seed: int, tally: _Tally) -> tuple[list[int], list[str]]:
-    """Rows and cleaned texts that pass every step but the one for near-duplicates, in the source's order."""
+    """Rows and cleaned texts that pass every step except near_duplicate, in the order of the source."""
     rows: list[int] = []
     texts: list[str] = []
     seen: set[bytes] = set()
@@ -110,7 +110,7 @@ def _usable(settings: Prompts, seed: int, tally: _Tally) -> tuple[list[int], lis
             continue
         text = clean(raw)
         if not low <= len(text) <= high:
-            # The uncleaned text: cleaning may have left nothing to recognise it by.
+            # Record the uncleaned text: cleaning may have left nothing recognisable.
             tally.drop(row, scrub(raw), "length", f"{len(text)} characters after cleaning, {low} to {high} are allowed")
         elif toxicity is not None and not toxicity <= limit:  # so that NaN is dropped
             tally.drop(row, text, "toxicity", f"{toxicity:.4g} is not at most {limit:g}")
@@ -124,7 +124,7 @@ def _usable(settings: Prompts, seed: int, tally: _Tally) -> tuple[list[int], lis
 
 
 def _draw(rows: list[int], texts: list[str], settings: Prompts, seed: int, tally: _Tally) -> list[str]:
-    """Held-out prompts, then training prompts, none similar to another."""
+    """Draw held-out prompts, then training prompts; no two of them are similar."""
     order = list(range(len(texts)))
     random.Random(derive_seed(seed, "prompts")).shuffle(order)
     need = settings.num_heldout + (settings.num_train or 1)

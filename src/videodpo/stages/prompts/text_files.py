@@ -1,4 +1,4 @@
-"""Lines of a UTF-8 text file, plain or compressed, or one error that says what the file is instead."""
+"""Read the lines of a UTF-8 text file, plain or compressed, or raise an error that says what the file is instead."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from videodpo.config import ConfigError
 
-MAX_LINE = 16 * 2**20  # bytes of a line, characters of a CSV field
+MAX_LINE = 16 * 2**20  # bytes per line, characters per CSV field
 MAX_UNPACKED = 16 * 2**30  # bytes of a file after decompression
-HEAD = 2**16  # bytes that tell what a file is
+HEAD = 2**16  # bytes from which the kind of a file is recognised
 
 PARQUET = b"PAR1"
 _GZIP = b"\x1f\x8b"
-_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or a skippable frame ahead of it
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or a skippable frame before it
 _UNPACK = "unpack it (only gzip and zstd are unpacked while reading)"
 _OTHERS = {
     b"version https://git-lfs": ("a Git LFS pointer", "fetch the file itself with git lfs pull"),
@@ -32,16 +32,15 @@ _OTHERS = {
     b"7z\xbc\xaf": ("a 7-Zip archive", _UNPACK),
 }
 _HTML = re.compile(rb"\s*<(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
-_MARKS = (b"\xff\xfe\0\0", b"\0\0\xfe\xff", b"\xff\xfe", b"\xfe\xff")  # of UTF-32, then of UTF-16
-_CONTROLS = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")  # without those of layout and terminals
+_MARKS = (b"\xff\xfe\0\0", b"\0\0\xfe\xff", b"\xff\xfe", b"\xfe\xff")  # byte-order marks of UTF-32, then of UTF-16
+_CONTROLS = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")  # without those for layout and terminals
 
 
 def read_text(path: Path) -> Iterator[str]:
-    """Lines with their ends: line feed, carriage return or both.
+    """Yield the lines with their ends: line feed, carriage return or both.
 
     Raises:
-        ConfigError: not readable, not UTF-8, a line is too long, or the file is something else; the message names the
-            line.
+        ConfigError: not readable, not UTF-8, a line is too long, or the file is not text; the message names the line.
     """
     number = total = 0
     try:
@@ -69,15 +68,15 @@ def read_text(path: Path) -> Iterator[str]:
 
 
 def is_garbled(text: str) -> bool:
-    """True if a twentieth of the text are NUL and control characters, as if UTF-16 was read as UTF-8."""
+    """True if over a twentieth of the text is NUL or control characters, as if UTF-16 was read as UTF-8."""
     return not text.isprintable() and len(_CONTROLS.findall(text)) > max(3, len(text) // 20)
 
 
 def refuse_other_file(path: Path) -> None:
-    """Say what a file is that could not be read as a table.
+    """Raise an error that says what a file is that could not be read as a table.
 
     Raises:
-        ConfigError: its first bytes are neither those of Parquet nor of UTF-8 text.
+        ConfigError: the first bytes are neither those of Parquet nor of UTF-8 text.
     """
     with open(path, "rb") as file:
         head = file.read(HEAD)
@@ -86,7 +85,7 @@ def refuse_other_file(path: Path) -> None:
 
 
 def _unpacked(raw: io.BufferedReader) -> io.BufferedReader:
-    """The content of a file, compressed or not, as its first bytes tell: endings are often wrong."""
+    """Content of a file, decompressed if its first bytes ask for it, because suffixes are often wrong."""
     start = raw.peek(4)[:4]
     stream: Any = raw
     if start.startswith(_GZIP):
@@ -110,9 +109,9 @@ def _refuse_other_content(path: Path, head: bytes) -> None:
 
 
 def _wide_encoding(head: bytes) -> str:
-    """UTF-16 or UTF-32 as iconv names them: by the byte-order mark, else by the bytes that are NUL in most letters."""
+    """UTF-16 or UTF-32 as iconv names them, by the byte-order mark, else by the positions of most NUL bytes."""
     if head.startswith(_MARKS):
         return "UTF-32" if head.startswith(_MARKS[:2]) else "UTF-16"
     a, b, c, d = (head[place::4].count(0) for place in range(4))
     nuls = {"UTF-32LE": c + d, "UTF-32BE": a + b, "UTF-16LE": b + d, "UTF-16BE": a + c}
-    return max(nuls, key=lambda encoding: nuls[encoding])  # UTF-32 of Latin letters has those of UTF-16 too
+    return max(nuls, key=lambda encoding: nuls[encoding])  # Latin letters in UTF-32 have the NULs of UTF-16 too

@@ -1,4 +1,4 @@
-"""A finished round to one self-contained page: galleries, figures, tables."""
+"""Report stage: one self-contained page of a finished round, with galleries, figures and tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     """Write `report/index.html` with `report/figures` and copies of the shown clips in `report/clips`.
 
-    The page loads nothing from elsewhere and works from a file:// address; the same tables give the same bytes.
+    The page loads nothing from elsewhere and works from a file:// address. The same tables give the same bytes.
 
     Raises:
         InputError: a table of the round is missing or unreadable.
@@ -64,7 +64,7 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("videodpo.stages.report"),
-        autoescape=True,  # prompts come from strangers
+        autoescape=True,  # prompts are untrusted text
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -81,5 +81,5 @@ def _number(text: str) -> str:
 
 
 def _counts(values: Iterable[str]) -> list[tuple[str, int]]:
-    """Value and number of rows, most frequent first."""
+    """Each value with its number of rows, most frequent first."""
     return sorted(Counter(values).items(), key=lambda row: (-row[1], row[0]))

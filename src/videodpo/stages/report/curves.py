@@ -1,4 +1,4 @@
-"""The training log to curves: loss, margin, accuracy, and where winner and loser drift."""
+"""Curves of the training log: loss, margin, accuracy, and drift of winner and loser."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
-_WINDOWS = 40  # the bold line averages over this share of the training
+_WINDOWS = 40  # the bold line averages over 1/40 of the training
 
 
 def training_figures(train_log: pd.DataFrame, folder: FigureFolder) -> list[Drawn]:
-    """Four panels over the steps, and the drift by noise level where the log has it."""
+    """Draw four panels over the steps, and the drift by noise level if the log has it."""
     if train_log.empty:
         return []
     window = max(1, len(train_log) // _WINDOWS)

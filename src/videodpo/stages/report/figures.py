@@ -1,6 +1,6 @@
-"""The figures of the data (scores, gaps, samples, correlations) and of the result by dimension.
+"""Figures of the data (scores, gaps, samples, correlations) and of the result per dimension.
 
-Legend: P prompts, N samples a prompt.
+Legend: P prompts, N samples per prompt.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from videodpo.stages.report.inputs import Finished
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
 
-_BIN = 0.01  # the paper's bin width, for as long as the bars stay countable
+_BIN = 0.01  # bin width of the paper; wider if there were more than _MAX_BARS bars
 _MAX_BARS = 120
 
 
 def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
-    """OmniScore histogram, gaps within pairs, gap against N, and the correlation of the dimensions."""
+    """Draw the OmniScore histogram, gaps within pairs, gap against N, and the correlation of the dimensions."""
     scores, gaps = finished.scores.omniscore.to_numpy(), finished.pairs.gap.to_numpy()
     drawn = [
         folder.draw(
@@ -66,7 +66,7 @@ def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
 
 
 def forest(finished: Finished, folder: FigureFolder) -> Drawn:
-    """Difference of aligned and base by dimension, with its interval, on one scale."""
+    """Draw the difference between aligned and base for each dimension, with its interval, on one scale."""
     names = finished.summary["order"]
     return folder.draw(
         "by-dimension",
@@ -81,8 +81,8 @@ def forest(finished: Finished, folder: FigureFolder) -> Drawn:
 def expected_gaps(scores_PN: np.ndarray) -> np.ndarray:
     """Expected best-minus-worst gap of n samples drawn without replacement from each prompt's N.
 
-    In sorted order the k-th of N scores is the largest of C(k - 1, n - 1) of the C(N, n) subsets and the smallest
-    of C(N - k, n - 1), so the mean over all subsets needs no enumeration.
+    In sorted order, the k-th of N scores is the largest in C(k - 1, n - 1) of the C(N, n) subsets, and the smallest in
+    C(N - k, n - 1). The mean over all subsets therefore needs no enumeration.
 
     Returns:
         float64 [P, N - 1]; column j is n = j + 2.
@@ -97,7 +97,7 @@ def expected_gaps(scores_PN: np.ndarray) -> np.ndarray:
 
 
 def _full_prompts(finished: Finished) -> np.ndarray:
-    """[P, N] OmniScores of the prompts that have all their samples."""
+    """OmniScores [P, N] of the prompts that have all their samples."""
     groups = [group.to_numpy() for _, group in finished.scores.groupby("prompt_id", sort=True).omniscore]
     count = max((len(group) for group in groups), default=0)
     full = [group for group in groups if len(group) == count]
@@ -179,7 +179,7 @@ def _forest(figure: Figure, theme: Theme, finished: Finished, names: list[str]) 
     for name, index in indices.items():
         row = finished.summary["dimensions"][name]
         scores = finished.comparison[finished.comparison.dimension == name]
-        # Spread of both arms' clips; a dimension that never varies has no change to scale either.
+        # Standard deviation over both arms' clips. A dimension that never varies has no change to scale.
         spread = float(np.concatenate([scores.base - scores.base.mean(), scores.aligned - scores.aligned.mean()]).std())
         spread = spread or 1.0
         has_interval = row["ci_low"] is not None

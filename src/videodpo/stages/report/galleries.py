@@ -1,4 +1,4 @@
-"""Which clips are shown, and copies of them beside the page."""
+"""Choose the clips to show, and copy them next to the page."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from videodpo.stages.report.inputs import Finished
 from videodpo.storage.clips import file_of, read_clip
 from videodpo.storage.files import atomic_path
 
-PIXEL_ART = 160  # clips narrower than this (pixels) are enlarged with hard edges instead of a blur
+PIXEL_ART = 160  # clips narrower than this (pixels) are enlarged with hard edges, without smoothing
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One clip on a card; `file` is None where the clip is gone from the run's folder."""
+    """One clip on a card; `file` is None if the clip no longer exists in the run's folder."""
 
     label: str
     score: float
@@ -37,7 +37,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Card:
-    """Two clips of one prompt; `facts` are lines below, `rows` scores by dimension (name, left, right)."""
+    """Two clips of one prompt; `facts` are lines below them, `rows` are scores per dimension (name, left, right)."""
 
     prompt: str
     name: str
@@ -49,7 +49,7 @@ class Card:
 
 
 class ClipFolder:
-    """Copies clips to names made of the arm and the video's id."""
+    """Folder of copied clips, named after the arm and the video_id."""
 
     def __init__(self, folder: Path, run_folder: Path) -> None:
         self._folder, self._run_folder = folder, run_folder
@@ -59,10 +59,12 @@ class ClipFolder:
         """Copy one clip.
 
         Args:
-            arm: where it comes from, for its name. videos: a videos table indexed by video_id. label, score: below it.
+            arm: origin of the clip, for its file name.
+            videos: a videos table indexed by video_id.
+            label, score: shown below the clip.
 
         Raises:
-            InputError: the video's id is not fit for a file name, or the clip is damaged.
+            InputError: the video_id is not fit for a file name, or the clip is damaged.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]+", video_id):
             raise InputError(f"video_id {video_id!r}: letters, digits, - and _ only; the videos table is not ours")
@@ -77,14 +79,14 @@ class ClipFolder:
         return Shown(label, score, f"{self._folder.name}/{name}", width, height)
 
     def remove_others(self) -> None:
-        """Delete clips that an earlier report left."""
+        """Delete clips left by an earlier report."""
         for file in self._folder.glob("*"):
             if file.name not in self._written:
                 file.unlink()
 
 
 def even_spread(ranked: Sequence[T], count: int) -> list[T]:
-    """`count` of the items at equal distances, first and last among them (the middle one for a count of 1)."""
+    """Choose `count` items at equal distances, including first and last (the middle one for a count of 1)."""
     if count >= len(ranked):
         return list(ranked)
     if count == 1:
@@ -93,7 +95,7 @@ def even_spread(ranked: Sequence[T], count: int) -> list[T]:
 
 
 def comparison_cards(finished: Finished, clips: ClipFolder, count: int) -> list[Card]:
-    """Base and aligned clips of held-out prompts, from the largest gain to the largest loss."""
+    """Cards of base and aligned clips of held-out prompts, from the largest gain to the largest loss."""
     rows = finished.comparison
     totals = rows[rows.dimension == "omniscore"].sort_values(
         ["delta", "prompt_id", "sample"], ascending=[False, True, True]
@@ -119,7 +121,7 @@ def comparison_cards(finished: Finished, clips: ClipFolder, count: int) -> list[
 
 
 def pair_cards(finished: Finished, clips: ClipFolder, count: int) -> list[Card]:
-    """Winners and losers, from the widest gap to the narrowest."""
+    """Cards of winners and losers, from the widest gap to the narrowest."""
     pairs = finished.pairs.sort_values(["gap", "pair_id"], ascending=[False, True])
     videos = finished.videos.set_index("video_id")
     raw = finished.scores.set_index("video_id")[[f"raw_{name}" for name in finished.dimensions]]
@@ -127,7 +129,7 @@ def pair_cards(finished: Finished, clips: ClipFolder, count: int) -> list[Card]:
     cards = []
     for pair in even_spread(pairs.to_dict("records"), count):
         winner, loser = pair["winner_id"], pair["loser_id"]
-        scored = winner in scores and loser in scores  # imported and human pairs need no scores of ours
+        scored = winner in scores and loser in scores  # imported and human-labelled pairs may have no scores
         cards.append(
             Card(
                 prompt=finished.texts[pair["prompt_id"]],

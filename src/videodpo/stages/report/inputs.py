@@ -1,4 +1,4 @@
-"""The tables of a finished round, read once for all parts of the page."""
+"""Tables of a finished round, read once for all parts of the page."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Finished:
 
 
 def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finished:
-    """Read what the page needs.
+    """Read the tables that the page needs.
 
     Raises:
         InputError: a table is missing or unreadable; the message names it.

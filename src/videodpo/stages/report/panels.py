@@ -1,4 +1,4 @@
-"""The page's headline and tables, as plain rows for the template."""
+"""Headline and tables of the page, as plain rows for the template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VERDICTS = {
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The OmniScore's row, and one sentence that claims no more than its interval does."""
+    """Row of the OmniScore, and one sentence that claims no more than its interval does."""
     row = summary["dimensions"]["omniscore"]
     kind = _direction(row)
     verdict = _VERDICTS[kind]
@@ -30,7 +30,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a dimension, the OmniScore first, with whether its interval excludes zero."""
+    """One row per dimension, the OmniScore first, with the side of zero on which its interval is."""
     rows = []
     for name in summary["order"]:
         row = summary["dimensions"][name]
@@ -39,14 +39,14 @@ def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _direction(row: Mapping[str, Any]) -> str:
-    """Whether the interval is above or below zero; even where it includes zero, or there is none."""
+    """Side of zero on which the interval is; even if it includes zero, or if there is none."""
     if row["ci_low"] is None:
         return "even"
     return "up" if row["ci_low"] > 0 else "down" if row["ci_high"] < 0 else "even"
 
 
 def flow_rows(finished: Finished) -> list[tuple[str, int, str]]:
-    """What went on from each step, and what stayed behind."""
+    """Number of items that each step passed on, and what it dropped."""
     split, status = finished.prompts.split.value_counts(), finished.videos.status.value_counts()
     heldout, train = int(split.get("heldout", 0)), int(split.get("train", 0))
     return [
@@ -60,7 +60,7 @@ def flow_rows(finished: Finished) -> list[tuple[str, int, str]]:
 
 
 def provenance_rows(finished: Finished) -> list[dict[str, str]]:
-    """Table, stage, version, commit, seed, digest of the settings snapshots, and scorer."""
+    """One row per table: stage, version, commit, seed, digest of the settings snapshot, and scorer."""
     keys = ("stage", "package_version", "commit", "seed", "config_digest")
     return [
         {"table": table, "scorer": scorer, **{key: metadata.get(key, "") for key in keys}}

@@ -1,4 +1,4 @@
-"""The look of the figures in a light and a dark theme, and their files."""
+"""Style of the figures in a light and a dark theme, and their files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from videodpo.storage.files import write_text
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one scheme; `accent` and `contrast` differ in hue and lightness for every kind of colour vision."""
+    """Colours of one theme; `accent` and `contrast` differ in hue and lightness for every kind of colour vision."""
 
     name: str
     ink: str
@@ -33,7 +33,7 @@ DARK = Theme("dark", "#e9ecef", "#9aa3ab", "#2c3238", "#171a1d", "#62b0ff", "#ff
 
 @dataclass(frozen=True)
 class Drawn:
-    """One figure on the page: its two files relative to the page, and what is said about it."""
+    """One figure on the page: title, caption, its two files relative to the page, and its size."""
 
     title: str
     caption: str
@@ -59,17 +59,20 @@ class FigureFolder:
         caption: str,
         size: tuple[float, float] = (6.2, 3.3),
     ) -> Drawn:
-        """Draw and save.
+        """Draw a figure in both themes and save it.
 
         Args:
-            name: of the files. paint: fills a figure in a theme. title, caption: for the page. size: inches.
+            name: stem of the file names.
+            paint: fills a figure in the given theme.
+            title, caption: text for the page.
+            size: width and height in inches.
         """
         for theme in (LIGHT, DARK):
             with matplotlib.rc_context(_rc(theme)):
                 figure = Figure(figsize=size, layout="constrained")
                 paint(figure, theme)
                 buffer = io.BytesIO()
-                # Without date and creator, and with ids from a fixed salt, the same figure has the same bytes.
+                # No date, no creator and a fixed salt for ids, so that the same figure has the same bytes.
                 figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
             file = f"{name}-{theme.name}.svg"
             write_text(self._folder / file, buffer.getvalue().decode())
@@ -78,7 +81,7 @@ class FigureFolder:
         return Drawn(title, caption, paths[0], paths[1], round(size[0] * 100), round(size[1] * 100))
 
     def remove_others(self) -> None:
-        """Delete figures that an earlier report left."""
+        """Delete figures left by an earlier report."""
         for file in self._folder.glob("*"):
             if file.name not in self._written:
                 file.unlink()

@@ -1,4 +1,4 @@
-"""Videos to scores: networks measure what a store lacks, and each dimension's table is written from the store."""
+"""Stage: networks score the clips that a store lacks, and each dimension's table is written from the store."""
 
 from videodpo.stages.score.collect import collect_all_shards, collect_shard
 from videodpo.stages.score.single_files import score_files

@@ -1,4 +1,4 @@
-"""The dimensions' tables of a shard, from what its store has."""
+"""Write the tables of all dimensions of a shard from the scores in its store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from videodpo.storage.tables import read_metadata, read_rows, shard_path, write_
 
 
 def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path) -> None:
-    """`collect_shard` of all, then `<scores>/<dimension>/shards.json` of every dimension.
+    """Run `collect_shard` for all shards, then write `<scores>/<dimension>/shards.json` of every dimension.
 
     Args:
         videos: folder of the videos table.
@@ -31,12 +31,12 @@ def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path) -> None
 
 
 def collect_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
-    """Write `<scores>/<dimension>/shard-<number>.parquet` of every dimension, rows in the order of the videos.
+    """Write `<scores>/<dimension>/shard-<number>.parquet` of every dimension, with rows in the order of the videos.
 
-    A clip that could not be made, read or scored is a failed row with its reason. What was never
-    measured (in a workflow nothing) is measured first.
+    A clip that could not be made, read or scored is a failed row with its reason. Clips that the store lacks are scored
+    first; in a workflow there are none.
 
-    Args and errors: as `measure_shard`.
+    Args and errors: as `score_shard`.
     """
     metadata = read_metadata(videos)
     path = store_path(scores, int(metadata["shard"]))
@@ -75,7 +75,7 @@ def _write(
             }
         )
     snapshot = column.snapshot
-    if not snapshot.settings.is_judge:  # shards that were measured at the same time have not seen each other's failures
+    if not snapshot.settings.is_judge:  # shards that were scored at the same time have not seen each other's failures
         failed = failed_so_far(rows, path, snapshot.digest)
         allowed = snapshot.execution.max_failed_fraction
         refuse_too_many(column.dimension, failed, int(metadata["num_videos"]), allowed)
@@ -84,7 +84,7 @@ def _write(
 
 
 def _label(snapshot: Snapshot[ScoreSettings]) -> str:
-    """Name, version, and a digest of all weights' bytes."""
+    """Label of a scorer: name, version, and a digest of all its weights."""
     version = registry.load("videodpo.scorers", snapshot.settings.dimension).version
     digests = sorted(snapshot.weights.values())
     weights = "no-weights"

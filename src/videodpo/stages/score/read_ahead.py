@@ -1,4 +1,4 @@
-"""Decodes clips on threads, ahead of the networks that wait for them."""
+"""Decode clips in threads, ahead of the networks that need them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from videodpo.storage.clips import read_clip as read_bytes
 from videodpo.storage.manifests import Damaged
 from videodpo.storage.video import decode_mp4, read_mp4
 
-# Decoded frames that wait at most; one clip at least is read, however large.
+# Limits on waiting decoded frames, in bytes and clips. At least one clip is read, however large.
 MAX_BYTES, MAX_CLIPS = 2**30, 32
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A clip to be read."""
+    """A clip to read."""
 
     path: Path
     prompt: str
     num_bytes: int
-    """Of its decoded frames."""
+    """Size of its decoded frames."""
     sha256: str | None = None
-    """What the clip must have; not known of files that are no run's."""
+    """Digest that the clip must have; None for files outside a run."""
 
 
 def read_clip(wanted: Wanted) -> Clip | ValueError:
-    """The decoded clip, or why there is none.
+    """Read and decode a clip; return the error if it cannot be read.
 
     Raises:
-        Damaged: it is not what the videos table says: so it has to be made again, and is no failed clip.
+        Damaged: the clip differs from its digest in the videos table. It must be generated anew, so it is not a failed
+            row.
     """
     path = wanted.path
     try:
-        # Four of five damaged files decode without a complaint, to other pixels: only the digest tells.
+        # Four of five damaged files decode without an error, to other pixels: only the digest reveals them.
         if wanted.sha256:
             frames_THWC, fps = decode_mp4(read_bytes(path, wanted.sha256), path.name)
         elif path.is_file():
@@ -61,10 +62,10 @@ _Waiting = tuple[Wanted, Future[Clip | ValueError]]
 
 @contextmanager
 def read_ahead(clips: Iterable[Wanted]) -> Iterator[Iterator[Clip | ValueError]]:
-    """`read_clip` of every clip, in order.
+    """Apply `read_clip` to every clip, in order.
 
-    The threads end with the block. If a generator owned them, their end would wait for the garbage collector, on any
-    thread, which may hold a lock of `threading`.
+    The threads end with the block. If a generator owned them, the garbage collector would end them, on any thread,
+    which may hold a lock of `threading`.
     """
     with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
         try:

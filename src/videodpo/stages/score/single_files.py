@@ -1,4 +1,4 @@
-"""Scores of files of the user's own, outside of any run."""
+"""Score the user's own files, outside of any run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from videodpo.stages.score.read_ahead import Wanted, read_clip
 def score_files(
     paths: Sequence[Path], dimension: str, prompt: str | None, weights: Sequence[str], device: str
 ) -> Iterator[dict[str, Any]]:
-    """Score single clips: for each {"file", "dimension", "value"}, or a null value and "error".
+    """Score single clips; yield {"file", "dimension", "value"} for each, or a null value and "error".
 
     Args:
-        paths: MP4 files. dimension: a registered scorer. prompt: the clips' text, where the scorer needs one.
-        weights: the scorer's weights (its option `weights`). device: auto, cpu, or cuda.
+        paths: MP4 files.
+        dimension: a registered scorer.
+        prompt: prompt of the clips, if the scorer needs one.
+        weights: the scorer's weights (its option `weights`).
+        device: auto, cpu, or cuda.
 
     Raises:
-        InputError: unknown dimension, or weights missing or not taken.
+        InputError: the dimension is unknown, weights are missing, or the scorer takes none.
     """
     kind = registry.load("videodpo.scorers", dimension)
     scorer = kind(validate(kind.Options, _options_with(dimension, weights), f"dimensions.{dimension}.options"), device)

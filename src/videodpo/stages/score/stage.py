@@ -1,4 +1,4 @@
-"""Clips of one shard to values in its store: each clip decoded once, for all the scorers that lack it."""
+"""Score the clips of one shard into its store; each clip is decoded once, for all scorers that lack it."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from videodpo.storage.tables import read_metadata, read_rows, read_table
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 2**30  # of decoded frames that are scored together
+MAX_BYTES = 2**30  # bytes of decoded frames that are scored together
 Video = dict[str, Any]
 Snapshots = Sequence[Snapshot[ScoreSettings]]
 
 
 def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
-    """Measure what the shard's store lacks, and say in `<scores>/shard-<number>.json` which clips failed.
+    """Score the clips that the shard's store lacks, and list failed clips in `<scores>/shard-<number>.json`.
 
-    Clips share batches with those of their block alone, and a block is measured as a whole: so a value depends neither
-    on the shard, nor on where a killed job went on, nor on which scorers are asked.
+    A clip shares batches only with clips of its block, and a scorer that lacks one clip of a block scores all of it. A
+    score therefore depends neither on the shard, nor on where a killed job resumed, nor on which other scorers run.
 
     Args:
-        snapshots: settings of all dimensions; clips and prompts.parquet lie in their folder.
-        videos: the shard's videos table. scores: folder of all dimensions' scores.
+        snapshots: settings of all dimensions; their folder has the clips and prompts.parquet.
+        videos: the shard's videos table.
+        scores: folder of all dimensions' scores.
 
     Raises:
-        RunError: more than `max_failed_fraction` of all clips failed in a dimension that is no judge's; what was
-            measured is kept for the next try. Or another process is at this shard.
+        RunError: more than `max_failed_fraction` of all clips failed in a dimension other than a judge; finished scores
+            are kept for the next try. Or another process works on this shard.
         InputError: the options are wrong, or the prompts table lacks a video's prompt.
-        Interrupted: a signal asked to stop; what was measured is saved.
+        Interrupted: a signal asked to stop; finished scores are saved.
     """
     metadata = read_metadata(videos)
     shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
@@ -65,13 +66,13 @@ def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, An
     keys = {video["video_id"]: column.key(video) for video in videos}
     found = {video_id: store.get(key) for video_id, key in keys.items()}
     failed = {video_id: measured.error for video_id, measured in found.items() if measured and measured.value is None}
-    # The workflow's plan looks here: a table that has one of these as failed may be behind the store.
+    # The workflow's plan reads this: a table in which one of these failed may be older than the store.
     temporary = [video_id for video_id, key in keys.items() if key in store.temporary]
     return {"scorer_digest": column.digest, "num_clips": len(videos), "failed": failed, "temporary": temporary}
 
 
 def _problem(column: Column, done: dict[str, Any], others: Sequence[dict[str, Any]], num_videos: int) -> str | None:
-    """What `refuse_too_many` says of this shard's failures and those of the others that are done."""
+    """Error of `refuse_too_many` for the failures of this shard and of the other finished shards, or None."""
     failed = dict(done["failed"])
     if not failed or column.snapshot.settings.is_judge:
         return None
@@ -90,10 +91,10 @@ def _done_path(scores: Path, shard: int) -> Path:
 
 
 def read_done(scores: Path, shard: int) -> dict[str, Any]:
-    """What is known of a shard's failures, by dimension; nothing where none of it was measured.
+    """Known failures of a shard, by dimension; empty if nothing of it was scored.
 
     Raises:
-        InputError: not what `measure_shard` wrote; the message names the file.
+        InputError: not what `score_shard` wrote; the message names the file.
     """
     path = _done_path(scores, shard)
     known = read_json(path) if path.exists() else {}
@@ -150,7 +151,11 @@ def _measure_block(
     clips: Iterator[Clip | ValueError],
     store: Store,
 ) -> None:
-    """Into the store. clips: go on with this block's."""
+    """Score a block of clips into the store.
+
+    Args:
+        clips: iterator over the clips of all blocks; this block's are next.
+    """
     for videos, read in _in_memory(block, clips):
         found = [clip for clip in read if isinstance(clip, Clip)]
         results = score_clips([scorers[column.dimension] for column in lacking], found)
@@ -167,7 +172,7 @@ def _measured(result: Result) -> Measured:
 
 
 def _make_scorer(snapshot: Snapshot[ScoreSettings]) -> Scorer:
-    """Raises InputError where options or weights are wrong."""
+    """Build a scorer; raise InputError if its options or weights are wrong."""
     dimension = snapshot.settings.dimension
     kind = registry.load("videodpo.scorers", dimension)
     options = validate(kind.Options, snapshot.settings.options, f"dimensions.{dimension}.options")
@@ -176,7 +181,7 @@ def _make_scorer(snapshot: Snapshot[ScoreSettings]) -> Scorer:
 
 
 def _blocks(videos: Sequence[Video], size: int) -> list[list[Video]]:
-    """The table's rows in runs of `size`, less the videos that were not made."""
+    """Rows of the table in blocks of `size`, without the videos that were not made."""
     blocks = [videos[start : start + size] for start in range(0, len(videos), size)]
     return [[video for video in block if video["status"] == "ok"] for block in blocks]
 
@@ -189,7 +194,7 @@ def _wanted(video: Video, folder: Path, prompts: dict[str, str]) -> Wanted:
 def _in_memory(
     block: Sequence[Video], clips: Iterator[Clip | ValueError]
 ) -> Iterator[tuple[list[Video], list[Clip | ValueError]]]:
-    """The block's clips as they are read; in several parts where they are too large to be scored together."""
+    """Yield the block's clips as they are read, in several parts if they are too large to be scored together."""
     videos: list[Video] = []
     read: list[Clip | ValueError] = []
     num_bytes = 0

@@ -1,4 +1,4 @@
-"""Scores of one shard's clips by clip and scorer, in one progress log."""
+"""Store of one shard's scores, by clip and scorer, in one progress log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from videodpo.runtime import registry
 from videodpo.runtime.snapshot import ScoreSettings, Snapshot
 from videodpo.storage.progress import Progress
 
-_FORMAT = 1  # of a line in the log
+_FORMAT = 1  # format version of a line in the log
 
 
 class Key(NamedTuple):
-    """A clip by its bytes, a scorer by its version, options and weights."""
+    """Identifies a clip by its bytes, and a scorer by its version, options and weights."""
 
     video_id: str
     sha256: str
@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A score, or why there is none, and whether another try may find one."""
+    """A score, or the reason why there is none, and whether a retry may find one."""
 
     value: float | None
     error: str | None
@@ -33,14 +33,14 @@ class Measured(NamedTuple):
 
 
 class Store:
-    """All scores that were ever measured of a shard's clips, so that those of an earlier scorer are found again.
+    """All scores ever measured for a shard's clips, so that those of an earlier scorer can be reused.
 
-    One log holds all dimensions: a job killed between two blocks has either all scores of a block or none. The workflow
-    engine does not know the file, so it does not delete it when a job fails or runs again.
+    One log holds all dimensions, so that a killed job has saved either all scores of a block or none. The workflow
+    engine does not know the file, so it does not delete it when a job fails or is re-run.
 
     Attributes:
-        known: everything that the log has, and what was put since.
-        temporary: keys that had no score at some time, for a reason that may pass.
+        known: everything in the log, and what was put since.
+        temporary: keys that at some time had no score, for a reason that may pass.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,12 +59,12 @@ class Store:
         return self.known.get(key)
 
     def lacks(self, key: Key) -> bool:
-        """True if it was never measured, or if another try may find a score."""
+        """True if there is no score for the key yet, and a first try or a retry may find one."""
         known = self.known.get(key)
         return known is None or known.retry
 
     def put(self, key: Key, measured: Measured) -> None:
-        """Keep what was measured; a score that is known already stays, to the bit."""
+        """Keep a measured score; a score that is already known stays, to the bit."""
         if self._put(key, measured):
             self._new[key] = measured
 
@@ -77,7 +77,7 @@ class Store:
         return True
 
     def save(self) -> None:
-        """Make all that was put since the last call survive a kill."""
+        """Save everything put since the last call, so that it survives a kill."""
         if not self._new:
             return
         clips = list(dict.fromkeys((key.video_id, key.sha256) for key in self._new))
@@ -88,7 +88,7 @@ class Store:
 
 
 class Column:
-    """The keys of one scorer."""
+    """Keys of one scorer's scores."""
 
     def __init__(self, snapshot: Snapshot[ScoreSettings]) -> None:
         self.snapshot = snapshot
@@ -98,10 +98,10 @@ class Column:
         self.digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def key(self, video: Mapping[str, Any]) -> Key:
-        """Key of a video that was made."""
+        """Key of a finished video."""
         return Key(video["video_id"], video["sha256"], self.dimension, self.digest)
 
 
 def store_path(scores: Path, shard: int) -> Path:
-    """Log of one shard, in the folder of all dimensions' scores; no scorer can have this name."""
+    """Path of one shard's log, in the folder of all dimensions' scores; no scorer can have the name `by-clip`."""
     return scores / "by-clip" / f"shard-{shard:05d}.jsonl"

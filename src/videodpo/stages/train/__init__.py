@@ -1,1 +1,1 @@
-"""The DPO fine-tune."""
+"""Stage: DPO training."""

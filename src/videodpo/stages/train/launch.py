@@ -1,4 +1,4 @@
-"""How a fine-tune in several processes is started: torch's launcher, on several nodes by SLURM's srun."""
+"""Start a training in several processes, with torch's launcher; on several nodes, with SLURM's srun around it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from videodpo.config.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# What torch's launcher sets for each of its processes, and may be left over from another one.
+# Variables that torch's launcher sets for each process; they may be left over from another launcher.
 _OF_A_LAUNCHER = re.compile(
     r"(LOCAL_|GROUP_)?RANK|(LOCAL_|GROUP_)?WORLD_SIZE|MASTER_(ADDR|PORT)|ROLE_\w+|TORCHELASTIC_\w+"
 )
-# Other launchers', and what sets options of torch's launcher and of accelerate.
+# Variables of other launchers, and variables that set options of torch's launcher and of accelerate.
 _FOREIGN = re.compile(
     r"(ACCELERATE|FSDP|FP8|MEGATRON_LM|PARALLELISM_CONFIG|DEEPSPEED|PET|OMPI_COMM_WORLD|PMI|PMIX|PALS|MV2_COMM_WORLD)_\w+"
     r"|MPI_LOCALRANKID|MPI_LOCALNRANKS|NODE_RANK|FORK_LAUNCHED"
 )
-# The launcher passes these on, so that every process saves its state; SIGUSR1 is not among its own. `launcher` passes
-# SIGINT on.
+# Signals that torch's launcher forwards, so that every process saves its state. SIGUSR1 is not among its defaults.
+# `launcher` forwards SIGINT.
 _SIGNALS = "SIGTERM,SIGHUP,SIGQUIT,SIGUSR1"
-# Seconds until it kills them: a step's end and a checkpoint.
+# Seconds until the launcher kills the processes: enough to end a step and write a checkpoint.
 _PATIENCE = "600"
 _FIRST_PORT, _NUM_PORTS = 20000, 20000
 
 
 def drop_foreign_variables(environment: MutableMapping[str, str], *, launched: bool) -> None:
-    """Remove variables by which a launcher around this process, or accelerate's configuration, would rule the training.
+    """Remove variables of an outer launcher or of accelerate that would override the training's settings.
 
     Args:
         environment: changed in place, before torch and accelerate read it.
-        launched: this is one of the processes that `launch_command` started, whose launcher's variables stay.
+        launched: true in a process that `launch_command` started; the variables of its launcher stay.
     """
     names = [name for name in environment if _FOREIGN.fullmatch(name)]
     if not launched:
@@ -47,7 +47,7 @@ def drop_foreign_variables(environment: MutableMapping[str, str], *, launched: b
 
 
 def launch_environment(runtime: TrainRuntime, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of that command: its processes share the threads that this one was given."""
+    """Environment for `launch_command`, whose processes share the threads that this process was given."""
     if _is_to_be_spread(runtime, environment):
         return dict(environment)
     threads = max(1, int(environment.get("OMP_NUM_THREADS", "1")) // runtime.processes)
@@ -55,12 +55,12 @@ def launch_environment(runtime: TrainRuntime, environment: Mapping[str, str]) ->
 
 
 def launch_command(runtime: TrainRuntime, arguments: Sequence[str], environment: Mapping[str, str]) -> list[str] | None:
-    """The command that this process becomes to start every process of `videodpo <arguments>`; None where it is one.
+    """Command that replaces this process to start all processes of `videodpo <arguments>`; None if one is enough.
 
-    On several nodes, srun starts this command again on each; there it becomes torch's launcher.
+    On several nodes, srun starts this command again on each node, where it becomes torch's launcher.
 
     Raises:
-        InputError: several nodes are asked for outside of a SLURM job.
+        InputError: several nodes are configured outside of a SLURM job.
     """
     is_alone = runtime.processes * runtime.nodes == 1 and runtime.strategy == "ddp"
     if is_alone:
@@ -81,18 +81,19 @@ def _is_to_be_spread(runtime: TrainRuntime, environment: Mapping[str, str]) -> b
         raise InputError(
             f"train_runtime.nodes: {runtime.nodes}, but this is no SLURM job; run it by snakemake --profile slurm"
         )
-    return environment.get("SLURM_STEP_NUM_NODES") != str(runtime.nodes)  # else srun has done it
+    return environment.get("SLURM_STEP_NUM_NODES") != str(runtime.nodes)  # otherwise srun has already spread it
 
 
 def _one_task_a_node(runtime: TrainRuntime) -> list[str]:
-    # All that the job has on a node is its task's: unbound, because one that names no cores would be bound to one.
-    # Where one node fails, the others would wait for it; where one is done, the first still writes the adapter.
+    # --cpu-bind=none: a task gets all that the job has on its node; srun would bind a task that names no cores to one.
+    # --kill-on-bad-exit: otherwise the other nodes would wait for a node that failed. --wait=0: the first node still
+    # writes the adapter when the others are done.
     shape = [f"--nodes={runtime.nodes}", f"--ntasks={runtime.nodes}", "--ntasks-per-node=1"]
     return ["srun", *shape, "--cpu-bind=none", "--kill-on-bad-exit=1", "--wait=0"]
 
 
 def _meeting(runtime: TrainRuntime, environment: Mapping[str, str]) -> list[str]:
-    """Where the launchers of one step find each other: at its first node, under a port of the job's own."""
+    """Rendezvous options for the launchers of one step: its first node, with a port derived from the job's id."""
     job, number = environment["SLURM_JOB_ID"], environment["SLURM_NODEID"]
     names = _scontrol("show", "hostnames", environment["SLURM_STEP_NODELIST"]).split()
     first, own = (_address(name) for name in (names[0], names[int(number)]))
@@ -108,7 +109,7 @@ def _meeting(runtime: TrainRuntime, environment: Mapping[str, str]) -> list[str]
 
 
 def _address(node: str) -> str:
-    """What SLURM itself reaches the node by; its name need not be known to anybody else."""
+    """Address by which SLURM reaches the node, because the node's name may not resolve elsewhere."""
     found = re.search(r"\bNodeAddr=(\S+)", _scontrol("--oneliner", "show", "node", node))
     return found[1] if found else node
 

@@ -1,4 +1,4 @@
-"""torch's launcher, started with its own options: ends as its processes did, without a traceback of its own."""
+"""torch's launcher with its own options; it exits as its processes did, without a traceback of its own."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str]) -> int:
         arguments: of `torch.distributed.run`; its `--signals-to-handle` must leave SIGINT out.
 
     Returns:
-        0 on success, the exit code of the first process that failed (128 + its number after a signal), 75 after a
-        signal to stop, which every process got and was waited for.
+        0 on success; the exit code of the first process that failed (128 + the number of a signal that ended it); 75
+        after a signal to stop, which was forwarded to every process before waiting for all of them.
     """
     signal.signal(signal.SIGINT, _stop)
     try:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    """First Ctrl-C: torch's launcher passes it on and waits. The processes are no part of the terminal's group."""
+    """First Ctrl-C: torch's launcher forwards it and waits. The processes are not in the terminal's process group."""
     signal.signal(signal.SIGINT, _kill)
     raise SignalException("Ctrl-C", sigval=signal.Signals(number))
 

@@ -1,4 +1,4 @@
-"""Pairs and reference errors to an aligned adapter: the DPO fine-tune, resumable from its full checkpoints."""
+"""Train stage: DPO training of an adapter on pairs and reference errors; it resumes from full checkpoints."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 
     from videodpo.models.base import VideoModel
 
-_LONGEST_WAIT = timedelta(hours=2)  # for each other: the main process syncs a 14B model's state to a slow disk
+# Processes wait this long for each other: the main process may have to sync a 14B model's state to a slow disk.
+_LONGEST_WAIT = timedelta(hours=2)
 
 log = logging.getLogger(__name__)
 
 
 def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapter: Path | None) -> None:
-    """Fine-tune and write `round<r>/adapter` and `train_log.parquet`; one call in each process.
+    """Train and write `round<r>/adapter` and `train_log.parquet`; call it once in each process.
 
     Args:
         snapshot: the stage's settings.
         round_folder: has pairs, visits, videos and, for `reference: precomputed`, the errors.
-        previous_adapter: the adapter of the round before, to go on from; the reference stays the base model.
+        previous_adapter: adapter of the previous round to start from; the reference stays the base model.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -45,15 +46,15 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
     """
     is_main = os.environ.get("RANK", "0") == "0"
     if not is_main:
-        logging.getLogger("videodpo").setLevel(logging.WARNING)  # every process does the same
-    # Locked before the imports below, which take seconds: a left-over training is seen at once.
+        logging.getLogger("videodpo").setLevel(logging.WARNING)  # the others would log the same
+    # Lock before the imports below, which take seconds, so that a left-over training is noticed at once.
     with exclusive(snapshot.folder, round_folder / "adapter") if is_main else nullcontext():
         from videodpo.dpo.policy import gather_policy
         from videodpo.dpo.trainer import Training
 
         device = choose_device(snapshot.execution.device)
         accelerator = _accelerator(snapshot.execution.train_runtime, device, round_folder)
-        # Around the loading too, which takes minutes for a large model.
+        # The countdown includes loading, which takes minutes for a large model.
         with Countdown(log, "training", snapshot.settings.schedule.num_steps, "steps") as countdown:
             training = Training(snapshot, round_folder, previous_adapter, accelerator)
             try:
@@ -66,7 +67,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
                 for tracker in accelerator.trackers:
                     tracker.finish()
         model, weights = gather_policy(training.model, snapshot, accelerator)
-        # The other processes end here: none waits, in any call of the group, for the adapter's bytes.
+        # The other processes end here, so that none waits in a collective call while the adapter is written.
         accelerator.end_training()
         if is_main:
             _save_adapter(model, weights, round_folder / "adapter")
@@ -84,7 +85,7 @@ def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Acce
         )
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision="no",  # `precision()` of the model does that, as configured
+        mixed_precision="no",  # the model's `precision()` applies it, as configured
         dynamo_backend="no",
         fsdp_plugin=plugin,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
@@ -94,7 +95,7 @@ def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Acce
 
 
 def _save_adapter(model: VideoModel, weights: dict[str, torch.Tensor] | None, adapter: Path) -> None:
-    """Write the adapter under a temporary name and rename it; the main process calls this."""
+    """Write the adapter under a temporary name and rename it; only the main process calls this."""
     partial = adapter.with_name(".adapter.partial")
     remove_leftover_folders(adapter.parent)
     try:
