@@ -1,4 +1,4 @@
-"""From prompts to an aligned text-to-video model: the table of contents of the workflow."""
+"""Workflow from prompts to an aligned text-to-video model: targets and included rules."""
 
 import os
 import signal
@@ -17,11 +17,11 @@ from videodpo.workflow.run import Workflow, check_location, path_with_command
 min_version("9.8")
 
 
-# For `--sdm apptainer`; envs/videodpo.def makes it.
+# For `--sdm apptainer`; built from envs/videodpo.def.
 container: "videodpo.sif"
 
 
-# A cluster that warns a job by SIGUSR1 sends it to Snakemake too, which it would end, and the stage with it.
+# A cluster that warns a job by SIGUSR1 sends the signal to Snakemake too, which would end Snakemake and the stage.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
@@ -29,7 +29,7 @@ slurm_plugin.prepare()
 compat.keep_logs()
 
 
-# Jobs call the `videodpo` of the environment that runs this Snakemake, also where that is not activated.
+# Jobs call the `videodpo` of the environment that runs this Snakemake, even if that environment is not activated.
 try:
     os.environ["PATH"] = path_with_command(os.environ.get("PATH", os.defpath))
 except ConfigError as error:
@@ -41,7 +41,7 @@ configfile: "config.yaml"
 
 try:
     check_location(workflow.basedir)
-    # Snakemake keeps the last of a key that a file has twice, in silence.
+    # Refuse duplicate keys: Snakemake silently keeps the last one.
     if workflow.is_main_process:
         for file in filter(Path.is_file, map(Path, workflow.configfiles)):
             read_config(file)
@@ -67,12 +67,12 @@ wildcard_constraints:
     snapshot=r"[a-z_]+|score/[A-Za-z0-9_]+",
 
 
-# Snakemake's own lock does not say who has it.
+# Snakemake's own lock does not name its holder.
 if workflow.is_main_process and RUN.driver:
     logger.warning(f"{FOLDER} is being made by {RUN.driver}")
 
 
-# Not at a dry run: a plan needs no weights.
+# Snakemake skips `onstart` in a dry run, which needs no weights.
 onstart:
     try:
         RUN.start(rules=compat.rules_to_run(workflow), kept=compat.kept_snapshots(workflow))
@@ -80,7 +80,8 @@ onstart:
         raise WorkflowError(str(error)) from None
 
 
-# Where an `ancient` input is made again, Snakemake may leave out what is missing after it, and call that a success.
+# If an `ancient` input is re-made, Snakemake may leave missing files that depend on it out of its plan, and report
+# success.
 onsuccess:
     if missing := compat.missing_targets(workflow):
         raise WorkflowError(f"Snakemake left these out of its plan: {', '.join(missing)}; start again")

@@ -1,4 +1,4 @@
-# Stops before the training where something is broken: an alarm is exit code 3. docs/doctor.md says what to do about it.
+# Stops the run before the training if something is broken. An alarm is exit code 3; docs/doctor.md says how to fix it.
 rule doctor:
     input:
         config=f"{FOLDER}/config/train.json",

@@ -1,5 +1,5 @@
-# Each clip is decoded once, for all dimensions: what a shard's store has already, an earlier scorer's values too, is not
-# measured again.
+# Each clip is decoded once for all dimensions. Scores already in the shard's store, including those of other scorers,
+# are not computed again.
 rule score:
     input:
         configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers),
@@ -22,13 +22,13 @@ rule score:
 
 
 def once_settled(pattern, shards, wildcards):
-    """The shards' lists of failures; `ancient` are those from which a dimension's tables cannot change any more."""
+    """List the shards' failure files; mark a file `ancient` if it can no longer change the dimension's tables."""
     scored = expand(pattern, shard=shards, **wildcards)
     return [ancient(file) if RUN.is_settled(file, wildcards.dimension) else file for file in scored]
 
 
-# A dimension's tables are written again when its own scorer or the videos changed, or when a score is found that failed
-# before; not when another scorer changed.
+# A dimension's tables are rewritten if its own scorer or the videos changed, or if a failed score was computed later.
+# They are not rewritten if another scorer changed.
 rule collect_scores:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",

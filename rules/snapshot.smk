@@ -1,6 +1,6 @@
-# Every stage reads its own settings snapshot alone: an edit of config.yaml during a run reaches no running
-# job, and only the stages whose settings changed run again. The driver writes the settings to a file before its first
-# job, because a command line has no room for more than 128 KiB; their digest is what makes this rule run again.
+# Each stage reads only its own settings snapshot. Therefore an edit of config.yaml during a run affects no running job,
+# and only the stages whose settings changed run again. The driver writes the settings to a file before its first job,
+# because a command-line argument is limited to 128 KiB. A change of their digest re-runs this rule.
 rule snapshot:
     output:
         f"{FOLDER}/config/{{snapshot}}.json",

@@ -1,4 +1,5 @@
-# The training state lies in <round>/state and is no declared output: Snakemake deletes those before every new try.
+# The training state is stored in <round>/state. It is not a declared output, because Snakemake deletes outputs before
+# each try.
 rule train:
     input:
         config=f"{FOLDER}/config/train.json",
@@ -7,7 +8,7 @@ rule train:
         visits=f"{ROUND}/visits.parquet",
         videos=f"{ROUND}/videos/shards.json",
         reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
-        doctor=f"{ROUND}/doctor.json",  # a gate; not `ancient`, which would hide that the adapter is missing
+        doctor=f"{ROUND}/doctor.json",  # a gate; `ancient` would hide a missing adapter
         adapter=lambda wildcards: RUN.previous_adapter(wildcards.round),
     output:
         adapter=directory(f"{ROUND}/adapter"),

@@ -1,4 +1,4 @@
-"""The command line `videodpo`: one subcommand a stage, and tools to look at what they made."""
+"""The command line `videodpo`: one subcommand per stage, and tools to inspect the results."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage, 3 where the doctor has an alarm or a
-        file is not what was written, 75 after a signal to stop, 130 after Ctrl-C where nothing needed saving, 141 where
-        the reader of the output has gone.
+        0 on success, 1 on a user's error (one line on stderr), 2 on wrong usage, 3 if the doctor has an alarm or a file
+        differs from what was written, 75 after a signal to stop, 130 after Ctrl-C if nothing had to be saved, 141 if
+        the reader of the output is gone.
     """
     arguments = _parser().parse_args(argv)
-    # Read when torch is imported. Idle threads that spin bring a training of two threads to a standstill where two
-    # other jobs share the cores: no step in the time of 140.
+    # Idle threads that spin stop a training with two threads if two other jobs share the cores: no step in the time of
+    # 140. torch reads this variable when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     set_up_logs()
     if arguments.is_stage:
@@ -108,7 +108,7 @@ def _collect_scores(arguments: argparse.Namespace) -> None:
 
 
 def _scorers(arguments: argparse.Namespace) -> list[Any]:
-    """Settings snapshot of the scorers: those of the JSON files, or of config.yaml's dimensions."""
+    """Load the settings snapshots of the scorers, from JSON files or from the dimensions of config.yaml."""
     from videodpo.config.loading import read_config
     from videodpo.runtime.snapshot import ScoreSettings, load_snapshot
     from videodpo.workflow.run import Workflow
@@ -314,7 +314,7 @@ def _schema(arguments: argparse.Namespace) -> None:
 
 
 def _load(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
-    """The settings snapshot of a stage: read, or written now from a config.yaml and then read."""
+    """Load the settings snapshot of a stage; write it first if --config is a config.yaml."""
     from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_snapshot
 
     path: Path = arguments.config
@@ -331,7 +331,7 @@ def _load(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
 
 
 def _reserve(snapshot: Any, num_gpus: int = 1) -> None:
-    """Before torch is imported, which reads once which GPUs it may use."""
+    """Reserve GPUs. Call this before torch is imported, because torch reads only once which GPUs it may use."""
     from videodpo.runtime.gpus import reserve_gpus
 
     reserve_gpus(snapshot.execution.device, num_gpus)

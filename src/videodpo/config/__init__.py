@@ -1,4 +1,4 @@
-"""What a user can write in YAML, typed and checked."""
+"""Configuration that a user writes in YAML, typed and checked."""
 
 from videodpo.config.errors import ConfigError, InputError, RunError, VideodpoError
 from videodpo.config.schema import (

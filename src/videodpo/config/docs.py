@@ -1,4 +1,4 @@
-"""The configuration's classes to a JSON schema for editors and to docs/configuration.md."""
+"""Generate the JSON schema for editors and docs/configuration.md from the configuration's classes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean":
 
 
 def schema_text() -> str:
-    """JSON schema of a whole configuration."""
+    """JSON schema of the configuration."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def markdown_text() -> str:
-    """One table a section: key, values, default, meaning."""
+    """Markdown page with one table per section: key, values, default, meaning."""
     schema = Config.model_json_schema()
     return "\n".join([_HEAD, *_sections("", schema, schema["$defs"])])
 
@@ -84,7 +84,7 @@ def _values(field: Mapping[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text for a cell of a table: outside of backticks, <name> would be taken for HTML."""
+    """Escape text for a table cell: outside of backticks, <name> would be taken for HTML."""
     parts = " ".join(text.split()).replace("|", "&#124;").split("`")
     return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
@@ -94,5 +94,5 @@ def _reference(field: Any) -> str | None:
 
 
 def _anchor(heading: str) -> str:
-    """The anchor that a Markdown page gives to a heading."""
+    """Anchor of a heading in a Markdown page."""
     return "".join(letter for letter in heading.lower().replace(" ", "-") if letter.isalnum() or letter in "-_")

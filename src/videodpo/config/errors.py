@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class VideodpoError(Exception):
-    """Base of all of them; the message says what is wrong, what is allowed and what to do."""
+    """Base class of these errors; the message says what is wrong, what is allowed and what to do."""
 
     exit_code = 1
 
@@ -18,4 +18,4 @@ class ConfigError(InputError):
 
 
 class RunError(VideodpoError, RuntimeError):
-    """A run cannot continue; what was finished is kept."""
+    """A run cannot continue; finished work is kept."""

@@ -1,4 +1,4 @@
-"""Reads config.yaml and merges presets and single settings over it."""
+"""Read config.yaml and merge presets and single settings over it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BYTES = 2**20  # of one file
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses duplicate keys: PyYAML silently keeps the last one, and a setting is lost."""
+    """YAML loader that refuses duplicate keys: PyYAML silently keeps the last one, and a setting is lost."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -29,10 +29,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str] = ()) -> dict[str, Any]:
-    """The raw configuration: `path`, then each preset, then each `key.key=value`, merged key by key.
+    """Read the raw configuration: `path`, then each preset, then each `key.key=value`, merged key by key.
 
     Raises:
-        ConfigError: a file is missing or not a YAML mapping, or as `with_settings`.
+        ConfigError: a file is missing or not a YAML mapping, or a setting is wrong as in `with_settings`.
     """
     merged: dict[str, Any] = {}
     for file in (path, *presets):
@@ -41,10 +41,10 @@ def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str
 
 
 def with_settings(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`raw` with each `key.key=value` laid over it; values are YAML.
+    """Merge each `key.key=value` over `raw`; values are YAML.
 
     Raises:
-        ConfigError: a setting without key or `=`, or with a value that is not YAML.
+        ConfigError: a setting has no key, no `=`, or a value that is not YAML.
     """
     merged = dict(raw)
     for setting in settings:
@@ -68,7 +68,7 @@ def _read(file: Path) -> dict[str, Any]:
         raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except ConfigError:
         raise
-    except (OSError, yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date like 2001-99-99
+    except (OSError, yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date like 2001-99-99
         raise ConfigError(f"{file}: not readable as YAML ({error})") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: a mapping of keys is needed, this is {type(raw).__name__}")

@@ -1,4 +1,4 @@
-"""The typed configuration: every key, its unit, its range, and one readable message for a wrong one."""
+"""Typed configuration: every key with its unit and range, and one readable message for a wrong key."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from videodpo.config.training import (
     TrainRuntime,
 )
 
-HUB_PREFIX = "hub:"  # weights or data sets that are fetched by id; everything else is a path
+HUB_PREFIX = "hub:"  # weights or data sets fetched by id; everything else is a path
 
 
 class Source(Section):
     kind: Literal["text", "jsonl", "csv", "parquet", "vidprom", "huggingface", "clips", "demo_world"]
-    """Where prompts come from; `clips` is a manifest of your own videos with prompts."""
+    """Type of the prompt source; `clips` is a list of your own videos with their prompts."""
     path: str | None = None
     """File, or `hub:<organisation>/<name>@<commit>` for vidprom and huggingface; not used by `demo_world`."""
     column: str = "prompt"
-    """Column or JSON key that holds the prompt."""
+    """Column or JSON key that contains the prompt."""
     name: str | None = None
-    """Configuration (subset) of a Hugging Face data set; null where it has one, or a default one."""
+    """Configuration (subset) of a Hugging Face data set; null if the data set has only one, or a default one."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     max_toxicity: Real = Field(0.2, ge=0, le=1)
-    """VidProM: rows with any of the six toxicity probabilities above this are dropped."""
+    """VidProM: rows with at least one of the six toxicity probabilities above this value are dropped."""
 
     @model_validator(mode="after")
     def _path_is_given(self) -> Source:
@@ -52,17 +52,17 @@ class Source(Section):
 
 class Prompts(Section):
     source: Source
-    """Where the prompts come from."""
+    """Source of the prompts."""
     num_train: int | None = Field(None, ge=1)
-    """Prompts to sample videos for; null takes all that the held-out prompts leave."""
+    """Training prompts to sample videos for; null uses all prompts that are not held out."""
     num_heldout: int = Field(..., ge=0)
-    """Prompts kept for the evaluation; with 0 there is no evaluation and no report."""
+    """Prompts held out for the evaluation; with 0 there is no evaluation and no report."""
     min_chars: int = Field(3, ge=1)
-    """Shorter prompts (after cleaning) are dropped; characters."""
+    """Minimum length in characters, after cleaning; shorter prompts are dropped."""
     max_chars: int = Field(2000, ge=1)
-    """Longer prompts are dropped; characters."""
+    """Maximum length in characters; longer prompts are dropped."""
     near_duplicate_threshold: Real = Field(0.8, gt=0, le=1)
-    """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 keeps all but exact ones."""
+    """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 drops exact ones only."""
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Prompts:
@@ -73,51 +73,51 @@ class Prompts(Section):
 
 class Model(Section):
     family: str
-    """Registered model family, for example `wan`."""
+    """Name of the model family, for example `wan`."""
     weights: str
     """Folder in diffusers' format, or `hub:<org>/<name>@<commit>`."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Type of the denoiser's and text encoder's weights; the VAE stays in float32."""
+    """Data type of the denoiser's and the text encoder's weights; the VAE stays in float32."""
     mixed_precision: bool = False
-    """Weights in float32, matrix products in `dtype`: what full fine-tuning in bfloat16 needs."""
+    """Keep weights in float32 and compute matrix products in `dtype`; full fine-tuning in bfloat16 needs this."""
     max_sequence_length: int = Field(512, ge=1)
-    """Prompt tokens given to the denoiser."""
+    """Prompt tokens passed to the denoiser."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The family's own keys."""
+    """Options of the model family."""
 
 
 class Size(Section):
     num_frames: int = Field(..., ge=1)
-    """Frames a clip."""
+    """Frames per clip."""
     height: int = Field(..., ge=16)
-    """Pixels."""
+    """Height in pixels."""
     width: int = Field(..., ge=16)
-    """Pixels."""
+    """Width in pixels."""
 
 
 class Sampling(Size):
     buckets: list[Size] = Field([])
-    """Further sizes: every prompt draws one of these or the one above, a clip of your own goes to the one it fits."""
+    """Further sizes. Each prompt draws one of these or the size above; each clip of your own uses the one that fits."""
     fps: Real = Field(16.0, gt=0)
-    """Frames a second of the MP4."""
+    """Frames per second of the MP4."""
     num_steps: int = Field(50, ge=1)
     """Denoising steps."""
     guidance_scale: Real = Field(5.0, ge=1)
-    """Classifier-free guidance; 1 is off."""
+    """Scale of classifier-free guidance; 1 turns guidance off."""
     flow_shift: PositiveReal | None = None
-    """Flow models: the larger, the more steps at high noise levels; null: as the model's folder has it."""
+    """Flow models: a larger shift spends more steps at high noise levels; null uses the value in the model's folder."""
     negative_prompt: str = ""
     """Text for the unconditional branch."""
     batch_size: int = Field(1, ge=1)
     """Clips denoised at once."""
     crf: int = Field(18, ge=0, le=51)
-    """x264 quality, 0 is lossless."""
+    """x264 quality; 0 is lossless."""
     latents_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the stored latents."""
+    """Data type of the stored latents."""
 
     @property
     def sizes(self) -> list[Sampling]:
-        """This sampling at each of its sizes: its own, then the buckets'."""
+        """Copies of this sampling, one for each size: its own, then those of the buckets."""
         return [self.model_copy(update={**_size_of(size), "buckets": []}) for size in (self, *self.buckets)]
 
     @model_validator(mode="after")
@@ -137,27 +137,27 @@ def _size_of(size: Size) -> dict[str, int]:
 
 class Generate(Section):
     videos_per_prompt: int = Field(4, ge=2)
-    """N of the paper; a pair needs at least 2."""
+    """Clips per prompt, N in the paper; a pair needs at least 2."""
     shards: Shards = AUTO  # type: ignore[assignment]
-    """Jobs a round for the sampling (or the import of clips), and for the scoring; `auto` is 200 clips each, and 1,000
-    jobs at most, or 200 where num_train is null."""
+    """Jobs per round for the sampling (or the import of clips), and as many for the scoring. `auto` gives each job 200
+    clips, with at most 1,000 jobs; it is 200 jobs if num_train is null."""
     sampling: Sampling
-    """How one clip is made; the evaluation samples in the same way."""
+    """Sampling settings of one clip; the evaluation uses them too."""
     fit_clips: bool = False
-    """Clips of your own with another size, rate or length: true cuts and scales them, false makes them failed rows."""
+    """Your own clips with another size, frame rate or length: true cuts and scales them, false marks them as failed."""
 
 
 class Evaluate(Section):
     videos_per_prompt: int = Field(1, ge=1)
-    """Clips for each held-out prompt and model, with the same seeds for both."""
+    """Clips per held-out prompt and model; both models use the same seeds."""
     shards: Shards = AUTO  # type: ignore[assignment]
-    """Sampling jobs, and scoring jobs, for each model; `auto` is 50 clips each, 100 jobs at most."""
+    """Sampling jobs per model, and as many scoring jobs; `auto` gives each job 50 clips, with at most 100 jobs."""
     judges: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
-    """Scorers that only the evaluation uses: independent of what was trained on."""
+    """Scorers that only the evaluation uses, so that they are independent of the training."""
     bootstrap_resamples: int = Field(10_000, ge=100)
-    """Resamples of the prompts for the confidence intervals."""
+    """Bootstrap resamples of the prompts for the confidence intervals."""
     motion_dimension: str | None = None
-    """Dimension of the motion panel."""
+    """Dimension shown in the motion panel."""
 
     @model_validator(mode="before")
     @classmethod
@@ -169,35 +169,36 @@ class Report(Section):
     num_pairs: int = Field(24, ge=0)
     """Pairs shown with their clips."""
     num_comparisons: int = Field(24, ge=0)
-    """Held-out prompts shown before and after."""
+    """Held-out prompts shown with their clips before and after the training."""
 
 
 class Config(Section):
-    """The whole run."""
+    """Configuration of a run."""
 
     run: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run, of letters, digits, `.`, `_` and `-`: results go to <results>/<run>."""
     results: str = Field("results", pattern=r"^[^\x00-\x1f{}<>~-][^\x00-\x1f{}<>]*$")
     """Folder of all runs: without control characters, `{`, `}`, `<` and `>`, with neither `~` nor `-` at its start."""
     seed: int = Field(0, ge=0, lt=2**63)
-    """Root of every random draw."""
+    """Root seed of every random draw."""
     rounds: int = Field(1, ge=1)
-    """Rounds of sampling and alignment; 1 is the paper."""
+    """Rounds of sampling and alignment; the paper uses 1."""
     max_failed_fraction: Real = Field(0.02, ge=0, le=1)
-    """A stage with a larger share of failed clips stops the run."""
+    """Largest allowed share of failed clips; a stage with more stops the run."""
     clip_storage: Literal["files", "tar"] = "files"
-    """A file for each clip, or one tar file for those of a shard: then a million clips are a thousand files. Holds for
-    shards that are finished from then on; an edit here makes nothing again."""
+    """Store one file per clip, or one tar file per shard, which turns a million clips into a thousand files.
+    A change applies to shards finished afterwards and never triggers a re-run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks run; auto is a GPU if there is one. CUDA_VISIBLE_DEVICES chooses among several."""
+    """Device for the networks; auto uses a GPU if there is one. CUDA_VISIBLE_DEVICES selects among several."""
     prompts: Prompts
-    """Which prompts."""
+    """Source and selection of the prompts."""
     model: Model
-    """The model to be aligned."""
+    """Model to align."""
     generate: Generate
     """Sampling."""
     dimensions: dict[str, Dimension] = Field(..., min_length=1)
-    """Name of a scorer: its options, and how its score counts; null takes out a dimension of the base configuration."""
+    """Scorers by name, each with its options and its weight in the OmniScore; null removes a dimension of the base
+    configuration."""
     omniscore: Pillars = Pillars()
     """Weights of the pillars."""
     pairs: Pairs = Pairs()
@@ -205,15 +206,15 @@ class Config(Section):
     reference: ReferenceJobs = ReferenceJobs()
     """Reference errors."""
     schedule: Schedule
-    """Which pairs are visited when, and at which noise levels; shared by the reference errors and the training."""
+    """Order of the visits to pairs, and their noise levels; shared by the reference errors and the training."""
     train: Train
-    """The DPO fine-tune."""
+    """DPO fine-tune."""
     train_runtime: TrainRuntime = TrainRuntime()
-    """How the fine-tune runs: processes, memory, checkpoints, tracking. An edit here makes nothing again."""
+    """How the fine-tune runs: processes, memory, checkpoints, tracking. Changing these keys never triggers a re-run."""
     evaluate: Evaluate = Evaluate()
-    """Base against aligned."""
+    """Comparison of the base and the aligned model."""
     report: Report = Report()
-    """The page."""
+    """Report page."""
 
     @model_validator(mode="before")
     @classmethod
@@ -222,7 +223,7 @@ class Config(Section):
 
     @property
     def formula(self) -> OmniScore:
-        """Settings of the OmniScore: the pillars, and the dimensions that are in one."""
+        """Settings of the OmniScore: the pillars, and the dimensions that belong to one."""
         inside = {name: dimension for name, dimension in self.dimensions.items() if dimension.pillar}
         raw = {name: dimension.model_dump(exclude={"options"}) for name, dimension in inside.items()}
         return validate(OmniScore, self.omniscore.model_dump() | {"dimensions": raw}, "omniscore")
@@ -246,7 +247,7 @@ class Config(Section):
         )
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
-        """Keys that do not go with a key of another section, and why."""
+        """Keys that contradict a key of another section, each with the reason."""
         motion = self.evaluate.motion_dimension if self.prompts.num_heldout else None
         if motion is not None and motion not in self.dimensions:
             known = ", ".join(sorted(self.dimensions))
@@ -263,7 +264,7 @@ class Config(Section):
             yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
         yield from self._training_disagreements()
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
-        samples = self.prompts.source.kind != "clips"  # else the list of clips says how many a prompt has
+        samples = self.prompts.source.kind != "clips"  # otherwise the list of clips decides how many a prompt has
         if samples and worst > (videos := self.generate.videos_per_prompt):
             needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"
             yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"
@@ -300,6 +301,6 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     """Validate a mapping as read from YAML.
 
     Raises:
-        ConfigError: one line a wrong key, with its value and what is allowed.
+        ConfigError: a key is wrong; the message has one line per wrong key, with its value and what is allowed.
     """
     return validate(Config, raw)

@@ -1,4 +1,4 @@
-"""Configuration of scoring: what is scored, how scores become the OmniScore, and how OmniScores become pairs."""
+"""Configuration of scoring: the dimensions, their aggregation to the OmniScore, and the choice of pairs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from videodpo.config.section import PositiveReal, Real, Section, WrongKeys
 
 class OmniDimension(Section):
     pillar: Literal["quality", "semantic"]
-    """Pillar that the dimension counts in."""
+    """Pillar that the dimension belongs to."""
     min: Real
-    """Raw score that becomes 0."""
+    """Raw score that is scaled to 0."""
     max: Real
-    """Raw score that becomes 1."""
+    """Raw score that is scaled to 1."""
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
 
@@ -28,13 +28,13 @@ class OmniDimension(Section):
 
 class Dimension(Section):
     options: dict[str, Any] = Field(default_factory=dict)
-    """The scorer's own options; docs/scorers.md has them."""
+    """Options of the scorer; docs/scorers.md lists them."""
     pillar: Literal["quality", "semantic"] | None = None
-    """Pillar of the OmniScore that the dimension counts in; null: scored and reported only."""
+    """Pillar of the OmniScore that the dimension belongs to; null only scores and reports the dimension."""
     min: Real | None = None
-    """Raw score that becomes 0; needed with a pillar."""
+    """Raw score that is scaled to 0; required with a pillar."""
     max: Real | None = None
-    """Raw score that becomes 1; needed with a pillar."""
+    """Raw score that is scaled to 1; required with a pillar."""
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
 
@@ -65,20 +65,20 @@ class Pillars(Section):
     """The section `omniscore`."""
 
     pillars: PillarWeights = PillarWeights()
-    """OmniScore = weighted mean of the two pillars."""
+    """Weights of the two pillars; the OmniScore is their weighted mean."""
     clip: bool = False
     """Clip scaled scores to [0, 1]; VBench does not."""
 
 
 class OmniScore(Pillars):
-    """Everything but its raw scores that decides the OmniScore of a video."""
+    """Settings that determine the OmniScore of a video from its raw scores."""
 
     dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
     """Scale and weight of each dimension."""
 
     @property
     def weighted_pillars(self) -> list[str]:
-        """Names of the pillars that count; one of weight 0 has a column in the table and is shown nowhere."""
+        """Names of the pillars with a weight above 0. Others have a column in the table and are shown nowhere."""
         return [name for name, weight in self.pillars.model_dump().items() if weight > 0]
 
     @model_validator(mode="after")
@@ -91,7 +91,7 @@ class OmniScore(Pillars):
 def pillar_disagreements(
     pillars: PillarWeights, dimensions: Mapping[str, OmniDimension] | Mapping[str, Dimension]
 ) -> Iterator[tuple[str, str]]:
-    """Keys of `omniscore` whose weight has nothing to act on, and why."""
+    """Keys of `omniscore` whose weight has no effect, each with the reason."""
     total = 0.0
     for pillar, weight in (("quality", pillars.quality), ("semantic", pillars.semantic)):
         inside = sum(dimension.weight for dimension in dimensions.values() if dimension.pillar == pillar)
@@ -106,13 +106,13 @@ class Filters(Section):
     min_gap: Real = Field(0.0, ge=0)
     """Pairs with a smaller OmniScore gap are rejected."""
     drop_percentile: Real = Field(0.0, ge=0, lt=100)
-    """Share of the pairs with the smallest gaps that is rejected, in percent."""
+    """Percentage of the pairs that is rejected, those with the smallest gaps."""
     no_regression: dict[str, Real] = Field(default_factory=dict)
-    """Dimension: how much lower, in scaled units, the winner may be there."""
+    """Largest amount by which the winner may score below the loser, in scaled units, per dimension."""
     min_motion: Real | None = None
     """Winners with a smaller raw score of `motion_dimension` are rejected."""
     motion_dimension: str | None = None
-    """Dimension of the motion floor."""
+    """Dimension that min_motion applies to."""
 
     @model_validator(mode="after")
     def _motion_floor_is_whole(self) -> Filters:
@@ -124,11 +124,11 @@ class Filters(Section):
 
 class Reweight(Section):
     exponent: Real = Field(0.72, ge=0)
-    """The paper's alpha; 0 is plain DPO."""
+    """Alpha in the paper; 0 is plain DPO."""
     numerator: PositiveReal | None = None
-    """The paper's beta; null is the share of the largest bin."""
+    """Beta in the paper; null uses the share of the largest bin."""
     bin_width: Real = Field(0.01, gt=0)
-    """Bin of the histogram, in OmniScore."""
+    """Bin width of the histogram, in units of the OmniScore."""
     normalize: bool = False
     """Divide the weights by their mean."""
 
@@ -137,7 +137,7 @@ class Pairs(Section):
     policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
     """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
     filters: Filters = Filters()
-    """Which pairs are left out."""
+    """Conditions under which pairs are rejected."""
     reweight: Reweight = Reweight()
     """Weight of a pair in the loss: (numerator / probability of its scores) ** exponent."""
 
@@ -151,7 +151,7 @@ class Pairs(Section):
 
 
 def filter_disagreements(pairs: Pairs, dimensions: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Keys of the pair filters that name none of the OmniScore's dimensions, and why."""
+    """Keys of the pair filters that name no dimension of the OmniScore, each with the reason."""
     filters = pairs.filters
     named = {f"pairs.filters.no_regression.{name}": name for name in filters.no_regression}
     if filters.motion_dimension is not None:

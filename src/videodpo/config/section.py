@@ -1,4 +1,4 @@
-"""What every section of the configuration has: strict types, no unknown keys, one readable message for a wrong one."""
+"""Base of all configuration sections: strict types, no unknown keys, one readable message for each wrong key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from videodpo.config.shard_counts import AUTO
 
 
 class WrongKeys(ValueError):
-    """Raised in a section's validator: keys that are wrong beside others, below that section, and why."""
+    """Raised by a section's validator: keys below the section that contradict other keys, each with the reason."""
 
     def __init__(self, *problems: tuple[str, str]) -> None:
         super().__init__("; ".join(f"{key}: {reason}" for key, reason in problems))
@@ -33,14 +33,14 @@ class WrongKeys(ValueError):
 
 
 def _scientific(value: Any) -> Any:
-    """YAML 1.1 reads 6e-6 as text: take it for the number it is."""
+    """Convert text such as 6e-6 to a number, because YAML 1.1 reads it as text."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+", value):
         return float(value)
     return value
 
 
 Real = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
-# For numbers that may also be null: pydantic puts a bound given at such a key into the JSON schema under no known name.
+# For numbers that may also be null: pydantic writes a bound on such a field into the JSON schema under an unknown name.
 PositiveReal = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_scientific)]
 
 
@@ -48,7 +48,7 @@ def number_or_auto(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
     return value if value == AUTO else number(value)
 
 
-# `auto` becomes a number when the whole configuration is known.
+# `auto` becomes a number once all sections are known.
 Shards = Annotated[
     int,
     Field(ge=1),
@@ -59,7 +59,7 @@ Shards = Annotated[
 
 
 class Section(BaseModel):
-    """Frozen, strict in types, refuses unknown keys."""
+    """Section of the configuration: frozen, with strict types and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -68,7 +68,7 @@ S = TypeVar("S", bound=Section)
 
 
 def validate(kind: type[S], raw: Mapping[str, Any], prefix: str = "") -> S:
-    """Validate one section; a ConfigError names keys below `prefix`."""
+    """Validate one section; a ConfigError names keys with `prefix` in front."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -77,7 +77,7 @@ def validate(kind: type[S], raw: Mapping[str, Any], prefix: str = "") -> S:
 
 
 def without_nulls(raw: Any, key: str) -> Any:
-    """`raw` with the entries of its mapping `key` that are null taken out: so an overlay removes them."""
+    """Return `raw` without the null entries of its mapping `key`, so that an overlay can remove an entry."""
     if not isinstance(raw, Mapping) or not isinstance(raw.get(key), Mapping):
         return raw
     return {**raw, key: {name: block for name, block in raw[key].items() if block is not None}}
@@ -117,7 +117,7 @@ def _nearest(name: str, section: type[BaseModel] | None) -> str:
 
 
 def _section_at(kind: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
-    """The section that a path leads to, through sections and mappings of sections."""
+    """Section at the end of a path through sections and mappings of sections; None if there is none."""
     here: Any = kind
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel):

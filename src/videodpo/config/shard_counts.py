@@ -1,25 +1,30 @@
-"""How many shards work is cut into where the configuration says `auto`: from the configuration alone.
+"""Number of shards for the setting `auto`, computed from the configuration alone.
 
-A workflow of a thousand jobs is planned in seconds, one of a million never; a job of a hundred clips loads its model
-once for an hour or two of work. So shards have a wanted size until there are as many as a round may have. From there on
-they grow, and a job that outlasts its time limit goes on where it was when it is submitted again (docs/scale.md).
+Snakemake plans a workflow of a thousand jobs in seconds, but never finishes planning one of a million. A job of a
+hundred clips loads its model once for an hour or two of work. Therefore shards have a target size until their number
+reaches the maximum for a round. Beyond that, shards grow, and a job that exceeds its time limit resumes when it is
+submitted again (docs/scale.md).
 """
 
 from __future__ import annotations
 
 AUTO = "auto"
-# Of a round's clips, sampled, then scored: two jobs a shard.
+# Clips of a round. Each shard is two jobs: sampling and scoring.
 CLIPS_A_SHARD, MOST_SHARDS = 200, 1000
-UNKNOWN_SHARDS = 200  # of a source that is sampled whole: its length is not known before it is read
-# Of a model's held-out clips, sampled, then scored: four jobs a shard of base and aligned.
+UNKNOWN_SHARDS = 200  # if all prompts of a source are sampled: its length is unknown before it is read
+# Held-out clips of one model. Each shard is two jobs, so base and aligned together are four.
 HELDOUT_CLIPS_A_SHARD, MOST_HELDOUT_SHARDS = 50, 100
 VISITS_A_SHARD, MOST_REFERENCE_SHARDS = 750, 200
 
 
 def sampling_shards(num_prompts: int | None, videos_per_prompt: int) -> int:
-    """For the clips of one round; num_prompts: None where all of a source are sampled.
+    """Number of shards for the clips of one round.
 
-    How many rounds there are counts for nothing: a further one must not change what the first was cut into.
+    Independent of `rounds`, so that adding a round does not re-cut the first one's shards.
+
+    Args:
+        num_prompts: training prompts; None if all prompts of a source are sampled.
+        videos_per_prompt: clips per prompt.
     """
     if num_prompts is None:
         return UNKNOWN_SHARDS
@@ -27,12 +32,12 @@ def sampling_shards(num_prompts: int | None, videos_per_prompt: int) -> int:
 
 
 def heldout_shards(num_prompts: int, videos_per_prompt: int) -> int:
-    """For the held-out clips of one model."""
+    """Number of shards for the held-out clips of one model."""
     return _number_of(num_prompts * videos_per_prompt, HELDOUT_CLIPS_A_SHARD, MOST_HELDOUT_SHARDS)
 
 
 def reference_shards(num_visits: int) -> int:
-    """For the reference errors of one round; num_visits: of the training to its pairs."""
+    """Number of shards for the reference errors of one round; num_visits counts the training's visits to pairs."""
     return _number_of(num_visits, VISITS_A_SHARD, MOST_REFERENCE_SHARDS)
 
 

@@ -1,4 +1,4 @@
-"""The configuration of the fine-tune: what is trained on, by which objective, and how the training runs."""
+"""Configuration of the fine-tune: the training data, the objective, and how the training runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import (
 from videodpo.config.section import PositiveReal, Real, Section, Shards, WrongKeys, number_or_auto
 from videodpo.config.shard_counts import AUTO
 
-# One type to pydantic: of a union, its message names the branches.
+# One type instead of a union: for a union, pydantic's message names the branches.
 Beta = Annotated[
     PositiveReal,
     WrapValidator(number_or_auto),
@@ -28,18 +28,18 @@ Beta = Annotated[
 
 class Timesteps(Section):
     distribution: Literal["uniform", "logit_normal", "match_sampler"] = "uniform"
-    """How noise levels are drawn for training; match_sampler draws those of the steps of generate.sampling, with its
-    flow shift, each step with the same probability."""
+    """Distribution of the training noise levels. match_sampler draws the noise levels of the sampling steps of
+    generate.sampling, including its flow shift; each step has the same probability."""
     mean: Real = 0.0
-    """Of the logit-normal."""
+    """Mean of logit_normal."""
     std: Real = Field(1.0, gt=0)
-    """Of the logit-normal."""
+    """Standard deviation of logit_normal."""
     shift: Real = Field(1.0, gt=0)
-    """Of uniform and logit_normal: with the shift s, q becomes s q / (1 + (s - 1) q)."""
+    """Shift of uniform and logit_normal: with the shift s, q becomes s q / (1 + (s - 1) q)."""
     low: Real = Field(0.0, ge=0, lt=1)
-    """Smallest noise level; 0 with match_sampler."""
+    """Smallest noise level; must be 0 with match_sampler."""
     high: Real = Field(1.0, gt=0, le=1)
-    """Largest noise level; 1 with match_sampler."""
+    """Largest noise level; must be 1 with match_sampler."""
 
     @model_validator(mode="after")
     def _levels_in_order(self) -> Timesteps:
@@ -59,23 +59,23 @@ class Timesteps(Section):
 
 class Validation(Section):
     num_prompts: int = Field(0, ge=0)
-    """Training prompts whose pairs are kept out of the training, to measure the implicit accuracy on, but at most a
-    third of the prompts that have pairs; 0 is none."""
+    """Training prompts whose pairs are held out, to measure the implicit accuracy on them; 0 holds out none. At most a
+    third of the prompts that have pairs is held out."""
     draws: int = Field(4, ge=1)
-    """Noise levels and noises for each of these pairs."""
+    """Draws of noise level and noise for each of these pairs."""
 
 
 class Schedule(Section):
     num_steps: int = Field(..., ge=1)
-    """Optimiser steps."""
+    """Optimizer steps."""
     global_batch_size: int = Field(8, ge=1)
-    """Global batch, over all processes and accumulation."""
+    """Pairs per optimizer step, over all processes and gradient accumulation."""
     micro_batch_size: int = Field(1, ge=1)
-    """Pairs in one forward pass; divides global_batch_size."""
+    """Pairs per forward pass; must divide global_batch_size."""
     timesteps: Timesteps = Timesteps()
-    """Noise levels."""
+    """Noise levels of the training."""
     validation: Validation = Validation()
-    """Pairs that are not trained on."""
+    """Pairs held out for validation."""
 
     @model_validator(mode="after")
     def _micro_batches_are_whole(self) -> Schedule:
@@ -91,49 +91,49 @@ class Schedule(Section):
 
 class ReferenceJobs(Section):
     shards: Shards = AUTO  # type: ignore[assignment]
-    """Jobs a round that the reference errors are split into; `auto` is 750 visits each, 200 jobs at most."""
+    """Jobs per round for the reference errors; `auto` gives each job 750 visits, with at most 200 jobs."""
 
 
 class Lora(Section):
     rank: int = Field(64, ge=1)
     """Rank of the adapter's matrices."""
     alpha: PositiveReal | None = None
-    """The adapter is scaled by alpha / rank; null is alpha = rank, which every loader gets right."""
+    """The adapter is scaled by alpha / rank; null means alpha = rank, which every loader handles correctly."""
     dropout: Real = Field(0.0, ge=0, lt=1)
-    """On the adapter's input."""
+    """Dropout on the adapter's input."""
     target_modules: Annotated[list[str], Field(min_length=1)] | None = None
-    """Names of the layers; null takes the model family's attention and feed-forward layers."""
+    """Names of the adapted layers; null selects the model family's attention and feed-forward layers."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) (arXiv 2312.03732)."""
     dora: bool = False
-    """Train each weight's magnitude beside its direction (arXiv 2402.09353)."""
+    """Train each weight's magnitude separately from its direction (arXiv 2402.09353)."""
 
 
 class OfficialCode(Section):
-    """What the released VideoDPO code does otherwise than its paper; for comparisons."""
+    """Differences between the released VideoDPO code and its paper; for comparisons."""
 
     separate_noise: bool = False
-    """Winner and loser get noise and timesteps of their own."""
+    """Draw separate noise and timesteps for winner and loser."""
     logit_per_column: bool = False
-    """One logit for each column of a latent instead of one a video."""
+    """Compute one logit per column of a latent instead of one per video."""
     network_dropout: bool = False
-    """Policy and reference both stay in train mode: the base network's own dropout falls on either."""
+    """Keep policy and reference in train mode, so that the base network's own dropout applies to both."""
 
 
 class Objective(Section):
     loss: Literal["dpo", "ipo", "hinge", "sft", "mapo"] = "dpo"
-    """The loss; docs/objectives.md says which to use when."""
+    """Loss function; docs/objectives.md says when to use which."""
     label_smoothing: Real = Field(0.0, ge=0, lt=0.5)
-    """dpo: share of pairs that are taken to be labelled the wrong way round."""
+    """dpo: assumed share of pairs with swapped labels."""
     sft_weight: Real = Field(0.0, ge=0)
-    """dpo, ipo, hinge: the winner's error is added to the loss with this factor (arXiv 2511.01450)."""
+    """dpo, ipo, hinge: factor of the winner's error, which is added to the loss (arXiv 2511.01450)."""
     sdpo_mu: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
-    """dpo, ipo, hinge: the loser's gradient is scaled so that a step does not raise the winner's error, with this
-    margin mu (SDPO, arXiv 2511.03317); null is off."""
+    """dpo, ipo, hinge: margin mu of SDPO (arXiv 2511.03317), which scales the loser's gradient so that a step does not
+    raise the winner's error; null turns SDPO off."""
     mapo_weight: Real = Field(0.1, gt=0)
-    """mapo: factor of its preference term."""
+    """mapo: factor of the preference term."""
     official_code: OfficialCode = OfficialCode()
-    """Quirks of the released code; all need train.reference: online."""
+    """Quirks of the released code; all of them need train.reference: online."""
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> Objective:
@@ -154,35 +154,35 @@ class Objective(Section):
 
 class Train(Section):
     method: Literal["lora", "full"] = "lora"
-    """LoRA adapter, or every weight of the denoiser."""
+    """Train a LoRA adapter, or all weights of the denoiser."""
     lora: Lora = Lora()
     """Adapter settings."""
     reference: Literal["precomputed", "online"] = "precomputed"
-    """Where the reference's errors come from: the stage `reference`, or a second forward pass at every step."""
+    """Source of the reference errors: precomputed by the stage `reference`, or a second forward pass in each step."""
     texts: Literal["cached", "online"] = "cached"
-    """Where encoded prompts come from: the sampling stored them, or the text encoder is loaded and encodes again."""
+    """Source of the prompt embeddings: stored during sampling, or encoded again by the text encoder."""
     objective: Objective = Objective()
-    """The loss."""
+    """Loss function and its options."""
     beta: Beta
-    """Strength of the preference against the reference; `auto` sets it by beta_logit (needs reference: precomputed)."""
+    """Strength of the preference against the reference; `auto` follows beta_logit (needs reference: precomputed)."""
     beta_logit: Real = Field(10.0, gt=0)
-    """beta: auto gives a pair this logit where the policy's errors moved apart by one standard deviation of the
-    reference's difference between winner and loser."""
+    """Target logit of beta: auto. A pair has this logit when the difference between the policy's errors of winner and
+    loser has moved by one standard deviation of the reference's difference."""
     optimizer: Literal["adamw", "adamw_8bit", "adamw_fp8"] = "adamw"
-    """AdamW, its moments in float32, or in 8 bits by torchao (the extra `lowbit`)."""
+    """AdamW with moments in float32, or in 8 bits through torchao (the extra `lowbit`)."""
     learning_rate: Real = Field(1e-4, gt=0)
-    """Constant after the warm-up."""
+    """Learning rate; constant after the warm-up."""
     warmup_steps: int = Field(0, ge=0)
-    """Linear warm-up; optimiser steps."""
+    """Optimizer steps of linear warm-up."""
     weight_decay: Real = Field(0.01, ge=0)
-    """AdamW."""
+    """Weight decay of AdamW."""
     max_grad_norm: Real = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
     skip_above_median: PositiveReal | None = 100.0
-    """A step whose gradient norm is above this many times the median of the last steps, and above `max_grad_norm`, is
-    skipped; null never."""
+    """Skip a step if its gradient norm is above this multiple of the recent median and above `max_grad_norm`; null
+    never skips."""
     max_skipped_steps: int = Field(5, ge=0)
-    """The training stops at the next bad step after this many were skipped in a row."""
+    """Skipped steps in a row after which the next bad step stops the training."""
     caption_dropout: Real = Field(0.0, ge=0, lt=1)
     """Share of pairs trained with the empty prompt (needs reference: online)."""
 
@@ -205,44 +205,44 @@ class Train(Section):
 
 
 def _off(value: Any) -> Any:
-    """YAML 1.1 reads the word off as false."""
+    """Convert False to "off", because YAML 1.1 reads the word off as false."""
     return "off" if value is False else value
 
 
 class Samples(Section):
     num_prompts: int = Field(0, ge=0)
-    """Training prompts that clips are sampled for, as a grid over the steps; 0 is none."""
+    """Training prompts to sample clips for during training, shown as a grid over the steps; 0 turns samples off."""
     steps: int = Field(500, ge=1)
-    """Steps between two grids."""
+    """Optimizer steps between two grids."""
 
 
 class TrainRuntime(Section):
     processes: int = Field(1, ge=1)
-    """Processes on each node, one a GPU."""
+    """Processes on each node, one per GPU."""
     nodes: int = Field(1, ge=1)
     """Nodes."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """Every process holds all weights, or its share of them (FSDP2)."""
+    """ddp: every process holds all weights; fsdp: every process holds a shard of them (FSDP2)."""
     context_parallel: int = Field(1, ge=1)
-    """Neighbouring processes that share each clip's tokens (Ulysses; the Wan family); divides processes."""
+    """Neighbouring processes that split the tokens of each clip (Ulysses; Wan family only); must divide processes."""
     gradient_checkpointing: Annotated[Literal["off", "selective", "full"], BeforeValidator(_off)] = "full"
-    """Recompute activations to save memory: none, all but the attention's outputs, all."""
+    """Recompute activations to save memory: none, all except the attention outputs, or all."""
     compile: bool = False
     """Compile the denoiser's repeated layers with torch.compile."""
     offload_activations: bool = False
-    """Keep activations in the CPU's memory between forward and backward, instead of computing them again."""
+    """Keep activations in CPU memory between forward and backward pass instead of recomputing them."""
     offload_optimizer: bool = False
-    """Keep moments, gradients and this process's share of the weights in the CPU's memory, and step there (fsdp)."""
+    """Keep moments, gradients and the process's weight shard in CPU memory, and run the optimizer there (fsdp only)."""
     checkpoint_minutes: Real = Field(10.0, gt=0)
-    """Between full checkpoints; SIGTERM, SIGUSR1 and Ctrl-C make one too."""
+    """Minutes between full checkpoints; SIGTERM, SIGUSR1 and Ctrl-C write one too."""
     checkpoint_steps: int | None = Field(None, ge=1)
-    """Steps between full checkpoints, beside the clock; null leaves it to the clock."""
+    """Optimizer steps between full checkpoints, in addition to checkpoint_minutes; null uses the minutes only."""
     trackers: list[Literal["tensorboard", "wandb"]] = Field(["tensorboard"])
-    """Where the log's numbers go while the training runs, beside its table."""
+    """Experiment trackers that receive the logged numbers during training, in addition to the log table."""
     validation_steps: int = Field(100, ge=1)
-    """Steps between two looks at the validation pairs."""
+    """Optimizer steps between two validations."""
     samples: Samples = Samples()
-    """Clips drawn while the training runs."""
+    """Clips sampled during training."""
 
     @model_validator(mode="after")
     def _options_go_together(self) -> TrainRuntime:

@@ -1,4 +1,4 @@
-"""Finished work of a long stage to log lines: done, total and expected end, at least each half minute."""
+"""Progress lines of a long stage: done, total and expected end, logged at least every 30 seconds."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from collections import deque
 from datetime import datetime, timedelta
 from types import TracebackType
 
-SECONDS = 30.0  # between two lines, at most
+SECONDS = 30.0  # longest time between two log lines
 _RECENT = 50
 
 
 class Countdown:
-    """Logs how far a stage is. Inside the context a thread repeats the line, however long one item takes.
+    """Log the progress of a stage. Inside the context, a thread repeats the line, however long one item takes.
 
-    Every item that is named gets a line of its own, so that a log lists the finished work.
+    Each named item gets its own line, so that the log lists the finished work.
     """
 
     def __init__(
         self, log: logging.Logger, name: str, total: int, unit: str, *, done: int = 0, seconds: float = SECONDS
     ) -> None:
-        """Nothing is logged yet.
+        """Set up the countdown without logging anything yet.
 
         Args:
-            log: of the stage. name: how lines begin. total, unit: how many items there are, and of what (plural).
-            done: items that an earlier start has finished. seconds: between two lines, at most.
+            log: logger of the stage.
+            name: start of each line.
+            total: number of items.
+            unit: what the items are, in the plural.
+            done: items that an earlier start finished.
+            seconds: longest time between two lines.
         """
         self._log, self._name, self._total, self._unit = log, name, total, unit
         self._done, self._seconds, self._note, self._is_told = done, seconds, "", True
@@ -46,7 +50,7 @@ class Countdown:
             self._tell()
 
     def resume(self, done: int) -> None:
-        """Count items that an earlier start has finished, where they are known only after loading."""
+        """Set the number of items that an earlier start finished, if it is known only after loading."""
         with self._lock:
             self._done = done
             self._marks.clear()
@@ -56,19 +60,21 @@ class Countdown:
         """Count finished items.
 
         Args:
-            item: what was finished; logged at once. note: about the state now; a part of every line from here on.
+            count: number of newly finished items.
+            item: name of the finished item; it is logged at once.
+            note: the current state; every later line includes it.
         """
         with self._lock:
             self._done += count
             self._note, self._is_told = note, False
             self._marks.append((self._done, time.monotonic()))
             if len(self._marks) == 3 and self._marks[0][1] == self._began:
-                self._marks.popleft()  # the first item's time has that of loading in it
+                self._marks.popleft()  # the first item's time includes loading
         if item:
             self._tell(f"{item} done, ")
 
     def line(self, now: datetime) -> str:
-        """Done and total, the note, seconds per item and the expected end."""
+        """Text with the done and total counts, the note, the seconds per item and the expected end."""
         text = f"{self._done} of {self._total} {self._unit}{self._note and f': {self._note}'}"
         (first, begin), (last, end) = self._marks[0], self._marks[-1]
         if self._done >= self._total:

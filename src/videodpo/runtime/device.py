@@ -1,4 +1,4 @@
-"""The configuration's device name to a torch device name."""
+"""Translate the configuration's device name to a torch device name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def release_memory() -> None:
-    """Give back what networks held that nothing refers to any more; they have cycles, which only a collection ends."""
+    """Free the memory of networks that are no longer referenced.
+
+    Networks contain reference cycles, so only a garbage collection frees them.
+    """
     import torch
 
     gc.collect()
@@ -24,10 +27,10 @@ def release_memory() -> None:
 
 @cache
 def choose_device(name: str) -> str:
-    """`auto` is CUDA where there is a GPU, else the CPU; said once in the log.
+    """Resolve a device name and log the result once. `auto` is CUDA if there is a GPU, otherwise the CPU.
 
     Raises:
-        InputError: CUDA is asked for and there is none.
+        InputError: the name asks for CUDA and there is no CUDA GPU.
     """
     import torch
 

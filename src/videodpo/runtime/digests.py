@@ -1,4 +1,4 @@
-"""SHA-256 of large files, each computed once per run and remembered by the file's size and time stamps."""
+"""SHA-256 of large files, each computed once per run and cached by the file's size and time stamps."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ log = logging.getLogger(__name__)
 
 _LARGE = 10**9  # bytes
 MEMORY = "weights.json"
-"""In the folder of the run: file to its size, time stamps and SHA-256. Removing it computes all digests again."""
+"""Cache file in the run's folder: size, time stamps and SHA-256 of each file. It is safe to delete."""
 
 
 def remembered_sha256(path: Path, run: Path) -> str:
-    """The SHA-256 of a file; its bytes are read only if the run has not read them since the file last changed.
+    """Return the SHA-256 of a file; read its bytes only if it changed since the run last read them.
 
-    Jobs that ask at the same time take turns, so that one of them reads the file.
+    Concurrent jobs take turns, so that only one of them reads the file.
 
     Args:
-        path: the file. run: folder of the run.
+        path: the file.
+        run: folder of the run.
     """
     with in_turn(run, MEMORY):
         memory = _read(run / MEMORY)
         stat = path.stat()
-        # The second time is that of any change, which a copy that keeps the first one (`cp -p`) does not hide.
+        # A copy can keep the modification time (`cp -p`), but not st_ctime_ns, the time of the last change of any kind.
         state = f"{stat.st_size} bytes at {stat.st_mtime_ns}, {stat.st_ctime_ns}"
         entry = memory.get(name := str(path.absolute()))
         if entry is None or entry["state"] != state:
@@ -41,6 +42,6 @@ def remembered_sha256(path: Path, run: Path) -> str:
 def _read(path: Path) -> dict[str, dict[str, str]]:
     try:
         memory: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # without it, all digests are computed again
+    except (FileNotFoundError, ValueError):  # without a cache, all digests are computed again
         return {}
     return memory

@@ -1,4 +1,4 @@
-"""Stops a stage when too much of it failed: a failed clip is a row, many are a defect."""
+"""Stop a stage if too many clips failed: one failed clip is a row in a table, many are a defect."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ NUM_LISTED = 10
 
 
 def failed_so_far(rows: Sequence[Mapping[str, Any]], path: Path, digest: str) -> dict[str, str]:
-    """Failed videos and their reasons: of one shard and, if it has any, of the others that are there already.
+    """Collect the failed videos of one shard and, if there are any, of the other shards that exist already.
 
     Args:
-        rows: the shard's, with video_id, status and error. path: its table's name, not written yet.
-        digest: of the settings; tables of other settings do not count.
+        rows: rows of the shard, with video_id, status and error.
+        path: path of the shard's table, which is not written yet.
+        digest: digest of the settings; tables with other settings do not count.
+
+    Returns:
+        Reason of each failure, by video_id.
     """
     failed = {row["video_id"]: row["error"] for row in rows if row["status"] == "failed"}
     if failed:
@@ -30,15 +34,17 @@ def failed_so_far(rows: Sequence[Mapping[str, Any]], path: Path, digest: str) ->
 def refuse_too_many(
     what: str, failed: Mapping[str, str], total: int, allowed: float, *, num_failed: int | None = None
 ) -> None:
-    """Raise when the share of failures is too large, or nothing is left.
+    """Raise if the share of failures is too large, or nothing is left.
 
     Args:
-        what: the stage or dimension. failed: key (a video, for example) to reason. total: how many there are with
-            them, over all shards: what is allowed must not depend on how the work was cut.
-        allowed: the configuration's `max_failed_fraction`. num_failed: where `failed` has only the first of them.
+        what: the stage or dimension.
+        failed: reason of each failure, by key (for example a video).
+        total: number of items over all shards, failures included: the limit must not depend on the sharding.
+        allowed: `max_failed_fraction` of the configuration.
+        num_failed: number of failures, if `failed` holds only the first ones.
 
     Raises:
-        RunError: more than `allowed` of `total`, or all of them; the first ten are listed.
+        RunError: more than `allowed` of `total` failed, or all of them; the message lists the first ten.
     """
     count = len(failed) if num_failed is None else num_failed
     if not count or (count <= allowed * total and count < total):

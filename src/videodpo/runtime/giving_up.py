@@ -1,4 +1,4 @@
-"""Marks of stages whose next try would end as the last one did, so that the workflow makes none."""
+"""Markers of stages whose next try would fail as the last one did, so that the workflow does not retry them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from videodpo.config.errors import RunError
 
 
 class GaveUp(RunError):
-    """A stage stopped for a reason that stays: starting it again as it is ends the same way."""
+    """A stage stopped for a permanent reason: a retry without a change fails in the same way."""
 
 
 def mark(round_folder: Path, stage: str) -> None:
-    """Say that the stage gave up, until the workflow is started again."""
+    """Record that the stage gave up, until the workflow is started again."""
     path = _path(round_folder, stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
 
 def clear_marks(folder: Path) -> None:
-    """Remove all marks of a run: whoever starts it again may have removed the reason."""
+    """Remove all markers of a run: the user may have fixed the reason before the new start."""
     for marks in folder.glob("round*/gave_up"):
         shutil.rmtree(marks)
 
 
 def has_given_up(round_folder: Path, stage: str) -> bool:
-    """True if a try of the stage left its mark since the workflow was started."""
+    """True if a try of the stage left its marker since the workflow was started."""
     return _path(round_folder, stage).exists()
 
 

@@ -1,7 +1,7 @@
-"""Reserves GPUs of this machine for one job, so that jobs that run at the same time get different ones.
+"""Reserve GPUs of this machine for one job, so that concurrent jobs use different ones.
 
-A reservation is a lock on a file, which the kernel drops when the job ends in whatever way. All jobs of one user on one
-machine share the folder of these files.
+A reservation is a file lock. The kernel drops it when the job ends, for whatever reason. All jobs of one user on one
+machine share the folder of lock files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-RESERVED = "VIDEODPO_GPUS"  # what a job has reserved; its own processes inherit it
+RESERVED = "VIDEODPO_GPUS"  # GPUs that a job has reserved; its child processes inherit the variable
 _POLL_SECONDS = 1.0
 _LOG_SECONDS = 60.0
 
@@ -27,11 +27,14 @@ _LOG_SECONDS = 60.0
 def reserve_gpus(device: str, count: int, environment: MutableMapping[str, str] = os.environ) -> None:
     """Reserve `count` GPUs and set CUDA_VISIBLE_DEVICES to them; wait until that many are free.
 
-    Call this before torch is imported: CUDA reads the variable once. Nothing is reserved where there is no choice: on
-    the CPU, on a machine with one GPU, and where CUDA_VISIBLE_DEVICES names `count` GPUs already, as in a SLURM job.
+    Call this before torch is imported, because CUDA reads the variable only once. Nothing is reserved if there is no
+    choice: on the CPU, on a machine with one GPU, or if CUDA_VISIBLE_DEVICES already names `count` GPUs, as in a SLURM
+    job.
 
     Args:
         device: the configuration's `device`.
+        count: GPUs that the job needs.
+        environment: environment variables to read and to set.
     """
     if device == "cpu" or RESERVED in environment:
         return
@@ -45,9 +48,9 @@ def reserve_gpus(device: str, count: int, environment: MutableMapping[str, str] 
 
 
 def visible_gpus(environment: Mapping[str, str]) -> dict[str, str]:
-    """GPUs that a job may use, as CUDA_VISIBLE_DEVICES names them, and the UUID of each.
+    """UUID of each GPU that a job may use, by its name in CUDA_VISIBLE_DEVICES.
 
-    As CUDA does, the list is read up to its first entry that names no GPU.
+    As in CUDA, the list ends before its first entry that names no GPU.
     """
     uuids = _uuids()
     if VISIBLE not in environment:
@@ -66,12 +69,12 @@ def visible_gpus(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _uuids() -> list[str]:
-    """UUIDs of all NVIDIA GPUs, in the driver's order; empty where there is no NVIDIA driver."""
+    """UUIDs of all NVIDIA GPUs, in the driver's order; empty without an NVIDIA driver."""
     if not (program := shutil.which("nvidia-smi")):
         return []
     command = [program, "--query-gpu=uuid", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode:  # the driver is installed and no GPU answers
+    if answer.returncode:  # the driver is installed, but no GPU answers
         log.warning("nvidia-smi failed, so no GPU is reserved: %s", " ".join((answer.stdout + answer.stderr).split()))
         return []
     return answer.stdout.split()
@@ -88,7 +91,7 @@ def _wait_for(gpus: Mapping[str, str], count: int) -> list[str]:
 
 
 def _free(gpus: Mapping[str, str], count: int) -> list[str]:
-    """Lock `count` GPUs, the first that are free; or none of them, so that no two jobs wait for each other."""
+    """Lock the first `count` free GPUs, or none of them, so that no two jobs wait for each other."""
     folder = _folder()
     turn = os.open(folder / "choosing.lock", os.O_RDWR | os.O_CREAT, 0o600)
     held: dict[str, int] = {}
@@ -107,7 +110,11 @@ def _free(gpus: Mapping[str, str], count: int) -> list[str]:
 
 
 def _lock(path: Path) -> int | None:
-    """A handle that stays open until the process ends, also through `exec`; None if another job has the lock."""
+    """Lock a file.
+
+    Returns:
+        A handle that stays open until the process ends, also through `exec`; None if another job holds the lock.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

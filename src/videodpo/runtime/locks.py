@@ -1,7 +1,7 @@
-"""Keeps two writers apart: one lock file for each thing that is written, and one for the driver of a run.
+"""Keep concurrent writers apart: one lock file per output, and one for the driver of a run.
 
-The kernel drops a lock when its holder dies, so a killed job never blocks the next. Between nodes that holds where the
-file system carries `flock` (NFS does; Lustre when mounted with `flock`).
+The kernel drops a lock when its holder dies, so a killed job never blocks the next one. Across nodes, this needs a file
+system that supports `flock` (NFS does; Lustre does if it is mounted with `flock`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from videodpo.config.errors import RunError
 log = logging.getLogger(__name__)
 
 _DRIVER = "driver.lock"
-_GLANCE = 1.0  # seconds: who looks whether a lock is held takes it for a moment
-# Seconds in a SLURM job. Its holder is most likely the job's earlier try: it ends after KillWait (30 s by default), and
-# an NFS server gives back the locks of a lost node after its lease (90 s by default), or a restart's grace period.
+_GLANCE = 1.0  # seconds: a process that checks whether a lock is held takes it for a moment
+# Seconds to wait in a SLURM job. The holder is most likely an earlier try of the same job, which ends after KillWait
+# (30 s by default). An NFS server releases the locks of a lost node after its lease (90 s by default), or after the
+# grace period of a restart.
 _LEASE = 240.0
 
 
@@ -40,18 +41,19 @@ T = TypeVar("T")
 
 
 class Held(RunError):
-    """Another process has the lock; the message says which one: process, host, and since when."""
+    """Another process holds the lock; the message names its process id, its host and the time it took the lock."""
 
 
 @contextmanager
 def exclusive(folder: Path, output: Path) -> Iterator[None]:
-    """Hold the lock of whoever writes `output`.
+    """Hold the lock for writing `output`.
 
     Args:
-        folder: of the run. output: a file or folder in it.
+        folder: folder of the run.
+        output: a file or folder in it.
 
     Raises:
-        Held: another process writes it.
+        Held: another process is writing it.
     """
     name = "-".join(output.relative_to(folder).parts)
     handle = _take(_locks(folder) / f"{name}.lock")
@@ -63,7 +65,7 @@ def exclusive(folder: Path, output: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(folder: Path, name: str) -> Iterator[None]:
-    """Hold a lock of the run after whoever has it: for short work that several jobs begin at once and one has to do."""
+    """Wait for a lock of the run and hold it: for short work that several jobs start at once and one has to do."""
     path = _locks(folder) / f"{name}.lock"
     handle = _open(path)
     try:
@@ -75,10 +77,10 @@ def in_turn(folder: Path, name: str) -> Iterator[None]:
 
 
 def writes(name: str) -> Callable[[Callable[[F, Path], T]], Callable[[F, Path], T]]:
-    """Marks a stage that writes `name` in a round's folder: while it runs, it holds that lock.
+    """Decorate a stage that writes `name` in a round's folder: it holds the lock of that output while it runs.
 
     Raises:
-        Held: another process writes it.
+        Held: another process is writing the output.
     """
 
     def marked(stage: Callable[[F, Path], T]) -> Callable[[F, Path], T]:
@@ -93,12 +95,12 @@ def writes(name: str) -> Callable[[Callable[[F, Path], T]], Callable[[F, Path], 
 
 
 def take_run(folder: Path) -> None:
-    """Be the driver of the run until this process ends.
+    """Become the driver of the run until this process ends.
 
     Raises:
-        Held: another driver is running, or a job that an earlier driver left behind.
+        Held: another driver is running, or a job of an earlier driver still is.
     """
-    handle = _take(_locks(folder) / _DRIVER)  # given back by the kernel alone
+    handle = _take(_locks(folder) / _DRIVER)  # stays open: the kernel releases it
     busy = [path for path in sorted(_locks(folder).glob("*.lock")) if path.name != _DRIVER and _is_held(path)]
     if busy:
         os.close(handle)
@@ -107,7 +109,7 @@ def take_run(folder: Path) -> None:
 
 
 def driver(folder: Path) -> str | None:
-    """Who drives the run at this moment: process, host, and since when."""
+    """Process id, host and start time of the run's current driver; None if there is none."""
     path = _locks(folder) / _DRIVER
     return _holder(path) if path.exists() and _is_held(path) else None
 
@@ -151,7 +153,11 @@ def _is_held(path: Path) -> bool:
 
 
 def _locked(handle: int, path: Path, kind: int) -> bool:
-    """Raises RunError where the file system knows no locks."""
+    """Take a lock without waiting; raise RunError if the file system does not support locks.
+
+    Returns:
+        True if this process now holds the lock.
+    """
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:

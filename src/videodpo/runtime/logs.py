@@ -1,4 +1,4 @@
-"""What a job writes to its log: this package's lines and libraries' warnings, without known noise."""
+"""Logging of a job: this package's lines and the libraries' warnings, without known noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
-# Logger of a library to the beginning of a message that says nothing about a run: both come from importing torchao,
-# which diffusers does wherever it is installed.
+# Library's logger: beginning of a message that says nothing about a run. Both messages come from importing torchao,
+# which diffusers does if it is installed.
 _NOISE = {
     "torch.utils._pytree": "%s is an Enum subclass and is now natively supported by torch.compile",
     "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
@@ -19,7 +19,7 @@ _NOISE = {
 
 
 def set_up_logs() -> None:
-    """Log to stderr: from INFO for this package, from WARNING for libraries; called before libraries are imported."""
+    """Log to stderr: from INFO for this package, from WARNING for libraries. Call it before importing libraries."""
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -27,7 +27,7 @@ def set_up_logs() -> None:
     for name, beginning in _NOISE.items():
         logging.getLogger(name).addFilter(_Without(beginning))
     if not sys.stderr.isatty():
-        # The default of every progress bar of tqdm, which all these libraries use: in a file a bar is one endless line.
+        # In a file, a progress bar is one endless line. All these libraries use tqdm.
         os.environ.setdefault("TQDM_DISABLE", "1")
 
 
@@ -41,9 +41,9 @@ class _Without(logging.Filter):
 
 
 def log_start(command: Sequence[str]) -> None:
-    """Log the beginning of a job, so that a log that several tries append to says where each begins.
+    """Log the start of a job, so that a log with several tries shows where each try begins.
 
-    The processes that a launcher of torch starts say nothing: the one that started it did.
+    Processes started by torch's launcher log nothing, because the process that started the launcher already did.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return

@@ -1,4 +1,4 @@
-"""Standard output that takes any text, and that may be closed early, as `| head` does."""
+"""Standard output that accepts any text and may be closed early by its reader, as `| head` does."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from contextlib import contextmanager
 
 @contextmanager
 def tolerant_output() -> Iterator[None]:
-    """Escape what the terminal's encoding lacks, and exit like a program that SIGPIPE ends once the reader is gone.
+    """Escape characters that the terminal's encoding lacks, and exit as after SIGPIPE once the reader is gone.
 
-    The signal itself stays ignored, as Python has it: it would end a training whose connection to a tracker breaks.
+    The signal itself stays ignored, as is Python's default: it would end a training whose connection to a tracker
+    breaks.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             yield
-        except SystemExit:  # of --help
+        except SystemExit:  # raised by --help
             print(end="", flush=True)
             raise
         print(end="", flush=True)
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout when it exits
         sys.exit(128 + signal.SIGPIPE)
 
 

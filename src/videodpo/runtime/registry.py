@@ -1,7 +1,7 @@
-"""Names of scorers and model families to the classes behind them, imported only when asked for.
+"""Map the names of scorers and model families to their classes, which are imported on demand.
 
-The built-in ones are found by their files: `scorers/<name>.py`, `models/<name>.py`, each with one class that has a
-`version`. Installed packages add others through the entry points of the same groups.
+Built-in classes are found by file name: `scorers/<name>.py` and `models/<name>.py` each hold one class with a
+`version`. Installed packages add others through entry points of the same groups.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 
 from videodpo.config.errors import InputError
 
-_NO_NAMES = {"base"}  # what the modules of a group share
+_NO_NAMES = {"base"}  # shared by the other modules of a group
 
 
 def names(group: str) -> list[str]:
-    """Sorted names of the entry-point group `videodpo.scorers` or `videodpo.models`, plug-ins included."""
+    """Sorted names in the group `videodpo.scorers` or `videodpo.models`, including those of plug-ins."""
     return sorted({*_builtin(group), *(point.name for point in entry_points(group=group))})
 
 
 def load(group: str, name: str) -> Any:
-    """The class registered under `name`.
+    """Import the class registered under `name`.
 
     Raises:
-        InputError: no such name; the message lists what there is and the nearest match.
+        InputError: the name is unknown; the message has the known names and the nearest match.
     """
     if name in _builtin(group):
         module = importlib.import_module(f"{group}.{name}")

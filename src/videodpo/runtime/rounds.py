@@ -1,4 +1,4 @@
-"""Where the rounds of a run lie, and the adapters that they made."""
+"""Folders of a run's rounds, and the adapters trained in them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from videodpo.storage.manifests import require_intact
 
 
 def round_folder(folder: Path, number: int) -> Path:
-    """Folder of round `number`, from 1, in a run's folder."""
+    """Folder of round `number` (counted from 1) in a run's folder."""
     return folder / f"round{number}"
 
 
 def adapter_after(folder: Path, number: int) -> Path | None:
-    """The adapter that round `number` made; None for round 0: that is the base model.
+    """Adapter trained in round `number`; None for round 0, which is the base model.
 
     Raises:
-        InputError: the round has not made it yet, or it is not what was written.
+        InputError: the round has not trained it yet, or it differs from its manifest.
     """
     if number == 0:
         return None

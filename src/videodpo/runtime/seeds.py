@@ -1,4 +1,4 @@
-"""Turns the run's seed and the name of a draw into the seed of that draw, whatever the order of the work."""
+"""Derive the seed of each random draw from the run's seed and the draw's name, independent of the order of work."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from videodpo.config.errors import InputError
 def derive_seed(root: int, *name: str | int) -> int:
     """Seed of one random draw, from the run's seed and the draw's name and counters.
 
-    The same name gives the same seed on every machine, in every process and in every order, so a
-    resumed or differently sharded run draws what the first one drew.
+    The same name gives the same seed on every machine, in every process and in every order. Therefore a resumed or
+    re-sharded run draws the same values.
 
     Args:
         root: the run's seed, at least 0.
         name: what is drawn, then its counters, for example `"video", prompt_id, sample`.
 
     Returns:
-        An integer in [0, 2**63): fits a torch.Generator and a signed 64-bit column.
+        An integer in [0, 2**63), which fits a torch.Generator and a signed 64-bit column.
     """
     if root < 0:
         raise InputError(f"seed: {root} is negative; use 0 or more")

@@ -1,28 +1,28 @@
-"""Splits work into batches and shards by global position, so that every split gives the same batches."""
+"""Split work into batches and shards by global position, so that every split gives the same batches."""
 
 from __future__ import annotations
 
 from videodpo.config.errors import InputError
 
-SCORED_TOGETHER = 8  # clips at least: enough frames for the networks' batches, few enough to lie in memory
+SCORED_TOGETHER = 8  # minimum number of clips: enough frames for the networks' batches, few enough to fit in memory
 
 
 def shard_batches(
     num_items: int, batch_size: int, shard: int, num_shards: int, *, block: int | None = None
 ) -> list[tuple[int, range]]:
-    """The batches of one shard: a run of whole batches of the global plan.
+    """Return the batches of one shard: consecutive complete batches of the global plan.
 
-    A batch of networks' inputs differs from single ones in the last bits, so which items share a batch
-    must not depend on the shard count. A shard can be empty.
+    Networks give results that depend on the batch in the last bits. Therefore the shard count must not decide which
+    items share a batch. A shard can be empty.
 
     Args:
-        block: items that must lie in one shard for a later stage's sake, a multiple of the batch size.
+        block: number of items that a later stage needs in one shard, a multiple of the batch size.
 
     Returns:
         (number of the batch in the global plan, positions of its items), in order.
 
     Raises:
-        InputError: no such shard.
+        InputError: there is no such shard.
     """
     if not 0 <= shard < num_shards:
         raise InputError(f"shard {shard}: there are {num_shards}, numbered from 0")
@@ -36,5 +36,5 @@ def shard_batches(
 
 
 def block_size(batch_size: int) -> int:
-    """Clips that are scored together: whole batches of the sampling, so that a shard is a run of whole blocks."""
+    """Number of clips scored together: a multiple of the sampling batch, so that a shard has complete blocks."""
     return -(-SCORED_TOGETHER // batch_size) * batch_size

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1, which clusters send before they kill, and Ctrl-C, to a stop between two batches or steps."""
+"""Stop between two batches or steps after Ctrl-C, or after SIGTERM or SIGUSR1, which clusters send before a kill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Interrupts:
-    """A context in which these signals are only noted; `asked` names the last one. A second Ctrl-C kills."""
+    """Context in which these signals are only recorded; `asked` names the last one. A second Ctrl-C kills."""
 
     def __init__(self) -> None:
         self.asked: str | None = None
@@ -30,7 +30,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def stop_here(self, done: str) -> None:
-        """Where everything is saved.
+        """Stop if a signal came. Call this only when everything is saved.
 
         Raises:
             Interrupted: a signal came; the message says what is done.

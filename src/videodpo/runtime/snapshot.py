@@ -1,4 +1,4 @@
-"""Freezes what one stage reads of the configuration into a JSON file, so that an edit elsewhere changes nothing."""
+"""Write the settings that one stage reads to a JSON file, so that editing other settings does not affect the stage."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from videodpo.weights.locations import PUBLIC_PREFIX, digests, is_published, loc
 
 
 class PromptsSettings(Section):
-    """What the prompts stage reads."""
+    """Settings of the prompts stage."""
 
     prompts: Prompts
 
 
 class GenerateSettings(Section):
-    """What sampling, or the import of the user's own clips, reads."""
+    """Settings of the sampling, or of the import of the user's own clips."""
 
     from_clips: bool
     generate: Generate
@@ -49,45 +49,45 @@ class GenerateSettings(Section):
 
 
 class ScoreSettings(Section):
-    """What one dimension's scoring reads."""
+    """Settings of the scoring of one dimension."""
 
     dimension: str
     options: dict[str, Any]
     is_judge: bool
-    """A judge need not know every prompt: the evaluation tells what it could judge."""
+    """A judge need not know every prompt; the evaluation reports what it could judge."""
 
 
 class OmniScoreSettings(Section):
-    """What the aggregation reads."""
+    """Settings of the OmniScore aggregation."""
 
     omniscore: OmniScore
 
 
 class PairsSettings(Section):
-    """What the pairing reads."""
+    """Settings of the choice of pairs."""
 
     pairs: Pairs
 
 
 class VisitsSettings(Section):
-    """What the plan of visits reads."""
+    """Settings of the plan of visits."""
 
     schedule: Schedule
     model: Model
-    """Timesteps follow from its noise schedule."""
+    """Its noise schedule determines the timesteps."""
     sampler: Sampling | None
-    """Gives the noise levels of match_sampler; None for other distributions."""
+    """Source of the noise levels for match_sampler; None for other distributions."""
 
 
 class ReferenceSettings(Section):
-    """What the reference errors read."""
+    """Settings of the reference errors."""
 
     reference: ReferenceJobs
     model: Model
 
 
 class TrainSettings(Section):
-    """What the fine-tune reads."""
+    """Settings of the fine-tune."""
 
     train: Train
     schedule: Schedule
@@ -96,7 +96,7 @@ class TrainSettings(Section):
 
 
 class EvaluateGenerateSettings(Section):
-    """What sampling for the evaluation reads."""
+    """Settings of the sampling for the evaluation."""
 
     sampling: Sampling
     videos_per_prompt: int
@@ -105,7 +105,7 @@ class EvaluateGenerateSettings(Section):
 
 
 class EvaluateSettings(Section):
-    """What the comparison of base and aligned reads."""
+    """Settings of the comparison of the base and the aligned model."""
 
     evaluate: Evaluate
     omniscore: OmniScore
@@ -113,14 +113,14 @@ class EvaluateSettings(Section):
 
 
 class ReportSettings(Section):
-    """What the page reads."""
+    """Settings of the report page."""
 
     report: Report
     dimensions: list[str]
 
 
 class Execution(Section):
-    """How stages run, which changes nothing that they make: an edit here makes nothing again."""
+    """How stages run. These settings do not affect results, so changing them never triggers a re-run."""
 
     clip_storage: Literal["files", "tar"]
     device: str
@@ -133,7 +133,7 @@ S = TypeVar("S", bound=Section)
 
 @dataclass(frozen=True)
 class Snapshot(Generic[S]):
-    """One stage's settings snapshots, and what else names its result."""
+    """Settings of one stage, and everything else that identifies its result."""
 
     stage: str
     run: str
@@ -142,11 +142,11 @@ class Snapshot(Generic[S]):
     settings: S
     digest: str
     weights: dict[str, str]
-    """Weights file, a path or a published name: SHA-256 of its bytes."""
+    """SHA-256 of each weights file, by path or published name."""
 
     @property
     def execution(self) -> Execution:
-        """The run's `config/execution.json`."""
+        """Content of the run's `config/execution.json`."""
         return load_execution(self.folder)
 
 
@@ -166,7 +166,8 @@ _KINDS: dict[str, type[Section]] = {
 }
 STAGES = tuple(_KINDS)
 _UNKNOWN = "not fetched"
-# Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own.
+# Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own
+# versions.
 CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {
     "generate": "3",
     "prompts": "2",
@@ -178,13 +179,15 @@ CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execu
 
 
 def stage_names(config: Config) -> list[str]:
-    """Names of all snapshots of a run: stages, and `score/<dimension>` for every scorer and judge."""
+    """Names of all snapshots of a run: the stages, and `score/<dimension>` for each scorer and judge."""
     scorers = [f"score/{name}" for name in (*config.dimensions, *config.evaluate.judges)]
     return [name for name in STAGES if name != "score"] + scorers
 
 
 def snapshot_text(config: Config, name: str) -> str:
-    """Sorted JSON of one stage's settings; weights by name, size and time, digested later by `write_snapshot`.
+    """Sorted JSON of one stage's settings.
+
+    Local weights are listed with size and time stamp; `write_snapshot` replaces these by SHA-256.
 
     Args:
         name: a stage, or `score/<dimension>`.
@@ -205,10 +208,10 @@ def snapshot_text(config: Config, name: str) -> str:
 
 
 def write_snapshot(text: str, out: Path) -> None:
-    """Write the snapshot, every weights file and input named by its SHA-256.
+    """Write the snapshot with the SHA-256 of each weights file and input.
 
     Raises:
-        NotFetched: a repository's files are not known before they were fetched.
+        NotFetched: a repository was not fetched, so its files are unknown.
     """
     document = json.loads(text)
     run = Path(document["folder"])
@@ -223,10 +226,10 @@ def write_snapshot(text: str, out: Path) -> None:
 
 
 def write_planned(planned: Path, sha256: str, out: Path) -> None:
-    """`write_snapshot` of the text that the driver wrote to `planned`.
+    """Write the snapshot of the text that the driver stored in `planned`.
 
     Raises:
-        RunError: the file has other settings: those of another driver, or of an edit.
+        RunError: the file has other settings, from another driver or from an edit.
     """
     text = planned.read_bytes()
     if hashlib.sha256(text).hexdigest() != sha256:
@@ -235,9 +238,9 @@ def write_planned(planned: Path, sha256: str, out: Path) -> None:
 
 
 def differs(path: Path, text: str) -> bool:
-    """Whether a snapshot has other settings than `text`, or names other weights; what those hold is not looked at.
+    """True if the snapshot's settings or weight names differ from `text`; the weights' contents are not compared.
 
-    A file that is missing or damaged does not: whoever reads it says so.
+    False for a missing or damaged file: the stage that reads it reports the fault.
     """
     wanted = json.loads(text)
     try:
@@ -250,13 +253,13 @@ def differs(path: Path, text: str) -> bool:
 
 
 def load_snapshot(path: Path, stage: str, kind: type[S]) -> Snapshot[S]:
-    """Read what `write_snapshot` wrote.
+    """Read a snapshot that `write_snapshot` wrote.
 
     Raises:
-        ConfigError: not a snapshot of this stage.
+        ConfigError: the file is not a snapshot of this stage.
     """
     document = _document(path, stage)
-    # What a run is called and where it lies is not what it is.
+    # The run's name and folder do not affect results.
     canonical = json.dumps({**document, "run": None, "folder": None}, sort_keys=True, ensure_ascii=True)
     return Snapshot(
         stage=stage,
@@ -285,12 +288,12 @@ def _document(path: Path, stage: str) -> dict[str, Any]:
 
 
 def load_execution(folder: Path) -> Execution:
-    """`config/execution.json` of a run's folder; errors as `load_snapshot`."""
+    """Read `config/execution.json` in a run's folder; errors as `load_snapshot`."""
     return load_snapshot(folder / "config" / "execution.json", "execution", Execution).settings
 
 
 def weight_files(location: str) -> list[Path]:
-    """Files behind a path: itself, or what the folder holds but model cards."""
+    """Files at a path: the file itself, or all visible files in the folder except model cards."""
     path = Path(location)
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file() and file.suffix != ".md"]
@@ -325,7 +328,7 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
 
 
 def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, list[str], tuple[str, ...]]:
-    """Version of the code, names of the weights, and which files of a repository are read."""
+    """Version of the code, names of the weights, and patterns of the repository files that are read."""
     if stage == "score":
         scorer = registry.load("videodpo.scorers", dimension)
         options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
@@ -334,7 +337,7 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         return "", [], ()
     source = config.prompts.source
     if stage == "prompts":
-        # A data set's name has no files of ours behind it.
+        # A data set on the hub has no local files.
         files = [source.path] if source.path and not source.path.startswith(HUB_PREFIX) else []
         return CODE_VERSIONS[stage], files, ()
     if "model" in _KINDS[stage].model_fields:
@@ -344,7 +347,7 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
 
 
 def _fingerprints(location: str, patterns: tuple[str, ...]) -> dict[str, str]:
-    """File: digest where published, else size and time; what was not fetched yet is known by its name alone."""
+    """Digest of each published file, or size and time stamp of each local one; the name alone if not fetched yet."""
     if is_published(location):
         return digests(location, patterns) or {location: _UNKNOWN}
     stats = {str(path): path.stat() for path in weight_files(location)}

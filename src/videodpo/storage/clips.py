@@ -1,7 +1,7 @@
-"""Where a run's clips lie: each in a file, or those of a shard in one tar file; no other module knows which.
+"""Storage of a run's clips: one file per clip, or one tar file per shard. No other module knows which.
 
-In the videos tables, the path of a clip in a tar file ends in `#START+SIZE`, the bytes that it takes there: so one clip
-is read without the others, and any program that knows tar finds all of them.
+In the videos tables, the path of a clip in a tar file ends in `#START+SIZE`, its byte range in the tar file. Therefore
+one clip can be read without the others, and any tar program can list all of them.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ _IN_TAR = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
 
 
 def file_of(path: Path) -> Path:
-    """The file that holds a clip.
+    """Return the file that contains a clip.
 
     Args:
-        path: as in a videos table, below the run's folder.
+        path: path from a videos table, joined to the run's folder.
     """
     found = _IN_TAR.fullmatch(path.name)
     return path.with_name(found[1]) if found else path
 
 
 def read_clip(path: Path, sha256: str) -> bytes:
-    """The bytes of a clip's MP4.
+    """Read the bytes of a clip's MP4.
 
     Args:
-        path: as in a videos table, below the run's folder. sha256: as there.
+        path: path from a videos table, joined to the run's folder.
+        sha256: SHA-256 from the same table.
 
     Raises:
-        Damaged: they are gone, or not what the videos table says.
+        Damaged: the clip is missing, or its SHA-256 differs from the videos table.
     """
     file = file_of(path)
     if not file.is_file():
@@ -48,7 +49,7 @@ def read_clip(path: Path, sha256: str) -> bytes:
 
 
 def is_intact(path: Path, sha256: str) -> bool:
-    """Whether a clip is there, and is what the videos table says."""
+    """True if a clip exists and its SHA-256 agrees with the videos table."""
     try:
         read_clip(path, sha256)
     except Damaged:
@@ -57,18 +58,19 @@ def is_intact(path: Path, sha256: str) -> bool:
 
 
 def write_tar(tar: Path, clips: Iterable[tuple[str, bytes]]) -> list[str]:
-    """Put clips into one tar file, atomically; the same clips give the same bytes.
+    """Write clips to one tar file atomically; the same clips give the same bytes.
 
     Args:
-        clips: name and bytes of each.
+        tar: final path.
+        clips: name and bytes of each clip.
 
     Returns:
-        What each clip's path has behind the tar file's.
+        Suffix of each clip's path, to append to the path of the tar file.
     """
     indices = []
     with atomic_path(tar) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in clips:
-            member = tarfile.TarInfo(name)  # of no time and nobody
+            member = tarfile.TarInfo(name)  # without time and owner, for reproducible bytes
             member.size = len(content)
             archive.addfile(member, BytesIO(content))
             padding = -len(content) % tarfile.BLOCKSIZE

@@ -1,4 +1,4 @@
-"""Writes files that are whole or absent, and names them by content."""
+"""Atomic writes of files and folders, and SHA-256 of their content."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from typing import Any
 from videodpo.config.errors import InputError, RunError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_TEXTS = tuple(os.strerror(number) for number in _FULL)  # Rust's libraries raise without a number
-_NEARLY_FULL = 2**16  # bytes that are left where torch failed, which gives no reason
-_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of folders on CIFS, FUSE, VirtualBox
-_OF_THE_ENGINE = ".snakemake_timestamp"  # which Snakemake leaves in a folder
+_FULL_TEXTS = tuple(os.strerror(number) for number in _FULL)  # libraries written in Rust raise errors without a number
+_NEARLY_FULL = 2**16  # bytes: less free space than this explains a failure of torch, which gives no reason
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # for folders on CIFS, FUSE, VirtualBox
+_OF_THE_ENGINE = ".snakemake_timestamp"  # Snakemake puts it into output folders
 
 
 class NoSpace(RunError):
@@ -30,9 +30,9 @@ class NoSpace(RunError):
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """A temporary name beside `final` to write to; synced and renamed on success, removed on error.
+    """Yield a temporary path next to `final` to write to; sync and rename it on success, remove it on error.
 
-    What killed writers of this file left is removed first: the kernel has dropped their locks.
+    Leftovers of killed writers of this file are removed first: the kernel has dropped their locks.
 
     Raises:
         NoSpace: the disk is full.
@@ -46,26 +46,30 @@ def atomic_path(final: Path) -> Iterator[Path]:
         with _locked(partial):
             mode = stat.S_IMODE(partial.stat().st_mode)
             try:
-                with refuse_full_disk(final):  # before the partial file is gone and its space is free again
+                with refuse_full_disk(final):  # checks the free space while the partial file still takes it
                     yield partial
-                    partial.chmod(mode)  # safetensors replaces it by one that only its owner can read
+                    partial.chmod(mode)  # safetensors replaces the file by one that only its owner can read
                     sync_file(partial)
                     shutil.rmtree(scratch_folder(partial), ignore_errors=True)
                     os.replace(partial, final)
                     sync_folder(final.parent)
             finally:
-                # Last the partial file: by its name the next writer finds both.
+                # Remove the partial file last: the next writer finds both by its name.
                 shutil.rmtree(scratch_folder(partial), ignore_errors=True)
                 partial.unlink(missing_ok=True)
 
 
 def scratch_folder(partial: Path) -> Path:
-    """A folder, not there yet, for a library that writes files of its own beside `partial`; removed with it."""
+    """Path of a folder for a library that writes further files next to `partial`; removed together with it."""
     return partial.with_suffix(".scratch")
 
 
 def remove_leftover(partial: Path) -> bool:
-    """Remove what a writer left, unless it still writes."""
+    """Remove the leftovers of a writer, unless it is still writing.
+
+    Returns:
+        True if they were removed.
+    """
     try:
         with _locked(partial):
             shutil.rmtree(scratch_folder(partial), ignore_errors=True)
@@ -90,13 +94,13 @@ def _locked(partial: Path) -> Iterator[None]:
 
 @contextmanager
 def refuse_full_disk(final: Path | None = None) -> Iterator[None]:
-    """Turn whatever a library says of a full disk into one error.
+    """Turn every library's error about a full disk into the same one-line error.
 
     Args:
-        final: the file that is being written, where it is known.
+        final: the file that is being written, if known.
 
     Raises:
-        NoSpace: one line, whatever was being written.
+        NoSpace: the disk is full.
     """
     try:
         yield
@@ -110,7 +114,7 @@ def refuse_full_disk(final: Path | None = None) -> Iterator[None]:
 
 
 def _is_full(error: BaseException | None, final: Path | None) -> bool:
-    if final and isinstance(error, RuntimeError):  # torch's
+    if final and isinstance(error, RuntimeError):  # raised by torch
         folder = next(folder for folder in final.absolute().parents if folder.exists())
         disk = os.statvfs(folder)
         if disk.f_bavail * disk.f_frsize < _NEARLY_FULL:
@@ -129,7 +133,7 @@ def sync_file(file: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut, where the file system can."""
+    """Make a rename in `folder` survive a power cut, if the file system supports it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -141,7 +145,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def rename_folder(partial: Path, final: Path) -> None:
-    """Sync a written folder and give it its final name; one process calls it."""
+    """Sync a written folder and rename it to its final name; only one process may call this."""
     with refuse_full_disk(final):
         for file in files_of(partial):
             file.chmod(stat.S_IMODE(partial.stat().st_mode) & 0o666)
@@ -154,12 +158,12 @@ def rename_folder(partial: Path, final: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder; a kill leaves none that is half there."""
+    """Remove a folder atomically: a kill never leaves it half removed."""
     shutil.rmtree(_put_aside(folder))
 
 
 def remove_leftover_folders(above: Path) -> None:
-    """Remove what killed writers of folders left; the caller keeps other writers away."""
+    """Remove the leftovers of killed writers of folders; the caller keeps other writers away."""
     for left in above.glob(".*.partial"):
         if left.is_dir():
             shutil.rmtree(left)
@@ -184,15 +188,15 @@ def write_json(final: Path, value: object) -> None:
 
 
 def json_text(value: object) -> str:
-    """Sorted, indented JSON, which has no NaN; equal values give the same text."""
+    """Sorted, indented JSON without NaN; equal values give the same text."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file.
+    """Read the value in a JSON file.
 
     Raises:
-        InputError: missing, or no JSON; the message names the file.
+        InputError: the file is missing or is not JSON; the message names it.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -201,7 +205,7 @@ def read_json(path: Path) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says, fit for a message of one line."""
+    """First line of a library's message, with unprintable characters replaced; for messages of one line."""
     line = str(error).strip().partition("\n")[0]
     return "".join(char if char.isprintable() else "?" for char in line) or type(error).__name__
 
@@ -213,11 +217,11 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_folder(folder: Path) -> str:
-    """Hex SHA-256 of all files in a folder: their names and bytes."""
+    """Hex SHA-256 of the names and bytes of all files in a folder."""
     listing = "\n".join(f"{path.relative_to(folder)} {sha256_of(path)}" for path in files_of(folder))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files in a folder and below, sorted, but for the workflow engine's."""
+    """Sorted list of all files in a folder and its subfolders, except Snakemake's own."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _OF_THE_ENGINE)

@@ -1,7 +1,7 @@
-"""Manifests: the SHA-256 of what a stage wrote, stored next to it, so that damage and edits by hand are found.
+"""Manifests: the SHA-256 of a stage's outputs, stored next to them, so that damage and manual edits are detected.
 
 The manifest of `NAME`, a file or a folder, is `.NAME.sha256`, in the format of `sha256sum --check`. An old manifest is
-removed just before `NAME` is replaced, and the new one is written just after: a writer that is killed in between leaves
+removed just before `NAME` is replaced, and the new one is written just after. A writer that is killed in between leaves
 `NAME` without a manifest, never with a wrong one.
 """
 
@@ -31,27 +31,27 @@ from videodpo.storage.files import read_json as read_plain_json
 log = logging.getLogger(__name__)
 
 EDITABLE = ("prompts.parquet", "omniscore.parquet", "pairs.parquet")
-"""Tables that a person may curate: a stage uses them as they are, and says so."""
+"""Tables that a person may curate: stages use edited ones as they are, with a warning."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 class Damaged(InputError):
-    """A file is not what was written under its name."""
+    """A file differs from what was written under its name."""
 
 
 def manifest_path(product: Path) -> Path:
-    """Where the manifest of a file or folder is stored."""
+    """Path of the manifest of a file or folder."""
     return product.with_name(f".{product.name}.sha256")
 
 
 @contextmanager
 def product_path(final: Path, alongside: Sequence[Path] = ()) -> Iterator[Path]:
-    """As `atomic_path`, for what other stages read: with a manifest.
+    """As `atomic_path`, with a manifest; for files that other stages read.
 
     Args:
-        final: the final name. An edited table of this name is kept as a copy.
-        alongside: files of the same unit that are finished already; the manifest lists them too.
+        final: final path. An edited table at this path is kept as a copy.
+        alongside: finished files that belong to the same unit; the manifest lists them too.
     """
     keep_edited(final)
     with atomic_path(final) as partial:
@@ -63,7 +63,7 @@ def product_path(final: Path, alongside: Sequence[Path] = ()) -> Iterator[Path]:
 
 
 def replace_folder(partial: Path, final: Path) -> None:
-    """Give a written folder its final name, with a manifest of its files; one process calls it."""
+    """Rename a written folder to its final name and write its manifest; only one process may call this."""
     digests = {f"{final.name}/{name}": digest for name, digest in _digests_of_folder(partial).items()}
     manifest_path(final).unlink(missing_ok=True)
     rename_folder(partial, final)
@@ -87,23 +87,23 @@ def record_json(final: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read what `record_json` wrote.
+    """Read a file that `record_json` wrote.
 
     Raises:
-        InputError: the file is missing, damaged or no JSON; the message names it.
+        InputError: the file is missing, damaged or not JSON; the message names it.
     """
     require_intact(path)
     return read_plain_json(path)
 
 
 def read_manifest(product: Path) -> dict[str, str]:
-    """SHA-256 of each file that belongs to a product, by name relative to the product's folder.
+    """Read the SHA-256 of each file that belongs to a product.
 
     Returns:
-        Empty if there is no manifest.
+        SHA-256 by file name, relative to the product's folder; empty if there is no manifest.
 
     Raises:
-        Damaged: the manifest itself is.
+        Damaged: the manifest itself is damaged.
     """
     try:
         text = manifest_path(product).read_text(encoding="utf-8", errors="replace")
@@ -126,7 +126,7 @@ def fault(product: Path) -> str | None:
     """Compare a product with its manifest.
 
     Returns:
-        What is wrong; None if nothing is, or if there is no manifest.
+        A description of the difference; None if there is none, or if there is no manifest.
     """
     try:
         known = read_manifest(product)
@@ -142,12 +142,12 @@ def fault(product: Path) -> str | None:
 
 
 def require_intact(path: Path) -> None:
-    """Refuse a file or folder that is not what was written; nothing is known of one without a manifest.
+    """Refuse a file or folder that differs from its manifest. Without a manifest, accept it.
 
-    A table of `EDITABLE` is used as it is, with a warning.
+    Edited tables of `EDITABLE` are accepted with a warning.
 
     Raises:
-        Damaged: its SHA-256 is not that of the manifest.
+        Damaged: the SHA-256 differs from the manifest.
     """
     if not path.exists() or _checked.get(path) == _state(path):
         return
@@ -165,7 +165,7 @@ def is_editable(table: Path) -> bool:
 
 
 def is_edited(table: Path) -> bool:
-    """True if a table of `EDITABLE` is not what its stage wrote."""
+    """True if a table of `EDITABLE` differs from what its stage wrote."""
     if not is_editable(table) or not table.is_file():
         return False
     return (known := read_manifest(table).get(table.name)) is not None and _digest_of_table(
@@ -174,17 +174,17 @@ def is_edited(table: Path) -> bool:
 
 
 def edited_inputs(*tables: Path) -> dict[str, str]:
-    """Note for the provenance of what is made from edited tables.
+    """Provenance metadata for outputs that depend on edited tables.
 
     Returns:
-        Metadata: empty, or `edited_inputs` with the name and SHA-256 of each edited table.
+        Empty, or `edited_inputs` with the name and SHA-256 of each edited table.
     """
     found = [f"{table.name} {_digest_of_table(table, _state(table))}" for table in tables if is_edited(table)]
     return {"edited_inputs": ", ".join(found)} if found else {}
 
 
 def keep_edited(table: Path) -> None:
-    """Copy an edited table to `<name>.edited-<digest>.parquet`, before its stage overwrites it."""
+    """Copy an edited table to `<name>.edited-<digest>.parquet` before its stage overwrites it."""
     if is_edited(table):
         copy = table.with_name(f"{table.stem}.edited-{sha256_of(table)[:8]}.parquet")
         shutil.copyfile(table, copy)
@@ -192,14 +192,14 @@ def keep_edited(table: Path) -> None:
 
 
 def damaged(path: Path, what: str) -> Damaged:
-    """The error that names a file, what is wrong with it, and the command that helps."""
+    """Build the error that names a file, its fault, and the command that fixes it."""
     run = next((folder for folder in path.parents if (folder / "config").is_dir()), path.parent)
     command = f"videodpo verify {shlex.quote(str(run))} --discard-damaged"
     return Damaged(f"{path}: {what}; `{command}` removes what is damaged, and the next start makes it again")
 
 
 _checked: dict[Path, tuple[int, ...]] = {}
-"""Files that were intact when this process read them, and their state then."""
+"""State of each file when this process last found it intact."""
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -209,12 +209,12 @@ def _state(path: Path) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _digest_of_table(table: Path, state: tuple[int, ...]) -> str:
-    """SHA-256 of a table in this state: a stage asks several times, and a large one takes a second."""
+    """SHA-256 of a table in this state. Cached, because a stage asks several times and a large table takes a second."""
     return sha256_of(table)
 
 
 def _own_fault(path: Path) -> str | None:
-    """As `fault`, without the files alongside: a reader of a table does not read gigabytes of latents."""
+    """As `fault`, without the files alongside: reading a table must not read gigabytes of latents."""
     if path.is_dir():
         return fault(path)
     known = read_manifest(path).get(path.name)

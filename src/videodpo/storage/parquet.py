@@ -1,4 +1,4 @@
-"""Opens Parquet files that any program may have written, and reads them within limits."""
+"""Open and read Parquet files of any origin, within limits on memory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pyarrow.parquet as pq
 
 from videodpo.config.errors import InputError
 
-BATCH = 1024  # rows whose texts are decoded at once where they may be far longer than the file
-# What is read of a Parquet file, whoever wrote it.
+BATCH = 1024  # rows decoded at once if their texts may be far larger than the file
+# Limits for every Parquet file, whoever wrote it.
 MAX_ROWS = 20_000_000
-MAX_TEXT_BYTES = 2 * 2**30  # of all columns, every row's text counted
-MAX_FOOTER = 16 * 2**20  # bytes of the description of columns and row groups
+MAX_TEXT_BYTES = 2 * 2**30  # over all columns, counting the text of every row
+MAX_FOOTER = 16 * 2**20  # bytes; the footer describes columns and row groups
 
 
 def refuse_large_footer(path: Path) -> None:
-    """Check the footer's size before it is read: 10^6 columns take gigabytes.
+    """Check the footer's size before it is read: the footer of 10^6 columns takes gigabytes of memory.
 
     Raises:
         OSError: the file is missing.
-        InputError: a folder, or more columns and row groups than a table has; the message has the limit.
+        InputError: the path is a folder, or the footer is too large; the message has the limit.
     """
-    if path.is_dir():  # pyarrow would read every file in it, leftovers of an earlier run too
+    if path.is_dir():  # pyarrow would read every file in it, including leftovers of an earlier run
         raise InputError(f"{path}: a folder; name one table in it")
     with open(path, "rb") as handle:
         handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
@@ -36,11 +36,11 @@ def refuse_large_footer(path: Path) -> None:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file; text that is stored as a dictionary stays one, since a page can repeat a text 10^9 times.
+    """Open a Parquet file. Dictionary-encoded text stays encoded, because a page can repeat a text 10^9 times.
 
     Raises:
-        OSError, pyarrow.ArrowException: not readable.
-        InputError: a folder, or larger than a table can be; the message has the limit.
+        OSError, pyarrow.ArrowException: the file is not readable.
+        InputError: the path is a folder, or the table is too large; the message has the limit.
     """
     refuse_large_footer(path)
     found = pq.read_metadata(path)
@@ -56,16 +56,18 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def read_parquet(file: pq.ParquetFile, path: Path, names: list[str] | None) -> pa.Table:
-    """Read columns of an open file, with texts as our own tables hold them.
+    """Read columns of an open file and decode their texts to plain strings.
 
     Args:
-        names: of the columns; None for all.
+        file: the open file.
+        path: its path, for messages.
+        names: names of the columns; None reads all.
 
     Raises:
-        InputError: more text than is allowed.
+        InputError: the table has more text than is allowed.
     """
     if _repeated_texts(file.metadata).in_full.isdisjoint(names or file.schema_arrow.names):
-        # Handing the columns of one row group to threads takes longer than decoding them.
+        # For one row group, starting threads takes longer than decoding.
         table = file.read(columns=names, use_threads=file.num_row_groups > 1)
     else:
         table = _read_bounded(file, path, names)
@@ -73,11 +75,11 @@ def read_parquet(file: pq.ParquetFile, path: Path, names: list[str] | None) -> p
 
 
 class _RepeatedTexts(NamedTuple):
-    """Text columns of which a page can repeat one text many times, by how pyarrow reads them."""
+    """Text columns whose pages can repeat one text many times, grouped by how pyarrow reads them."""
 
     as_dictionary: set[str]
     in_full: set[str]
-    """With delta encodings, which pyarrow does not read as a dictionary; DuckDB and Spark mix both in one column."""
+    """Columns with delta encodings, which pyarrow cannot read as a dictionary; DuckDB and Spark mix both encodings."""
 
 
 def _repeated_texts(found: pq.FileMetaData) -> _RepeatedTexts:
@@ -90,7 +92,7 @@ def _repeated_texts(found: pq.FileMetaData) -> _RepeatedTexts:
 
 
 def _plain(table: pa.Table, path: Path) -> pa.Table:
-    """The table with its texts written out, if they are not too much for the memory."""
+    """Decode dictionary-encoded texts, or raise InputError if they would take too much memory."""
     encoded = [chunk for column in table.columns if pa.types.is_dictionary(column.type) for chunk in column.chunks]
     if sum(len(chunk) * chunk.dictionary.nbytes for chunk in encoded) > MAX_TEXT_BYTES:  # an upper bound
         lengths = (pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in encoded)
@@ -103,7 +105,7 @@ def _plain(table: pa.Table, path: Path) -> pa.Table:
 
 
 def _plain_type(dtype: pa.DataType) -> pa.DataType:
-    """The type of our own tables' texts for each way in which Arrow holds texts."""
+    """Map each of Arrow's text types to the plain string type; keep other types."""
     if pa.types.is_dictionary(dtype):
         return _plain_type(dtype.value_type)
     return pa.string() if dtype in (pa.large_string(), pa.string_view()) else dtype

@@ -12,14 +12,14 @@ from videodpo.storage.files import refuse_full_disk, sync_folder
 
 
 class Progress:
-    """What a job has finished, one JSON value per line; appending costs the same however long the log is.
+    """Finished work of a job, one JSON value per line. The cost of an append does not grow with the log.
 
-    Each line begins with the SHA-256 of the identity and of all lines up to its own. Reading stops at the first line
-    that does not fit: it was cut by a kill, changed on disk, or written under another identity. The next append
-    overwrites it.
+    Each line begins with the SHA-256 of the identity and of all lines up to and including its own. Reading stops at the
+    first line whose SHA-256 does not match: a kill cut it, it changed on disk, or it has another identity. The next
+    append overwrites it.
 
     Attributes:
-        finished: the values, in the order in which they were appended.
+        finished: the values, in the order of their appends.
     """
 
     def __init__(self, path: Path, identity: Any) -> None:
@@ -27,7 +27,7 @@ class Progress:
 
         Args:
             path: the file; it need not exist.
-            identity: what the work depends on (settings, digests), as JSON.
+            identity: everything that the work depends on (settings, digests), as a JSON value.
         """
         self.finished: list[Any] = []
         self._path = path
@@ -45,7 +45,7 @@ class Progress:
             self._digest, self._length = following, self._length + len(line)
 
     def append(self, value: Any) -> None:
-        """Add a value; it survives a kill and a power cut.
+        """Append a value and sync the file, so that the value survives a kill and a power cut.
 
         Raises:
             NoSpace: the disk is full.

@@ -1,4 +1,4 @@
-"""The columns of every table."""
+"""Columns of every table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STR, _F64, _F32, _I64, _I32 = pa.string(), pa.float64(), pa.float32(), pa.int64
 
 
 def _schema(**columns: pa.DataType | tuple[pa.DataType, bool]) -> pa.Schema:
-    """Columns are required unless given as (type, True)."""
+    """Build a schema; a column is required unless it is given as (type, True)."""
     fields = []
     for name, kind in columns.items():
         dtype, nullable = kind if isinstance(kind, tuple) else (kind, False)
@@ -27,7 +27,7 @@ PROMPTS_DROPPED = _schema(row=_I64, prompt=_STR, step=_STR, reason=_STR)
 CLIPS = _schema(prompt_id=_STR, sample=_I32, path=_STR)
 CLIP_SIZE = ("num_frames", "height", "width")
 ClipSize: TypeAlias = tuple[int | None, ...]
-"""The values of `CLIP_SIZE`; pixels. None for a failed clip."""
+"""Values of `CLIP_SIZE`: frames, and height and width in pixels. None for a failed clip."""
 VIDEOS = _schema(
     video_id=_STR,
     prompt_id=_STR,
@@ -83,7 +83,7 @@ REFERENCE = _schema(
     visit=_I32,
     timestep=_F64,
     noise_seed=_I64,
-    ref_error_winner=(_F32, True),  # null where it was not finite: the training skips the step
+    ref_error_winner=(_F32, True),  # null if not finite: the training skips the step
     ref_error_loser=(_F32, True),
 )
 EVALUATION = _schema(prompt_id=_STR, sample=_I32, dimension=_STR, base=_F64, aligned=_F64, delta=_F64)
@@ -91,9 +91,9 @@ DRIFT_BUCKETS = 4  # equal parts of the timestep range, low noise first
 TRAIN_LOG = _schema(
     step=_I64,
     epoch=_F64,
-    loss=(_F64, True),  # null here and below where it was not finite, and so the step was skipped
+    loss=(_F64, True),  # null, here and below, if not finite; the step was skipped then
     margin=(_F64, True),
-    accuracy=(_F64, True),  # of the pairs that have a margin
+    accuracy=(_F64, True),  # over the pairs that have a margin
     error_winner=(_F64, True),
     error_loser=(_F64, True),
     ref_error_winner=(_F64, True),
@@ -101,9 +101,9 @@ TRAIN_LOG = _schema(
     weight_mean=_F64,
     lr=_F64,
     grad_norm=(_F64, True),
-    loss_scale=(_F64, True),  # null unless products are in float16
+    loss_scale=(_F64, True),  # null unless matrix products are in float16
     skipped=pa.bool_(),
-    validation_loss=(_F64, True),  # where the held-back pairs were looked at
+    validation_loss=(_F64, True),  # null except at steps with a validation
     validation_accuracy=(_F64, True),
     seconds=_F64,
     samples_per_second=_F64,
@@ -113,7 +113,7 @@ TRAIN_LOG = _schema(
 
 
 def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
-    """Schema of the omniscore table for the given dimensions, in their order."""
+    """Schema of the omniscore table, with the dimensions in the given order."""
     columns: dict[str, pa.DataType | tuple[pa.DataType, bool]] = {
         "video_id": _STR,
         "prompt_id": _STR,
@@ -131,10 +131,10 @@ def needed_columns(name: str) -> list[str]:
 
 
 def refuse_other_types(path: Path, found: pa.Schema) -> None:
-    """Of a table that another program may have written.
+    """Check the column types of a table that another program may have written.
 
     Raises:
-        InputError: a column that our tables have too holds something else; the message names it.
+        InputError: a known column has another type; the message names it.
     """
     for field in found:
         needed = "number" if field.name.startswith(("raw_", "norm_")) else _KINDS.get(field.name)
@@ -158,4 +158,4 @@ def _kind(dtype: pa.DataType) -> str:
 _ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, PAIRS, PAIRS_REJECTED, VISITS, REFERENCE, EVALUATION]
 _ALL += [TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
-del _KINDS["step"]  # of the prompts' cleaning, and of a training: every other name is one thing in all tables
+del _KINDS["step"]  # text in PROMPTS_DROPPED, a number in TRAIN_LOG; every other name has one type in all tables

@@ -1,4 +1,4 @@
-"""One round's videos with their scores, matched one to one and in the order of the prompts."""
+"""Videos of one round with their scores, matched one to one and sorted by prompt."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _Encoded: TypeAlias = list[tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class ScoredVideos:
-    """Videos in the order of the prompts, then of the samples."""
+    """Videos with their scores, sorted by prompt position, then by sample."""
 
     columns: dict[str, pa.ChunkedArray]
-    """`video_id`, `prompt_id`, `sample`, and for each dimension `raw_<dimension>`, NaN where it failed."""
+    """`video_id`, `prompt_id`, `sample`, and `raw_<dimension>` for each dimension; NaN if the score failed."""
     errors: dict[str, dict[str, str]]
-    """For "generation" and each dimension: why it failed, by video_id."""
+    """Reason of each failure by video_id, for "generation" and for each dimension."""
 
     def reasons(self, dimensions: Iterable[str]) -> dict[str, str]:
-        """The first reason why a video cannot be used for these dimensions, by video_id."""
+        """First reason why a video cannot be used for these dimensions, by video_id."""
         found: dict[str, str] = {}
         for name in ("generation", *dimensions):
             found = {video_id: f"{name}: {error}" for video_id, error in self.errors[name].items()} | found
@@ -50,8 +50,10 @@ def read_scored(videos: Path, scores: Path, dimensions: Iterable[str], prompts: 
     """Read a videos table and the scores of each dimension.
 
     Args:
-        videos: folder of the videos table. scores: folder that holds `<dimension>/shard-*.parquet`.
-        prompts: the prompts table.
+        videos: folder of the videos table.
+        scores: folder that contains `<dimension>/shard-*.parquet`.
+        dimensions: names of the dimensions to read.
+        prompts: path of the prompts table.
 
     Raises:
         RunError: scores and videos do not match one to one, or a prompt is not in the prompts table.
@@ -74,7 +76,7 @@ def read_scored(videos: Path, scores: Path, dimensions: Iterable[str], prompts: 
 
 
 def _read_clips(path: Path) -> tuple[pa.Table, dict[str, str], _Encoded]:
-    """Ids of one shard's videos, the errors of those that failed, and the encoded column of the video ids."""
+    """Ids of one shard's videos, the errors of failed videos, and the encoded column of video ids."""
     with open_table(path) as file:
         table = read_columns(file, path, ["video_id", "prompt_id", "sample", "status", "error"])
         encoded = encoded_column(file, path, "video_id")
@@ -83,11 +85,12 @@ def _read_clips(path: Path) -> tuple[pa.Table, dict[str, str], _Encoded]:
 
 
 def _read_values(path: Path, known: Mapping[str, tuple[pa.ChunkedArray, _Encoded]]) -> tuple[pa.Table, dict[str, str]]:
-    """`video_id` and `value` of one shard's scores, NaN where it failed, and the errors of those.
+    """`video_id` and `value` of one shard's scores (NaN for failed scores), and the errors of failed scores.
 
     Args:
-        known: the video ids of the same shard of videos, by its name. Scores of the same videos, none of which failed,
-            take these, so that ids are decoded and in memory once.
+        path: path of the table.
+        known: video ids of each shard of videos, by the shard's file name. If a shard's scores are of the same videos
+            and none failed, these ids are reused, so that they are decoded and held in memory only once.
     """
     with open_table(path) as file:
         ids, encoded = known.get(path.name, (None, None))
@@ -135,7 +138,7 @@ def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
 
 
 def _matched(table: pa.Table, video_ids: pa.ChunkedArray, folder: Path) -> pa.Table:
-    """The rows of a table of scores in the order of the videos."""
+    """Sort the rows of a scores table in the order of the videos."""
     if twice := _repeated(video_ids):
         raise RunError(f"the videos table has {twice} twice; make the videos again")
     if twice := _repeated(table["video_id"]):

@@ -12,7 +12,7 @@ NAME = "shards.json"
 
 
 def write_shard_list(out: Path) -> None:
-    """Write the SHA-256 of every shard in the folder of `out`: of its table and of the files that belong to it.
+    """Write the SHA-256 of each shard's table, and of the files that belong to it, in the folder of `out`.
 
     Raises:
         InputError: there are no shards.

@@ -1,4 +1,4 @@
-"""The one place that writes Parquet (atomically) and reads it."""
+"""Read Parquet tables and write them atomically; the only module that does."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ READERS = 2  # threads that open and decode shards
 
 @functools.cache
 def commit() -> str:
-    """Commit of the checkout that the package is in, with `-dirty` if `src` has changes that are not committed.
+    """Commit of the package's checkout, with `-dirty` if `src` has uncommitted changes.
 
     Returns:
-        "unknown" for an installed package, or without git.
+        The commit; "unknown" for an installed package, or without git.
     """
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists() or not shutil.which("git"):
@@ -72,8 +72,12 @@ def write_table(
     """Write one table atomically; the same rows give the same bytes.
 
     Args:
-        path: final name. rows: a frame, an Arrow table or a list of row dicts, already in their final order.
-        schema: one of this module's. stage, digest, seed: provenance, kept in the file's metadata.
+        path: final path.
+        rows: a data frame, an Arrow table or a list of row dicts, already in their final order.
+        schema: a schema of the module `schemas`.
+        stage: provenance, stored in the file's metadata, as are the next two.
+        digest: digest of the settings.
+        seed: seed of the run.
         extra: further metadata, for example the shard.
         alongside: finished files that belong to the table; its manifest lists them too.
 
@@ -108,9 +112,9 @@ def write_row_groups(
     """Write one table atomically, one row group at a time.
 
     Args:
-        parts: as `row_groups` cuts them, so that the same rows give the same bytes; they may be made lazily.
+        parts: parts as cut by `row_groups`, so that the same rows give the same bytes; a lazy iterator is fine.
 
-    Other arguments and errors: as `write_table`.
+    Other arguments and errors: as in `write_table`.
     """
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -129,7 +133,7 @@ def write_row_groups(
 
         def encode(part: pa.Table) -> None:
             _refuse_gaps(part, schema, path.name)
-            # Contiguous columns: page boundaries depend on the memory layout.
+            # Make columns contiguous, because page boundaries depend on the memory layout.
             file.write_table(part.combine_chunks(), row_group_size=ROW_GROUP)
 
         encoding: Future[None] | None = None
@@ -143,7 +147,7 @@ def write_row_groups(
 
 
 def row_groups(table: pa.Table) -> Iterator[pa.Table]:
-    """Cut a table into parts of `ROW_GROUP` rows; the last one has the rest."""
+    """Cut a table into parts of `ROW_GROUP` rows; the last part may be shorter."""
     for start in range(0, table.num_rows, ROW_GROUP):
         yield table.slice(start, ROW_GROUP)
 
@@ -158,9 +162,9 @@ def _refuse_gaps(rows: pa.Table, schema: pa.Schema, name: str) -> None:
 
 
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
-    """Parquet options: a dictionary for repeated words, BYTE_STREAM_SPLIT for floats, plain for ids.
+    """Parquet options: BYTE_STREAM_SPLIT for floats, plain encoding for ids, a dictionary for all other columns.
 
-    A dictionary of ids or floats, which hardly repeat, takes 1.5 times the space and twice the time to write.
+    Ids and floats hardly repeat: with a dictionary, they take 1.5 times the space and twice the time to write.
     """
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
     ids = [field.name for field in schema if field.name.endswith("_id") and field.type == pa.string()]
@@ -176,14 +180,14 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     """Read one table.
 
     Raises:
-        InputError: the file is missing, damaged or no Parquet; the message names it.
+        InputError: the file is missing, damaged or not Parquet; the message names it.
     """
     frame: pd.DataFrame = read_arrow(path, columns).to_pandas()
     return frame
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """One dict a row, as `write_table` takes them, nulls as None; columns and errors as `read_table`."""
+    """Read one dict per row, in the form that `write_table` takes, with nulls as None; errors as `read_table`."""
     rows: list[dict[str, Any]] = read_arrow(path, columns).to_pylist()
     return rows
 
@@ -213,7 +217,7 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def encoded_column(file: pq.ParquetFile, path: Path, name: str) -> list[tuple[str, bytes]]:
-    """Encoded bytes of a column of an open table: if equal, so are the values, at no price of decoding."""
+    """Encoded bytes of a column chunk. Equal bytes mean equal values, so columns compare without decoding."""
     found = []
     with open(path, "rb") as handle:
         for chunk in _column_chunks(file, name):
@@ -224,7 +228,7 @@ def encoded_column(file: pq.ParquetFile, path: Path, name: str) -> list[tuple[st
 
 
 def is_constant(file: pq.ParquetFile, name: str, value: str) -> bool:
-    """Whether the statistics of an open table say that each row of a column has this value."""
+    """True if the statistics of an open table show that all rows of a column have this value."""
     found = [chunk.statistics for chunk in _column_chunks(file, name)]
     return all(one and one.null_count == 0 and one.has_min_max and one.min == one.max == value for one in found)
 
@@ -235,19 +239,19 @@ def _column_chunks(file: pq.ParquetFile, name: str) -> list[Any]:
 
 
 def _refuse_misfit(path: Path, found: pa.Schema) -> None:
-    """Raises InputError if a table that a person may have edited lacks a column that its readers need."""
+    """Raise InputError if a table that a person may have edited lacks a column that its readers need."""
     if lacking := [name for name in needed_columns(path.name) if name not in found.names]:
         raise InputError(f"{path}: no column {lacking[0]!r}; an edited table needs all columns that its stage writes")
 
 
 def read_prompts(path: Path) -> pa.Table:
-    """Read `prompt_id` and `split` of the prompts table, by position; errors as `read_table`."""
+    """Read `prompt_id` and `split` of the prompts table, sorted by position; errors as `read_table`."""
     table = read_arrow(path, ["prompt_id", "split", "position"])
     return table.sort_by("position").select(["prompt_id", "split"])
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The provenance that `write_table` stored; errors as `read_table`."""
+    """Read the provenance that `write_table` stored; errors as `read_table`."""
     require_intact(path)
     with readable(path):
         refuse_large_footer(path)
@@ -257,7 +261,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Name the table in what pyarrow says about it.
+    """Turn pyarrow's errors into errors that name the table.
 
     Raises:
         InputError: the file is missing, truncated or not Parquet, or it lacks a column.
@@ -270,12 +274,12 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def shard_path(folder: Path, shard: int) -> Path:
-    """Name of one shard's table."""
+    """Path of one shard's table."""
     return folder / f"shard-{shard:05d}.parquet"
 
 
 def read_shards(folder: Path) -> pd.DataFrame:
-    """All shards of one stage, in order; leftovers of an earlier, larger shard count are passed over.
+    """Read all shards of one stage in order; ignore leftovers of an earlier, larger shard count.
 
     Raises:
         InputError: a shard is missing.
@@ -286,7 +290,7 @@ def read_shards(folder: Path) -> pd.DataFrame:
 
 
 def map_shards(folder: Path, read: Callable[[Path], T]) -> list[T]:
-    """Call `read` on every shard of one stage, on a few threads; results in the order of the shards.
+    """Call `read` on each shard of one stage, on a few threads; return the results in the order of the shards.
 
     Raises:
         InputError: a shard is missing.
@@ -297,7 +301,7 @@ def map_shards(folder: Path, read: Callable[[Path], T]) -> list[T]:
 
 
 def read_sizes(folder: Path) -> dict[str, ClipSize]:
-    """Frames, height and width of each clip of a videos table, by video_id; errors as `read_shards`."""
+    """Read the frames, height and width of each clip of a videos table, by video_id; errors as `read_shards`."""
     columns = ["video_id", *CLIP_SIZE]
     paths = [shard_path(folder, shard) for shard in range(count_shards(folder))]
     rows = [row for path in paths for row in read_arrow(path, columns).to_pylist()]
@@ -305,10 +309,10 @@ def read_sizes(folder: Path) -> dict[str, ClipSize]:
 
 
 def count_shards(folder: Path) -> int:
-    """How many shards one stage's table has.
+    """Number of shards of one stage's table.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no shard.
     """
     if not shard_path(folder, 0).exists():
         raise InputError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
@@ -316,7 +320,7 @@ def count_shards(folder: Path) -> int:
 
 
 def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Rows where another id begins, the first row included."""
+    """Index of each row whose id differs from the row before, including the first row."""
     if not len(ids):
         return np.zeros(0, dtype=np.int64)
     changes = pc.not_equal(ids[1:], ids[:-1]).to_numpy()
@@ -324,7 +328,7 @@ def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def find_rows(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
-    """Index of each id in `among`, null where it is not there."""
+    """Index of each id in `among`; null if it is not there."""
     if ids.equals(among):  # saves hashing them
         return pa.array(np.arange(len(ids)))
     return pc.index_in(ids, among)

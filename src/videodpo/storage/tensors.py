@@ -1,4 +1,4 @@
-"""Named tensors to safetensors files and back."""
+"""Write named tensors to safetensors files, and read them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors by name atomically; the same tensors give the same bytes."""
+    """Write named tensors atomically; the same tensors give the same bytes."""
     from safetensors.torch import save_file
 
     with atomic_path(path) as partial:
-        folder = scratch_folder(partial)  # the library creates a file of its own next to the one that it writes
+        folder = scratch_folder(partial)  # the library creates a temporary file next to its output
         folder.mkdir()
         save_file(dict(tensors), folder / path.name, metadata=dict(metadata) if metadata else None)
         os.replace(folder / path.name, partial)
 
 
 def sort_metadata(path: Path) -> None:
-    """Give a file that another library wrote the bytes that follow from its content.
+    """Sort the metadata of a safetensors file in place, so that the same content gives the same bytes.
 
-    safetensors writes several entries of metadata in an order that changes from process to process.
+    safetensors writes metadata entries in an order that changes from process to process.
     """
     with open(path, "r+b") as handle:
         length = int.from_bytes(handle.read(8), "little")
@@ -44,15 +44,15 @@ def sort_metadata(path: Path) -> None:
 
 
 class TensorFile:
-    """An open file of tensors, memory-mapped."""
+    """An open, memory-mapped safetensors file."""
 
     def __init__(self, path: Path) -> None:
         """Open a file.
 
         Raises:
             InputError: the file is missing.
-            Damaged: it is cut, or not safetensors.
-            OSError: it may not be read.
+            Damaged: the file is truncated, or not safetensors.
+            OSError: the file may not be read.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -60,7 +60,7 @@ class TensorFile:
         try:
             path.open("rb").close()
             self._file: Any = safe_open(path, framework="pt")
-        except PermissionError:  # what may not be read is not damaged
+        except PermissionError:  # a file without read permission is not damaged
             raise
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; re-run the stage generate") from error
@@ -80,12 +80,12 @@ class TensorFile:
         return list(self._file.get_slice(name).get_shape())
 
     def get(self, name: str) -> torch.Tensor:
-        """One tensor, on the CPU.
+        """Read one tensor to the CPU.
 
         Raises:
-            InputError: there is none of this name.
+            InputError: there is no tensor of this name.
         """
-        if name not in self._file.keys():  # noqa: SIM118 - no mapping
+        if name not in self._file.keys():  # noqa: SIM118 - not a mapping
             raise InputError(f"{self._path}: no tensor {name!r}; re-run the stage generate")
         tensor: torch.Tensor = self._file.get_tensor(name)
         return tensor

@@ -1,4 +1,4 @@
-"""Frames to MP4 and back: the one place that touches video files.
+"""Encode frames to MP4 and decode videos; the only module that reads or writes video files.
 
 Legend: T frames, H height, W width.
 """
@@ -20,16 +20,16 @@ from videodpo.config.errors import InputError
 from videodpo.storage.files import atomic_path
 
 MAX_PIXELS = 8192 * 8192  # of one frame
-MAX_BYTES = 4 * 2**30  # of decoded frames; a longer clip is refused, not read into memory
+MAX_BYTES = 4 * 2**30  # of decoded frames; a longer clip is refused
 
 MAX_STEP_BACK = 1.0  # seconds between time stamps that are out of order
 
-_AVX_512F = 13  # OpenCV's number of it, for which its Python module has no name
+_AVX_512F = 13  # OpenCV's number of this feature; its Python module has no name for it
 _HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 
 
 class UnreadableVideo(InputError):
-    """The file holds no video that can be decoded."""
+    """The file contains no video that can be decoded."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Film:
     """A decoded video."""
 
     name: str
-    """For messages."""
+    """Name of the file, for messages."""
     frames_THWC: np.ndarray
-    """uint8 RGB as a player shows them: upright, with square pixels."""
+    """uint8 RGB frames as a player shows them: upright, with square pixels."""
     fps: float
-    """Average frame rate; 0.0 where the file declares none."""
+    """Average frame rate; 0.0 if the file declares none."""
     stamps_T: list[float | None]
-    """Time stamp of each frame, seconds; None where the file has none."""
+    """Time stamp of each frame in seconds; None if it has none."""
     last_seconds: float
-    """How long the file shows the last frame; 0.0 where it does not say."""
+    """Duration of the last frame in seconds; 0.0 if the file does not declare it."""
     pixel_shape: Fraction
     """Width of a stored pixel divided by its height (sample aspect ratio)."""
     plays_in_browsers: bool
-    """Whether the file is an MP4 with H.264 in yuv420p and square pixels."""
+    """True if the file is an MP4 with H.264 in yuv420p and square pixels."""
 
     def times(self) -> np.ndarray:
         """Seconds from the first frame to each frame, in ascending order, [T].
@@ -65,21 +65,23 @@ class Film:
             )
         if np.diff(stamps).min(initial=0.0) < -MAX_STEP_BACK:
             raise UnreadableVideo(f"{self.name}: its time stamps jump back; encode the film again, or cut it in two")
-        # Decoders give frames in the order of display; AVI stores the times in the order of decoding.
+        # Decoders return frames in display order; AVI stores the times in decoding order.
         ascending: np.ndarray = np.sort(np.array(stamps))
         times: np.ndarray = ascending - ascending[0]
         return times
 
 
 def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18) -> None:
-    """Encode H.264 (yuv420p, faststart: plays in every browser), atomically and reproducibly.
+    """Encode H.264 (yuv420p, faststart: plays in every browser) atomically and reproducibly.
 
     Args:
-        path: final name. frames_THWC: uint8 RGB, even height and width. fps: frames a second.
+        path: final path.
+        frames_THWC: uint8 RGB, with even height and width.
+        fps: frames per second.
         crf: x264 quality, 0 (lossless) to 51.
 
     Raises:
-        InputError: frames of another type or with an odd side.
+        InputError: the frames have another type or an odd side.
     """
     if frames_THWC.dtype != np.uint8 or frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3:
         raise InputError(f"frames: {frames_THWC.dtype} {frames_THWC.shape}; uint8 [T, H, W, 3] is needed")
@@ -101,7 +103,10 @@ def write_mp4(path: Path, frames_THWC: np.ndarray, fps: float, *, crf: int = 18)
 
 @functools.cache
 def _without_avx512() -> dict[str, str]:
-    """x264's AVX-512 code gave other bytes for the same frames in 19 of 432 encodings; its AVX2 code never did."""
+    """Options that turn off x264's AVX-512 code on CPUs that have it.
+
+    The AVX-512 code gave other bytes for the same frames in 19 of 432 encodings; the AVX2 code never did.
+    """
     import cv2
 
     return {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX_512F) else {}
@@ -111,20 +116,22 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
     """Decode every frame as a player shows it: upright, with square pixels, at its native size.
 
     Returns:
-        uint8 RGB [T, H, W, 3], and the average frame rate (0.0 where the file declares none).
+        uint8 RGB [T, H, W, 3], and the average frame rate (0.0 if the file declares none).
 
     Raises:
-        UnreadableVideo: missing, empty, no video stream, damaged, HDR, frames of several sizes, or too long.
+        UnreadableVideo: the file is missing, empty, damaged, HDR or too long, has no video stream, or has frames of
+            several sizes.
     """
     film = read_film(path)
     return film.frames_THWC, film.fps
 
 
 def read_film(path: Path, *, max_seconds: float | None = None) -> Film:
-    """As `read_mp4`, with what the file says about time and pixels.
+    """As `read_mp4`, with the time stamps and the pixel shape.
 
     Args:
-        max_seconds: decode the first seconds only.
+        path: the file.
+        max_seconds: decode only this many seconds from the start; None decodes all.
     """
     name = str(path.absolute())
     if not path.is_file():
@@ -135,10 +142,11 @@ def read_film(path: Path, *, max_seconds: float | None = None) -> Film:
 
 
 def decode_mp4(content: bytes, name: str) -> tuple[np.ndarray, float]:
-    """As `read_mp4`, of bytes in memory.
+    """As `read_mp4`, for bytes in memory.
 
     Args:
-        name: for messages.
+        content: bytes of the file.
+        name: name of the file, for messages.
     """
     if not content:
         raise _is_empty(name)
@@ -151,7 +159,7 @@ def _is_empty(name: str) -> UnreadableVideo:
 
 
 def _as_file(path: Path) -> str:
-    """The path as FFmpeg's URL of a file: it takes `12:30.mp4` for a protocol, and `concat:x` for a command."""
+    """FFmpeg URL of a file. FFmpeg takes a plain `12:30.mp4` for a protocol, and `concat:x` for a command."""
     return f"file:{path}"
 
 
@@ -165,7 +173,7 @@ def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> Fi
                 raise UnreadableVideo(f"{name}: no video stream")
             assert isinstance(stream, av.VideoStream)
             codec: Any = stream.codec_context
-            if codec:  # None where the codec is not known
+            if codec:  # None if the codec is unknown
                 _refuse_size(codec.width, codec.height, name)
                 _refuse_hdr(codec.color_trc, name)
             pixel_shape = stream.sample_aspect_ratio or Fraction(1)
@@ -190,14 +198,14 @@ def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> Fi
 
 
 def _seconds_between(stamps: list[float | None], frame: av.VideoFrame) -> float:
-    """Time from the first frame to this one; 0.0 if one of the two has no time stamp."""
+    """Seconds from the first frame to this one; 0.0 if one of the two has no time stamp."""
     if not stamps or stamps[0] is None or frame.time is None:
         return 0.0
     return frame.time - stamps[0]
 
 
 def _is_mp4(box: Any) -> bool:
-    """True for the MP4 family without QuickTime, whose container FFmpeg reads with the same demuxer."""
+    """True for the MP4 family except QuickTime, whose container FFmpeg reads with the same demuxer."""
     return "mp4" in box.format.name.split(",") and box.metadata.get("major_brand", "qt  ") != "qt  "
 
 
@@ -215,7 +223,7 @@ def _refuse_hdr(transfer: int, name: str) -> None:
 
 
 def _as_shown(frame: av.VideoFrame, pixel_shape: Fraction, name: str) -> np.ndarray:
-    """RGB as a player shows it: phones store films lying on their side, DVDs with pixels that are not square."""
+    """RGB frame as a player shows it: phones store rotated films, DVDs use pixels that are not square."""
     width, height = frame.width, frame.height
     if pixel_shape > 1:
         width = round(width * pixel_shape)

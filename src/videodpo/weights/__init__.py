@@ -1,1 +1,1 @@
-"""Weights by name: what is published where, fetched once, checked by digest, and read from disk ever after."""
+"""Published weights by name: downloaded once, checked by SHA-256, and then read from disk."""

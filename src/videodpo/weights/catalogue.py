@@ -1,4 +1,4 @@
-"""Published weights that the project knows: `catalogue.yaml`, typed."""
+"""Catalogue of known published weights: `catalogue.yaml`, typed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class PublishedFile(Section):
-    """One file with its own address."""
+    """Published file with its own URL."""
 
     what: str
     url: str
     member: str | None = None
-    """Name in the zip archive at the address."""
+    """Name of the file in the zip archive at the URL; null if the URL is the file itself."""
     sha256: str = _SHA256
     size: int
     """Bytes."""
@@ -28,16 +28,16 @@ class PublishedFile(Section):
 
 
 class PublishedRepository(Section):
-    """A repository of the model hub."""
+    """Repository on the model hub."""
 
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
     """Commit that is known to work."""
     licence: str
     non_commercial: bool = False
     size: int | None = None
-    """Bytes of the files that are read."""
+    """Total bytes of the files that are read."""
     files: dict[str, str] = Field(default_factory=dict)
-    """File: SHA-256."""
+    """SHA-256 by file name."""
 
 
 class Catalogue(Section):
@@ -49,12 +49,12 @@ class Catalogue(Section):
 
 @functools.cache
 def catalogue() -> Catalogue:
-    """The catalogue that comes with the package."""
+    """Catalogue of this package."""
     text = files("videodpo.weights").joinpath("catalogue.yaml").read_text(encoding="utf-8")
     return Catalogue.model_validate(yaml.safe_load(text))
 
 
 def pinned_digests(repository: str, revision: str) -> dict[str, str]:
-    """Return the SHA-256 that the catalogue has for files of a repository at this commit, by file name."""
+    """Return the catalogue's SHA-256 of each file of a repository at this commit, by file name."""
     known = catalogue().repositories.get(repository)
     return known.files if known and known.revision == revision else {}

@@ -1,4 +1,4 @@
-"""Reads tensors from the formats in which weights are published; code in a file of unknown origin never runs."""
+"""Read tensors from the formats in which weights are published. Code in a file of unknown origin never runs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from videodpo.storage.files import first_line, sha256_of
 from videodpo.weights.catalogue import catalogue
 from videodpo.weights.contents import is_safetensors, refuse_fault
 
-# Keys under which published files and trainers keep the tensors, in order: where a file has several, the first is read.
+# Keys under which published files and trainers store the tensors. If a file has several of them, the first is read.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params", "params_ema", "teacher", "ema", "model_ema", "net")
-_LEADING = ("module.",)  # of data parallelism
-_ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # of torch's other wrappers
+_LEADING = ("module.",)  # added by data parallelism
+_ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # added by torch's other wrappers
 _SHOWN = 3  # names in a message
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Read tensors by name onto the CPU, without wrappers (`state_dict`, `teacher`) and prefixes of wrapped networks.
+    """Read named tensors onto the CPU, without wrappers (`state_dict`, `teacher`) and prefixes of wrapped networks.
+
+    The first bytes decide on the format, not the extension. `torch.jit.load` runs the archive's own `__setstate__`, so
+    TorchScript archives outside of the catalogue are refused.
 
     Args:
-        path: safetensors, a file of torch.save, or a TorchScript archive of the catalogue. The first bytes say which,
-            not the ending. `torch.jit.load` runs the archive's own `__setstate__`, so any other archive is refused.
+        path: safetensors, a file of torch.save, or a TorchScript archive of the catalogue.
 
     Raises:
-        InputError: not readable, no tensors by name, other Python objects, or an unknown TorchScript archive.
+        InputError: the file is not readable, has no named tensors, has other Python objects, or is an unknown
+            TorchScript archive.
     """
     found = _read(path)
     while isinstance(found, dict) and (key := _wrapper(found)) is not None:
@@ -44,7 +47,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _wrapper(found: dict[Any, Any]) -> Any:
-    """The key of the dictionary to look into: a known one, else the only one that has tensors by name."""
+    """Key of the dictionary that contains the tensors: a known key, otherwise the only one with named tensors."""
     known = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
     if known or _has_tensors(found):
         return known[0] if known else None
@@ -65,17 +68,17 @@ def _without_wrappers(name: str) -> str:
 
 
 def names_of(found: Iterable[Any]) -> str:
-    """The first names, and how many there are: for a message."""
+    """First names and their number, for a message."""
     names = [str(name) for name in found]
     rest = f", ... ({len(names)} names)" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + rest if names else "nothing"
 
 
 def read_tensors(path: Path) -> list[torch.Tensor]:
-    """Read a list of tensors that torch.save wrote onto the CPU.
+    """Read a list of tensors from a file of torch.save onto the CPU.
 
     Raises:
-        InputError: not readable, or anything else in it.
+        InputError: the file is not readable, or contains anything else.
     """
     found = _read(path)
     if not isinstance(found, list) or not all(isinstance(value, torch.Tensor) for value in found):
@@ -87,10 +90,10 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
     """Load tensors into a network and prepare it for inference: float32, eval mode, no gradients.
 
     Raises:
-        InputError: names or shapes do not fit; the message has the first of them, and names that the file has.
+        InputError: names or shapes do not fit; the message has the first mismatch, and names in the file.
     """
     tensors = _own_tensors(network.state_dict().keys(), tensors)
-    # A counter of batches may be a scalar or a vector of one element.
+    # A batch counter may be a scalar or a vector of one element.
     wanted = {name: tuple(value.shape) or (1,) for name, value in network.state_dict().items()}
     there = {name: tuple(value.shape) or (1,) for name, value in tensors.items()}
     wrong = [
@@ -110,10 +113,10 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
 
 
 def _own_tensors(wanted: Set[str], tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors under the one prefix that has all the wanted names, without it: `backbone.`, `teacher.backbone.`.
+    """Strip the one prefix under which all wanted names exist, for example `backbone.` or `teacher.backbone.`.
 
-    Whatever else such a file has belongs to other networks: a head, a student. Of several such prefixes, those that
-    begin with a known wrapper come first; if that leaves a choice, the tensors are returned as they are.
+    Other tensors in the file belong to other networks, such as a head or a student, and are left out. If several
+    prefixes fit, those that begin with a known wrapper win. If several remain, the tensors are returned unchanged.
     """
     first = next(iter(wanted), "")
     if first in tensors:
@@ -139,12 +142,12 @@ def _read(path: Path) -> Any:
             return load_file(path)
         if _is_torchscript(path):
             return _read_torchscript(path)
-        safe = torch.serialization.safe_globals([argparse.Namespace])  # a trainer's options; attributes and no code
-        with safe, open(path, "rb") as file:  # of a path, torch takes the ending for the format
+        safe = torch.serialization.safe_globals([argparse.Namespace])  # options of a trainer: attributes without code
+        with safe, open(path, "rb") as file:  # given a path, torch trusts the extension
             return torch.load(file, map_location="cpu", weights_only=True)
     except InputError:
         raise
-    except Exception as error:  # the libraries do not say what a damaged file raises
+    except Exception as error:  # the libraries do not document what a damaged file raises
         raise InputError(f"weights: {path}: not readable as a checkpoint ({_reason(error, path)})") from error
 
 
@@ -169,7 +172,7 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    if not str(error).startswith("Weights only load failed"):  # torch continues with how to run what is in the file
+    if not str(error).startswith("Weights only load failed"):  # torch's next lines explain how to run its code
         return first_line(error)
     others: list[str] = []
     if zipfile.is_zipfile(path):

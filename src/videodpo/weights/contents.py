@@ -1,4 +1,4 @@
-"""Looks at the first bytes of weights, so that a failed download is named before a job starts; loads no tensors."""
+"""Check the first bytes of weights, so that a failed download is reported before a job starts. Loads no tensors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from videodpo.config.errors import InputError
 from videodpo.storage.files import read_json
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
-"""Names of a network's weights, without ending, as each library looks for them."""
-_HEAD = 512  # bytes that are enough to know a format by
+"""Names of a network's weights without extension, as each library expects them."""
+_HEAD = 512  # bytes; enough to recognize a format
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body", b"<error")
 _OTHER_FORMATS = {
     b"\x1f\x8b": "is compressed by gzip; unpack it, for example with gunzip",
@@ -31,10 +31,10 @@ _ZIP = b"PK\x03\x04"
 
 
 def download_fault(path: Path) -> str | None:
-    """Say why a file of any format is not what it should be: a pointer, a web page, or nothing at all.
+    """Detect a failed download of a file of any format: a pointer, a web page, or an empty file.
 
     Returns:
-        What is wrong and what to do, to follow the file's name; None if nothing is.
+        The fault and its fix, worded to follow the file's name; None if there is no fault.
     """
     head = _head(path)
     if not head:
@@ -49,7 +49,7 @@ def download_fault(path: Path) -> str | None:
 
 
 def checkpoint_fault(path: Path) -> str | None:
-    """As `download_fault`, for a file that `read_checkpoint` is going to read: safetensors, or a file of torch.save."""
+    """As `download_fault`, for a file that `read_checkpoint` will read: safetensors, or a file of torch.save."""
     if fault := download_fault(path):
         return fault
     head = _head(path)
@@ -67,29 +67,30 @@ def checkpoint_fault(path: Path) -> str | None:
 
 
 def is_safetensors(path: Path) -> bool:
-    """True if a file begins as safetensors do, whatever its name ends with."""
+    """True if a file begins like safetensors, whatever its extension."""
     head = _head(path)
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32
 
 
 def refuse_fault(path: Path, key: str = "weights") -> None:
-    """Raises InputError where a file is not what `read_checkpoint` reads; the message says what it is."""
+    """Raise InputError if `read_checkpoint` cannot read a file; the message says what the file is."""
     if fault := checkpoint_fault(path):
         raise InputError(f"{key}: {path}: not readable as a checkpoint: it {fault}")
 
 
 def refuse_network(folder: Path, stem: str, key: str) -> None:
-    """Refuse the folder of a network whose safetensors are missing, incomplete, or not what their names say.
+    """Refuse the folder of a network if its safetensors are missing, incomplete, or in another format.
 
     Args:
-        stem: name of the weights without ending, as the library has it.
-        key: of the configuration, for the message.
+        folder: folder of the network.
+        stem: name of the weights without extension, as the library expects it.
+        key: key of the configuration, for the message.
 
     Raises:
-        InputError: the message says what there is instead, and what to do.
+        InputError: the weights are unusable; the message says what the folder has instead, and what to do.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
-    if index.is_file() and (stem == DIFFUSERS or not single.is_file()):  # where both are there, diffusers takes shards
+    if index.is_file() and (stem == DIFFUSERS or not single.is_file()):  # if both exist, diffusers reads the shards
         files = _shards(index, key)
     elif single.is_file():
         files = [single]
@@ -105,7 +106,7 @@ def refuse_network(folder: Path, stem: str, key: str) -> None:
 
 
 def refuse_downloads(folder: Path, patterns: tuple[str, ...], key: str) -> None:
-    """Raises InputError where a small file of a model folder (settings, vocabulary) is a pointer or a web page."""
+    """Raise InputError if a small file of a model folder (settings, vocabulary) is a pointer or a web page."""
     for file in _matching(folder, patterns):
         if file.suffix != ".safetensors" and (fault := download_fault(file)):
             raise InputError(f"{key}: {file} {fault}")
@@ -125,7 +126,7 @@ def _head(path: Path) -> bytes:
 
 
 def _zip_fault(path: Path) -> str | None:
-    if not zipfile.is_zipfile(path):  # its table of contents is at the end
+    if not zipfile.is_zipfile(path):  # the table of contents is at the end of a zip file
         return "is incomplete, its end is missing; download it again"
     try:
         with zipfile.ZipFile(path) as archive:
@@ -138,7 +139,7 @@ def _zip_fault(path: Path) -> str | None:
 
 
 def _safetensors_fault(path: Path) -> str | None:
-    """The header says how long the file is."""
+    """Compare a file's length with the length that follows from its header."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(length)
@@ -171,7 +172,7 @@ def _shards(index: Path, key: str) -> list[Path]:
 
 
 def _instead(folder: Path, stem: str) -> str:
-    """What a folder has in place of its safetensors, and what to do about it."""
+    """Describe what a folder has in place of its safetensors, and what to do about it."""
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     if f"{stem}.safetensors" in names:
         return ": it is a link to a file that is not there; download it again"

@@ -1,4 +1,4 @@
-"""Downloads published weights and checks every byte against its published SHA-256, on arrival and on request."""
+"""Download published weights and check them against their published SHA-256, after the download and on request."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from videodpo.weights.needed import Needed
 
 
 def fetch_all(needed: Sequence[Needed]) -> None:
-    """`fetch` each of them and print a line for each.
+    """Fetch all weights and print one line for each.
 
     Raises:
-        RunError: some could not be fetched; the message lists them. All others were.
+        RunError: some weights could not be fetched; the message lists them. All others were fetched.
     """
     failures = []
     for number, one in enumerate(needed, start=1):
@@ -47,10 +47,10 @@ def fetch_all(needed: Sequence[Needed]) -> None:
 
 
 def verify_all(needed: Sequence[Needed]) -> None:
-    """Print that all files are as published.
+    """Check that all files are as published, and print the result.
 
     Raises:
-        InputError: some are not; the message lists them.
+        InputError: some files are not as published; the message lists them.
     """
     if problems := [problem for one in needed for problem in damaged(one.location)]:
         raise InputError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
@@ -58,14 +58,14 @@ def verify_all(needed: Sequence[Needed]) -> None:
 
 
 def fetch(location: str, patterns: Sequence[str]) -> None:
-    """Download published weights; files that are already there stay.
+    """Download published weights; files that exist already are kept.
 
     Args:
         location: name of the weights, already checked.
-        patterns: files of a hub repository that are needed.
+        patterns: patterns of the files that are needed of a hub repository.
 
     Raises:
-        RunError: no network, or other bytes than those published.
+        RunError: there is no network, or the bytes differ from those published.
     """
     if location.startswith(HUB_PREFIX):
         _fetch_repository(location, patterns)
@@ -74,7 +74,7 @@ def fetch(location: str, patterns: Sequence[str]) -> None:
 
 
 def damaged(location: str) -> Iterator[str]:
-    """Yield one line for each file that is missing or has another SHA-256 than published; reads every byte."""
+    """Yield one line per file that is missing or whose SHA-256 differs from the published one; read every byte."""
     try:
         expected = expected_files(location)
     except NotFetched:
@@ -102,7 +102,7 @@ def _fetch_file(published: PublishedFile, final: Path) -> None:
 
 
 def _share(name: str, action: str, _: object) -> str:
-    """Give a downloaded file the mode of others in its folder: a temporary file's is for its owner alone."""
+    """Set a downloaded file's mode from its folder: a temporary file is readable by its owner only."""
     if action != "fetch":
         file = Path(name)
         file.chmod(stat.S_IMODE(file.parent.stat().st_mode) & 0o666)
@@ -110,7 +110,7 @@ def _share(name: str, action: str, _: object) -> str:
 
 
 def _fetch_member(published: PublishedFile, final: Path) -> None:
-    """Download a zip archive for one member; the catalogue has the digest of the member, not of the archive."""
+    """Download a zip archive and keep one member; the catalogue has the digest of the member, not of the archive."""
     import pooch
 
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
     except Exception as error:  # the hub library's errors and those of its HTTP library have no common base class
         raise RunError(f"{location}: {error}") from error
     wrong = {mismatch["path"] for mismatch in mismatches}
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's notes on finished downloads
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's records of finished downloads
     files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
     if not files:
         raise RunError(f"{location}: holds none of {', '.join(patterns)}")

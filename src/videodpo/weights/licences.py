@@ -1,4 +1,4 @@
-"""The licence of weights, whether a configuration names them as published or by path."""
+"""Licences of weights, whether a configuration gives a published name or a path."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research-only", re.IGNOREC
 
 
 class Licence(NamedTuple):
-    """Terms of weights."""
+    """Licence of weights."""
 
     name: str
     is_non_commercial: bool
 
 
 def licence_of(location: str) -> Licence:
-    """The licence that the catalogue has.
+    """Look up the licence of weights in the catalogue, or in their model card.
 
-    A path is known by its SHA-256, or by its name: a file's own, a folder's `<name>`, `<org>--<name>` or
-    `<org>/<name>`. Otherwise the folder's model card says, if it does.
+    A file is recognized by its SHA-256 or its name, a folder by its name `<name>`, `<org>--<name>` or `<org>/<name>`.
+    For an unknown folder, its model card is used, if it names a licence.
     """
     if location.startswith(PUBLIC_PREFIX):
         return _terms(catalogue().files[location.removeprefix(PUBLIC_PREFIX)])
@@ -54,7 +54,7 @@ def _file(path: Path) -> PublishedFile | None:
 
 
 def _repository(path: Path) -> PublishedRepository | None:
-    """By a part of the path: caches of hub libraries have the commit's folder below the name's."""
+    """Find a repository by any part of the path: hub caches have the commit's folder below the repository's folder."""
     for name, published in catalogue().repositories.items():
         names = {name.partition("/")[2], name.replace("/", "--"), f"models--{name.replace('/', '--')}"}
         if names & set(path.parts):
@@ -63,7 +63,7 @@ def _repository(path: Path) -> PublishedRepository | None:
 
 
 def _card(path: Path) -> Licence | None:
-    """From the YAML at the head of a folder's README.md, as the hub has it."""
+    """Read the licence in the YAML header of a folder's README.md, the hub's format of a model card."""
     card = path / "README.md"
     if not card.is_file():
         return None

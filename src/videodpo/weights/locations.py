@@ -1,4 +1,4 @@
-"""Maps names of weights in a configuration to files on this disk."""
+"""Map names of weights in a configuration to files on this disk."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FOLDER_VARIABLE = "VIDEODPO_WEIGHTS"
 
 
 class NotFetched(ConfigError):
-    """Published weights that are not on this disk."""
+    """Published weights are not on this disk."""
 
 
 class Content(NamedTuple):
-    """What a published file must contain."""
+    """Expected content of a published file."""
 
     sha256: str
     size: int
@@ -31,7 +31,7 @@ class Content(NamedTuple):
 
 
 def root() -> Path:
-    """Folder of fetched weights: $VIDEODPO_WEIGHTS, or `weights` in the working directory."""
+    """Folder of fetched weights: $VIDEODPO_WEIGHTS, by default `weights` in the working directory."""
     return Path(os.environ.get(FOLDER_VARIABLE) or "weights")
 
 
@@ -39,7 +39,7 @@ def check_name(location: str) -> None:
     """Accept `public:<file>` of the catalogue, `hub:<org>/<name>@<commit>`, or a path that exists.
 
     Raises:
-        ConfigError: anything else; the message says what is allowed.
+        ConfigError: the location is anything else; the message says what is allowed.
     """
     if location.startswith(PUBLIC_PREFIX):
         name, known = location.removeprefix(PUBLIC_PREFIX), catalogue().files
@@ -55,10 +55,10 @@ def check_name(location: str) -> None:
 
 
 def hub_name(location: str) -> tuple[str, str]:
-    """Repository and commit of `hub:<org>/<name>@<commit>`.
+    """Split `hub:<org>/<name>@<commit>` into repository and commit.
 
     Raises:
-        ConfigError: not of this form.
+        ConfigError: the location does not have this form.
     """
     found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([0-9a-f]{40}))?", location.removeprefix(HUB_PREFIX))
     if not found:
@@ -72,12 +72,12 @@ def hub_name(location: str) -> tuple[str, str]:
 
 
 def is_published(location: str) -> bool:
-    """True for the name of something to be fetched, False for a path."""
+    """True for the name of published weights, False for a path."""
     return location.startswith((PUBLIC_PREFIX, HUB_PREFIX))
 
 
 def local_path(location: str) -> Path:
-    """Return where the named weights are or will be stored: a file, or the folder of a hub repository."""
+    """Return the path at which weights are or will be stored: a file, or the folder of a hub repository."""
     if location.startswith(PUBLIC_PREFIX):
         return root() / location.removeprefix(PUBLIC_PREFIX)
     if location.startswith(HUB_PREFIX):
@@ -90,7 +90,7 @@ def resolve(location: str) -> Path:
     """Return the file or folder to read.
 
     Raises:
-        NotFetched: published, and files are missing or of another size.
+        NotFetched: the weights are published, and files are missing or have another size.
     """
     if is_published(location):
         for file, published in expected_files(location).items():
@@ -100,10 +100,10 @@ def resolve(location: str) -> Path:
 
 
 def expected_files(location: str) -> dict[Path, Content]:
-    """Return what each file of a published name must contain.
+    """Return the expected content of each file of published weights.
 
     Raises:
-        NotFetched: a repository whose files are not known before the download.
+        NotFetched: the files of a repository are unknown before its download.
     """
     where = local_path(location)
     if location.startswith(PUBLIC_PREFIX):
@@ -113,7 +113,7 @@ def expected_files(location: str) -> dict[Path, Content]:
 
 
 def digests(location: str, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
-    """Return the published SHA-256 per file; of a repository, those that match; empty before the download."""
+    """Return the published SHA-256 of each file; for a repository, of matching files, and none before the download."""
     if location.startswith(PUBLIC_PREFIX):
         return {location: catalogue().files[location.removeprefix(PUBLIC_PREFIX)].sha256}
     try:
@@ -131,7 +131,7 @@ def manifest_path(location: str) -> Path:
 
 
 def read_manifest(location: str) -> dict[str, Content]:
-    """Return the content of each file of a fetched repository; digests of the catalogue override recorded ones.
+    """Return the expected content of each file of a fetched repository; the catalogue's digests override recorded ones.
 
     Raises:
         NotFetched: there is no manifest.
@@ -142,7 +142,7 @@ def read_manifest(location: str) -> dict[str, Content]:
 
 
 def fetched_patterns(location: str) -> list[str]:
-    """Return the patterns that a repository was fetched with; raises NotFetched as `read_manifest`."""
+    """Return the patterns with which a repository was fetched; raise NotFetched as `read_manifest` does."""
     patterns: list[str] = _manifest(location)["patterns"]
     return patterns
 

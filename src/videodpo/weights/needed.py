@@ -1,4 +1,4 @@
-"""What a configuration needs of weights, as a table."""
+"""Weights that a configuration needs, and a table of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Needed:
     """Weights that a run reads."""
 
     location: str
-    """As the configuration names them."""
+    """Name or path in the configuration."""
     keys: tuple[str, ...]
-    """Where it does."""
+    """Keys of the configuration that name them."""
     patterns: tuple[str, ...]
-    """Files of a hub repository that are read."""
+    """Patterns of the files of a hub repository that are read."""
 
 
 def merge(needed: Iterable[Needed]) -> list[Needed]:
-    """The same weights named at several keys, once."""
+    """Merge entries with the same location, so that weights named at several keys occur once."""
     found: dict[str, Needed] = {}
     for one in needed:
         before = found.get(one.location, Needed(one.location, (), ()))
@@ -34,7 +34,7 @@ def merge(needed: Iterable[Needed]) -> list[Needed]:
 
 
 def describe(needed: Sequence[Needed]) -> str:
-    """A table for the terminal: where they are, how large, whose terms, and what for."""
+    """Table for the terminal: size, path, licence and use of all weights."""
     rows = [("WEIGHTS", "SIZE", "WHERE", "LICENCE", "FOR")]
     for one in needed:
         licence, non_commercial = licence_of(one.location)

@@ -1,1 +1,1 @@
-"""What the Snakefile and SLURM need to know about a run."""
+"""Facts about a run that the Snakefile and SLURM need."""

@@ -1,4 +1,4 @@
-"""What the Snakefile needs to know of a configuration: checked names, shard numbers, snapshot texts; no torch here."""
+"""Configuration as the Snakefile needs it: checked names, shard numbers, snapshot texts. Never imports torch."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _WITH_THE_MODEL = {"generate", "evaluate_generate", "visits", "reference", "doct
 
 
 class Workflow:
-    """A validated run, as the rules see it."""
+    """Validated run, as used by the rules."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
-        """Validate everything that can be known before a job starts.
+        """Validate everything that can be checked before a job starts.
 
         Raises:
-            ConfigError: names every wrong key, with its value and what is allowed.
+            ConfigError: some keys are wrong; the message names each of them, with its value and what is allowed.
         """
         self.config: Config = parse_config(raw)
         check(self.config)
@@ -45,7 +45,7 @@ class Workflow:
 
     @cached_property
     def shards(self) -> list[str]:
-        """Numbers of the sampling shards, as file names have them."""
+        """Numbers of the sampling shards, formatted as in file names."""
         return _numbers(self.config.generate.shards)
 
     @cached_property
@@ -58,37 +58,38 @@ class Workflow:
 
     @cached_property
     def targets(self) -> list[str]:
-        """What a whole run ends with: the last round's report, or its adapter where no prompts are held out."""
+        """Final output of a run: the last round's report, or its adapter if no prompts are held out."""
         last = f"{self.folder}/round{self.config.rounds}"
         return [f"{last}/report/index.html" if self.config.prompts.num_heldout else f"{last}/adapter"]
 
     def num_gpus(self, dimensions: Sequence[str]) -> int:
-        """GPUs that a job for these dimensions asks for."""
+        """Number of GPUs that a job for these dimensions requests."""
         return int(any(registry.load("videodpo.scorers", dimension).uses_gpu for dimension in dimensions))
 
     @cached_property
     def train_resources(self) -> dict[str, int | str]:
-        """What the fine-tune asks SLURM for.
+        """Resources that the fine-tune requests from SLURM.
 
-        On several nodes one task each, in which torch's launcher starts the processes: as an MPI job, because any other
-        is put into one task of srun by Snakemake's plugin, and with `gres`, as `gpu` would count over all nodes.
+        On several nodes, the job has one task per node, in which torch's launcher starts the processes. It is an MPI
+        job, because Snakemake's plugin puts every other job into one srun task. It requests `gres`, because `gpu` would
+        count over all nodes.
         """
         train_runtime = self.config.train_runtime
         if train_runtime.nodes == 1:
             return {"gpu": train_runtime.processes, "nodes": 1}
         nodes = train_runtime.nodes
-        # Of a job with GPUs the plugin takes `tasks` for the number a GPU, unless that is said to be none.
+        # For a job with GPUs, the plugin takes `tasks` for the tasks per GPU, unless `tasks_per_gpu` is 0.
         gres = f"gpu:{train_runtime.processes}"
         return {"mpi": "srun", "nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "gres": gres}
 
     @cached_property
     def snapshots(self) -> dict[str, str]:
-        """Snapshot text of every stage and `score/<dimension>`."""
+        """Snapshot text of each stage and each `score/<dimension>`."""
         return {name: snapshot_text(self.config, name) for name in stage_names(self.config)}
 
     @cached_property
     def weights(self) -> list[Needed]:
-        """All weights that the run reads, each once."""
+        """All weights that the run reads, without duplicates."""
         model = registry.load("videodpo.models", self.config.model.family)
         needed = [Needed(self.config.model.weights, ("model",), model.hub_files)]
         for name, options in scorer_options(self.config).items():
@@ -98,30 +99,30 @@ class Workflow:
         return merge(needed)
 
     def planned_file(self, name: str) -> str:
-        """Where the driver writes a snapshot's text, for the job that makes the snapshot."""
+        """Path at which the driver stores a snapshot's text, for the job that writes the snapshot."""
         return f"{self.folder}/config/planned/{name}.json"
 
     def planned_sha256(self, name: str) -> str:
         return hashlib.sha256(self.snapshots[name].encode()).hexdigest()
 
     def start(self, rules: Set[str], kept: Set[str]) -> None:
-        """Before the first job: check weights and snapshots, take the lock of the run, write `config/execution.json`.
+        """Check weights and snapshots, take the lock of the run, and write `config/execution.json`, before any job.
 
-        The texts of the snapshots that jobs are going to write are stored in `config/planned`.
+        The texts of the snapshots that jobs will write are stored in `config/planned`.
 
-        execution.json is deliberately not an input of any rule: if it were `ancient`, Snakemake would make it again
-        after an edit, and leave out of its plan what is missing.
+        execution.json is deliberately not an input of any rule: changing it must not re-run anything. As an `ancient`
+        input, it would be rewritten after an edit, and Snakemake would leave missing files out of its plan.
 
         Args:
-            rules: those that are going to run.
-            kept: settings snapshots that jobs are going to read as they are.
+            rules: names of the rules that will run.
+            kept: settings snapshots that jobs will read as they are.
 
         Raises:
-            ConfigError: one line says what is in the way.
+            ConfigError: the run cannot start; the message gives the reason.
         """
         self.require_weights(rules)
         self.refuse_edits(kept)
-        # Snakemake deletes the outputs of a rule before it runs, so a stage never sees the table that it replaces.
+        # Snakemake deletes a rule's outputs before the rule runs, so a stage never sees the table that it replaces.
         for name in EDITABLE:
             if name.removesuffix(".parquet") in rules:
                 for table in Path(self.folder).rglob(name):
@@ -137,10 +138,10 @@ class Workflow:
             raise ConfigError(str(error)) from error
 
     def edited(self) -> list[str]:
-        """Settings snapshots on disk that are not those of this configuration.
+        """Names of the settings snapshots on disk that differ from this configuration.
 
         Raises:
-            ConfigError: one cannot be read.
+            ConfigError: a snapshot cannot be read.
         """
         names = [name for name in self.snapshots if name != "execution"]
         try:
@@ -149,7 +150,7 @@ class Workflow:
             raise ConfigError(str(error)) from error
 
     def refuse_edits(self, kept: Set[str] | None = None) -> None:
-        """Raises ConfigError where settings snapshots that are kept (all, if not given) are not those of now."""
+        """Raise ConfigError if a kept settings snapshot differs from the configuration; None checks all snapshots."""
         if other := [str(self._snapshot_file(name)) for name in self.edited() if kept is None or name in kept]:
             raise ConfigError(
                 "settings snapshots differ from the configuration, and Snakemake would keep them, as it has no record "
@@ -161,14 +162,14 @@ class Workflow:
 
     @property
     def driver(self) -> str | None:
-        """Who drives this run at this moment: process, host, and since when."""
+        """Process id, host and start time of the run's current driver; None if there is none."""
         return driver(Path(self.folder))
 
     def require_weights(self, rules: Set[str] | None = None) -> None:
-        """Raises ConfigError where published weights are not on this disk: one message for all of them.
+        """Raise one ConfigError for all published weights that are not on this disk.
 
         Args:
-            rules: those that are going to run; all, if not given.
+            rules: names of the rules that will run; None stands for all rules.
         """
         missing = []
         scores, samples = (rules is None or bool(rules & those) for those in (_SCORING, _WITH_THE_MODEL))
@@ -186,10 +187,10 @@ class Workflow:
             )
 
     def is_settled(self, scored: str, dimension: str) -> bool:
-        """True if no later measurement can change a dimension's table of one shard.
+        """True if no later scoring can change a dimension's table of one shard.
 
-        False if the table has a failed score whose reason may pass: the next measurement may find that score, or has
-        found it. A file that is missing or damaged counts as settled: the stage that reads it says so.
+        False if the table has a score that failed for a temporary reason: the next scoring may compute it, or has
+        already done so. A missing or damaged file counts as settled: the stage that reads it reports the fault.
 
         Args:
             scored: the shard's list of failures, `<scores>/shard-<number>.json`.
@@ -199,28 +200,28 @@ class Workflow:
         table = path.parent / dimension / f"{path.stem}.parquet"
         if not temporary or not table.exists():
             return True
-        from videodpo.storage.tables import read_rows  # imports pandas, and is rarely needed
+        from videodpo.storage.tables import read_rows  # imports pandas, which is slow and rarely needed
 
         failed = {row["video_id"] for row in read_rows(table) if row["status"] == "failed"}
         return failed.isdisjoint(temporary)
 
     def has_given_up(self, rule: str, wildcards: Mapping[str, str]) -> bool:
-        """True if the job of this rule failed for a reason that stays, so that no further try makes sense."""
+        """True if the job of this rule failed for a permanent reason, so that a retry makes no sense."""
         return "round" in wildcards and has_given_up(Path(f"{self.folder}/round{wildcards['round']}"), rule)
 
     def previous_adapter(self, number: str) -> list[str]:
-        """What round `number` samples and trains from: nothing for the first, then the adapter of the round before."""
+        """Adapter that round `number` samples and trains from: that of the round before; none for the first round."""
         return [f"{self.folder}/round{int(number) - 1}/adapter"] if number != "1" else []
 
 
 def check_location(folder: str) -> None:
-    """Raises ConfigError where the rules lie in a folder whose name the engine would take for a pattern."""
+    """Raise ConfigError if the rules are in a folder whose name Snakemake would take for a pattern."""
     if set("{}") & set(folder):
         raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
 
 
 def path_with_command(path: str) -> str:
-    """PATH with the folder of this environment's `videodpo` in front.
+    """Put the folder of this environment's `videodpo` in front of PATH.
 
     Raises:
         ConfigError: there is no such command, so jobs would run that of another environment, or none.
@@ -235,10 +236,10 @@ def path_with_command(path: str) -> str:
 
 
 def check(config: Config) -> None:
-    """What types alone do not tell: plug-in names and options, weights, prompts.
+    """Check what types alone do not cover: plug-in names and options, weights, prompts.
 
     Raises:
-        ConfigError: one message for all that is wrong.
+        ConfigError: something is wrong; one message lists all problems.
     """
     tests: list[Callable[[], None]] = []
     tests += [partial(_check_scorer, _key(config, name), name, block) for name, block in scorer_options(config).items()]
@@ -255,7 +256,7 @@ def check(config: Config) -> None:
 
 
 def _key(config: Config, name: str) -> str:
-    """Where the configuration has the options of a scorer or judge."""
+    """Key of the options of a scorer or judge in the configuration."""
     return f"dimensions.{name}.options" if name in config.dimensions else f"evaluate.judges.{name}"
 
 
@@ -292,7 +293,7 @@ def _check_model(config: Config) -> None:
         try:
             model.check(config.model, sampling)
         except ValueError as error:
-            if not number:  # the sampling's own size: what is wrong may concern them all
+            if not number:  # the sampling's own size; the problem may concern all sizes
                 raise ConfigError(str(error)) from error
             reason = str(error).removeprefix("generate.sampling: ")
             problems.append(f"generate.sampling.buckets.{number - 1}: {reason}")
@@ -315,7 +316,7 @@ def _numbers(count: int) -> list[str]:
 
 @cache
 def _temporary(scored: Path) -> dict[str, list[str]]:
-    """Clips of a shard that failed at some time for a reason that may pass, by dimension."""
+    """Clips of a shard that have failed for a temporary reason, by dimension."""
     try:
         known = read_json(scored)
     except InputError:

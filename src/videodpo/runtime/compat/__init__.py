@@ -1,1 +1,1 @@
-"""What this package uses of other libraries beyond their public API: one module per library, one file per upgrade."""
+"""Uses of other libraries beyond their public API: one module per library, so that an upgrade touches one file."""

@@ -1,4 +1,4 @@
-"""Options of accelerate that can be set at the start only. Works with accelerate 1.15.0."""
+"""Options that accelerate accepts only at its start. Works with accelerate 1.15.0."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def allow_unused_weights(accelerator: Accelerator) -> None:
     """Let data parallelism accept weights that a backward pass does not reach.
 
-    Public API is `Accelerator(kwargs_handlers=...)`, but the model is loaded onto the accelerator's device, and only
-    the loaded model knows whether it leaves weights out.
+    Public API is `Accelerator(kwargs_handlers=...)`. But the model is loaded onto the accelerator's device, and only
+    the loaded model knows whether some of its weights are unused.
     """
     from accelerate.utils import DistributedDataParallelKwargs
 

@@ -1,6 +1,6 @@
-"""The file at which the builders of Hugging Face's datasets failed. Works with datasets 5.2.0.
+"""Find the file at which a builder of Hugging Face's datasets failed. Works with datasets 5.2.0.
 
-Its errors name a file in some cases only, and its log in others. Public API would be an attribute of
+The errors of the library name the file only in some cases; in others, its log does. Public API would be an attribute of
 `DatasetGenerationError`.
 """
 
@@ -15,10 +15,10 @@ _NAMED = re.compile(r"dataset builder was generating data using\s+(\S.*?)(?:, \[
 
 
 def file_at_fault(error: BaseException) -> Path | None:
-    """The data file that a builder was reading, or None where no builder was.
+    """Return the data file that a builder was reading; None if no builder was reading one.
 
     Args:
-        error: as `load_dataset` raises it. Its causes are looked at too: the builders' loops call their file `file`.
+        error: error from `load_dataset`. Its causes are searched too: the builders' loops call their file `file`.
     """
     found: object = None
     at: BaseException | None = error

@@ -1,4 +1,4 @@
-"""diffusers' private names. Works with diffusers 0.42.1."""
+"""Private names of diffusers. Works with diffusers 0.42.1."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def name_layers(network: Any, compiled: Sequence[str], sharded: Sequence[str]) -> None:
-    """Name the classes of layers that are compiled and sharded one by one, where the network's class names none.
+    """Set the layer classes that are compiled and sharded one by one, if the network's class has none.
 
-    `compile_repeated_blocks` of diffusers and FSDP of accelerate look at these attributes. Public API would be an
-    argument of the former; `FullyShardedDataParallelPlugin` has one, but is made before the network is known.
+    diffusers' `compile_repeated_blocks` and accelerate's FSDP read these attributes. Public API would be an argument of
+    the former. `FullyShardedDataParallelPlugin` has one, but it is created before the network is known.
     """
     network._repeated_blocks = network._repeated_blocks or compiled
     network._no_split_modules = network._no_split_modules or list(sharded or network._repeated_blocks)
 
 
 def repeated_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers that `compile_repeated_blocks` compiles; of a wrapped network too.
+    """Layers that `compile_repeated_blocks` compiles; the network may be wrapped.
 
     Public API would be a property of the network.
     """
@@ -31,7 +31,7 @@ def repeated_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def has_context_parallel_plan(network: Any) -> bool:
-    """Whether diffusers knows how to share the network's tokens.
+    """True if diffusers can split the network's tokens over processes.
 
     `enable_parallelism` raises ValueError for this and other reasons. Public API would be a property of the network.
     """
@@ -39,10 +39,10 @@ def has_context_parallel_plan(network: Any) -> bool:
 
 
 def enable_context_parallel(networks: Sequence[Any], degree: int, mesh: DeviceMesh, device: str) -> None:
-    """Share the tokens of every network over `degree` processes of the mesh, whose axes are "ring" and "ulysses".
+    """Split the tokens of each network over `degree` processes of the mesh, whose axes are "ring" and "ulysses".
 
-    `enable_parallelism` is public, but divides by the number of accelerators, which is 0 on a CPU: it is 1 meanwhile.
-    Public API would be a device in `ContextParallelConfig`.
+    `enable_parallelism` is public, but it divides by the number of accelerators, which is 0 on a CPU. The number is set
+    to 1 during the call. Public API would be a device in `ContextParallelConfig`.
     """
     from diffusers import ContextParallelConfig
 
@@ -68,12 +68,14 @@ def _one_accelerator() -> Iterator[None]:
 def cogvideox_positions(
     pipe: Any, height: int, width: int, num_frames: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of CogVideoX 5B's rotary positions.
-
-    Args:
-        height, width: in pixels. num_frames: of the latents.
+    """Cosines and sines of CogVideoX 5B's rotary position embedding.
 
     Public API would be the pipeline's method without the underscore.
+
+    Args:
+        height: pixels.
+        width: pixels.
+        num_frames: frames of the latents.
     """
     found: tuple[torch.Tensor, torch.Tensor] = pipe._prepare_rotary_positional_embeddings(
         height, width, num_frames, device
@@ -82,7 +84,7 @@ def cogvideox_positions(
 
 
 def pack_ltx(latents_BCFHW: torch.Tensor, patch: int, patch_t: int) -> torch.Tensor:
-    """Latents to the tokens [B, L, C] that LTX-Video's transformer takes.
+    """Pack latents into the tokens [B, L, C] that LTX-Video's transformer takes.
 
     Public API would be the pipeline's method without the underscore.
     """
@@ -95,7 +97,7 @@ def pack_ltx(latents_BCFHW: torch.Tensor, patch: int, patch_t: int) -> torch.Ten
 def unpack_ltx(
     tokens_BLC: torch.Tensor, frames: int, height: int, width: int, patch: int, patch_t: int
 ) -> torch.Tensor:
-    """The inverse of `pack_ltx`; frames, height and width are counted in patches."""
+    """Invert `pack_ltx`; frames, height and width are counted in patches."""
     from diffusers import LTXPipeline
 
     latents: torch.Tensor = LTXPipeline._unpack_latents(tokens_BLC, frames, height, width, patch, patch_t)
@@ -103,10 +105,10 @@ def unpack_ltx(
 
 
 def convert_original_vae(tensors: dict[str, torch.Tensor], config: Any) -> dict[str, torch.Tensor]:
-    """Stable Diffusion's VAE from its authors' names to those of `AutoencoderKL`.
+    """Rename the tensors of Stable Diffusion's VAE from its authors' names to those of `AutoencoderKL`.
 
-    `AutoencoderKL.from_single_file` is public, but wants the VAE's settings as a folder or a repository, and here
-    they follow from the tensors.
+    `AutoencoderKL.from_single_file` is public, but it needs the VAE's settings as a folder or a repository. Here, the
+    settings follow from the tensors.
     """
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
@@ -115,9 +117,9 @@ def convert_original_vae(tensors: dict[str, torch.Tensor], config: Any) -> dict[
 
 
 def lora_metadata_key() -> str:
-    """The key of a LoRA file's metadata under which `load_lora_adapter` looks for the adapter's settings.
+    """Key in a LoRA file's metadata under which `load_lora_adapter` looks for the adapter's settings.
 
-    `save_lora_weights` writes it, but not every pipeline has that method. Public API would be metadata as an argument
+    `save_lora_weights` writes this key, but not every pipeline has that method. Public API would be a metadata argument
     of `save_lora_adapter`.
     """
     from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY

@@ -1,4 +1,4 @@
-"""peft's internals of DoRA. Works with peft 0.21.2."""
+"""Internals of DoRA in peft. Works with peft 0.21.2."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def measure_dora_magnitudes(network: torch.nn.Module) -> None:
-    """Compute the magnitude of every DoRA layer again, from the weights as they are now.
+    """Recompute the magnitude of each DoRA layer from its current weights.
 
-    peft computes it once, when it adds the adapter in the base's type. Public API would be an argument of `LoraConfig`
-    for the adapter's type.
+    peft computes the magnitude once, when it adds the adapter in the base model's type. Public API would be an argument
+    of `LoraConfig` for the adapter's type.
     """
     layer: Any
     for layer in network.modules():

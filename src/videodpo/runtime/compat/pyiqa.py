@@ -1,6 +1,6 @@
-"""The network of pyiqa's MUSIQ and the handling of its input. Works with pyiqa 0.1.16.
+"""Network and input preprocessing of pyiqa's MUSIQ. Works with pyiqa 0.1.16.
 
-`pyiqa.create_metric("musiq-spaq")` is public, but it downloads weights by itself, and it pads the smaller scales with
+`pyiqa.create_metric("musiq-spaq")` is public, but it downloads weights by itself. It also pads the smaller scales with
 masked patches, which costs time. Public API would be the network's class.
 """
 

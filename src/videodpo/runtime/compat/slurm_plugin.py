@@ -1,6 +1,6 @@
-"""Snakemake's plugin for SLURM: how it asks for the state of jobs, and nodes that it excludes.
+"""Changes to Snakemake's SLURM plugin: how it queries the state of jobs, and which nodes it excludes.
 
-Works with snakemake-executor-plugin-slurm 2.8.0. Nothing here imports it: it is loaded or not.
+Works with snakemake-executor-plugin-slurm 2.8.0. This module does not import the plugin, which may not be loaded.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 from videodpo.config.errors import RunError
 
-_PATIENCE = 60  # seconds, as the plugin has it
+_PATIENCE = 60  # seconds, as in the plugin
 
 
 def prepare() -> None:
-    """Make the plugin, where it is loaded, check its status command and leave lost nodes to SLURM.
+    """Make the plugin, if it is loaded, check its status command and leave lost nodes to SLURM.
 
     Public API would be settings of the plugin.
     """
@@ -43,25 +43,26 @@ def _prepared(plugin: Any, post_init: Any) -> Any:
 
 
 class _Fixed(set[str]):
-    """Nodes to exclude: those that the user names, and no others.
+    """Nodes to exclude: only those that the user names.
 
-    The plugin asks for the nodes of a failed job. It may ask when a requeued job has none, take the answer `None
-    assigned` for a node, and fail at each further `sbatch`; or it asks a moment later, and excludes the good nodes of
-    the job's next start. SLURM gives no job to a node that is down.
+    The plugin asks SLURM for the nodes of a failed job. If a requeued job has none at that moment, the plugin takes the
+    answer `None assigned` for a node, and each later `sbatch` fails. If it asks a moment later, it excludes the good
+    nodes of the job's next start. There is no need to exclude nodes: SLURM gives no job to a node that is down.
     """
 
     def add(self, _: str) -> None:
-        """Do nothing: the node is one that the plugin wrongly believes to have failed."""
+        """Ignore the node, which the plugin wrongly takes for a failed one."""
 
 
 def _choose_status_command(settings: Any, sacct: str, min_job_age: int | None, logger: Any) -> None:
-    """Set `squeue` where `sacct` does not answer: the plugin looks only whether the program is installed.
+    """Use `squeue` if `sacct` does not answer: the plugin only checks whether the program is installed.
 
     Args:
-        sacct: the plugin's own query. min_job_age: seconds for which squeue shows a finished job; None if unknown.
+        sacct: query command of the plugin.
+        min_job_age: seconds for which squeue shows a finished job; None if unknown.
 
     Raises:
-        RunError: squeue would forget jobs before the plugin asks for them.
+        RunError: squeue would drop jobs before the plugin asks for them.
     """
     if not (problem := _problem(sacct)):
         return
@@ -77,7 +78,10 @@ def _choose_status_command(settings: Any, sacct: str, min_job_age: int | None, l
 
 
 def _problem(query: str) -> str | None:
-    """Why a query has no answer; None if it has one, or the program is missing: the plugin then uses squeue."""
+    """Reason why a query fails; None if it succeeds.
+
+    None as well if the program is missing, because the plugin then uses squeue.
+    """
     command = shlex.split(query)
     if not shutil.which(command[0]):
         return None
@@ -85,17 +89,17 @@ def _problem(query: str) -> str | None:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return f"nothing within {_PATIENCE} s"
-    # Some versions say so and exit with 0.
+    # Some versions print "disabled" and exit with 0.
     if answer.returncode or "disabled" in answer.stderr:
         return " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
     return None
 
 
 def _keeping_jobs(query: Any) -> Any:
-    """The plugin's query, with "no job is known" for its answer where it fails.
+    """Wrap the plugin's query: if it fails, answer that the state of no job is known.
 
-    Of a failure the plugin makes an empty list of active jobs: then nobody asks for them again, and Snakemake waits
-    for them forever, also after SIGTERM. A job that is not known stays active.
+    After a failed query, the plugin empties its list of active jobs. Then nothing asks for them again, and Snakemake
+    waits for them forever, even after SIGTERM. A job whose state is unknown stays active.
     """
 
     async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str], float]:

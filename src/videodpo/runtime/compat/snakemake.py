@@ -1,6 +1,6 @@
-"""Snakemake's internals: jobs of its graph, and logs that it deletes.
+"""Internals of Snakemake: the jobs of its graph, and the logs that it deletes.
 
-Works with snakemake 9.27.1. Nothing here imports it: the Snakefile passes its `workflow`.
+Works with snakemake 9.27.1. This module does not import Snakemake: the Snakefile passes its `workflow`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ def rules_to_run(workflow: Any) -> set[str]:
 
 
 def kept_snapshots(workflow: Any) -> set[str]:
-    """Names of the settings snapshots that no job is going to write. Public API would be as for `rules_to_run`."""
+    """Names of the settings snapshots that no job will write. Public API would be as for `rules_to_run`."""
     dag = workflow.dag
     return {job.wildcards.snapshot for job in dag.jobs if job.rule.name == "snapshot" and not dag.needrun(job)}
 
 
 def missing_targets(workflow: Any) -> list[str]:
-    """Files that were asked for and are not there. Public API would be the list of targets in `onsuccess`."""
+    """Requested files that do not exist. Public API would be the list of targets in `onsuccess`."""
     if workflow.touch:
         return []
     wanted = [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
@@ -52,10 +52,10 @@ def _without_logs(remove: Any) -> Any:
 
 
 def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool]) -> None:
-    """Stop further tries of a failed job. Public API would be an exit code that means "do not try again".
+    """Prevent useless retries of failed jobs. Public API would be an exit code that means "do not try again".
 
     Args:
-        given_up: called with a failed job's rule and wildcards; True if no further try makes sense.
+        given_up: called with the rule and wildcards of a failed job; returns True if a retry makes no sense.
     """
     job: Any = sys.modules["snakemake.jobs"].Job
     retries = job.restart_times

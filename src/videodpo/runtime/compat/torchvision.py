@@ -1,4 +1,4 @@
-"""The arithmetic of torchvision's RAFT, which it keeps in a private module. Works with torchvision 0.29.2.
+"""Arithmetic of torchvision's RAFT, which is in a private module. Works with torchvision 0.29.2.
 
 `raft_large` is public, but it encodes a frame again for each pair. Public API would be these two functions.
 """
