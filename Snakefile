@@ -1,6 +1,5 @@
 """Workflow from prompts to an aligned text-to-video model: targets and included rules."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from videodpo.config import ConfigError
 from videodpo.config.loading import read_config
 from videodpo.runtime.compat import slurm_plugin
 from videodpo.runtime.compat import snakemake as compat
-from videodpo.workflow.run import Workflow, check_location, path_with_command
+from videodpo.workflow.run import Workflow, check_location, put_command_first
 
 min_version("9.8")
 
@@ -31,7 +30,7 @@ compat.keep_logs()
 
 # Jobs call the `videodpo` of the environment that runs this Snakemake, even if that environment is not activated.
 try:
-    os.environ["PATH"] = path_with_command(os.environ.get("PATH", os.defpath))
+    put_command_first()
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 

@@ -47,8 +47,10 @@ rule evaluate_collect_scores:
         videos=expand(
             f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet", shard=RUN.heldout_shards, allow_missing=True
         ),
-        scored=lambda wildcards: once_settled(
-            f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", RUN.heldout_shards, wildcards
+        scored=lambda wildcards: RUN.once_settled(
+            expand(f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", shard=RUN.heldout_shards, **wildcards),
+            wildcards,
+            ancient,
         ),
     output:
         expand(

@@ -21,12 +21,6 @@ rule score:
         " --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
-def once_settled(pattern, shards, wildcards):
-    """List the shards' failure files; mark a file `ancient` if it can no longer change the dimension's tables."""
-    scored = expand(pattern, shard=shards, **wildcards)
-    return [ancient(file) if RUN.is_settled(file, wildcards.dimension) else file for file in scored]
-
-
 # A dimension's tables are rewritten if its own scorer or the videos changed, or if a failed score was computed later.
 # They are not rewritten if another scorer changed.
 rule collect_scores:
@@ -34,7 +28,9 @@ rule collect_scores:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
         prompts=f"{FOLDER}/prompts.parquet",
         videos=f"{ROUND}/videos/shards.json",
-        scored=lambda wildcards: once_settled(f"{ROUND}/scores/shard-{{shard}}.json", RUN.shards, wildcards),
+        scored=lambda wildcards: RUN.once_settled(
+            expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUN.shards, **wildcards), wildcards, ancient
+        ),
     output:
         tables=expand(f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
         shards=f"{ROUND}/scores/{{dimension}}/shards.json",

@@ -186,6 +186,14 @@ class Workflow:
                 "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
             )
 
+    def once_settled(self, scored: Sequence[str], wildcards: Any, ancient: Callable[[str], Any]) -> list[Any]:
+        """The shards' lists of failures, `ancient` where a list can no longer change the dimension's tables.
+
+        Args:
+            scored: `<scores>/shard-<number>.json`. ancient: Snakemake's function of that name.
+        """
+        return [ancient(file) if self.is_settled(file, wildcards.dimension) else file for file in scored]
+
     def is_settled(self, scored: str, dimension: str) -> bool:
         """True if no later scoring can change a dimension's table of one shard.
 
@@ -218,6 +226,15 @@ def check_location(folder: str) -> None:
     """Raise ConfigError if the rules are in a folder whose name Snakemake would take for a pattern."""
     if set("{}") & set(folder):
         raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
+
+
+def put_command_first() -> None:
+    """Let jobs call this environment's `videodpo`, even where the environment is not activated.
+
+    Raises:
+        ConfigError: as `path_with_command`.
+    """
+    os.environ["PATH"] = path_with_command(os.environ.get("PATH", os.defpath))
 
 
 def path_with_command(path: str) -> str:
