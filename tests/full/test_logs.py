@@ -29,6 +29,6 @@ def test_a_retry_keeps_the_log_of_the_try_before(random_model: Path, tmp_path: P
     lines = (folder / "results/small/logs/prompts.log").read_text().splitlines()
     started = [number for number, line in enumerate(lines) if "started on" in line]
     assert len(started) == 2
-    assert re.match(r"\d{4}-\d\d-\d\d [\d:,]+ videodpo.*: started on \S+, process \d+: videodpo prompts", lines[0])
+    assert re.match(r"\d{4}-\d\d-\d\d [\d:,]+ INFO videodpo.*: started on \S+, process \d+: videodpo prompts", lines[0])
     for last in (started[1] - 1, len(lines) - 1):
         assert lines[last].startswith("videodpo prompts: ")
