@@ -59,7 +59,7 @@ def compare(run, alone):
     difference = float(np.abs(losses(run) - losses(alone)).max())
     assert difference <= 1e-5
     log = (run.round_folder / "logs" / "train.log").read_text()
-    assert log.count("training from step 0 of 60") == log.count(f"step {STEPS} of {STEPS}") == 1
+    assert log.count("training from step 0 of 60") == log.count(f"{STEPS} of {STEPS} steps") == 1
     (curves,) = (run.round_folder / "tracking").rglob("*tfevents*.0")
     events = EventAccumulator(str(curves))
     events.Reload()
