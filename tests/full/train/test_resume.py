@@ -59,15 +59,21 @@ def test_kills_at_random_points_change_no_bit(trainings, server, fault_tries, tr
     np.testing.assert_array_equal(log["loss"], expected_log["loss"])
 
 
-def _signalled(run, number):
-    """Start by the command line and send it a signal in mid-training; its exit code and what it said."""
+def _signalled(run, *signals):
+    """Start by the command line and send signals in mid-training: the second as soon as the first is acknowledged.
+
+    Returns:
+        The exit code, and what the training logged.
+    """
     process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
     told = ""
     for line in process.stderr:
         told += line
         if "training from step" in line:
             time.sleep(0.5)
-            process.send_signal(number)
+            process.send_signal(signals[0])
+        if "Ctrl-C: the state is saved" in line and len(signals) > 1:
+            process.send_signal(signals[1])
     return process.wait(), told
 
 
@@ -100,16 +106,8 @@ def test_a_second_ctrl_c_kills_every_process(trainings, processes):
     settings = {"num_steps": 4, "global_batch_size": 512}  # a step takes longer than the test
     runtime = {"processes": processes, "checkpoint_steps": None}
     run = trainings.fresh(reference="online", train_runtime=runtime, schedule=settings)
-    process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
-    told = ""
-    for line in process.stderr:
-        told += line
-        if "training from step" in line:
-            time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
-        if "Ctrl-C: the state is saved" in line:
-            process.send_signal(signal.SIGINT)
-    assert process.wait() == -signal.SIGINT, told
+    code, told = _signalled(run, signal.SIGINT, signal.SIGINT)
+    assert code == -signal.SIGINT, told
     assert "Traceback" not in told
     assert last_step(run) == -1
     with exclusive(run.folder, run.round_folder / "adapter"):  # nobody is left who holds it
