@@ -25,6 +25,7 @@ PLUGIN = Path(__file__).parents[1] / "slow_plugin"
 PATIENCE = 1500.0  # seconds; several times what a quiet machine needs
 FIELDS = ("JobIDRaw", "Comment", "State", "NodeList", "AllocTRES", "NNodes")
 SUBMITTED = re.compile(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/rule_(\S+)/\1\.log\)")
+DRIVER = Path(__file__).with_name("quick_driver.py")
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
 
 
@@ -53,7 +54,8 @@ class Run:
 
     def start(self, *arguments: str) -> None:
         """Start the driver; what it says goes to driver.log."""
-        command = ["snakemake", "--profile", "slurm", "--configfile", "config.yaml", *self.overlays, *QUICK, *arguments]
+        command = [sys.executable, str(DRIVER), "--profile", "slurm", "--configfile", "config.yaml"]
+        command += [*self.overlays, *QUICK, *arguments]
         with open(self.folder / "driver.log", "ab") as log:
             self.driver = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
 
