@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
-# Library's logger: beginning of a message that says nothing about a run. Both messages come from importing torchao,
-# which diffusers does if it is installed.
+# Library's logger: beginning of a message that says nothing about a run. The first two come from importing torchao,
+# which diffusers does if it is installed; docs/models.md has what the third says.
 _NOISE = {
     "torch.utils._pytree": "%s is an Enum subclass and is now natively supported by torch.compile",
     "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
+    "diffusers.pipelines.pipeline_utils": "The TextToVideoSDPipeline has been deprecated",
 }
 
 
