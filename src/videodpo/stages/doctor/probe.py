@@ -32,7 +32,7 @@ ZEROS, MANY_ZEROS = 0.01, 0.5
 # what the demo's trainings reached on either side of these limits.
 STILL = 0.01
 # Largest mean absolute logit, and largest rise of the winners' errors relative to the reference's.
-SATURATED_LOGIT, BROKEN = 30.0, 0.5
+SATURATED_LOGIT, BROKEN = 40.0, 2.0
 
 
 @dataclass(frozen=True)
