@@ -1,23 +1,23 @@
 """Draw a scene of the demo world as a clip, either clean or with a defect of real footage.
 
-Legend: T frames, H height, W width.
+Legend: T frames, H height, W width; `...` any leading axes.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 import numpy as np
 
 from videodpo.demo_world.captions import Scene
+from videodpo.demo_world.layout import Layout, courses, draw_layout
 
 NUM_FRAMES = 9
 SIZE = 32  # pixels, height and width
 FPS = 8.0
 DEFECTS = ("flicker", "shake", "haze", "freeze")
 
-_RGB = {
+RGB = {
     "red": (220, 40, 40),
     "green": (50, 190, 60),
     "blue": (50, 80, 230),
@@ -29,14 +29,7 @@ _RGB = {
     "brown": (110, 70, 35),
     "teal": (20, 110, 115),
 }
-
-
-@dataclass(frozen=True)
-class _Path:
-    """Centre x, y and radius, in pixels, at the first and the last frame."""
-
-    start: tuple[float, float, float]
-    end: tuple[float, float, float]
+RAMP_H = np.linspace(1.15, 0.75, SIZE)  # the background's brightness, from top to bottom
 
 
 def render(scene: Scene, rng: random.Random, *, defect: str | None = None) -> np.ndarray:
@@ -57,64 +50,64 @@ def render(scene: Scene, rng: random.Random, *, defect: str | None = None) -> np
     if defect == "shake":
         jitter = np.array([[rng.uniform(-2.2, 2.2), rng.uniform(-2.2, 2.2)] for _ in range(NUM_FRAMES)])
 
-    mover, other = _layout(scene, rng)
-    ramp = np.linspace(1.15, 0.75, SIZE).reshape(1, SIZE, 1, 1)
-    canvas = np.broadcast_to(ramp * np.array(_RGB[scene.background], float), (NUM_FRAMES, SIZE, SIZE, 3)).copy()
-    if other is not None:
-        assert scene.other_shape is not None
-        assert scene.other_color is not None
-        _paint(canvas, scene.other_shape, scene.other_color, other, time_T, jitter)
-    _paint(canvas, scene.shape, scene.color, mover, time_T, jitter)
+    canvas = draw(scene, draw_layout(scene, rng), time_T, jitter)
 
     if defect == "flicker":
         swing = rng.uniform(0.12, 0.3) * (1 if rng.random() < 0.5 else -1)
         gains = np.array([1 + swing * (-1) ** t * rng.uniform(0.6, 1.0) for t in range(NUM_FRAMES)])
         canvas *= gains.reshape(-1, 1, 1, 1)
     elif defect == "haze":
-        canvas = _blur(canvas)
+        canvas = blur(canvas)
         fog = rng.uniform(90, 150)
         canvas = fog + rng.uniform(0.35, 0.55) * (canvas - fog)
+    return to_frames(canvas)
+
+
+def draw(scene: Scene, layout: Layout, time_T: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+    """Draw a scene with its objects at given places.
+
+    Args:
+        scene: what to show.
+        layout: places and sizes.
+        time_T: point of its way at which each frame shows the mover, 0 (start) to 1 (end).
+        jitter: offset of the objects in every frame, x and y in pixels, [T, 2].
+
+    Returns:
+        float [T, H, W, 3], RGB, 0 to 255.
+    """
+    canvas = np.broadcast_to(
+        RAMP_H.reshape(1, SIZE, 1, 1) * np.array(RGB[scene.background], float), (len(time_T), SIZE, SIZE, 3)
+    ).copy()
+    mover, other = courses(scene, layout, time_T)
+    if scene.other_shape is not None:
+        assert scene.other_color is not None
+        _paint(canvas, scene.other_shape, scene.other_color, other, jitter)
+    _paint(canvas, scene.shape, scene.color, mover, jitter)
+    return canvas
+
+
+def to_frames(canvas: np.ndarray) -> np.ndarray:
+    """Round a drawing to uint8."""
     frames: np.ndarray = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
     return frames
 
 
-def _layout(scene: Scene, rng: random.Random) -> tuple[_Path, _Path | None]:
-    crowded = scene.other_shape is not None
-    radius = rng.uniform(4.2, 5.2) if crowded else rng.uniform(5.0, 6.6)
-    vertical = scene.motion in ("up", "down")
-    lane, other_lane = (rng.uniform(9, 10), rng.uniform(22, 23)) if crowded else (rng.uniform(11, 21), 0.0)
-    if crowded and rng.random() < 0.5:
-        lane, other_lane = other_lane, lane
-    if scene.motion in ("grows", "shrinks"):
-        along = rng.uniform(12, 20)
-        small, large = radius * 0.55, radius * 1.45
-        ends = (small, large) if scene.motion == "grows" else (large, small)
-        mover = _Path((along, lane, ends[0]), (along, lane, ends[1]))
-    else:
-        low, high = rng.uniform(7, 10), rng.uniform(22, 25)
-        first, last = (high, low) if scene.motion in ("left", "up") else (low, high)
-        ends_xy = ((lane, first), (lane, last)) if vertical else ((first, lane), (last, lane))
-        mover = _Path((*ends_xy[0], radius), (*ends_xy[1], radius))
-    if not crowded:
-        return mover, None
-    along = rng.uniform(9, 23)
-    still = (other_lane, along, radius) if vertical else (along, other_lane, radius)
-    return mover, _Path(still, still)
+def coverage(shape: str, course: np.ndarray) -> np.ndarray:
+    """Return the share of each pixel that a shape covers, [..., H, W], from its centre x, y and radius, [..., 3]."""
+    grid = (np.arange(SIZE) + 0.5).astype(course.dtype)
+    x, y, radius = (course[..., i, None, None] for i in range(3))
+    distance = _signed_distance(shape, grid - x, grid[:, None] - y, radius)
+    share: np.ndarray = np.clip(0.5 - distance, 0.0, 1.0)
+    return share
 
 
-def _paint(canvas: np.ndarray, shape: str, color: str, path: _Path, time_T: np.ndarray, jitter: np.ndarray) -> None:
-    start, end = np.array(path.start), np.array(path.end)
-    course = start + (end - start) * time_T[:, None]  # [T, 3]
-    grid = np.arange(SIZE) + 0.5
-    dx = grid.reshape(1, 1, SIZE) - (course[:, 0] + jitter[:, 0]).reshape(-1, 1, 1)
-    dy = grid.reshape(1, SIZE, 1) - (course[:, 1] + jitter[:, 1]).reshape(-1, 1, 1)
-    distance = _signed_distance(shape, dx, dy, course[:, 2].reshape(-1, 1, 1))
-    alpha = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
-    canvas += alpha * (np.array(_RGB[color], float) - canvas)
+def _paint(canvas: np.ndarray, shape: str, color: str, course: np.ndarray, jitter: np.ndarray) -> None:
+    placed = course + np.pad(jitter, ((0, 0), (0, 1)))
+    canvas += coverage(shape, placed)[..., None] * (np.array(RGB[color], float) - canvas)
 
 
 def _signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Signed distance to the outline in pixels, negative inside, [T, H, W]."""
+    """Signed distance to the outline in pixels, negative inside, [..., H, W]."""
     distance: np.ndarray
     if shape == "circle":
         distance = np.hypot(dx, dy) - r
@@ -131,7 +124,7 @@ def _signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, r: np.ndarray) 
     return distance
 
 
-def _blur(canvas: np.ndarray) -> np.ndarray:
+def blur(canvas: np.ndarray) -> np.ndarray:
     """Separable 5-tap binomial blur over height and width, edges repeated."""
     for axis in (1, 2):
         pad = [(0, 0)] * 4
