@@ -317,7 +317,9 @@ def test_numbers_as_yaml_users_write_them_are_numbers(files, text):
 
 def test_a_null_takes_out_what_the_base_configuration_named(files):
     flicker = {FLICKER: None}
-    config = parse_config(raw_with(files, flicker | {"evaluate.judges": {"caption_accuracy": None}}))
+    config = parse_config(
+        raw_with(files, flicker | {"evaluate.judges": {"caption_accuracy": None, "world_fidelity": None}})
+    )
     assert list(config.dimensions) == list(config.formula.dimensions) == ["imaging_quality_sharpness"]
     assert config.evaluate.judges == {}
 

@@ -1,0 +1,46 @@
+"""How alike a clip and the nearest clip of the demo world are; no network, and the prompt is not read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from videodpo.config import Section
+from videodpo.config.errors import InputError
+from videodpo.scorers.base import Clip, Scorer
+
+
+class WorldFidelity(Scorer):
+    """Similarity to the nearest clip that the demo world can draw, 0..1.
+
+    The mean of two parts: pictures, as deviations from the background of the nearest clip, and motion, as deviations
+    from each pixel's mean over time. The similarity of two deviations a and b is 1 - |a - b|^2 / (|a|^2 + |b|^2), 0
+    where that is negative. So the unit is the object, not the frame: without its object a clip has 0, as noise has, and
+    a still clip has no motion in common with a world in which something always moves.
+    """
+
+    version = "1"
+
+    def __init__(self, options: Section, device: str) -> None:
+        """Take no options; the fit runs on the CPU."""
+
+    def score(self, clip: Clip) -> float:
+        """Score a clip; raise InputError if it has not the size of the demo world's clips."""
+        from videodpo.demo_world.fit import nearest_clip
+        from videodpo.demo_world.render import NUM_FRAMES, SIZE
+
+        frames, height, width, _ = clip.frames_THWC.shape
+        if (frames, height, width) != (NUM_FRAMES, SIZE, SIZE):
+            raise InputError(
+                f"world_fidelity: the clip has {frames} frames of {height} x {width}; it judges clips of the demo "
+                f"world only, {NUM_FRAMES} frames of {SIZE} x {SIZE}"
+            )
+        nearest = nearest_clip(clip.frames_THWC)
+        shown, drawn = clip.frames_THWC / 255.0, nearest.clip_THW3.astype(float)
+        ground = nearest.background_H3[:, None]
+        pictures = _similarity(shown - ground, drawn - ground)
+        motion = _similarity(shown - shown.mean(axis=0), drawn - drawn.mean(axis=0))
+        return (pictures + motion) / 2
+
+
+def _similarity(one: np.ndarray, two: np.ndarray) -> float:
+    return max(0.0, 1 - float(np.square(one - two).sum() / (np.square(one).sum() + np.square(two).sum())))
