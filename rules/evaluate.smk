@@ -85,6 +85,7 @@ rule evaluate:
             shard=RUN.heldout_shards,
             allow_missing=True,
         ),
+        headroom=expand(f"{FOLDER}/round1/{{table}}", table=RUN.headroom_tables, allow_missing=True),
     output:
         prompts=f"{ROUND}/evaluation/prompts.parquet",
         summary=f"{ROUND}/evaluation/summary.json",

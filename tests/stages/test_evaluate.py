@@ -11,6 +11,7 @@ import pytest
 from tests.support.finished_round import FinishedRound
 from videodpo.preference.statistics import bootstrap_interval, motion_panel, win_rate
 from videodpo.stages.evaluate import evaluate, format_table
+from videodpo.stages.omniscore import aggregate
 from videodpo.storage.tables import read_table
 
 
@@ -20,10 +21,15 @@ def finished(tmp_path):
 
 
 def run(finished, **more):
-    finished.write()
+    write(finished)
     evaluate(finished.evaluate_snapshot(**more), finished.round)
     folder = finished.round / "evaluation"
     return read_table(folder / "prompts.parquet"), json.loads((folder / "summary.json").read_text())
+
+
+def write(finished):
+    finished.write()
+    aggregate(finished.omniscore_snapshot(), finished.round)
 
 
 def fail(rows, *numbers):
@@ -199,12 +205,104 @@ def test_nearly_still_clips_are_measured_against_the_base_models_mean():
     assert (panel["base_still"], panel["aligned_still"]) == (0.5, 0.5)
 
 
+def training_table(finished):
+    return read_table(finished.round / "omniscore.parquet")
+
+
+def test_the_headroom_is_the_best_of_the_base_samples_minus_their_mean_on_the_training_prompts(finished):
+    _, summary = run(finished)
+    columns = {"omniscore": "omniscore", "semantic": "semantic", "imaging_quality": "raw_imaging_quality"}
+    for name, column in columns.items():
+        row, grouped = summary["dimensions"][name], training_table(finished).groupby("prompt_id")[column]
+        assert row["headroom"] == pytest.approx((grouped.max() - grouped.mean()).mean())
+        assert row["gain"] == pytest.approx(row["delta"] / row["headroom"])
+        assert row["gain_low"] < row["gain"] < row["gain_high"]
+        assert [row[f"headroom_{key}"] for key in ("samples", "prompts", "source")] == [4, 4, "training prompts"]
+
+
+def test_a_judges_headroom_is_that_of_the_base_arms_clips(finished):
+    rows, summary = run(finished)
+    row = summary["dimensions"]["caption_accuracy"]
+    base = rows[rows.dimension == "caption_accuracy"].groupby("prompt_id").base
+    assert row["headroom"] == pytest.approx((base.max() - base.mean()).mean())
+    assert [row[f"headroom_{key}"] for key in ("samples", "prompts", "source")] == [2, 4, "held-out prompts"]
+    assert row["gain_low"] < row["gain"] < row["gain_high"]
+
+
+def test_clips_of_the_users_own_say_nothing_about_the_base_model(finished):
+    finished.from_clips = True
+    _, summary = run(finished)
+    assert {row["headroom_source"] for row in summary["dimensions"].values()} == {"held-out prompts"}
+    assert summary["dimensions"]["omniscore"]["headroom_samples"] == 2
+
+
+def test_a_later_round_is_measured_against_the_samples_of_the_first(finished, tmp_path):
+    _, first = run(finished)
+    (tmp_path / "round2").mkdir()
+    (finished.round / "evaluation").rename(tmp_path / "round2" / "evaluation")
+    evaluate(finished.evaluate_snapshot(), tmp_path / "round2")
+    second = json.loads((tmp_path / "round2" / "evaluation" / "summary.json").read_text())
+    assert second["dimensions"] == first["dimensions"]
+
+
+def test_one_clip_of_each_prompt_leaves_its_judge_no_headroom(finished):
+    for arm in ("base", "aligned"):
+        finished.videos[arm] = finished.videos[arm][::2]
+        finished.scores[arm] = {name: rows[::2] for name, rows in finished.scores[arm].items()}
+    _, summary = run(finished)
+    row = summary["dimensions"]["caption_accuracy"]
+    assert (row["headroom"], row["headroom_samples"], row["headroom_prompts"]) == (None, 1, 0)
+    assert (row["gain"], row["gain_low"], row["gain_high"]) == (None, None, None)
+    assert summary["dimensions"]["omniscore"]["gain"] is not None
+    assert [line.split()[-1] for line in format_table(summary).splitlines() if "caption_accuracy" in line] == ["none"]
+
+
+def test_a_prompt_that_lacks_a_scored_sample_is_left_out_of_the_headroom(finished):
+    fail(finished.scores["train"]["imaging_quality"], 1)
+    _, summary = run(finished)
+    row = summary["dimensions"]["omniscore"]
+    assert (row["headroom_samples"], row["headroom_prompts"]) == (4, 3)
+    complete = training_table(finished).groupby("prompt_id").omniscore.filter(lambda group: len(group) == 4)
+    grouped = complete.groupby(np.arange(12) // 4)
+    assert row["headroom"] == pytest.approx((grouped.max() - grouped.mean()).mean())
+
+
+def test_a_dimension_outside_the_omniscore_has_the_headroom_of_its_training_scores(finished):
+    finished.evaluation["judges"] = {}
+    finished.scores["train"]["caption_accuracy"] = finished._scores("train", "caption_accuracy", 0.0)
+    fail(finished.scores["train"]["caption_accuracy"], 0)
+    _, summary = run(finished)
+    row = summary["dimensions"]["caption_accuracy"]
+    values = np.array([row["value"] for row in finished.scores["train"]["caption_accuracy"][4:]]).reshape(3, 4)
+    assert row["headroom"] == pytest.approx((values.max(axis=1) - values.mean(axis=1)).mean())
+    assert [row[f"headroom_{key}"] for key in ("samples", "prompts", "source")] == [4, 3, "training prompts"]
+
+
+def test_the_table_says_which_share_of_the_headroom_was_gained_and_what_100_percent_is(finished):
+    for row in finished.scores["aligned"]["motion_amount"]:
+        row["value"] *= 0.2
+    _, summary = run(finished)
+    text, row = format_table(summary), summary["dimensions"]["motion_amount"]
+    gain, low, high = (f"{100 * row[key]:.0f}" for key in ("gain", "gain_low", "gain_high"))
+    assert row["gain"] < 0
+    assert f"{gain} % [{low}, {high}]" in text
+    assert "of headroom (training prompts): 100 % is as good as the best of 4 samples of the base model" in text
+
+
+def test_a_summary_of_an_earlier_version_is_still_shown(finished):
+    _, summary = run(finished)
+    for row in summary["dimensions"].values():
+        for key in [key for key in row if key.startswith(("gain", "headroom"))]:
+            del row[key]
+    assert "of headroom (" not in format_table(summary)
+
+
 def test_terminal_table_has_aligned_columns_and_the_warning(finished):
     for row in finished.scores["aligned"]["motion_amount"]:
         row["value"] *= 0.2
     _, summary = run(finished)
     text = format_table(summary)
     table = [line for line in text.splitlines() if "[" in line]
-    assert len({line.index("]") for line in table}) == 1
+    assert len({line.index("]") for line in table}) == 1  # the first of a line
     assert [line.split()[0] for line in table[1:4]] == ["omniscore", "quality", "semantic"]
     assert "WARNING: the aligned model moves less. motion (motion_amount)" in text

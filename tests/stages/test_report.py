@@ -15,6 +15,7 @@ from videodpo.stages.omniscore import aggregate
 from videodpo.stages.report import make_report
 from videodpo.stages.report.figures import expected_gaps
 from videodpo.stages.report.galleries import even_spread
+from videodpo.storage.manifests import read_json
 from videodpo.storage.tables import read_table
 
 
@@ -118,6 +119,15 @@ def poor_page(tmp_path_factory):
         finished.scores["base"]["caption_accuracy"][number] |= {"status": "failed", "value": None, "error": "unknown"}
     make_report(finish(finished).report_snapshot(num_pairs=1, num_comparisons=1), finished.round)
     return (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_share_of_the_headroom_is_next_to_the_scores(done, page):
+    row = read_json(done.round / "evaluation" / "summary.json")["dimensions"]["omniscore"]
+    low, high = (f"{100 * row[key]:.0f}".replace("-", "\N{MINUS SIGN}") for key in ("gain_low", "gain_high"))
+    assert page.count(f"{100 * row['gain']:.0f}&nbsp;% [{low}, {high}]") == 2  # the headline and the table
+    for count, source in ((4, "training prompts"), (2, "held-out prompts")):
+        said = rf"Of headroom, from {source}: 100&nbsp;% is as good as picking the best of {count} samples"
+        assert re.search(said, page)
 
 
 def test_a_clip_that_is_gone_leaves_a_note_on_the_page(poor_page):

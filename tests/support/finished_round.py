@@ -50,6 +50,7 @@ class FinishedRound:
         self.evaluation: dict[str, Any] = {"judges": {"caption_accuracy": {}}, "bootstrap_resamples": 500}
         self.evaluation["motion_dimension"] = "motion_amount"
         self.pillars: dict[str, float] = {}
+        self.from_clips = False
         for arm, shift in (("base", 0.0), ("aligned", 0.12)):
             self.videos[arm] = self._videos("heldout", 2, arm)
             self.scores[arm] = {name: self._scores(arm, name, shift) for name in SCALES}
@@ -194,6 +195,7 @@ class FinishedRound:
             evaluate=validate(Evaluate, self.evaluation),
             omniscore=self._omniscore(),
             dimensions=list(SCALES),
+            from_clips=self.from_clips,
         )
         write_execution(self.folder, max_failed_fraction=max_failed_fraction)
         return self._snapshot("evaluate", settings)

@@ -6,8 +6,13 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
+
 from tests.conftest import ROOT
 from tests.support.workspace import dry_run, make_workspace
+from videodpo.config.loading import read_config
+from videodpo.storage.video import write_mp4
+from videodpo.workflow.run import Workflow
 
 
 def test_slurm_lists_the_full_run_without_weights_or_network_in_fewer_than_3000_jobs(tmp_path):
@@ -25,6 +30,7 @@ def test_what_the_snakefile_imports_is_light():
 import sys
 from pathlib import Path
 from videodpo.runtime import registry
+from videodpo.storage.video import write_mp4
 from videodpo.workflow.run import Workflow
 from videodpo.config.loading import read_config
 for name in registry.names("videodpo.scorers"):
@@ -34,3 +40,15 @@ print(sorted({"torch", "diffusers", "transformers", "open_clip", "datasets", "pa
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
+
+
+def test_the_evaluation_needs_the_first_rounds_scores_of_the_base_model(tmp_path):
+    """A dimension outside the OmniScore is not in omniscore.parquet; clips of the user's own are not the model's."""
+    raw = read_config(ROOT / "config.yaml")
+    raw["dimensions"]["dynamic_degree"] |= {"pillar": None}
+    assert Workflow(raw).headroom_tables == ["omniscore.parquet", "scores/dynamic_degree/shards.json"]
+    write_mp4(tmp_path / "clip.mp4", np.zeros((2, 16, 16, 3), np.uint8), 8.0)
+    (tmp_path / "clips.csv").write_text("prompt,path\na red ring,clip.mp4\n")
+    raw["prompts"] |= {"num_train": 1, "num_heldout": 0}
+    raw["prompts"]["source"] |= {"kind": "clips", "path": str(tmp_path / "clips.csv")}
+    assert Workflow(raw).headroom_tables == []

@@ -1,12 +1,15 @@
-"""Intervals, win rates and motion statistics of paired differences; the prompt is the unit of resampling.
+"""Intervals, headroom, win rates and motion statistics of paired differences; the prompt is the unit of resampling.
 
 Legend: R resamples, P prompts.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 STILL = 0.1  # a clip with less motion than this share of the base model's mean is nearly still
@@ -32,15 +35,86 @@ def bootstrap_interval(
     sums_P, sizes_P = grouped.sum().to_numpy(float), grouped.size().to_numpy(float)
     if len(sums_P) < 2:  # every resample would be the same prompt: zero width would claim certainty
         return None
-    rng = np.random.Generator(np.random.PCG64(seed))
+    return _percentiles(_resampled_means(sums_P, sizes_P, resamples, np.random.PCG64(seed)))
+
+
+def headroom(values: pd.Series, prompt_ids: pd.Series) -> tuple[int, pd.Series]:
+    """Best of a prompt's N samples minus their mean: what picking the best of N would gain.
+
+    Args:
+        values: a score of each sample; NaN where it failed.
+        prompt_ids: prompt of each sample.
+
+    Returns:
+        N, the largest number of samples of a prompt; and the headroom of each prompt whose N samples all have the
+        score, by prompt id. It is 0 or above. Empty if N is 1: a single sample leaves no choice.
+    """
+    keys = prompt_ids.to_numpy()
+    grouped = values.groupby(keys, sort=False)
+    num_samples = int(grouped.size().max())
+    # The mean of differences: exactly 0 for equal samples, where the best minus the rounded mean might not be.
+    gaps = (grouped.transform("max") - values).groupby(keys, sort=False).mean()
+    complete = grouped.count() == num_samples
+    return num_samples, gaps[complete] if num_samples > 1 else gaps.iloc[:0]
+
+
+def gain_interval(
+    deltas: pd.Series, prompt_ids: pd.Series, headrooms: pd.Series, *, paired: bool, resamples: int, seed: int
+) -> tuple[float, float] | None:
+    """Percentile interval of the gain, mean(deltas) / mean(headrooms): low and high end of the 95 %.
+
+    Args:
+        deltas: aligned minus base, one number per clip.
+        prompt_ids: prompt of each clip.
+        headrooms: result of `headroom`, by prompt id.
+        paired: the headrooms are of the same prompts as the deltas, so each resample draws both together. Otherwise
+            both sets of prompts are drawn independently.
+        resamples: number of draws.
+        seed: of numpy's PCG64.
+
+    Returns:
+        The interval. None where there is none: with fewer than two prompts on either side, or if so many resamples
+        have a headroom of 0 that an end is not finite.
+    """
+    change = deltas.groupby(prompt_ids.to_numpy(), sort=False).agg(["sum", "size"])
+    room = pd.DataFrame({"sum": headrooms, "size": 1.0})
+    if min(len(change), len(room)) < 2:
+        return None
+    if paired:  # a prompt without a delta or without a headroom counts 0 times on that side
+        prompts = change.index.union(room.index, sort=False)
+        change, room = (table.reindex(prompts, fill_value=0.0) for table in (change, room))
+    bits = np.random.PCG64(seed)
+    change_R, room_R = (
+        _resampled_means(table["sum"].to_numpy(float), table["size"].to_numpy(float), resamples, stream)
+        for table, stream in ((change, bits), (room, np.random.PCG64(seed) if paired else bits.jumped()))
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gains_R = change_R / room_R
+        # A ratio over 0 may be anything: it widens the interval on both sides.
+        undefined_R = ~np.isfinite(gains_R)
+        low, _ = _percentiles(np.where(undefined_R, -np.inf, gains_R))
+        _, high = _percentiles(np.where(undefined_R, np.inf, gains_R))
+    return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def _resampled_means(
+    sums_P: NDArray[Any], sizes_P: NDArray[Any], resamples: int, bits: np.random.PCG64
+) -> NDArray[np.float64]:
+    """Means over P prompts drawn with replacement, each with all its clips, [R]; NaN where none has a clip."""
+    rng = np.random.Generator(bits)
     means_R = np.empty(resamples)
     step = max(1, _CELLS // len(sums_P))
     for start in range(0, resamples, step):
         stop = min(start + step, resamples)
         draw_RP = rng.integers(0, len(sums_P), size=(stop - start, len(sums_P)))
-        means_R[start:stop] = sums_P[draw_RP].sum(axis=1) / sizes_P[draw_RP].sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            means_R[start:stop] = sums_P[draw_RP].sum(axis=1) / sizes_P[draw_RP].sum(axis=1)
+    return means_R
+
+
+def _percentiles(values_R: NDArray[np.float64]) -> tuple[float, float]:
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(means_R, [tail, 100 - tail])
+    low, high = np.percentile(values_R, [tail, 100 - tail])
     return float(low), float(high)
 
 

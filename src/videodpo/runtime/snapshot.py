@@ -110,6 +110,8 @@ class EvaluateSettings(Section):
     evaluate: Evaluate
     omniscore: OmniScore
     dimensions: list[str]
+    from_clips: bool
+    """The training clips are the user's, so they say nothing about the base model."""
 
 
 class ReportSettings(Section):
@@ -173,8 +175,8 @@ CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execu
     "prompts": "2",
     "visits": "2",
     "train": "2",
-    "evaluate": "2",
-    "report": "2",
+    "evaluate": "3",
+    "report": "3",
 }
 
 

@@ -57,6 +57,13 @@ class Workflow:
         return _numbers(self.config.evaluate.shards)
 
     @cached_property
+    def headroom_tables(self) -> list[str]:
+        """Tables of the first round with the scores of the base model's samples; none if the clips are the user's."""
+        outside = [name for name in self.scorers if name not in self.config.formula.dimensions]
+        tables = ["omniscore.parquet", *(f"scores/{name}/shards.json" for name in outside)]
+        return [] if self.from_clips else tables
+
+    @cached_property
     def targets(self) -> list[str]:
         """Final output of a run: the last round's report, or its adapter if no prompts are held out."""
         last = f"{self.folder}/round{self.config.rounds}"

@@ -16,6 +16,7 @@ from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
+from videodpo.stages.evaluate.headroom import measure_headrooms
 from videodpo.storage.manifests import edited_inputs, record_json
 from videodpo.storage.schemas import EVALUATION
 from videodpo.storage.scores import ScoredVideos, read_scored
@@ -134,14 +135,15 @@ def _first_error(name: str, scored: dict[str, ScoredVideos]) -> str:
 def _summarise(
     base: pd.DataFrame, aligned: pd.DataFrame, names: list[str], snapshot: Snapshot[EvaluateSettings]
 ) -> dict[str, dict[str, Any]]:
-    evaluation = snapshot.settings.evaluate
+    resamples = snapshot.settings.evaluate.bootstrap_resamples
     deltas = aligned[names] - base[names]
+    headrooms = measure_headrooms(names, base, snapshot)
     summary = {}
     for name in names:
         there = deltas[name].notna()
-        delta = deltas[name][there]
+        delta, prompt_ids = deltas[name][there], base.prompt_id[there]
         seed = derive_seed(snapshot.seed, "bootstrap")  # the same draws for all dimensions that scored the same prompts
-        interval = bootstrap_interval(delta, base.prompt_id[there], resamples=evaluation.bootstrap_resamples, seed=seed)
+        interval = bootstrap_interval(delta, prompt_ids, resamples=resamples, seed=seed)
         low, high = interval or (None, None)
         summary[name] = {
             "kind": _kind(name, snapshot.settings),
@@ -152,6 +154,7 @@ def _summarise(
             "ci_low": low,
             "ci_high": high,
             "win_rate": win_rate(delta),
+            **headrooms[name].compare(delta, prompt_ids, resamples=resamples, seed=snapshot.seed),
         }
     return summary
 

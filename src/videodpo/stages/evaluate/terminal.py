@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_HEAD = ("", "base", "aligned", "delta", "[95 % CI]", "wins")
+_HEAD = ("", "base", "aligned", "delta", "[95 % CI]", "wins", "of headroom")
 _TITLES = {"reported": "scored, outside the OmniScore", "judge": "independent judges, never trained on"}
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
-    """Format base, aligned, delta with its interval, and win rate: one line per dimension.
+    """Format base, aligned, delta with its interval, win rate, and gain: one line per dimension.
 
     Args:
         summary: content of `evaluation/summary.json`.
@@ -30,6 +30,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
                 f"{row['delta']:+.4f}",
                 "none" if row["ci_low"] is None else f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]",
                 f"{100 * row['win_rate']:.0f} %",
+                _gain(row),
             )
         )
     full = [row for row in rows if len(row) > 1]
@@ -50,11 +51,28 @@ def format_table(summary: Mapping[str, Any]) -> str:
             lines.append(f"{name}: could score {num_clips} of {summary['num_clips']} clip pairs")
     if any(row["ci_low"] is None for row in summary["dimensions"].values()):
         lines.append("interval none: a single held-out prompt has none, and supports no claim")
+    lines += _headroom_lines(summary["dimensions"].values())
     for name, reason in sorted(summary["not_applicable"].items()):
         lines.append(f"{name}: not applicable ({reason})")
     if motion := summary["motion"]:
         lines += ["", _motion_line(motion)]
     return "\n".join(lines) + "\n"
+
+
+def _gain(row: Mapping[str, Any]) -> str:
+    if row.get("gain") is None:  # summaries of earlier versions have none
+        return "none"
+    text = f"{100 * row['gain']:z.0f} %"
+    return text if row["gain_low"] is None else f"{text} [{100 * row['gain_low']:z.0f}, {100 * row['gain_high']:z.0f}]"
+
+
+def _headroom_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What 100 % means, for each kind of prompts that the headroom was measured on."""
+    sources = {row["headroom_source"]: row["headroom_samples"] for row in rows if row.get("gain") is not None}
+    return [
+        f"of headroom ({source}): 100 % is as good as the best of {count} samples of the base model"
+        for source, count in sorted(sources.items(), reverse=True)
+    ]
 
 
 def _motion_line(motion: Mapping[str, Any]) -> str:

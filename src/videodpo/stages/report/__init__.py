@@ -15,7 +15,7 @@ from videodpo.stages.report.curves import training_figures
 from videodpo.stages.report.figures import data_figures, forest
 from videodpo.stages.report.galleries import ClipFolder, comparison_cards, pair_cards
 from videodpo.stages.report.inputs import read_round
-from videodpo.stages.report.panels import flow_rows, headline, provenance_rows, summary_rows
+from videodpo.stages.report.panels import flow_rows, headline, headroom_sources, provenance_rows, summary_rows
 from videodpo.stages.report.style import FigureFolder
 from videodpo.storage.files import write_text
 from videodpo.storage.manifests import write_manifest
@@ -43,6 +43,7 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
             finished=finished,
             headline=headline(finished.summary),
             summary_rows=summary_rows(finished.summary),
+            headroom_sources=headroom_sources(finished.summary),
             forest=forest(finished, figures),
             comparisons=comparison_cards(finished, clips, shown.num_comparisons),
             pairs=pair_cards(finished, clips, shown.num_pairs),
@@ -70,7 +71,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["plain"] = lambda name: str(name).replace("_", " ")
-    environment.filters["score"] = lambda value, digits=4: _number(f"{value:.{digits}f}")
+    environment.filters["score"] = lambda value, digits=4: _number(f"{value:z.{digits}f}")
     environment.filters["signed"] = lambda value, digits=4: _number(f"{value:+.{digits}f}")
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     return environment

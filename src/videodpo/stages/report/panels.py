@@ -38,6 +38,12 @@ def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def headroom_sources(summary: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Prompts that headrooms were measured on, with the number of samples of each prompt."""
+    rows = [row for row in summary["dimensions"].values() if row["gain"] is not None]
+    return sorted({(row["headroom_source"], row["headroom_samples"]) for row in rows}, reverse=True)
+
+
 def _direction(row: Mapping[str, Any]) -> str:
     """Side of zero on which the interval is; even if it includes zero, or if there is none."""
     if row["ci_low"] is None:

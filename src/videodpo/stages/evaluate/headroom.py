@@ -1,0 +1,100 @@
+"""How much each score of the base model rises by picking the best of N samples, and the alignment's share of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from videodpo.preference.statistics import gain_interval, headroom
+from videodpo.runtime.seeds import derive_seed
+from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
+from videodpo.storage.schemas import omniscore_schema
+from videodpo.storage.tables import map_shards, open_table, read_arrow, read_columns
+
+_TRAINING, _HELD_OUT = "training prompts", "held-out prompts"
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """Headroom of one score of the base model."""
+
+    source: str
+    """Prompts that it was measured on."""
+    num_samples: int
+    """N, the base samples of a prompt."""
+    by_prompt: pd.Series
+    """Best of the N samples minus their mean, of the prompts that have all N."""
+
+    def compare(self, deltas: pd.Series, prompt_ids: pd.Series, *, resamples: int, seed: int) -> dict[str, Any]:
+        """Entries of the summary: the headroom, and the gain, which is the mean of `deltas` over the headroom."""
+        mean = float(self.by_prompt.mean()) if len(self.by_prompt) else None
+        gain = float(deltas.mean()) / mean if mean else None  # a headroom of 0 has no ratio
+        interval = None
+        if gain is not None:
+            paired = self.source == _HELD_OUT
+            interval = gain_interval(
+                deltas, prompt_ids, self.by_prompt, paired=paired, resamples=resamples, seed=derive_seed(seed, "gain")
+            )
+        low, high = interval or (None, None)
+        return {
+            "headroom": mean,
+            "headroom_samples": self.num_samples,
+            "headroom_prompts": len(self.by_prompt),
+            "headroom_source": self.source,
+            "gain": gain,
+            "gain_low": low,
+            "gain_high": high,
+        }
+
+
+def measure_headrooms(
+    names: Sequence[str], heldout: pd.DataFrame, snapshot: Snapshot[EvaluateSettings]
+) -> dict[str, Headroom]:
+    """Measure the headroom of each score.
+
+    The samples are those of the first round's training prompts, which the base model made. Judges do not score these,
+    and with clips of your own the base model did not make them: then the samples are the base arm's clips.
+
+    Args:
+        names: scores to measure.
+        heldout: base arm's values, with `prompt_id`; NaN where a score failed.
+        snapshot: the stage's settings.
+    """
+    judges, from_clips = snapshot.settings.evaluate.judges, snapshot.settings.from_clips
+    trained = [name for name in names if name not in judges and not from_clips]
+    found = {
+        name: Headroom(_TRAINING, *headroom(values, prompt_ids))
+        for name, values, prompt_ids in _training_scores(trained, snapshot.folder / "round1")
+    }
+    for name in names:
+        if name not in found:
+            found[name] = Headroom(_HELD_OUT, *headroom(heldout[name], heldout.prompt_id))
+    return found
+
+
+def _training_scores(names: Sequence[str], first_round: Path) -> Iterator[tuple[str, pd.Series, pd.Series]]:
+    """Each score's values on the training prompts, with the prompt of each; one score in memory at a time."""
+    table = first_round / "omniscore.parquet"
+    with open_table(table) as file:
+        totals = omniscore_schema(()).names
+        columns = {name: name if name in totals else f"raw_{name}" for name in names}
+        columns = {name: column for name, column in columns.items() if column in file.schema_arrow.names}
+        prompt_ids = _codes(read_columns(file, table, ["prompt_id"])["prompt_id"])
+        for name, column in columns.items():
+            yield name, read_columns(file, table, [column])[column].to_pandas(), prompt_ids
+    read = partial(read_arrow, columns=["prompt_id", "value"])
+    for name in names:
+        if name not in columns:  # outside the OmniScore
+            scores = pa.concat_tables(map_shards(first_round / "scores" / name, read))
+            yield name, scores["value"].to_pandas(), _codes(scores["prompt_id"])
+
+
+def _codes(ids: pa.ChunkedArray) -> pd.Series:
+    """A number for each id, which takes less memory than the text."""
+    return pd.Series(ids.dictionary_encode().combine_chunks().indices.to_numpy())
