@@ -86,6 +86,7 @@ rule evaluate:
             allow_missing=True,
         ),
         headroom=expand(f"{FOLDER}/round1/{{table}}", table=RUN.headroom_tables, allow_missing=True),
+        train_log=f"{ROUND}/train_log.parquet",
     output:
         prompts=f"{ROUND}/evaluation/prompts.parquet",
         summary=f"{ROUND}/evaluation/summary.json",

@@ -30,6 +30,7 @@ def run(finished, **more):
 def write(finished):
     finished.write()
     aggregate(finished.omniscore_snapshot(), finished.round)
+    finished.write_train_log()
 
 
 def fail(rows, *numbers):
@@ -239,7 +240,8 @@ def test_clips_of_the_users_own_say_nothing_about_the_base_model(finished):
 def test_a_later_round_is_measured_against_the_samples_of_the_first(finished, tmp_path):
     _, first = run(finished)
     (tmp_path / "round2").mkdir()
-    (finished.round / "evaluation").rename(tmp_path / "round2" / "evaluation")
+    for name in ("evaluation", "train_log.parquet", ".train_log.parquet.sha256"):
+        (finished.round / name).rename(tmp_path / "round2" / name)
     evaluate(finished.evaluate_snapshot(), tmp_path / "round2")
     second = json.loads((tmp_path / "round2" / "evaluation" / "summary.json").read_text())
     assert second["dimensions"] == first["dimensions"]
@@ -289,11 +291,23 @@ def test_the_table_says_which_share_of_the_headroom_was_gained_and_what_100_perc
     assert "of headroom (training prompts): 100 % is as good as the best of 4 samples of the base model" in text
 
 
+def test_the_strength_is_that_of_the_trainings_end_without_skipped_steps(finished):
+    _, summary = run(finished)
+    end = read_table(finished.round / "train_log.parquet").tail(12)
+    moved = summary["strength"]
+    assert moved["steps"] == 12
+    assert moved["winner"] == pytest.approx(end.error_winner.mean() / end.ref_error_winner.mean() - 1)
+    assert moved["winner"] < moved["mean"] < moved["loser"]
+    line = "strength (error over the reference's, last 12 steps of the training): winners -"
+    assert line in format_table(summary)
+
+
 def test_a_summary_of_an_earlier_version_is_still_shown(finished):
     _, summary = run(finished)
     for row in summary["dimensions"].values():
         for key in [key for key in row if key.startswith(("gain", "headroom"))]:
             del row[key]
+    del summary["strength"]
     assert "of headroom (" not in format_table(summary)
 
 

@@ -130,6 +130,11 @@ def test_the_share_of_the_headroom_is_next_to_the_scores(done, page):
         assert re.search(said, page)
 
 
+def test_the_strength_of_the_change_is_next_to_the_training(done, page):
+    moved = read_json(done.round / "evaluation" / "summary.json")["strength"]
+    assert f"<b>{100 * moved['loser']:+.2f}&nbsp;%</b> for losers" in page
+
+
 def test_a_clip_that_is_gone_leaves_a_note_on_the_page(poor_page):
     assert poor_page.count("The clip is not in the run") == 4
 

@@ -157,8 +157,11 @@ class FinishedRound:
         self.save("round1/pairs.parquet", pairs, PAIRS, "pairs")
         rejected = [{"prompt_id": self.prompts[0]["prompt_id"], "reason": "gap below min_gap"}]
         self.save("round1/pairs_rejected.parquet", rejected, PAIRS_REJECTED, "pairs")
+        self.write_train_log()
+
+    def write_train_log(self) -> None:
         steps = np.arange(1, 121)
-        noise = self.rng.normal(0, 1, (len(steps), 20))
+        noise = np.random.default_rng(8).normal(0, 1, (len(steps), 20))
         rise = 1 - np.exp(-steps / 40)
         log = {
             "step": steps,

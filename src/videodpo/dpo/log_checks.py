@@ -11,10 +11,9 @@ import pandas as pd
 from videodpo.config import Objective
 from videodpo.dpo.findings import Finding, Status, grade, worse
 from videodpo.dpo.loss_scale import is_overflow
+from videodpo.dpo.strength import strength, tenth
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
-# Start and end are means over a tenth of the log each, because a single step sees only a few pairs.
-TENTH = 0.1
 # Minimum number of steps to judge a trend.
 FEWEST_STEPS = 20
 # In float32 on one machine, the loss starts at ln 2 to the last digits. Reference errors that another kind of GPU
@@ -125,7 +124,7 @@ def _skipped(log: pd.DataFrame) -> Finding:
 
 def _winner(log: pd.DataFrame) -> Finding:
     """Check for DPO's known failure: the margin grows only because the loser gets worse faster than the winner."""
-    drift = _relative_drift(log, "winner")
+    drift = _moved(log)["winner"]
     begin, end = _ends(log["margin"])
     status = grade(drift, WINNER_WORSE, WINNER_MUCH_WORSE)
     grew = f"while the margin went from {begin:+.2f} to {end:+.2f}"
@@ -138,7 +137,8 @@ def _winner(log: pd.DataFrame) -> Finding:
 
 
 def _apart(log: pd.DataFrame) -> Finding:
-    winner, loser = _relative_drift(log, "winner"), _relative_drift(log, "loser")
+    moved = _moved(log)
+    winner, loser = moved["winner"], moved["loser"]
     gap = loser - winner
     status: Status = "warning" if gap <= 0 and max(abs(winner), abs(loser)) > STILL else "fine"
     advice = "The model changes, but does not tell winners from losers: lower train.learning_rate, look at the pairs."
@@ -194,20 +194,15 @@ def _validation(log: pd.DataFrame) -> Finding:
     return Finding("overfit", "warning" if is_overfit else "fine", measured, "both rise", advice, end - begin)
 
 
-def _relative_drift(log: pd.DataFrame, side: str) -> float:
-    """Return (error - reference error) / reference error of one side at the end, on the same draws."""
-    end = log.tail(_tenth(log))
-    reference = float(end[f"ref_error_{side}"].mean())
-    return (float(end[f"error_{side}"].mean()) - reference) / reference
+def _moved(log: pd.DataFrame) -> dict[str, float]:
+    moved = strength(log)
+    assert moved is not None  # `log` has steps, all with finite errors
+    return moved
 
 
 def _ends(values: pd.Series) -> tuple[float, float]:
-    count = _tenth(values)
+    count = tenth(values)
     return float(values.head(count).mean()), float(values.tail(count).mean())
-
-
-def _tenth(rows: pd.DataFrame | pd.Series) -> int:
-    return max(1, round(len(rows) * TENTH))
 
 
 def _over_median(values: pd.Series) -> pd.Series:

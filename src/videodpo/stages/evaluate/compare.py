@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from videodpo.config.errors import RunError
+from videodpo.dpo.strength import strength
 from videodpo.preference import omniscore
 from videodpo.preference.statistics import CONFIDENCE, bootstrap_interval, motion_panel, win_rate
 from videodpo.runtime.failures import refuse_too_many
@@ -20,7 +21,7 @@ from videodpo.stages.evaluate.headroom import measure_headrooms
 from videodpo.storage.manifests import edited_inputs, record_json
 from videodpo.storage.schemas import EVALUATION
 from videodpo.storage.scores import ScoredVideos, read_scored
-from videodpo.storage.tables import write_table
+from videodpo.storage.tables import read_table, write_table
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
     judge, is compared on the clips that it scored in both arms. If there are none, it is listed as not applicable.
 
     Raises:
+        InputError: a table of the first round, or the training log, is missing or unreadable.
         RunError: the arms do not hold the same clips, scores and videos do not match, more than
             `max_failed_fraction` is left out, or there is nothing to compare.
     """
@@ -83,6 +85,7 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
         "not_applicable": not_applicable,
         "order": sorted(names, key=lambda name: (_KINDS.index(dimensions[name]["kind"]), name)),
         "dimensions": dimensions,
+        "strength": strength(read_table(round_folder / "train_log.parquet")),
         "motion": None,
     }
     if (motion := settings.evaluate.motion_dimension) in names:

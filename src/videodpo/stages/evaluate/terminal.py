@@ -56,6 +56,8 @@ def format_table(summary: Mapping[str, Any]) -> str:
         lines.append(f"{name}: not applicable ({reason})")
     if motion := summary["motion"]:
         lines += ["", _motion_line(motion)]
+    if moved := summary.get("strength"):  # summaries of earlier versions have none
+        lines += ["", _strength_line(moved)]
     return "\n".join(lines) + "\n"
 
 
@@ -83,3 +85,9 @@ def _motion_line(motion: Mapping[str, Any]) -> str:
         + f", nearly still clips {100 * motion['base_still']:.0f} % -> {100 * motion['aligned_still']:.0f} %"
     )
     return f"WARNING: the aligned model moves less. {text}" if motion["warning"] else text
+
+
+def _strength_line(moved: Mapping[str, float]) -> str:
+    sides = {"winners": "winner", "losers": "loser", "both": "mean"}
+    shares = ", ".join(f"{side} {100 * moved[key]:+.2f} %" for side, key in sides.items())
+    return f"strength (error over the reference's, last {moved['steps']} steps of the training): {shares}"
