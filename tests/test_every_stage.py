@@ -28,7 +28,7 @@ TABLES = {
         "step epoch loss margin accuracy error_winner error_loser ref_error_winner ref_error_loser weight_mean lr"
         " grad_norm loss_scale skipped validation_loss validation_accuracy seconds samples_per_second max_memory_mb"
         " winner_drift_0 winner_drift_1 winner_drift_2 winner_drift_3"
-        " loser_drift_0 loser_drift_1 loser_drift_2 loser_drift_3"
+        " loser_drift_0 loser_drift_1 loser_drift_2 loser_drift_3 safeguard_share"
     ),
     "round1/evaluation/videos/base/shard-00000.parquet": VIDEOS,
     "round1/evaluation/videos/aligned/shard-00000.parquet": VIDEOS,

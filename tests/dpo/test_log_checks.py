@@ -195,6 +195,27 @@ def test_one_part_of_the_noise_levels_that_moves_alone():
     assert "0.75 to 1" in found(log)["noise_levels"].measured
 
 
+def test_a_safeguard_that_never_acts():
+    log = healthy()
+    assert not_fine(log.assign(safeguard_share=0.0)) == {"safeguard": "warning"}
+    assert "train.objective.sdpo_mu" in found(log.assign(safeguard_share=0.0))["safeguard"].advice
+    assert "safeguard" not in found(log.head(10).assign(safeguard_share=0.0))  # too early to say
+
+
+def test_a_safeguard_that_acts_now_and_then_or_is_not_there():
+    log = healthy()
+    assert not_fine(log.assign(safeguard_share=np.where(log["step"] == 70, 0.25, 0.0))) == {}
+    assert "safeguard" not in found(log.assign(safeguard_share=None))
+    resumed = log.assign(safeguard_share=np.where(log["step"] < 75, np.nan, 0.5))  # begun by an earlier version
+    assert found(resumed)["safeguard"].value == 0.5
+
+
+def test_the_action_of_the_safeguard_in_skipped_steps_does_not_count():
+    log = healthy().assign(skipped=lambda log: log["step"] == 70)
+    log["safeguard_share"] = np.where(log["skipped"], 1.0, 0.0)
+    assert not_fine(log) == {"safeguard": "warning"}
+
+
 def test_saturated_margins():
     log = healthy()
     log["margin"] *= 10

@@ -243,6 +243,15 @@ def test_safeguard_scales_the_losers_output_gradient_alone(name, mu):
     torch.testing.assert_close(guarded[4:], torch.tensor(expected)[:, None, None] * plain[4:])
 
 
+def test_the_loss_says_for_each_pair_how_far_the_safeguard_acts():
+    prediction, target = _pairs()
+    errors = [*denoising_errors(prediction, target).chunk(2), torch.ones(4), torch.ones(4)]
+    overlap = residual_overlap(prediction, target)
+    guarded = preference_loss(Objective(sdpo_mu=0.0), *errors, beta=4.0, overlap=overlap)
+    assert (guarded.safeguard < 1).tolist() == [True, True, True, False]
+    assert preference_loss(Objective(), *errors, beta=4.0).safeguard is None
+
+
 @pytest.mark.parametrize(("sdpo_mu", "rises"), [(None, True), (0.0, False), (0.6, False)])
 def test_safeguard_keeps_a_step_in_output_space_from_raising_the_winners_error(sdpo_mu, rises):
     # The network is taken to answer both videos from the same outputs: a step moves the winner's by the sum of both.

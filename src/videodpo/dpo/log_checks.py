@@ -67,6 +67,8 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
         return [*findings, Finding("trend", "fine", f"{len(log)} steps", expected, value=float(len(log)))]
     trends: list[Callable[[pd.DataFrame], Finding]] = [_winner, _apart, _buckets, _saturation, _learned]
     findings += [check(log) for check in trends]
+    if "safeguard_share" in log and log["safeguard_share"].notna().any():
+        findings.append(_safeguard(log))
     if "validation_accuracy" in log and log["validation_accuracy"].notna().sum() >= 2:
         findings.append(_validation(log))
     return findings
@@ -192,6 +194,16 @@ def _validation(log: pd.DataFrame) -> Finding:
     measured = f"validation accuracy {begin:.2f} to {end:.2f}, in training {before:.2f} to {after:.2f}"
     advice = "The pairs are being learned by heart: stop where the validation was best, or collect more pairs."
     return Finding("overfit", "warning" if is_overfit else "fine", measured, "both rise", advice, end - begin)
+
+
+def _safeguard(log: pd.DataFrame) -> Finding:
+    shares = log["safeguard_share"].dropna()
+    share = float(shares.mean())
+    measured = f"train.objective.sdpo_mu acted on {share:.3g} of the pairs in {len(shares)} steps"
+    advice = (
+        "The training was the same as without it: raise train.objective.sdpo_mu, or use train.objective.sft_weight."
+    )
+    return Finding("safeguard", "fine" if share else "warning", measured, "some", advice, share)
 
 
 def _moved(log: pd.DataFrame) -> dict[str, float]:

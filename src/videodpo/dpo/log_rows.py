@@ -14,7 +14,16 @@ from videodpo.dpo.visits import Visit
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
 # Statistics of each visit, in the order of the columns of a step's table.
-STATISTICS = ("loss", "margin", "error_winner", "error_loser", "ref_error_winner", "ref_error_loser", "weight")
+STATISTICS = (
+    "loss",
+    "margin",
+    "error_winner",
+    "error_loser",
+    "ref_error_winner",
+    "ref_error_loser",
+    "safeguard_share",  # 1 where the safeguard acts, 0 where it does not, NaN without one
+    "weight",
+)
 
 
 def log_row(table: np.ndarray, visits: Sequence[Visit]) -> dict[str, Any]:

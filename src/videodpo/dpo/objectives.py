@@ -25,12 +25,14 @@ class DPOLoss:
         per_pair: [B], weight times the objective's term; the term of dpo is -log sigmoid(margin).
         margin: [B], DPO's logit for any objective. Above 0, the policy prefers the winner more than the reference does.
         accuracy: scalar in [0, 1], share of pairs with a margin above 0.
+        safeguard: [B], factor of `objective.sdpo_mu` on the loser's gradient, below 1 where it acts; None without it.
     """
 
     loss: torch.Tensor
     per_pair: torch.Tensor
     margin: torch.Tensor
     accuracy: torch.Tensor
+    safeguard: torch.Tensor | None = None
 
 
 def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column: bool = False) -> torch.Tensor:
@@ -163,12 +165,13 @@ def preference_loss(
         raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] or [B, W] is needed")
     _check_shapes(policy_w.shape, policy_l=policy_l, ref_w=ref_w, ref_l=ref_l)
     _check_shapes(policy_w.shape[:1], weight=weight)
+    safeguard = None
     if objective.sdpo_mu is not None:
         if overlap is None:
             raise InputError("overlap: None, objective.sdpo_mu needs it (see residual_overlap)")
-        scale = terms.sdpo_scale(policy_w, overlap, objective.sdpo_mu)
+        safeguard = terms.sdpo_scale(policy_w, overlap, objective.sdpo_mu)
         # Scale only the gradient: the difference is 0, so the value stays bit-identical.
-        policy_l = policy_l.detach() + scale * (policy_l - policy_l.detach())
+        policy_l = policy_l.detach() + safeguard * (policy_l - policy_l.detach())
     # In this order, a policy equal to the reference gives exactly 0, and the DPO loss is exactly weight * ln 2.
     delta = (policy_w - ref_w) - (policy_l - ref_l)
     margin = -0.5 * beta * delta
@@ -178,7 +181,8 @@ def preference_loss(
     if policy_w.ndim == 2:
         per_logit, margin = per_logit.mean(dim=1), margin.mean(dim=1)
     per_pair = per_logit if weight is None else weight.to(per_logit) * per_logit
-    return DPOLoss(per_pair.mean(), per_pair, margin, accuracy=(margin > 0).float().mean())
+    accuracy = (margin > 0).float().mean()
+    return DPOLoss(per_pair.mean(), per_pair, margin, accuracy, safeguard)
 
 
 def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:

@@ -82,7 +82,8 @@ class Passes:
         result = preference_loss(
             objective, policy_w, policy_l, ref_w, ref_l, beta=self.beta, weight=batch.weight, overlap=overlap
         )
-        columns = (result.per_pair, result.margin, policy_w, policy_l, ref_w, ref_l, batch.weight)
+        acts = torch.full_like(batch.weight, torch.nan) if result.safeguard is None else result.safeguard < 1
+        columns = (result.per_pair, result.margin, policy_w, policy_l, ref_w, ref_l, acts, batch.weight)
         return result, torch.stack(
             [column.detach().float().view(len(indices), -1).mean(1) for column in columns], dim=1
         )

@@ -109,6 +109,7 @@ TRAIN_LOG = _schema(
     samples_per_second=_F64,
     max_memory_mb=_F64,
     **{f"{side}_drift_{bucket}": (_F64, True) for side in ("winner", "loser") for bucket in range(DRIFT_BUCKETS)},
+    safeguard_share=(_F64, True),  # null without train.objective.sdpo_mu
 )
 
 

@@ -1,5 +1,6 @@
 """The fine-tune: where it starts, what it learns and what it leaves."""
 
+import json
 import math
 import re
 import shutil
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from tests.support.trainings import NUM_STEPS, log_of
+from videodpo.dpo.batches import prediction_and_target
 from videodpo.dpo.log_rows import STATISTICS, log_row
+from videodpo.dpo.objectives import denoising_errors, residual_overlap
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import build_policy
 from videodpo.dpo.progress import describe_step
@@ -45,6 +48,44 @@ def test_the_training_tells_once_what_the_doctor_finds_in_its_log(trainings, cap
     told = [record.getMessage().split() for record in caplog.records if "winner_drift" in record.getMessage()]
     assert [words[2] for words in told] in (["alarm"], ["warning", "alarm"])
     assert 19 <= int(told[-1][1].rstrip(":")) < len(log)
+
+
+def test_the_log_has_the_share_of_pairs_in_which_the_safeguard_acts(trainings):
+    """By the definition: the losers' gradients shrink where the overlap exceeds (1 - mu) of the winner's error."""
+    run = trainings.fresh(reference="online", objective={"sdpo_mu": 0.5}, schedule={"num_steps": 3})
+    run.train()
+    snapshot = run.snapshot("train")
+    passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
+    acts = []
+    for first in (0, 2):  # the micro-batches of the first step, whose policy is the fresh adapter
+        prediction, target = prediction_and_target(passes._model, passes._batch(range(first, first + 2)))
+        error = denoising_errors(prediction, target)[:2]
+        acts += (0.5 * error < residual_overlap(prediction, target)).tolist()
+    shares = log_of(run)["safeguard_share"]
+    assert shares[0] == np.mean(acts) > 0
+    assert shares.between(0, 1).all()
+
+
+def test_a_log_without_safeguard_has_no_share_of_it(trainings):
+    log, _ = trainings.trained(learning_rate=3e-3)
+    assert log["safeguard_share"].isna().all()
+
+
+def test_a_training_is_resumed_whose_checkpoint_has_rows_without_newer_columns(trainings):
+    plan = {"train_runtime": {"checkpoint_steps": 1}, "schedule": {"num_steps": 4}}
+    run = trainings.fresh(reference="online", objective={"sdpo_mu": 0.5}, **plan)
+    run.train()
+    whole = log_of(run)
+    earlier, last = sorted((run.round_folder / "state").glob("*/step-*"))
+    shutil.rmtree(last)
+    progress = json.loads((earlier / "progress.json").read_text())
+    for row in progress["rows"]:
+        del row["safeguard_share"]
+    (earlier / "progress.json").write_text(json.dumps(progress))
+    run.train()
+    log = log_of(run)
+    assert log["loss"].tolist() == whole["loss"].tolist()
+    assert log["safeguard_share"].isna().tolist() == [True, True, True, False]
 
 
 def test_the_training_holds_no_text_encoder_and_no_vae(trainings):
