@@ -69,7 +69,9 @@ def test_a_changed_scorer_reruns_its_dimension_in_all_shards_and_what_follows(fi
 
 def test_a_dimension_that_does_not_count_is_measured_and_trains_nothing_again(finished):
     jobs = finished.jobs_after("dimensions.dynamic_degree_dis", {})
-    assert rules(jobs) == {"snapshot", "score", "evaluate_score", "evaluate_collect_scores", "evaluate", "report"}
+    scoring = {"score", "collect_scores", "evaluate_score", "evaluate_collect_scores"}
+    assert rules(jobs) == {"snapshot", "evaluate", "report"} | scoring
+    assert wildcards(jobs, "collect_scores", "dimension") == {("dynamic_degree_dis",)}  # for its headroom
 
 
 def test_a_new_omniscore_weight_scores_and_samples_nothing_again(finished):
