@@ -214,6 +214,54 @@ def test_a_rank_beyond_a_prompts_videos_is_rejected_not_replaced():
     assert list(rejected.prompt_id) == ["p0"]
 
 
+# --- fewer samples, fewer prompts
+
+
+def test_the_first_samples_give_the_pairs_and_the_histogram_of_a_run_that_sampled_no_more():
+    full, few = scores(FOUR, EIGHT[:4]), scores(FOUR[:2], EIGHT[:2])
+    pairs, rejected = choose(full, first_samples=2)
+    pd.testing.assert_frame_equal(pairs, choose(few)[0])
+    assert rejected.winner_id.tolist() == ["p0-2", "p0-3", "p1-2", "p1-3"]
+    assert rejected.loser_id.isna().all()
+    assert set(rejected.reason) == {"first_samples: not among the first 2 samples"}
+
+
+def test_first_samples_filters_the_sizes_too():
+    table = scores(FOUR)
+    sizes = {"p0-0": TALL, "p0-1": WIDE, "p0-2": TALL, "p0-3": WIDE}
+    pairs, _ = choose(table, sizes, first_samples=3)
+    assert samples(pairs) == [(2, 0)]
+
+
+def test_a_smaller_share_of_the_prompts_is_part_of_a_larger_one():
+    table = scores(*[FOUR] * 40)
+    kept = {share: set(choose(table, prompt_share=share)[0].prompt_id) for share in (0.25, 0.5, 1.0)}
+    assert [len(kept[share]) for share in (0.25, 0.5, 1.0)] == [10, 20, 40]
+    assert kept[0.25] < kept[0.5] < kept[1.0]
+    assert kept[0.5] != set(choose(table, prompt_share=0.5, seed=1)[0].prompt_id)
+
+
+def test_prompts_outside_the_share_are_rejected_and_not_in_the_histogram():
+    table = scores(*np.random.default_rng(4).random((12, 3)).tolist())
+    pairs, rejected = choose(table, prompt_share=0.5)
+    alone = table[table.prompt_id.isin(pairs.prompt_id)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pairs, choose(alone)[0])
+    assert set(rejected.prompt_id) == set(table.prompt_id) - set(pairs.prompt_id)
+    assert set(rejected.reason) == {"prompt_share: not among the 50 % of the prompts that count"}
+
+
+def test_defaults_are_not_in_the_settings_snapshot():
+    """Their digest is that of runs from before these keys, so that nothing of these runs is made again."""
+    assert Pairs().model_dump().keys() == {"policy", "filters", "reweight"}
+    changed = Pairs(first_samples=2, prompt_share=0.5).model_dump()
+    assert (changed["first_samples"], changed["prompt_share"]) == (2, 0.5)
+
+
+def test_a_rank_beyond_the_first_samples_is_refused():
+    with pytest.raises(ValueError, match=r"pairs.first_samples: 2; policy 'rank:1-3' needs at least 3"):
+        validate(Pairs, {"policy": "rank:1-3", "first_samples": 2}, "pairs")
+
+
 # --- sizes
 
 

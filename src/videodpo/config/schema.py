@@ -268,6 +268,8 @@ class Config(Section):
         if samples and worst > (videos := self.generate.videos_per_prompt):
             needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"
             yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"
+        if samples and (self.pairs.first_samples or 0) > (videos := self.generate.videos_per_prompt):
+            yield "pairs.first_samples", f"{self.pairs.first_samples}, more than generate.videos_per_prompt {videos}"
 
     def _training_disagreements(self) -> Iterator[tuple[str, str]]:
         model, train, runtime = self.model, self.train, self.train_runtime

@@ -136,6 +136,11 @@ class Reweight(Section):
 class Pairs(Section):
     policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
     """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
+    # A key with its default is left out of the settings snapshot: runs from before it existed stay as they are.
+    first_samples: int | None = Field(None, ge=2, exclude_if=lambda value: value is None)
+    """Use only the first n samples of each prompt, so that several N share their clips; null uses all."""
+    prompt_share: Real = Field(1.0, gt=0, le=1, exclude_if=lambda value: value == 1)
+    """Use only this share of the prompts. A smaller share is part of a larger one with the same seed."""
     filters: Filters = Filters()
     """Conditions under which pairs are rejected."""
     reweight: Reweight = Reweight()
@@ -147,6 +152,10 @@ class Pairs(Section):
             better, worse = map(int, self.policy[5:].split("-"))
             if better >= worse:
                 raise WrongKeys(("policy", f"{self.policy!r}: two ranks are needed, the better one first: rank:1-4"))
+            if self.first_samples is not None and worse > self.first_samples:
+                raise WrongKeys(
+                    ("first_samples", f"{self.first_samples}; policy {self.policy!r} needs at least {worse}")
+                )
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from videodpo.config import Filters
+from videodpo.config import Filters, Pairs
 from videodpo.preference.candidates import Candidates, Videos
 
 KEPT = -1
@@ -45,7 +45,9 @@ def rejections(
     return found, reasons
 
 
-def columns_for(filters: Filters) -> list[str]:
-    """Columns of the omniscore table that the filters need in addition to the OmniScore."""
+def columns_for(settings: Pairs) -> list[str]:
+    """Columns of the omniscore table that the choice of pairs needs in addition to the OmniScore."""
+    filters = settings.filters
+    sample = [] if settings.first_samples is None else ["sample"]
     motion = [] if filters.motion_dimension is None else [f"raw_{filters.motion_dimension}"]
-    return [*(f"norm_{dimension}" for dimension in sorted(filters.no_regression)), *motion]
+    return [*sample, *(f"norm_{dimension}" for dimension in sorted(filters.no_regression)), *motion]

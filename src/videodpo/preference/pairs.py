@@ -11,12 +11,15 @@ from videodpo.config import Pairs
 from videodpo.config.errors import InputError
 from videodpo.preference.candidates import Candidates, Videos, make_candidates
 from videodpo.preference.filters import KEPT, rejections
+from videodpo.preference.subsets import counted_videos
 from videodpo.preference.weights import Histogram
 from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
 
 
 def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Choose pairs and rejected candidates, in the order of the prompts.
+    """Choose pairs and rejected candidates, in the order of the prompts; first in the rejected are those left out.
+
+    `first_samples` and `prompt_share` say which videos count, for the histogram too; the others are rejected rows.
 
     Videos of one prompt and one size are ranked by OmniScore. Of equal scores, the lower sample index ranks higher. If
     a prompt or one of its sizes has no candidate, there is a rejected row without videos.
@@ -33,12 +36,13 @@ def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed
     Raises:
         InputError: no pair is left; the message counts the reasons.
     """
+    scores, sizes, left_out = counted_videos(scores, sizes, settings, seed)
     videos, reweight = Videos(scores, sizes), settings.reweight
     omniscores, ids = videos.column("omniscore"), scores["video_id"]
     candidates = make_candidates(videos, settings.policy, seed)
     gaps = omniscores[candidates.winners] - omniscores[candidates.losers]
     found, reasons = rejections(videos, candidates, gaps, settings.filters)
-    rejected = _rejected(videos, candidates, found, reasons)
+    rejected = pa.concat_tables([left_out, _rejected(videos, candidates, found, reasons)])
     kept = found == KEPT
     count = int(kept.sum())
     if not count:

@@ -31,7 +31,7 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
         RunError: the omniscore table is not in the order of the prompts.
     """
     settings, path = snapshot.settings.pairs, round_folder / "omniscore.parquet"
-    scores = read_arrow(path, ["video_id", "prompt_id", "omniscore", *columns_for(settings.filters)])
+    scores = read_arrow(path, ["video_id", "prompt_id", "omniscore", *columns_for(settings)])
     without_videos = _prompts_without_videos(scores, path, snapshot.folder / "prompts.parquet")
     sizes = read_size_labels(round_folder / "videos", scores["video_id"])
     pairs, rejected = choose_pairs(scores, sizes, settings, snapshot.seed)
