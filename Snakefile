@@ -11,7 +11,8 @@ from videodpo.config import ConfigError
 from videodpo.config.loading import read_config
 from videodpo.runtime.compat import slurm_plugin
 from videodpo.runtime.compat import snakemake as compat
-from videodpo.workflow.run import Workflow, check_location, put_command_first
+from videodpo.workflow.run import check_location, heldout_scores, heldout_videos, once_settled, put_command_first
+from videodpo.workflow.runs import read_runs
 
 min_version("9.8")
 
@@ -44,21 +45,23 @@ try:
     if workflow.is_main_process:
         for file in filter(Path.is_file, map(Path, workflow.configfiles)):
             read_config(file)
-    RUN = Workflow(config)
-    if workflow.is_main_process and (edited := RUN.edited()):
+    RUNS = read_runs(config)
+    if workflow.is_main_process and (edited := RUNS.edited()):
         logger.info(f"Settings that changed: {', '.join(edited)}")
         if not Path(".snakemake/metadata").exists():
-            RUN.refuse_edits()
+            RUNS.refuse_edits()
+    if workflow.is_main_process:
+        RUNS.remove_stale_links()
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-compat.retry_unless(RUN.has_given_up)
-FOLDER = RUN.folder
+compat.retry_unless(RUNS.has_given_up)
+FOLDER = RUNS.folder
 ROUND = f"{FOLDER}/round{{round}}"
-LAST = f"{FOLDER}/round{RUN.config.rounds}"
 
 
 wildcard_constraints:
+    run=RUNS.pattern,
     round=r"[1-9]\d*",
     shard=r"\d{5}",
     arm="base|aligned",
@@ -67,16 +70,23 @@ wildcard_constraints:
 
 
 # Snakemake's own lock does not name its holder.
-if workflow.is_main_process and RUN.driver:
-    logger.warning(f"{FOLDER} is being made by {RUN.driver}")
+if workflow.is_main_process:
+    for driver in RUNS.drivers:
+        logger.warning(driver)
 
 
 # Snakemake skips `onstart` in a dry run, which needs no weights.
 onstart:
     try:
-        RUN.start(rules=compat.rules_to_run(workflow), kept=compat.kept_snapshots(workflow))
+        RUNS.start(compat.jobs_to_run(workflow), compat.kept_snapshots(workflow))
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
+    if RUNS.study:
+        compat.keep_going(workflow)  # a failed arm does not stop the others
+
+
+onerror:
+    RUNS.write_results()
 
 
 # If an `ancient` input is re-made, Snakemake may leave missing files that depend on it out of its plan, and report
@@ -89,12 +99,12 @@ onsuccess:
 rule all:
     default_target: True
     input:
-        RUN.targets,
+        RUNS.targets,
 
 
 rule tables:
     input:
-        f"{LAST}/pairs.parquet",
+        RUNS.tables,
 
 
 include: "rules/snapshot.smk"
@@ -109,3 +119,4 @@ include: "rules/doctor.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/study.smk"

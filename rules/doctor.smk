@@ -2,11 +2,13 @@
 rule doctor:
     input:
         config=f"{FOLDER}/config/train.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        pairs=f"{ROUND}/pairs.parquet",
-        visits=f"{ROUND}/visits.parquet",
-        videos=f"{ROUND}/videos/shards.json",
-        reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
+        prompts=RUNS.inputs("prompts.parquet"),
+        pairs=RUNS.inputs("round{round}/pairs.parquet"),
+        visits=RUNS.inputs("round{round}/visits.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shards.json"),
+        reference=RUNS.inputs(
+            lambda run: [f"round{{round}}/reference/shard-{part}.parquet" for part in run.reference_shards]
+        ),
     output:
         f"{ROUND}/doctor.json",
     log:

@@ -1,8 +1,8 @@
 rule evaluate_generate:
     input:
         config=f"{FOLDER}/config/evaluate_generate.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        adapter=lambda wildcards: [f"{FOLDER}/round{wildcards.round}/adapter"] * (wildcards.arm == "aligned"),
+        prompts=RUNS.inputs("prompts.parquet"),
+        adapter=RUNS.adapter,
     output:
         table=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
         latents=f"{ROUND}/evaluation/videos/{{arm}}/latents/shard-{{shard}}.safetensors",
@@ -21,9 +21,9 @@ rule evaluate_generate:
 
 rule evaluate_score:
     input:
-        configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers + RUN.judges),
-        prompts=f"{FOLDER}/prompts.parquet",
-        videos=f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
+        configs=RUNS.score_configs("round{round}/evaluation/scores/{arm}", judges=True),
+        prompts=RUNS.inputs("prompts.parquet"),
+        videos=RUNS.inputs("round{round}/evaluation/videos/{arm}/shard-{shard}.parquet"),
     output:
         f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json",
     log:
@@ -33,7 +33,7 @@ rule evaluate_score:
     conda:
         "../envs/videodpo.yaml"
     resources:
-        gpu=RUN.num_gpus(RUN.scorers + RUN.judges),
+        gpu=RUNS.num_gpus(judges=True),
         cpus_per_task=4,  # clips are decoded ahead
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo score --config {input.configs:q} --round {wildcards.round}"
@@ -43,19 +43,23 @@ rule evaluate_score:
 rule evaluate_collect_scores:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        videos=expand(
-            f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet", shard=RUN.heldout_shards, allow_missing=True
+        prompts=RUNS.inputs("prompts.parquet"),
+        videos=RUNS.inputs(
+            lambda run: [
+                f"round{{round}}/evaluation/videos/{{arm}}/shard-{shard}.parquet" for shard in run.heldout_shards
+            ]
         ),
-        scored=lambda wildcards: RUN.once_settled(
-            expand(f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", shard=RUN.heldout_shards, **wildcards),
+        scored=lambda wildcards: once_settled(
+            expand(
+                f"{ROUND}/evaluation/scores/{{arm}}/shard-{{shard}}.json", shard=RUNS.first.heldout_shards, **wildcards
+            ),
             wildcards,
             ancient,
         ),
     output:
         expand(
             f"{ROUND}/evaluation/scores/{{arm}}/{{dimension}}/shard-{{shard}}.parquet",
-            shard=RUN.heldout_shards,
+            shard=RUNS.first.heldout_shards,
             allow_missing=True,
         ),
     log:
@@ -71,22 +75,11 @@ rule evaluate_collect_scores:
 rule evaluate:
     input:
         config=f"{FOLDER}/config/evaluate.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        videos=expand(
-            f"{ROUND}/evaluation/videos/{{arm}}/shard-{{shard}}.parquet",
-            arm=("base", "aligned"),
-            shard=RUN.heldout_shards,
-            allow_missing=True,
-        ),
-        scores=expand(
-            f"{ROUND}/evaluation/scores/{{arm}}/{{dimension}}/shard-{{shard}}.parquet",
-            arm=("base", "aligned"),
-            dimension=RUN.scorers + RUN.judges,
-            shard=RUN.heldout_shards,
-            allow_missing=True,
-        ),
-        headroom=expand(f"{FOLDER}/round1/{{table}}", table=RUN.headroom_tables, allow_missing=True),
-        train_log=f"{ROUND}/train_log.parquet",
+        prompts=RUNS.inputs("prompts.parquet"),
+        videos=RUNS.inputs(heldout_videos),
+        scores=RUNS.inputs(heldout_scores),
+        headroom=RUNS.inputs(lambda run: [f"round1/{table}" for table in run.headroom_tables]),
+        train_log=RUNS.inputs("round{round}/train_log.parquet"),
     output:
         prompts=f"{ROUND}/evaluation/prompts.parquet",
         summary=f"{ROUND}/evaluation/summary.json",

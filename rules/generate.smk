@@ -1,9 +1,9 @@
 rule generate:
     input:
         config=f"{FOLDER}/config/generate.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        clips=[f"{FOLDER}/clips.parquet"] if RUN.from_clips else [],
-        adapter=lambda wildcards: RUN.previous_adapter(wildcards.round),
+        prompts=RUNS.inputs("prompts.parquet"),
+        clips=RUNS.inputs("clips.parquet") if RUNS.first.from_clips else [],
+        adapter=RUNS.previous_adapter,
     output:
         table=f"{ROUND}/videos/shard-{{shard}}.parquet",
         latents=f"{ROUND}/videos/latents/shard-{{shard}}.safetensors",
@@ -24,9 +24,11 @@ rule generate:
 # Jobs that read all shards depend on one small file: with a thousand paths per job, planning would take minutes.
 rule list_videos:
     input:
-        tables=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
-        latents=expand(f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
-        texts=expand(f"{ROUND}/videos/texts/shard-{{shard}}.safetensors", shard=RUN.shards, allow_missing=True),
+        tables=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUNS.first.shards, allow_missing=True),
+        latents=expand(
+            f"{ROUND}/videos/latents/shard-{{shard}}.safetensors", shard=RUNS.first.shards, allow_missing=True
+        ),
+        texts=expand(f"{ROUND}/videos/texts/shard-{{shard}}.safetensors", shard=RUNS.first.shards, allow_missing=True),
     output:
         f"{ROUND}/videos/shards.json",
     log:

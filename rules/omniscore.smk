@@ -1,12 +1,10 @@
 rule omniscore:
     input:
         config=f"{FOLDER}/config/omniscore.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        videos=f"{ROUND}/videos/shards.json",
-        scores=expand(
-            f"{ROUND}/scores/{{dimension}}/shards.json",
-            dimension=sorted(RUN.config.formula.dimensions),
-            allow_missing=True,
+        prompts=RUNS.inputs("prompts.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shards.json"),
+        scores=RUNS.inputs(
+            lambda run: [f"round{{round}}/scores/{name}/shards.json" for name in sorted(run.config.formula.dimensions)]
         ),
     output:
         f"{ROUND}/omniscore.parquet",

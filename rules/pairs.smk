@@ -1,9 +1,9 @@
 rule pairs:
     input:
         config=f"{FOLDER}/config/pairs.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        omniscore=f"{ROUND}/omniscore.parquet",
-        videos=f"{ROUND}/videos/shards.json",
+        prompts=RUNS.inputs("prompts.parquet"),
+        omniscore=RUNS.inputs("round{round}/omniscore.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shards.json"),
     output:
         pairs=f"{ROUND}/pairs.parquet",
         rejected=f"{ROUND}/pairs_rejected.parquet",

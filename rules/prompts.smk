@@ -4,7 +4,7 @@ rule prompts:
     output:
         prompts=f"{FOLDER}/prompts.parquet",
         dropped=f"{FOLDER}/prompts_dropped.parquet",
-        clips=[f"{FOLDER}/clips.parquet"] if RUN.from_clips else [],
+        clips=[f"{FOLDER}/clips.parquet"] if RUNS.first.from_clips else [],
     log:
         f"{FOLDER}/logs/prompts.log",
     benchmark:

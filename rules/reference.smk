@@ -1,10 +1,10 @@
 rule reference:
     input:
         config=f"{FOLDER}/config/reference.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        pairs=f"{ROUND}/pairs.parquet",
-        visits=f"{ROUND}/visits.parquet",
-        videos=f"{ROUND}/videos/shards.json",
+        prompts=RUNS.inputs("prompts.parquet"),
+        pairs=RUNS.inputs("round{round}/pairs.parquet"),
+        visits=RUNS.inputs("round{round}/visits.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shards.json"),
     output:
         f"{ROUND}/reference/shard-{{part}}.parquet",
     log:

@@ -1,12 +1,12 @@
 rule report:
     input:
         config=f"{FOLDER}/config/report.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        dropped=f"{FOLDER}/prompts_dropped.parquet",
-        omniscore=f"{ROUND}/omniscore.parquet",
-        pairs=f"{ROUND}/pairs.parquet",
-        rejected=f"{ROUND}/pairs_rejected.parquet",
-        train_log=f"{ROUND}/train_log.parquet",
+        prompts=RUNS.inputs("prompts.parquet"),
+        dropped=RUNS.inputs("prompts_dropped.parquet"),
+        omniscore=RUNS.inputs("round{round}/omniscore.parquet"),
+        pairs=RUNS.inputs("round{round}/pairs.parquet"),
+        rejected=RUNS.inputs("round{round}/pairs_rejected.parquet"),
+        train_log=RUNS.inputs("round{round}/train_log.parquet"),
         evaluation=f"{ROUND}/evaluation/prompts.parquet",
         summary=f"{ROUND}/evaluation/summary.json",
     output:

@@ -2,9 +2,9 @@
 # are not computed again.
 rule score:
     input:
-        configs=expand(f"{FOLDER}/config/score/{{dimension}}.json", dimension=RUN.scorers),
-        prompts=f"{FOLDER}/prompts.parquet",
-        videos=f"{ROUND}/videos/shard-{{shard}}.parquet",
+        configs=RUNS.score_configs("round{round}/scores", judges=False),
+        prompts=RUNS.inputs("prompts.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shard-{shard}.parquet"),
     output:
         f"{ROUND}/scores/shard-{{shard}}.json",
     log:
@@ -14,7 +14,7 @@ rule score:
     conda:
         "../envs/videodpo.yaml"
     resources:
-        gpu=RUN.num_gpus(RUN.scorers),
+        gpu=RUNS.num_gpus(judges=False),
         cpus_per_task=4,  # clips are decoded ahead
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo score --config {input.configs:q} --round {wildcards.round}"
@@ -26,13 +26,15 @@ rule score:
 rule collect_scores:
     input:
         config=f"{FOLDER}/config/score/{{dimension}}.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        videos=f"{ROUND}/videos/shards.json",
-        scored=lambda wildcards: RUN.once_settled(
-            expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUN.shards, **wildcards), wildcards, ancient
+        prompts=RUNS.inputs("prompts.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shards.json"),
+        scored=lambda wildcards: once_settled(
+            expand(f"{ROUND}/scores/shard-{{shard}}.json", shard=RUNS.first.shards, **wildcards), wildcards, ancient
         ),
     output:
-        tables=expand(f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet", shard=RUN.shards, allow_missing=True),
+        tables=expand(
+            f"{ROUND}/scores/{{dimension}}/shard-{{shard}}.parquet", shard=RUNS.first.shards, allow_missing=True
+        ),
         shards=f"{ROUND}/scores/{{dimension}}/shards.json",
     log:
         f"{ROUND}/logs/collect_scores/{{dimension}}.log",

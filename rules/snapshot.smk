@@ -12,7 +12,7 @@ rule snapshot:
     conda:
         "../envs/videodpo.yaml"
     params:
-        settings=lambda wildcards: RUN.planned_file(wildcards.snapshot),
-        sha256=lambda wildcards: RUN.planned_sha256(wildcards.snapshot),
+        settings=lambda wildcards: RUNS.of(wildcards).planned_file(wildcards.snapshot),
+        sha256=lambda wildcards: RUNS.of(wildcards).planned_sha256(wildcards.snapshot),
     shell:
         "exec videodpo snapshot {output:q} --settings {params.settings:q} --sha256 {params.sha256} >> {log:q} 2>&1"

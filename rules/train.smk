@@ -3,13 +3,15 @@
 rule train:
     input:
         config=f"{FOLDER}/config/train.json",
-        prompts=f"{FOLDER}/prompts.parquet",
-        pairs=f"{ROUND}/pairs.parquet",
-        visits=f"{ROUND}/visits.parquet",
-        videos=f"{ROUND}/videos/shards.json",
-        reference=expand(f"{ROUND}/reference/shard-{{part}}.parquet", part=RUN.reference_shards, allow_missing=True),
+        prompts=RUNS.inputs("prompts.parquet"),
+        pairs=RUNS.inputs("round{round}/pairs.parquet"),
+        visits=RUNS.inputs("round{round}/visits.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shards.json"),
+        reference=RUNS.inputs(
+            lambda run: [f"round{{round}}/reference/shard-{part}.parquet" for part in run.reference_shards]
+        ),
         doctor=f"{ROUND}/doctor.json",  # a gate; `ancient` would hide a missing adapter
-        adapter=lambda wildcards: RUN.previous_adapter(wildcards.round),
+        adapter=RUNS.previous_adapter,
     output:
         adapter=directory(f"{ROUND}/adapter"),
         log=f"{ROUND}/train_log.parquet",
@@ -19,8 +21,8 @@ rule train:
         f"{ROUND}/benchmarks/train.tsv"
     conda:
         "../envs/videodpo.yaml"
-    threads: RUN.config.train_runtime.processes
+    threads: RUNS.first.config.train_runtime.processes
     resources:
-        **RUN.train_resources,
+        **RUNS.first.train_resources,
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo train --config {input.config:q} --round {wildcards.round} >> {log:q} 2>&1"

@@ -1,8 +1,8 @@
 rule visits:
     input:
         config=f"{FOLDER}/config/visits.json",
-        pairs=f"{ROUND}/pairs.parquet",
-        videos=f"{ROUND}/videos/shards.json",
+        pairs=RUNS.inputs("round{round}/pairs.parquet"),
+        videos=RUNS.inputs("round{round}/videos/shards.json"),
     output:
         f"{ROUND}/visits.parquet",
     log:

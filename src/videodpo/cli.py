@@ -307,6 +307,12 @@ def _summary(arguments: argparse.Namespace) -> None:
     print(summary(arguments.run_folder))
 
 
+def _study(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.study import write_study
+
+    print(write_study(arguments.study_folder))
+
+
 def _schema(arguments: argparse.Namespace) -> None:
     from videodpo.config.docs import markdown_text, schema_text
 
@@ -434,6 +440,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--discard-damaged", action="store_true", help="remove what is damaged, so that it is re-made")
     summary = add("summary", _summary, "base against aligned, and where the report is")
     summary.add_argument("run_folder", type=Path)
+    study = add("study", _study, "compare the arms of a study: tables, page and verdicts of what is finished")
+    study.add_argument("study_folder", type=Path, help="for example results/core")
     return parser
 
 

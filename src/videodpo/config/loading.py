@@ -36,7 +36,7 @@ def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str
     """
     merged: dict[str, Any] = {}
     for file in (path, *presets):
-        merged = _merge(merged, _read(file))
+        merged = merge(merged, read_yaml(file))
     return with_settings(merged, settings)
 
 
@@ -57,11 +57,12 @@ def with_settings(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, 
             raise ConfigError(f"--set {setting!r}: the value is not YAML; put quotes around text") from None
         for part in reversed(key.split(".")):
             layer = {part: layer}
-        merged = _merge(merged, layer)
+        merged = merge(merged, layer)
     return merged
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read one YAML mapping; ConfigError as in `read_config`."""
     try:
         if file.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{file}: larger than {MAX_BYTES:,} bytes, so it is no configuration")
@@ -75,9 +76,10 @@ def _read(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` over `base`, key by key."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged

@@ -25,8 +25,9 @@ def remembered_sha256(path: Path, run: Path) -> str:
         path: the file.
         run: folder of the run.
     """
-    with in_turn(run, MEMORY):
-        memory = _read(run / MEMORY)
+    file = (run / MEMORY).resolve()  # the runs of a study share one by links
+    with in_turn(file.parent, MEMORY):
+        memory = _read(file)
         stat = path.stat()
         # A copy can keep the modification time (`cp -p`), but not st_ctime_ns, the time of the last change of any kind.
         state = f"{stat.st_size} bytes at {stat.st_mtime_ns}, {stat.st_ctime_ns}"
@@ -35,7 +36,7 @@ def remembered_sha256(path: Path, run: Path) -> str:
             if stat.st_size > _LARGE:
                 log.info("%s: reading %.1f GB for their SHA-256", path, stat.st_size / 1e9)
             entry = memory[name] = {"state": state, "sha256": sha256_of(path)}
-            write_json(run / MEMORY, memory)
+            write_json(file, memory)
         return entry["sha256"]
 
 

@@ -261,17 +261,21 @@ def load_snapshot(path: Path, stage: str, kind: type[S]) -> Snapshot[S]:
         ConfigError: the file is not a snapshot of this stage.
     """
     document = _document(path, stage)
-    # The run's name and folder do not affect results.
-    canonical = json.dumps({**document, "run": None, "folder": None}, sort_keys=True, ensure_ascii=True)
     return Snapshot(
         stage=stage,
         run=document["run"],
         folder=Path(document["folder"]),
         seed=document["seed"],
         settings=validate(kind, document["settings"], stage),
-        digest=hashlib.sha256(canonical.encode()).hexdigest(),
+        digest=settings_digest(document),
         weights=document["weights"],
     )
+
+
+def settings_digest(document: dict[str, Any]) -> str:
+    """SHA-256 of a snapshot's document without the run's name and folder, which do not affect results."""
+    canonical = json.dumps({**document, "run": None, "folder": None}, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _document(path: Path, stage: str) -> dict[str, Any]:

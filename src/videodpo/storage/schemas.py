@@ -87,6 +87,21 @@ REFERENCE = _schema(
     ref_error_loser=(_F32, True),
 )
 EVALUATION = _schema(prompt_id=_STR, sample=_I32, dimension=_STR, base=_F64, aligned=_F64, delta=_F64)
+STUDY = _schema(
+    arm=_STR,
+    seed=_I64,
+    score=_STR,
+    base=_F64,
+    aligned=_F64,
+    delta=_F64,
+    ci_low=(_F64, True),
+    ci_high=(_F64, True),
+    num_prompts=_I64,
+    headroom=(_F64, True),
+    gain=(_F64, True),
+    strength=(_F64, True),
+    motion=(_F64, True),
+)
 DRIFT_BUCKETS = 4  # equal parts of the timestep range, low noise first
 TRAIN_LOG = _schema(
     step=_I64,

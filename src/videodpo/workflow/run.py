@@ -12,9 +12,9 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from videodpo.config import Config, ConfigError, InputError, parse_config, validate
+from videodpo.config import Config, ConfigError, InputError, Prompts, parse_config, validate
 from videodpo.runtime import registry
-from videodpo.runtime.giving_up import clear_marks, has_given_up
+from videodpo.runtime.giving_up import clear_marks
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
@@ -133,7 +133,8 @@ class Workflow:
         for name in EDITABLE:
             if name.removesuffix(".parquet") in rules:
                 for table in Path(self.folder).rglob(name):
-                    keep_edited(table)
+                    if not table.is_symlink():  # another run of the study makes that table
+                        keep_edited(table)
         try:
             take_run(Path(self.folder))
             clear_marks(Path(self.folder))
@@ -193,40 +194,58 @@ class Workflow:
                 "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
             )
 
-    def once_settled(self, scored: Sequence[str], wildcards: Any, ancient: Callable[[str], Any]) -> list[Any]:
-        """The shards' lists of failures, `ancient` where a list can no longer change the dimension's tables.
 
-        Args:
-            scored: `<scores>/shard-<number>.json`. ancient: Snakemake's function of that name.
-        """
-        return [ancient(file) if self.is_settled(file, wildcards.dimension) else file for file in scored]
+def once_settled(scored: Sequence[str], wildcards: Any, ancient: Callable[[str], Any]) -> list[Any]:
+    """The shards' lists of failures, `ancient` where a list can no longer change the dimension's tables.
 
-    def is_settled(self, scored: str, dimension: str) -> bool:
-        """True if no later scoring can change a dimension's table of one shard.
+    Args:
+        scored: `<scores>/shard-<number>.json`. ancient: Snakemake's function of that name.
+    """
+    return [ancient(file) if is_settled(file, wildcards.dimension) else file for file in scored]
 
-        False if the table has a score that failed for a temporary reason: the next scoring may compute it, or has
-        already done so. A missing or damaged file counts as settled: the stage that reads it reports the fault.
 
-        Args:
-            scored: the shard's list of failures, `<scores>/shard-<number>.json`.
-        """
-        path = Path(scored)
-        temporary = _temporary(path).get(dimension, [])
-        table = path.parent / dimension / f"{path.stem}.parquet"
-        if not temporary or not table.exists():
-            return True
-        from videodpo.storage.tables import read_rows  # imports pandas, which is slow and rarely needed
+def is_settled(scored: str, dimension: str) -> bool:
+    """True if no later scoring can change a dimension's table of one shard.
 
-        failed = {row["video_id"] for row in read_rows(table) if row["status"] == "failed"}
-        return failed.isdisjoint(temporary)
+    False if the table has a score that failed for a temporary reason: the next scoring may compute it, or has already
+    done so. A missing or damaged file counts as settled: the stage that reads it reports the fault.
 
-    def has_given_up(self, rule: str, wildcards: Mapping[str, str]) -> bool:
-        """True if the job of this rule failed for a permanent reason, so that a retry makes no sense."""
-        return "round" in wildcards and has_given_up(Path(f"{self.folder}/round{wildcards['round']}"), rule)
+    Args:
+        scored: the shard's list of failures, `<scores>/shard-<number>.json`.
+    """
+    path = Path(scored)
+    temporary = _temporary(path).get(dimension, [])
+    table = path.parent / dimension / f"{path.stem}.parquet"
+    if not temporary or not table.exists():
+        return True
+    from videodpo.storage.tables import read_rows  # imports pandas, which is slow and rarely needed
 
-    def previous_adapter(self, number: str) -> list[str]:
-        """Adapter that round `number` samples and trains from: that of the round before; none for the first round."""
-        return [f"{self.folder}/round{int(number) - 1}/adapter"] if number != "1" else []
+    failed = {row["video_id"] for row in read_rows(table) if row["status"] == "failed"}
+    return failed.isdisjoint(temporary)
+
+
+def heldout_videos(run: Workflow) -> list[str]:
+    """Held-out videos of both models that the comparison reads, relative to the run's folder."""
+    return [
+        f"round{{round}}/evaluation/videos/{arm}/shard-{shard}.parquet"
+        for arm in ("base", "aligned")
+        for shard in run.heldout_shards
+    ]
+
+
+def heldout_scores(run: Workflow) -> list[str]:
+    """Scores of these videos, relative to the run's folder."""
+    return [
+        f"round{{round}}/evaluation/scores/{arm}/{name}/shard-{shard}.parquet"
+        for arm in ("base", "aligned")
+        for name in run.scorers + run.judges
+        for shard in run.heldout_shards
+    ]
+
+
+def previous_round(number: str, file: str) -> list[str]:
+    """Path of a file of the round before `number`, relative to the run's folder; none for the first round."""
+    return [f"round{int(number) - 1}/{file}"] if number != "1" else []
 
 
 def check_location(folder: str) -> None:
@@ -268,7 +287,7 @@ def check(config: Config) -> None:
     tests: list[Callable[[], None]] = []
     tests += [partial(_check_scorer, _key(config, name), name, block) for name, block in scorer_options(config).items()]
     tests.append(partial(_check_model, config))
-    tests.append(partial(check_source, config.prompts.source, config.prompts, config.max_failed_fraction))
+    tests.append(partial(_check_prompts, config.prompts.model_dump_json(), config.max_failed_fraction))
     problems: list[str] = []
     for test in tests:
         try:
@@ -323,6 +342,13 @@ def _check_model(config: Config) -> None:
             problems.append(f"generate.sampling.buckets.{number - 1}: {reason}")
     if problems:
         raise ConfigError("\n  ".join(problems))
+
+
+@cache
+def _check_prompts(prompts: str, max_missing: float) -> None:
+    """Check the source of the prompts, given as JSON; once for all runs of a study."""
+    found = Prompts.model_validate_json(prompts)
+    check_source(found.source, found, max_missing)
 
 
 def _check_weights(key: str, location: str, needed: str | None = None) -> None:

@@ -6,20 +6,46 @@ Works with snakemake 9.27.1. This module does not import Snakemake: the Snakefil
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
-def rules_to_run(workflow: Any) -> set[str]:
-    """Names of the rules with a job to run. Public API would be the list of planned jobs in `onstart`."""
-    return {job.rule.name for job in workflow.dag.needrun_jobs()}
+class Job(NamedTuple):
+    """A job that will run.
+
+    Attributes:
+        run: value of the wildcard `run`; empty for a job without it.
+        outputs: its files and folders.
+    """
+
+    rule: str
+    run: str
+    outputs: list[str]
 
 
-def kept_snapshots(workflow: Any) -> set[str]:
-    """Names of the settings snapshots that no job will write. Public API would be as for `rules_to_run`."""
-    dag = workflow.dag
-    return {job.wildcards.snapshot for job in dag.jobs if job.rule.name == "snapshot" and not dag.needrun(job)}
+def jobs_to_run(workflow: Any) -> list[Job]:
+    """All jobs that will run. Public API would be the list of planned jobs in `onstart`."""
+    return [Job(job.rule.name, _run(job), [str(file) for file in job.output]) for job in workflow.dag.needrun_jobs()]
+
+
+def kept_snapshots(workflow: Any) -> dict[str, set[str]]:
+    """Names of the settings snapshots that no job will write, by run. Public API would be as for `jobs_to_run`."""
+    dag, kept = workflow.dag, defaultdict[str, set[str]](set)
+    for job in dag.jobs:
+        if job.rule.name == "snapshot" and not dag.needrun(job):
+            kept[_run(job)].add(job.wildcards.snapshot)
+    return kept
+
+
+def _run(job: Any) -> str:
+    return str((job.wildcards_dict or {}).get("run", ""))
+
+
+def keep_going(workflow: Any) -> None:
+    """Let independent jobs run on after a failure, as --keep-going. Public API would be a setting of a workflow."""
+    workflow.scheduler.keepgoing = True
 
 
 def missing_targets(workflow: Any) -> list[str]:

@@ -1,0 +1,142 @@
+"""Configuration of a study: arms over one base configuration, seeds, and the findings that the arms test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from videodpo.config.errors import ConfigError
+from videodpo.config.loading import merge, read_yaml
+from videodpo.config.section import Section, WrongKeys, validate
+
+BASE = "base"
+"""What a finding is against if it is against the model before its alignment."""
+SHARED = "shared"
+"""Folder in the study's folder for the files that arms share with the configuration without any arm's overlay."""
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_OF_THE_STUDY = ("run", "results", "seed")
+
+
+class Arm(Section):
+    about: str
+    """What the arm is, in one line; the page shows it."""
+    overlay: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the configuration that this arm sets; `presets` lists files that are laid under them."""
+    extended: bool = False
+    """Run this arm only with `--config study_extended=true`."""
+
+
+class Finding(Section):
+    claim: str
+    """The finding, in one sentence: `arm` scores higher than `against`."""
+    arm: str
+    """Name of the arm that is expected to score higher."""
+    against: str = BASE
+    """Name of the arm that it is compared with; `base` is the model before the alignment."""
+    score: str = "omniscore"
+    """What is compared: omniscore, a pillar, a dimension or a judge."""
+    paper: str = ""
+    """The paper's own numbers, as text."""
+
+
+class Study(Section):
+    """Configuration of a study."""
+
+    name: str = Field(..., pattern=_NAME)
+    """Name of the study, of letters, digits, `.`, `_` and `-`: results go to <results>/<name>."""
+    base: list[str] = Field([])
+    """Presets that are laid over the configuration, for all arms."""
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(..., min_length=1)
+    """Seeds; each arm is run with each of them."""
+    common: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the configuration that are set for all arms, over the presets of `base`."""
+    arms: dict[str, Arm] = Field(..., min_length=1)
+    """Arms by name, of the same characters."""
+    findings: list[Finding] = Field([])
+    """Findings to test; the correction for several tests covers all of them."""
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Study:
+        if problems := list(self._disagreements()):
+            raise WrongKeys(*problems)
+        return self
+
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
+            yield "seeds", f"{twice[0]} is there twice; each seed is run once"
+        for name in sorted({BASE, SHARED} & set(self.arms)):
+            yield f"arms.{name}", f"the name {name!r} has a meaning of its own; use another one"
+        for name in self.arms:
+            if not re.fullmatch(_NAME, name):
+                yield f"arms.{name}", "a name has letters, digits, `.`, `_` and `-`, and begins with a letter or digit"
+        overlays = {"common": self.common} | {f"arms.{name}.overlay": arm.overlay for name, arm in self.arms.items()}
+        for where, overlay in overlays.items():
+            for key in set(_OF_THE_STUDY) & set(overlay):
+                yield f"{where}.{key}", f"{overlay[key]!r}; the study sets it"
+        known = ", ".join(self.arms)
+        for number, finding in enumerate(self.findings):
+            if finding.arm not in self.arms:
+                yield f"findings.{number}.arm", f"{finding.arm!r} is not among the arms ({known})"
+            if finding.against not in (BASE, *self.arms):
+                yield f"findings.{number}.against", f"{finding.against!r} is neither {BASE} nor an arm ({known})"
+            if finding.against == finding.arm:
+                yield f"findings.{number}.against", f"{finding.against!r} is the arm itself"
+
+    def without_extended(self) -> Study:
+        """The study without its extended arms, and without the findings that need one."""
+        arms = {name: arm for name, arm in self.arms.items() if not arm.extended}
+        findings = [finding for finding in self.findings if {finding.arm, finding.against} <= {BASE, *arms}]
+        return self.model_copy(update={"arms": arms, "findings": findings})
+
+
+def read_study(file: Path, *, extended: bool) -> Study:
+    """Read a study file.
+
+    Args:
+        extended: keep the arms that are marked so.
+
+    Raises:
+        ConfigError: the file cannot be read, or keys are wrong; the message names each of them.
+    """
+    try:
+        study = validate(Study, read_yaml(file))
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}".replace("configuration: ", "")) from None
+    study = study if extended else study.without_extended()
+    if not study.arms:
+        raise ConfigError(f"{file}: arms: all are extended; add --config study_extended=true")
+    return study
+
+
+def base_configuration(study: Study, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the presets of `base` and the keys of `common` over a raw configuration.
+
+    Raises:
+        ConfigError: a preset cannot be read.
+    """
+    return merge(_with_presets(raw, study.base), study.common)
+
+
+def arm_configuration(arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay an arm's overlay over the base; errors as `base_configuration`."""
+    overlay = dict(arm.overlay)
+    return merge(_with_presets(base, overlay.pop("presets", [])), overlay)
+
+
+def for_run(study: Study, raw: Mapping[str, Any], folder: str, seed: int) -> dict[str, Any]:
+    """Add the seed and the place of one run to an arm's raw configuration: <results>/<study>/<folder>/seed<seed>."""
+    results = Path(str(raw.get("results", "results"))) / study.name / folder
+    return {**raw, "results": str(results), "run": f"seed{seed}", "seed": seed}
+
+
+def _with_presets(raw: Mapping[str, Any], presets: Any) -> dict[str, Any]:
+    if not isinstance(presets, list) or not all(isinstance(preset, str) for preset in presets):
+        raise ConfigError(f"overlay.presets: {presets!r}: a list of files is needed")
+    merged = dict(raw)
+    for preset in presets:
+        merged = merge(merged, read_yaml(Path(preset)))
+    return merged

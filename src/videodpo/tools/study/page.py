@@ -1,0 +1,132 @@
+"""The page of a study: findings beside the paper's numbers, a table of the arms, and their differences as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from videodpo.stages.report.style import Drawn, FigureFolder, Theme
+from videodpo.tools.study.results import Missing
+
+_COLUMNS = ("omniscore", "quality", "semantic")
+
+
+def render(
+    root: Path,
+    plan: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    findings: Sequence[Mapping[str, Any]],
+    missing: Sequence[Missing],
+) -> str:
+    """Draw the figures into <root>/figures and return the page's HTML."""
+    figures = FigureFolder(root / "figures")
+    table = pd.DataFrame(rows)
+    drawn = [_forest(figures, table, plan, name) for name in _COLUMNS if name in set(table.score)]
+    if judged := [finding for finding in findings if finding["difference"] is not None]:
+        drawn.insert(0, _findings(figures, judged))
+    figures.remove_others()
+    environment = Environment(
+        loader=PackageLoader("videodpo.tools.study"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["signed"] = lambda value: f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+    return environment.get_template("page.html").render(
+        study=plan["study"],
+        num_runs=len(plan["runs"]),
+        findings=findings,
+        arms=_arms(table, plan),
+        columns=[name for name in _COLUMNS if name in set(table.score)],
+        drawn=drawn,
+        missing=missing,
+    )
+
+
+def _arms(table: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per arm: its finished seeds, and the mean over them of each column's difference and of the motion."""
+    rows = []
+    for name, arm in plan["study"]["arms"].items():
+        mine = table[table.arm == name]
+        means = {score: float(one.delta.mean()) for score, one in mine.groupby("score") if score in _COLUMNS}
+        motion = mine.drop_duplicates("seed").motion.astype(float).mean() if len(mine) else float("nan")
+        strength = mine.drop_duplicates("seed").strength.astype(float).mean() if len(mine) else float("nan")
+        rows.append(
+            {
+                "name": name,
+                "about": arm["about"],
+                "num_seeds": int(mine.seed.nunique()),
+                "means": means,
+                "motion": None if pd.isna(motion) else 100 * motion,
+                "strength": None if pd.isna(strength) else 100 * strength,
+            }
+        )
+    return rows
+
+
+def _forest(figures: FigureFolder, table: pd.DataFrame, plan: Mapping[str, Any], score: str) -> Drawn:
+    chosen = table[table.score == score]
+    names = [name for name in plan["study"]["arms"] if name in set(chosen.arm)]
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = figure.subplots()
+        for number, name in enumerate(names):
+            seeds = chosen[chosen.arm == name].sort_values("seed")
+            for offset, row in enumerate(seeds.itertuples()):
+                height = -number - 0.6 * ((offset + 1) / (len(seeds) + 1) - 0.5)
+                _interval(axes, theme, height, row.delta, row.ci_low, row.ci_high)
+        _label(axes, theme, names, "aligned minus base")
+
+    return figures.draw(
+        f"arms-{score}",
+        paint,
+        title=f"Change of {score} by arm",
+        caption="Aligned minus base on the held-out prompts, one line per seed with its 95 % interval (paired "
+        "bootstrap over the prompts of the seed). Filled: the interval excludes zero.",
+        size=(7.2, 0.9 + 0.34 * len(names)),
+    )
+
+
+def _findings(figures: FigureFolder, judged: Sequence[Mapping[str, Any]]) -> Drawn:
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = figure.subplots()
+        for number, finding in enumerate(judged):
+            _interval(axes, theme, -number, finding["difference"], finding["ci_low"], finding["ci_high"])
+        labels = [f"{finding['arm']} - {finding['against']}, {finding['score']}" for finding in judged]
+        _label(axes, theme, labels, "difference")
+
+    return figures.draw(
+        "findings",
+        paint,
+        title="Findings",
+        caption="Difference of the two sides of each finding over all seeds, with its 95 % interval before Holm's "
+        "correction.",
+        size=(7.2, 0.9 + 0.3 * len(judged)),
+    )
+
+
+def _interval(axes: Any, theme: Theme, height: float, middle: float, low: float | None, high: float | None) -> None:
+    colour = theme.contrast if middle < 0 else theme.accent
+    has_interval = not (pd.isna(low) or pd.isna(high))
+    clear = False
+    if has_interval:
+        assert low is not None
+        assert high is not None
+        axes.plot([low, high], [height, height], color=colour, linewidth=1.8, zorder=2)
+        clear = low > 0 or high < 0
+    axes.plot(middle, height, "o", color=colour, markerfacecolor=colour if clear else theme.surface, markersize=5)
+
+
+def _label(axes: Any, theme: Theme, names: Sequence[str], label: str) -> None:
+    axes.axvline(0, color=theme.muted, linewidth=1)
+    axes.set_yticks([-number for number in range(len(names))], names)
+    axes.set_ylim(-len(names) + 0.4, 0.6)
+    axes.grid(True, axis="x")
+    axes.grid(False, axis="y")
+    axes.set_xlabel(label)

@@ -1,0 +1,183 @@
+"""Which files of the runs of a study are the same, which run makes them, and links to them for the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from videodpo.runtime.digests import MEMORY
+from videodpo.runtime.snapshot import settings_digest
+from videodpo.storage.files import read_json, write_json
+from videodpo.storage.manifests import manifest_path
+from videodpo.workflow.run import Workflow
+
+_CHOICE = "pairs without weights"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files of a run that are made, or shared, together.
+
+    Attributes:
+        snapshots: settings snapshots that the rules of this part read.
+        settings: keys of the digests that determine the files, beside those of the parts that are read.
+        reads: parts that determine the files; a part's name is the first of its files.
+        files: files and folders, relative to the run's folder.
+    """
+
+    snapshots: tuple[str, ...]
+    settings: tuple[str, ...]
+    reads: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.files[0]
+
+
+def parts_of(run: Workflow, *, trains: bool = True) -> Iterator[Part]:
+    """All parts of a run that others may share, each after the parts that it reads.
+
+    The comparison and the report are not among them: they take seconds, and say of which run they are.
+
+    Args:
+        trains: with the training and what follows it.
+    """
+
+    def part(snapshot: str, reads: Iterable[str], *files: str, settings: str = "") -> Part:
+        return Part((snapshot,), (settings or snapshot,), tuple(reads), files)
+
+    prompts = "prompts.parquet"
+    clips = ["clips.parquet"] if run.from_clips else []
+    yield part("prompts", (), prompts, "prompts_dropped.parquet", *clips)
+    adapter: list[str] = []
+    for number in range(1, run.config.rounds + 1) if trains else [1]:
+        above = f"round{number}"
+        videos, omniscore, pairs = f"{above}/videos", f"{above}/omniscore.parquet", f"{above}/pairs.parquet"
+        visits, reference = f"{above}/visits.parquet", f"{above}/reference"
+        yield part("generate", [prompts, *adapter], videos)
+        for name in run.scorers:
+            yield part(f"score/{name}", [videos], f"{above}/scores/{name}")
+        scores = [f"{above}/scores/{name}" for name in run.config.formula.dimensions]
+        yield part("omniscore", [videos, *scores], omniscore)
+        yield part("pairs", [omniscore], pairs, f"{above}/pairs_rejected.parquet")
+        # Visits and reference errors follow from which clips are paired, not from the weights of the pairs.
+        yield Part(("visits",), ("visits", _CHOICE), (omniscore,), (visits,))
+        if run.reference_shards:
+            yield part("reference", [visits], reference)
+        if trains:
+            errors = [reference] if run.reference_shards else []
+            files = [f"{above}/{name}" for name in ("adapter", "train_log.parquet", "doctor.json")]
+            yield part("train", [pairs, visits, *errors, *adapter], *files)
+            adapter = [files[0]]
+    evaluation = f"round{run.config.rounds}/evaluation"
+    for arm, reads in (("base", [prompts]), ("aligned", [prompts, *adapter]))[: 2 if trains else 1]:
+        videos = f"{evaluation}/videos/{arm}"
+        yield part("evaluate_generate", reads, videos)
+        for name in run.scorers + run.judges:
+            yield part(f"score/{name}", [videos], f"{evaluation}/scores/{arm}/{name}")
+
+
+class Sharing:
+    """Assigns each part of each run to the first run that has the same one, or to the one that made it before."""
+
+    def __init__(self, runs: Mapping[str, Workflow], without_training: Collection[str], root: Path) -> None:
+        """Compare the runs.
+
+        Args:
+            runs: by name, those that others share first. A run's folder is <root>/<name>.
+            without_training: names of the runs that only serve others.
+            root: folder of the study.
+
+        Raises:
+            InputError: the file with the owners of earlier starts is not readable.
+        """
+        self.runs, self._memory = runs, root / "owners.json"
+        self.owner_of_key: dict[str, str] = {}
+        self._owners: dict[str, dict[str, str]] = {}
+        """Owner of each file, by run."""
+        self._snapshots: dict[str, dict[str, str]] = {}
+        """Owner of each settings snapshot, by run; a run owns what a part of its own reads."""
+        before: dict[str, str] = read_json(self._memory) if self._memory.exists() else {}
+        all_keys: dict[str, dict[str, str]] = {}
+        for name, run in runs.items():
+            digests, keys = _digests(run), all_keys.setdefault(name, {})
+            for part in parts_of(run, trains=name not in without_training):
+                known = [part.name, *(digests[one] for one in part.settings), *(keys[read] for read in part.reads)]
+                keys[part.name] = hashlib.sha256("\n".join(known).encode()).hexdigest()
+        for name, run in runs.items():
+            files, snapshots = self._owners.setdefault(name, {}), self._snapshots.setdefault(name, {})
+            for part in parts_of(run, trains=name not in without_training):
+                key = all_keys[name][part.name]
+                # An owner keeps its parts when arms are added before it: otherwise they would be made again.
+                stays = before.get(key) in runs and all_keys[before[key]].get(part.name) == key
+                owner = self.owner_of_key.setdefault(key, before[key] if stays else name)
+                files |= dict.fromkeys(part.files, owner)
+                for snapshot in part.snapshots:
+                    if snapshots.get(snapshot) != name:
+                        snapshots[snapshot] = owner
+
+    def owner(self, run: str, file: str) -> str:
+        """Name of the run that makes a file, given relative to the run's folder."""
+        owners, path = self._owners[run], PurePosixPath(file)
+        return next((owners[str(one)] for one in (path, *path.parents) if str(one) in owners), run)
+
+    def own_snapshots(self, run: str) -> list[str]:
+        """Settings snapshots that the run's own jobs read."""
+        return [name for name in self.runs[run].snapshots if self._snapshots[run].get(name, run) == run]
+
+    def remove_stale_links(self) -> None:
+        """Remove links whose run now makes the file itself, or that lead to another run than the file's present owner.
+
+        Snakemake would take what they lead to for the run's own finished file.
+        """
+        for path, target in self._links():
+            if path.is_symlink() and (target is None or path.readlink() != target):
+                path.unlink()
+
+    def make_links(self) -> None:
+        """Record the owners, and link every file that another run makes, which may still be missing.
+
+        What the run itself had there, from earlier settings, is removed.
+        """
+        write_json(self._memory, self.owner_of_key)
+        for path, target in self._links():
+            if target is None or path.is_symlink():
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(target)
+
+    def _links(self) -> Iterator[tuple[Path, Path | None]]:
+        """Path of each shared file, manifest and snapshot in each run, and where a link there leads; None: no link."""
+        for name, run in self.runs.items():
+            owners = self._owners[name] | {f"config/{one}.json": who for one, who in self._snapshots[name].items()}
+            for file, owner in owners.items():
+                for path in (Path(run.folder) / file, manifest_path(Path(run.folder) / file)):
+                    there = Path(self.runs[owner].folder) / path.relative_to(run.folder)
+                    yield path, None if owner == name else Path(os.path.relpath(there, path.parent))
+
+
+def link_memory(folder: Path, root: Path) -> None:
+    """Let a run remember the digests of weights in the study's folder, so that each file is read once."""
+    memory = folder / MEMORY
+    if not memory.is_symlink():
+        memory.unlink(missing_ok=True)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.symlink_to(Path(os.path.relpath(root / MEMORY, folder)))
+
+
+def _digests(run: Workflow) -> dict[str, str]:
+    """Digest of each settings snapshot, and of the settings that choose pairs without weighing them."""
+    documents = {name: json.loads(text) for name, text in run.snapshots.items()}
+    digests = {name: settings_digest(document) for name, document in documents.items()}
+    pairs = documents["pairs"]
+    choice = {key: value for key, value in pairs["settings"]["pairs"].items() if key != "reweight"}
+    return digests | {_CHOICE: settings_digest({**pairs, "settings": choice})}
