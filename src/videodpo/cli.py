@@ -294,11 +294,16 @@ def _what_if(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from videodpo.tools.verify import verify
+    from videodpo.tools.verify import runs_in, verify
 
-    report = verify(arguments.run_folder, discard_damaged=arguments.discard_damaged)
-    print("\n".join(report.lines()))
-    return report.exit_code
+    code = 0
+    for run in runs_in(arguments.run_folder):
+        if run != arguments.run_folder:
+            print(f"{run}:")
+        report = verify(run, discard_damaged=arguments.discard_damaged)
+        print("\n".join(report.lines()))
+        code = max(code, report.exit_code)
+    return code
 
 
 def _summary(arguments: argparse.Namespace) -> None:

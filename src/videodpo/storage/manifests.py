@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -193,9 +194,18 @@ def keep_edited(table: Path) -> None:
 
 def damaged(path: Path, what: str) -> Damaged:
     """Build the error that names a file, its fault, and the command that fixes it."""
-    run = next((folder for folder in path.parents if (folder / "config").is_dir()), path.parent)
-    command = f"videodpo verify {shlex.quote(str(run))} --discard-damaged"
+    command = f"videodpo verify {shlex.quote(str(run_of(path)))} --discard-damaged"
     return Damaged(f"{path}: {what}; `{command}` removes what is damaged, and the next start makes it again")
+
+
+def run_of(path: Path) -> Path:
+    """Folder of the run that made a file: in a study, the file may be a link to that of another run."""
+
+    def above(file: Path) -> Path:
+        return next((folder for folder in file.parents if (folder / "config").is_dir()), file.parent)
+
+    run, real = above(path), above(path.resolve())
+    return run if run.resolve() == real else Path(os.path.relpath(real))
 
 
 _checked: dict[Path, tuple[int, ...]] = {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -12,7 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from videodpo.config.errors import InputError, RunError
 from videodpo.storage.clips import file_of, is_intact
 from videodpo.storage.files import remove_folder, sha256_of
-from videodpo.storage.manifests import Damaged, is_editable, manifest_path, read_manifest
+from videodpo.storage.manifests import Damaged, is_editable, manifest_path, read_manifest, run_of
 from videodpo.storage.tables import read_rows, shard_path
 
 ALARM = 3
@@ -36,11 +38,13 @@ class Report(NamedTuple):
         findings: sorted by path.
         num_fine: number of files that are unchanged since they were written.
         targets: files to request from the workflow, so that it re-creates what was removed.
+        links: number of files that other runs of a study made, by the folder of that run. They are checked there.
     """
 
     findings: list[Finding]
     num_fine: int
     targets: list[Path]
+    links: dict[str, int]
 
     @property
     def exit_code(self) -> int:
@@ -49,6 +53,9 @@ class Report(NamedTuple):
 
     def lines(self) -> list[str]:
         lines = [f"{kind:<9}  {path}: {what}" for path, kind, what in self.findings]
+        lines += [
+            f"linked     {count} of {run}: videodpo verify {shlex.quote(run)}" for run, count in self.links.items()
+        ]
         kinds = [finding.kind for finding in self.findings]
         counts = "".join(f", {kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
         lines.append(f"{self.num_fine} files are what was written{counts}")
@@ -56,6 +63,13 @@ class Report(NamedTuple):
             lines.append("to make these again, and nothing else, add the run's own options:")
             lines.append(f"  snakemake --profile ... {shlex.join(map(str, self.targets))}")
         return lines
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs of a study, given its folder; or the folder itself, which is that of a run."""
+    if not (folder / "study.json").is_file():
+        return [folder]
+    return sorted(found.parent for found in folder.glob("*/seed*/config"))
 
 
 def verify(run: Path, *, discard_damaged: bool = False) -> Report:
@@ -83,12 +97,20 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
             findings.setdefault(path, finding)
     broken = sorted(finding for finding in findings.values())
     removed = [_remove(run, finding) for finding in broken if discard_damaged and finding.kind != "edited"]
-    return Report(broken, len(fine - findings.keys()), sorted(set(removed)))
+    return Report(broken, len(fine - findings.keys()), sorted(set(removed)), _links(run))
+
+
+def _links(run: Path) -> dict[str, int]:
+    """Number of linked files and folders by the run that made them."""
+    found = [path for path in sorted(run.rglob("*")) if path.is_symlink() and not path.name.startswith(".")]
+    return Counter(os.path.relpath(run_of(path)) for path in found if path.suffix != ".json")
 
 
 def _products(run: Path) -> Iterator[tuple[Path, Finding | None]]:
     """Yield every file that a manifest lists, and what is wrong with it."""
     for manifest in sorted(run.rglob(".*.sha256")):
+        if manifest.is_symlink():
+            continue
         product = manifest.with_name(manifest.name[1:].removesuffix(".sha256"))
         try:
             known = read_manifest(product)

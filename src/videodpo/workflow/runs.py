@@ -177,7 +177,7 @@ class StudyRuns(Runs):
         self.folder = f"{self.root}/{{run}}"
         self.pattern = "|".join(map(re.escape, self.runs))
         self._without_training = [name for name in self.runs if name.startswith(f"{SHARED}/")]
-        self._sharing = Sharing(self.runs, self._without_training, Path(self.root))
+        self.sharing = Sharing(self.runs, self._without_training, Path(self.root))
 
     @cached_property
     def arms(self) -> dict[str, Workflow]:
@@ -238,17 +238,17 @@ class StudyRuns(Runs):
         return [f"{name}: {one}" for name, run in self.runs.items() for one in self._edited(name, run)]
 
     def _edited(self, name: str, run: Workflow) -> list[str]:
-        own = set(self._sharing.own_snapshots(name))
+        own = set(self.sharing.own_snapshots(name))
         return [one for one in run.edited() if one in own]
 
     def refuse_edits(self) -> None:
         for name, run in self.runs.items():
-            run.refuse_edits(set(self._sharing.own_snapshots(name)))
+            run.refuse_edits(set(self.sharing.own_snapshots(name)))
 
     def remove_stale_links(self) -> None:
         """Remove the links of earlier configurations, unless a driver is running, whose jobs read them."""
         if not self.drivers:
-            self._sharing.remove_stale_links()
+            self.sharing.remove_stale_links()
 
     def start(self, jobs: Iterable[Job], kept: Mapping[str, Set[str]]) -> None:
         by_run: dict[str, set[str]] = {}
@@ -256,7 +256,7 @@ class StudyRuns(Runs):
             for output in job.outputs:
                 self._refuse_link(job.run, output)
             by_run.setdefault(job.run, set()).add(job.rule)
-        self._sharing.make_links()
+        self.sharing.make_links()
         for name, run in self.runs.items():
             link_memory(Path(run.folder), Path(self.root))
             rules = by_run.get(name, set())
@@ -272,10 +272,10 @@ class StudyRuns(Runs):
         subprocess.run(["videodpo", "study", self.root], check=False)
 
     def _owns(self, run: str, file: str) -> bool:
-        return self._sharing.owner(run, file) == run
+        return self.sharing.owner(run, file) == run
 
     def _path(self, run: str, file: str) -> str:
-        return f"{self.root}/{self._sharing.owner(run, file)}/{file}"
+        return f"{self.root}/{self.sharing.owner(run, file)}/{file}"
 
     def _refuse_link(self, run: str, output: str) -> None:
         if run and not self._owns(run, file := str(Path(output).relative_to(self.runs[run].folder))):

@@ -160,9 +160,11 @@ class Sharing:
         for name, run in self.runs.items():
             owners = self._owners[name] | {f"config/{one}.json": who for one, who in self._snapshots[name].items()}
             for file, owner in owners.items():
-                for path in (Path(run.folder) / file, manifest_path(Path(run.folder) / file)):
-                    there = Path(self.runs[owner].folder) / path.relative_to(run.folder)
-                    yield path, None if owner == name else Path(os.path.relpath(there, path.parent))
+                here, there = Path(run.folder) / file, Path(self.runs[owner].folder) / file
+                link = None if owner == name else Path(os.path.relpath(there, here.parent))
+                yield here, link
+                if here.suffix or here.name == "adapter":  # other folders have no manifest of their own
+                    yield manifest_path(here), link and manifest_path(link)
 
 
 def link_memory(folder: Path, root: Path) -> None:

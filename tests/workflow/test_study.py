@@ -1,0 +1,208 @@
+"""What Snakemake plans for a study: no arm makes again what another has, and no job works behind a link."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, small_run
+from tests.support.studies import CALL, STUDY, make_study, planned, runs_of, with_arm
+from tests.support.workspace import make_workspace, snakemake, without_default_scorers
+from videodpo.config import ConfigError
+from videodpo.config.loading import read_config
+from videodpo.workflow.runs import StudyRuns, read_runs
+from videodpo.workflow.sharing import Sharing
+
+SHARED, ARMS = "shared/seed3", ["dpo/seed3", "plain/seed3", "sft/seed3"]
+
+
+@pytest.fixture
+def study(random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Reads the study of `STUDY` with some keys replaced."""
+
+    def read(**changes: Any) -> StudyRuns:
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY | changes, sort_keys=False), encoding="utf-8")
+        runs = read_runs({**small_run(random_model, Path("results")), "study": "study.yaml"})
+        assert isinstance(runs, StudyRuns)
+        return runs
+
+    monkeypatch.chdir(tmp_path)
+    return read
+
+
+def owners(runs: StudyRuns, file: str) -> dict[str, str]:
+    """Which run makes a file of each arm."""
+    return {name.partition("/")[0]: runs.sharing.owner(name, file).partition("/")[0] for name in runs.arms}
+
+
+def test_arms_share_all_that_their_settings_have_in_common(random_model, tmp_path):
+    jobs = planned(make_study(tmp_path, random_model))
+    for rule in ("prompts", "generate", "score", "omniscore", "visits", "reference"):
+        assert runs_of(jobs, rule) == [SHARED], rule
+    assert runs_of(jobs, "pairs") == ["plain/seed3", SHARED]
+    for rule in ("doctor", "train", "evaluate", "report"):
+        assert runs_of(jobs, rule) == ARMS, rule
+    assert runs_of(jobs, "evaluate_generate") == [*ARMS[:2], *sorted([ARMS[2], SHARED])]
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_decides_the_visits_is_not_shared_beyond_them(study):
+    arms = {
+        "same": {"about": "-"},
+        "shift": {"about": "-", "overlay": {"schedule": {"timesteps": {"shift": 2.0}}}},
+        "random": {"about": "-", "overlay": {"pairs": {"policy": "random"}}},
+        "weights": {"about": "-", "overlay": {"pairs": {"reweight": {"exponent": 0.0}}}},
+        "online": {"about": "-", "overlay": {"train": {"reference": "online"}}},
+    }
+    runs = study(arms=arms, findings=[])
+    assert owners(runs, "round1/pairs.parquet")["shift"] == "shared"
+    visits = {"same": "shared", "shift": "shift", "random": "random", "weights": "shared", "online": "shared"}
+    assert owners(runs, "round1/visits.parquet") == visits
+    assert owners(runs, "round1/reference/shard-00000.parquet") == visits | {"online": "online"}
+
+
+def test_a_scorer_of_one_arm_alone_is_the_only_one_that_this_arm_scores(study):
+    added = {"dimensions": {"dynamic_degree_dis": {}}}
+    runs = study(arms={"same": {"about": "-"}, "more": {"about": "-", "overlay": added}}, findings=[])
+    assert owners(runs, "round1/scores/temporal_flickering") == {"same": "shared", "more": "shared"}
+    assert owners(runs, "round1/scores/dynamic_degree_dis")["more"] == "more"
+    configs = runs.score_configs("round{round}/scores", judges=False)
+    assert callable(configs)
+    assert configs({"run": "more/seed3", "round": "1"}) == [
+        "results/tiny/more/seed3/config/score/dynamic_degree_dis.json"
+    ]
+    assert len(configs({"run": SHARED, "round": "1"})) == 2
+
+
+def test_arms_with_the_same_training_share_it(study):
+    arms = {"one": {"about": "-"}, "two": {"about": "-", "overlay": {"report": {"num_pairs": 1}}}}
+    runs = study(arms=arms, findings=[])
+    for file in ("round1/adapter", "round1/evaluation/videos/aligned/shard-00000.parquet"):
+        assert owners(runs, file) == {"one": "one", "two": "one"}
+    assert owners(runs, "round1/evaluation/summary.json") == {"one": "one", "two": "two"}
+
+
+def test_seeds_share_nothing(study):
+    runs = study(seeds=[3, 4])
+    assert runs.sharing.owner("dpo/seed3", "prompts.parquet") == "shared/seed3"
+    assert runs.sharing.owner("dpo/seed4", "prompts.parquet") == "shared/seed4"
+
+
+def test_a_later_round_is_shared_where_its_adapter_is(study):
+    arms = {name: {"about": "-", "overlay": {"rounds": 2}} for name in ("one", "two")}
+    runs = study(arms=arms, findings=[])
+    assert owners(runs, "round2/videos") == {"one": "one", "two": "one"}
+    assert owners(runs, "round1/reference") == {"one": "shared", "two": "shared"}
+
+
+def test_an_arm_that_is_put_first_takes_nothing_from_those_that_made_it(study):
+    plain = STUDY["arms"]["plain"]
+    before = study(arms={"a": plain, "b": plain}, findings=[])
+    before.sharing.make_links()
+    after = study(arms={"new": plain, "a": plain, "b": plain}, findings=[])
+    assert owners(after, "round1/pairs.parquet") == {"new": "a", "a": "a", "b": "a"}
+
+
+def test_links_follow_an_edit_and_no_file_is_written_through_one(study):
+    study().sharing.make_links()
+    link = Path("results/tiny/dpo/seed3/round1/videos")
+    assert link.readlink() == Path("../../../shared/seed3/round1/videos")
+    changed = study(arms=with_arm("dpo", generate={"sampling": {"num_steps": 3}}))
+    changed.remove_stale_links()
+    assert not link.is_symlink()
+    assert Path("results/tiny/plain/seed3/round1/videos").is_symlink()
+    link.mkdir()
+    (link / "own.txt").touch()
+    study().sharing.make_links()
+    assert link.is_symlink()
+    assert not (link / "own.txt").exists()
+
+
+def test_a_file_behind_a_link_is_not_made_there(random_model, tmp_path):
+    make_study(tmp_path, random_model)
+    target = "results/tiny/dpo/seed3/round1/videos/shard-00000.parquet"
+    answer = snakemake(tmp_path, "--cores", "1", target, *CALL[1:])
+    assert answer.returncode != 0
+    assert f"{target}: a link to results/tiny/shared/seed3/round1/videos/shard-00000.parquet; ask" in answer.stderr
+
+
+def test_problems_of_all_arms_are_told_at_once_with_their_arm(study):
+    arms = {
+        "good": {"about": "-"},
+        "typo": {"about": "-", "overlay": {"pairs": {"polcy": "all"}}},
+        "shards": {"about": "-", "overlay": {"generate": {"shards": 2}}},
+        "preset": {"about": "-", "overlay": {"presets": ["gone.yaml"]}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        study(arms=arms, findings=[])
+    told = str(caught.value)
+    assert "arm typo: pairs.polcy: unknown key (value 'all'); did you mean 'policy'?" in told
+    assert "arm shards: generate.shards: 2, but 1 without the arm's overlay; set it in `common`" in told
+    assert "arm preset: gone.yaml: not readable" in told
+    assert "good" not in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
+        ({"seeds": []}, "seeds: []: List should have at least 1 item"),
+        ({"name": "a/b"}, "name: 'a/b' is not allowed"),
+        ({"arms": {"shared": {"about": "-"}}, "findings": []}, "arms.shared: the name 'shared' has a meaning"),
+        ({"arms": {"a b": {"about": "-"}}, "findings": []}, "arms.a b: a name has letters"),
+        ({"arms": {"a": {"about": "-", "overlay": {"seed": 1}}}, "findings": []}, "arms.a.overlay.seed: 1; the study"),
+        ({"findings": [{"claim": "-", "arm": "dop"}]}, "findings.0.arm: 'dop' is not among the arms (dpo, plain, sft)"),
+        (
+            {"findings": [{"claim": "-", "arm": "dpo", "against": "x"}]},
+            "findings.0.against: 'x' is neither base nor an",
+        ),
+        ({"arm": {}}, "arm: unknown key (value {}); did you mean 'arms'?"),
+    ],
+)
+def test_a_wrong_study_is_refused_by_key(study, changes, told):
+    with pytest.raises(ConfigError) as caught:
+        study(**changes)
+    assert str(caught.value).startswith("study.yaml: ")
+    assert told in str(caught.value)
+
+
+def test_extended_arms_and_their_findings_are_left_out_unless_asked_for(study, random_model):
+    plain = STUDY["arms"]["plain"] | {"extended": True}
+    runs = study(arms=STUDY["arms"] | {"plain": plain})
+    assert list(runs.arms) == ["dpo/seed3", "sft/seed3"]
+    assert [finding.against for finding in runs.study.findings] == ["base", "sft"]
+    raw = small_run(random_model, Path("results"))
+    extended = read_runs({**raw, "study": "study.yaml", "study_extended": "true"})
+    assert len(extended.runs) == 4
+
+
+def test_without_a_study_the_target_says_what_is_missing(random_model, tmp_path):
+    make_workspace(tmp_path, without_default_scorers(small_run(random_model, Path("results"))))
+    answer = snakemake(tmp_path, "--dry-run", "study", "--configfile", "overlay.yaml")
+    assert answer.returncode != 0
+    assert "no study is chosen; add --config study=studies/core.yaml" in answer.stdout
+
+
+def test_the_core_study_is_valid_and_sixteen_arms_of_three_seeds_are_read_in_seconds(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    raw = read_config(Path("config.yaml")) | {"study": "studies/core.yaml"}
+    begun = time.perf_counter()
+    runs = read_runs(raw)
+    assert time.perf_counter() - begun < 10
+    assert isinstance(runs, StudyRuns)
+    assert len(runs.arms) <= 16 * 3
+    assert len({finding.claim for finding in runs.study.findings}) >= 9
+    assert owners(runs, "round1/videos") == dict.fromkeys((name.partition("/")[0] for name in runs.arms), "shared")
+    assert len(read_runs(raw | {"study_extended": "true"}).runs) > len(runs.runs)
+
+
+def test_the_plan_is_stored_without_what_decides_only_where_files_lie(study):
+    runs = study()
+    assert json.loads(json.dumps(runs.plan)) == runs.plan
+    assert [run["folder"] for run in runs.plan["runs"]] == ARMS
+    assert Sharing(runs.runs, [SHARED], Path(runs.root)).owner_of_key == runs.sharing.owner_of_key
