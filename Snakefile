@@ -12,7 +12,7 @@ from videodpo.config.loading import read_config
 from videodpo.runtime.compat import slurm_plugin
 from videodpo.runtime.compat import snakemake as compat
 from videodpo.workflow.run import check_location, heldout_scores, heldout_videos, once_settled, put_command_first
-from videodpo.workflow.runs import read_runs
+from videodpo.workflow.study import read_runs
 
 min_version("9.8")
 

@@ -15,8 +15,8 @@ from tests.support.studies import CALL, STUDY, make_study, planned, runs_of, wit
 from tests.support.workspace import make_workspace, snakemake, without_default_scorers
 from videodpo.config import ConfigError
 from videodpo.config.loading import read_config
-from videodpo.workflow.runs import StudyRuns, read_runs
 from videodpo.workflow.sharing import Sharing
+from videodpo.workflow.study import StudyRuns, read_runs
 
 SHARED, ARMS = "shared/seed3", ["dpo/seed3", "plain/seed3", "sft/seed3"]
 
@@ -206,3 +206,9 @@ def test_the_plan_is_stored_without_what_decides_only_where_files_lie(study):
     assert json.loads(json.dumps(runs.plan)) == runs.plan
     assert [run["folder"] for run in runs.plan["runs"]] == ARMS
     assert Sharing(runs.runs, [SHARED], Path(runs.root)).owner_of_key == runs.sharing.owner_of_key
+
+
+def test_the_name_of_a_run_is_no_name_of_a_study(study):
+    Path("results/tiny/config").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"study\.yaml: name: 'tiny': results/tiny is the folder of a run"):
+        study()

@@ -102,8 +102,9 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
 
 def _links(run: Path) -> dict[str, int]:
     """Number of linked files and folders by the run that made them."""
-    found = [path for path in sorted(run.rglob("*")) if path.is_symlink() and not path.name.startswith(".")]
-    return Counter(os.path.relpath(run_of(path)) for path in found if path.suffix != ".json")
+    links = [path for path in sorted(run.rglob("*")) if path.is_symlink() and not path.name.startswith(".")]
+    made_by = [run_of(path) for path in links if path.suffix != ".json"]
+    return Counter(os.path.relpath(other) for other in made_by if other != run and (other / "config").is_dir())
 
 
 def _products(run: Path) -> Iterator[tuple[Path, Finding | None]]:

@@ -1,0 +1,197 @@
+"""All runs of a study as the rules need them: validated arms, the owner of each shared file, links, start."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Set
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from videodpo.config import ConfigError
+from videodpo.config.study import SHARED, Study, arm_configuration, base_configuration, for_run, read_study
+from videodpo.storage.files import json_text, write_json
+from videodpo.storage.manifests import manifest_path
+from videodpo.workflow.run import Workflow
+from videodpo.workflow.runs import Job, Paths, Runs, Wildcards, scorers_of
+from videodpo.workflow.sharing import Sharing, link_memory
+
+
+def read_runs(config: Mapping[str, Any]) -> Runs:
+    """Validate Snakemake's configuration: an ordinary run, or with the key `study` the runs of a study.
+
+    Raises:
+        ConfigError: some keys are wrong; the message names each of them, and its arm.
+    """
+    raw = dict(config)
+    file, extended = raw.pop("study", None), raw.pop("study_extended", False)
+    return Runs(raw) if file is None else StudyRuns(Path(str(file)), raw, str(extended).lower() == "true")
+
+
+class StudyRuns(Runs):
+    """The runs of a study. In the rules' paths, the wildcard `run` stands for <arm>/seed<seed>."""
+
+    def __init__(self, file: Path, raw: Mapping[str, Any], extended: bool) -> None:
+        """Validate the study and all its runs.
+
+        Raises:
+            ConfigError: one message lists the problems of all arms.
+        """
+        self.study = study = read_study(file, extended=extended)
+        self.runs = _workflows(study, raw, str(file))
+        self.first = next(iter(self.runs.values()))
+        self.root = str(Path(self.first.folder).parents[1])
+        self.folder = f"{self.root}/{{run}}"
+        self.pattern = "|".join(map(re.escape, self.runs))
+        if (Path(self.root) / "config").is_dir():
+            raise ConfigError(f"{file}: name: {study.name!r}: {self.root} is the folder of a run; use another name")
+        self._without_training = [name for name in self.runs if name.startswith(f"{SHARED}/")]
+        self.sharing = Sharing(self.runs, self._without_training, Path(self.root))
+
+    @property
+    def arms(self) -> dict[str, Workflow]:
+        return {name: run for name, run in self.runs.items() if name not in self._without_training}
+
+    @cached_property
+    def targets(self) -> list[str]:
+        return [f"{self.root}/index.html"]
+
+    @property
+    def results(self) -> list[str]:
+        """What the study compares: the evaluation and the report of each arm's runs."""
+        names = ("evaluation/prompts.parquet", "evaluation/summary.json", "report/index.html")
+        return [f"{run.folder}/round{run.config.rounds}/{name}" for run in self.arms.values() for name in names]
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What `videodpo study` needs to know: the study, its OmniScore, and its runs."""
+        assert self.study is not None
+        runs = [
+            {"arm": name.partition("/")[0], "seed": run.config.seed, "folder": name, "round": run.config.rounds}
+            for name, run in self.arms.items()
+        ]
+        evaluate = self.first.config.evaluate
+        return {
+            "study": self.study.model_dump(exclude={"base", "common"}),
+            "omniscore": self.first.config.formula.model_dump(),
+            "bootstrap_resamples": evaluate.bootstrap_resamples,
+            "motion_dimension": evaluate.motion_dimension,
+            "runs": runs,
+        }
+
+    @property
+    def plan_sha256(self) -> str:  # type: ignore[override]
+        return hashlib.sha256(json_text(self.plan).encode()).hexdigest()
+
+    def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Callable[[Wildcards], Paths]:
+        def found(wildcards: Wildcards) -> Paths:
+            known = dict(wildcards.items())
+            wanted = files if isinstance(files, str) else files(self.of(wildcards))
+            if isinstance(wanted, str):
+                return self._path(known["run"], wanted.format(**known))
+            return [self._path(known["run"], file.format(**known)) for file in wanted]
+
+        return found
+
+    def score_configs(self, scores: str, *, judges: bool) -> Callable[[Wildcards], Paths]:
+        def found(wildcards: Wildcards) -> Paths:
+            known = dict(wildcards.items())
+            run, folder = known["run"], scores.format(**known)
+            own = [name for name in scorers_of(self.of(wildcards), judges) if self._owns(run, f"{folder}/{name}")]
+            return [f"{self.runs[run].folder}/config/score/{name}.json" for name in own]
+
+        return found
+
+    def edited(self) -> list[str]:
+        return [f"{name}: {one}" for name, run in self.runs.items() for one in self._edited(name, run)]
+
+    def _edited(self, name: str, run: Workflow) -> list[str]:
+        own = set(self.sharing.own_snapshots(name))
+        return [one for one in run.edited() if one in own]
+
+    def refuse_edits(self) -> None:
+        for name, run in self.runs.items():
+            run.refuse_edits(set(self.sharing.own_snapshots(name)))
+
+    def remove_stale_links(self) -> None:
+        """Remove the links of earlier configurations, unless a driver is running, whose jobs read them."""
+        if not self.drivers:
+            self.sharing.remove_stale_links()
+
+    def start(self, jobs: Iterable[Job], kept: Mapping[str, Set[str]]) -> None:
+        by_run: dict[str, set[str]] = {}
+        for job in jobs:
+            for output in job.outputs:
+                self._refuse_link(job.run, output)
+            by_run.setdefault(job.run, set()).add(job.rule)
+        for name, run in self.runs.items():  # takes the locks, so that no other driver's jobs read the links below
+            run.start(by_run.get(name, set()), kept.get(name, set()))
+        self.sharing.make_links()
+        for name, run in self.runs.items():
+            link_memory(Path(run.folder), Path(self.root))
+            if "evaluate" in by_run.get(name, set()):  # otherwise the study would show the old one if the run fails
+                summary = Path(run.folder) / f"round{run.config.rounds}/evaluation/summary.json"
+                for path in (summary, manifest_path(summary)):
+                    path.unlink(missing_ok=True)
+        write_json(Path(self.root) / "study.json", self.plan)
+
+    def write_results(self) -> None:
+        """Write the study's tables and page from the runs that are finished."""
+        subprocess.run(["videodpo", "study", self.root], check=False)
+
+    def _owns(self, run: str, file: str) -> bool:
+        return self.sharing.owner(run, file) == run
+
+    def _path(self, run: str, file: str) -> str:
+        return f"{self.root}/{self.sharing.owner(run, file)}/{file}"
+
+    def _refuse_link(self, run: str, output: str) -> None:
+        if run and not self._owns(run, file := str(Path(output).relative_to(self.runs[run].folder))):
+            raise ConfigError(f"{output}: a link to {self._path(run, file)}; ask for that file")
+
+
+def _workflows(study: Study, raw: Mapping[str, Any], file: str) -> dict[str, Workflow]:
+    """Validated runs by name, first those without any arm's overlay."""
+    runs: dict[str, Workflow] = {}
+    problems: list[str] = []
+
+    def add(label: str, folder: str, configuration: Callable[[], dict[str, Any]]) -> None:
+        try:
+            arm = configuration()
+            runs.update({f"{folder}/seed{seed}": Workflow(for_run(study, arm, folder, seed)) for seed in study.seeds})
+        except ConfigError as error:
+            problems.append(f"{label}: {str(error).removeprefix('configuration: ')}".replace("\n", f"\n  {label}:"))
+
+    base = base_configuration(study, raw)
+    add("base and common", SHARED, lambda: base)
+    for name, arm in study.arms.items():
+        add(f"arm {name}", name, lambda arm=arm: arm_configuration(arm, base))  # type: ignore[misc]
+    first = next(iter(runs.values()), None)
+    for name, run in runs.items():
+        assert first is not None
+        label = f"arm {name.partition('/')[0]}"
+        problems += [f"{label}: {problem}" for problem in _differences(run, first)] if run is not first else []
+        if not run.config.prompts.num_heldout:
+            problems.append(f"{label}: prompts.num_heldout: 0; a study compares runs on held-out prompts")
+    if problems:
+        raise ConfigError(f"{file}: " + "\n  ".join(dict.fromkeys(problems)))
+    return runs
+
+
+def _differences(run: Workflow, first: Workflow) -> list[str]:
+    """Keys that give a rule its outputs or its resources, and so must be the same in all runs."""
+    keys: dict[str, Callable[[Workflow], Any]] = {
+        "results": lambda one: str(Path(one.folder).parents[2]),
+        "generate.shards": lambda one: one.config.generate.shards,
+        "evaluate.shards": lambda one: one.config.evaluate.shards,
+        "prompts.source.kind": lambda one: one.config.prompts.source.kind,
+        "train_runtime.processes": lambda one: one.config.train_runtime.processes,
+        "train_runtime.nodes": lambda one: one.config.train_runtime.nodes,
+    }
+    return [
+        f"{key}: {value(run)!r}, but {value(first)!r} without the arm's overlay; set it in `common`"
+        for key, value in keys.items()
+        if value(run) != value(first)
+    ]
