@@ -3,16 +3,16 @@ rule study:
     input:
         RUNS.results,
     output:
-        f"{RUNS.root}/study.parquet",
-        f"{RUNS.root}/verdicts.json",
-        f"{RUNS.root}/index.html",
+        table=f"{RUNS.root}/study.parquet",
+        verdicts=f"{RUNS.root}/verdicts.json",
+        page=f"{RUNS.root}/index.html",
     log:
         f"{RUNS.root}/logs/study.log",
     localrule: True
     conda:
         "../envs/videodpo.yaml"
     params:
-        root=RUNS.root,
+        root=lambda wildcards, output: Path(output.page).parent,
         plan=RUNS.plan_sha256,
     shell:
         "exec videodpo study {params.root:q} 2>> {log:q}"
