@@ -17,6 +17,7 @@ from videodpo.preference.statistics import bootstrap_interval
 from videodpo.runtime.seeds import derive_seed
 from videodpo.storage.files import read_json
 from videodpo.storage.manifests import read_json as read_intact
+from videodpo.storage.manifests import run_of
 from videodpo.storage.tables import read_table
 
 KEY = ["prompt_id", "sample"]
@@ -34,7 +35,7 @@ _STEPS = {
     "{round}/evaluation/videos/aligned/shard-00000.parquet": "{round}/logs/evaluate_generate/aligned",
     "{round}/evaluation/summary.json": "{round}/logs/evaluate.log",
 }
-_BESIDE = {  # the log of the jobs in between, which is newer if one of them failed
+_BESIDE = {  # logs of the jobs in between
     "{round}/omniscore.parquet": ["{round}/logs/score", "{round}/logs/collect_scores"],
     "{round}/doctor.json": ["{round}/logs/reference"],
     "{round}/evaluation/summary.json": ["{round}/logs/evaluate_score", "{round}/logs/evaluate_collect_scores"],
@@ -152,18 +153,26 @@ def _wide(rows: pd.DataFrame, formula: OmniScore) -> pd.DataFrame:
 
 
 def _first_missing(folder: Path, last_round: int) -> tuple[str, str | None]:
-    """First file that a run lacks, and the newest log of the jobs that make it."""
+    """First file that a run lacks, and the log of the jobs that make it: one that failed, or else the newest."""
     for number in range(1, last_round + 1):
         for step, log in _STEPS.items():
-            if "evaluation" in step and number < last_round:
-                continue
             file = step.format(round=f"round{number}")
-            if (folder / file).exists():
+            if (folder / file).exists() or ("evaluation" in step and number < last_round):
                 continue
-            # A link of a study leads to the run that makes the file, and has its log.
-            owner = (folder / file).resolve().parents[len(Path(file).parts) - 1]
-            places = [owner / one.format(round=f"round{number}") for one in (log, *_BESIDE.get(step, []))]
+            names = [one.format(round=f"round{number}") for one in (log, *_BESIDE.get(step, []))]
+            places = [run / name for run in _makers(folder) for name in names]
             logs = [path for place in places for path in (place, *place.rglob("*.log")) if path.is_file()]
-            newest = max(logs, key=lambda path: path.stat().st_mtime_ns, default=None)
-            return file, os.path.relpath(newest) if newest else None
+            found = max(logs, key=lambda path: (_has_failed(path), path.stat().st_mtime_ns), default=None)
+            return file, os.path.relpath(found) if found else None
     return f"round{last_round}/evaluation/summary.json", None
+
+
+def _makers(folder: Path) -> set[Path]:
+    """The run, and the runs that its links lead to."""
+    return {folder.resolve()} | {run_of(path).resolve() for path in folder.rglob("*") if path.is_symlink()}
+
+
+def _has_failed(log: Path) -> bool:
+    """True if the last try in a log ended with an error; a killed job tells nothing."""
+    last = log.read_text(encoding="utf-8", errors="replace").rpartition(" started on ")[2]
+    return any(line.startswith(("videodpo ", "Traceback ")) for line in last.splitlines()[1:])
