@@ -52,7 +52,7 @@ def render(
 def _arms(table: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per arm: its finished seeds, and the mean over them of each column's difference and of the motion."""
     rows = []
-    for name, arm in plan["study"]["arms"].items():
+    for name in _names(plan):
         mine = table[table.arm == name]
         means = {score: float(one.delta.mean()) for score, one in mine.groupby("score") if score in _COLUMNS}
         motion = mine.drop_duplicates("seed").motion.astype(float).mean() if len(mine) else float("nan")
@@ -60,7 +60,7 @@ def _arms(table: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "about": arm["about"],
+                "about": plan["study"]["arms"][name]["about"],
                 "num_seeds": int(mine.seed.nunique()),
                 "means": means,
                 "motion": None if pd.isna(motion) else 100 * motion,
@@ -70,17 +70,22 @@ def _arms(table: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _names(plan: Mapping[str, Any]) -> list[str]:
+    """Arms in the order of the study file."""
+    return list(dict.fromkeys(run["arm"] for run in plan["runs"]))
+
+
 def _forest(figures: FigureFolder, table: pd.DataFrame, plan: Mapping[str, Any], score: str) -> Drawn:
     chosen = table[table.score == score]
-    names = [name for name in plan["study"]["arms"] if name in set(chosen.arm)]
+    names = [name for name in _names(plan) if name in set(chosen.arm)]
 
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
         for number, name in enumerate(names):
             seeds = chosen[chosen.arm == name].sort_values("seed")
-            for offset, row in enumerate(seeds.itertuples()):
+            for offset, row in enumerate(seeds.to_dict("records")):
                 height = -number - 0.6 * ((offset + 1) / (len(seeds) + 1) - 0.5)
-                _interval(axes, theme, height, row.delta, row.ci_low, row.ci_high)
+                _interval(axes, theme, height, row["delta"], row["ci_low"], row["ci_high"])
         _label(axes, theme, names, "aligned minus base")
 
     return figures.draw(
