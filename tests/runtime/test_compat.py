@@ -17,6 +17,7 @@ import snakemake_executor_plugin_slurm as plugin
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig, inject_adapter_in_model
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 import videodpo
 from tests.support import pretend_slurm
@@ -46,6 +47,7 @@ NAMES = [
     "snakemake.jobs:Job._log",
     "snakemake.jobs:Job.remove_existing_output",
     "snakemake.jobs:Job.restart_times",
+    "snakemake.jobs:Job.wildcards_dict",
     "snakemake.workflow:Workflow.touch",
     "snakemake_executor_plugin_slurm:Executor.__post_init__",
     "snakemake_executor_plugin_slurm:WorkflowError",
@@ -73,6 +75,10 @@ def test_accelerator_has_a_ddp_handler() -> None:
 
 def test_workflow_graph_has_its_target_jobs() -> None:
     assert "targetjobs" in snakemake.dag.DAG.__init__.__code__.co_names
+
+
+def test_scheduler_reads_whether_to_keep_going() -> None:
+    assert "keepgoing" in JobScheduler.__init__.__code__.co_names
 
 
 def test_dora_magnitudes_follow_the_weights() -> None:

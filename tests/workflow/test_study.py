@@ -147,6 +147,15 @@ def test_problems_of_all_arms_are_told_at_once_with_their_arm(study):
     assert "good" not in told
 
 
+def test_a_problem_of_the_base_is_told_once(study):
+    with pytest.raises(ConfigError) as caught:
+        study(common={"rounds": 0, "train": {"beta": -1.0}})
+    told = str(caught.value)
+    assert told.count("rounds: 0") == told.count("train.beta: -1.0") == 1
+    assert "study.yaml: base and common: " in told
+    assert "arm" not in told
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

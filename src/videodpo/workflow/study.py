@@ -6,7 +6,7 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Set
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -156,18 +156,22 @@ def _workflows(study: Study, raw: Mapping[str, Any], file: str) -> dict[str, Wor
     """Validated runs by name, first those without any arm's overlay."""
     runs: dict[str, Workflow] = {}
     problems: list[str] = []
+    of_the_base: set[str] = set()
 
-    def add(label: str, folder: str, configuration: Callable[[], dict[str, Any]]) -> None:
+    def add(label: str, folder: str, configuration: Callable[[], dict[str, Any]]) -> list[str]:
         try:
             arm = configuration()
             runs.update({f"{folder}/seed{seed}": Workflow(for_run(study, arm, folder, seed)) for seed in study.seeds})
         except ConfigError as error:
-            problems.append(f"{label}: {str(error).removeprefix('configuration: ')}".replace("\n", f"\n  {label}:"))
+            lines = str(error).removeprefix("configuration: ").split("\n  ")
+            problems.extend(f"{label}: {line}" for line in lines if line not in of_the_base)
+            return lines
+        return []
 
     base = base_configuration(study, raw)
-    add("base and common", SHARED, lambda: base)
+    of_the_base = set(add("base and common", SHARED, lambda: base))
     for name, arm in study.arms.items():
-        add(f"arm {name}", name, lambda arm=arm: arm_configuration(arm, base))  # type: ignore[misc]
+        add(f"arm {name}", name, partial(arm_configuration, arm, base))
     first = next(iter(runs.values()), None)
     for name, run in runs.items():
         assert first is not None
