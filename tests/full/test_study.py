@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import small_run
-from tests.support.studies import CALL, make_study, planned, run_study, runs_of, with_arm, write_study
-from tests.support.workspace import make_workspace, snakemake, without_default_scorers
+from tests.support.studies import CALL, make_study, planned, run_study, with_arm, write_study
+from tests.support.workspace import dry_run, make_workspace, snakemake, without_default_scorers
 from videodpo.cli import main
 from videodpo.storage.files import sha256_of
 from videodpo.storage.tables import read_table
@@ -113,14 +113,16 @@ def test_the_tools_work_on_an_arm(study, capsys):
 
 
 def test_a_damaged_shared_file_is_named_with_the_run_that_made_it(study, capsys):
-    (study / SHARED / "round1/evaluation/videos/base/shard-00000.parquet").write_bytes(b"x")
+    table = SHARED / "round1/evaluation/videos/base/shard-00000.parquet"
+    table.write_bytes(b"x")
     config = str(ROOT / "dpo/seed3/config/evaluate.json")
     assert main(["evaluate", "--config", config]) == 1
     assert f"videodpo verify {SHARED} --discard-damaged" in capsys.readouterr().err
     assert main(["verify", str(ROOT / "dpo/seed3"), "--discard-damaged"]) == 0
     assert main(["verify", str(SHARED), "--discard-damaged"]) == 3
     assert (study / ROOT / "dpo/seed3/round1/evaluation/videos/base").is_symlink()
-    assert set(runs_of(planned(study), "evaluate_generate")) == {"shared/seed3"}
+    jobs = dry_run(study, str(table), *CALL[1:])
+    assert [(job.rule, job.wildcards["run"]) for job in jobs] == [("evaluate_generate", "shared/seed3")]
 
 
 def test_an_edited_arm_alone_is_made_again(study):

@@ -45,7 +45,7 @@ def with_arm(name: str, **overlay: Any) -> dict[str, Any]:
 
 
 def planned(folder: Path) -> list[Job]:
-    """What a call would run."""
+    """Jobs that a call would run."""
     return [job for job in dry_run(folder, *CALL) if job.rule not in ("all", "snapshot")]
 
 

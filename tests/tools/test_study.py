@@ -154,8 +154,8 @@ def test_nothing_finished_is_an_error_that_names_the_logs(root, capsys, tmp_path
     for summary in root.rglob("summary.json"):
         summary.unlink()
     assert main(["study", str(root)]) == 1
-    assert "no run of the study is finished" in (told := capsys.readouterr().err)
-    assert "failed/seed1/round1/logs/pairs.log" in told
+    assert "no run of the study is finished" in (error := capsys.readouterr().err)
+    assert "failed/seed1/round1/logs/pairs.log" in error
 
 
 def test_another_folder_is_refused(tmp_path):

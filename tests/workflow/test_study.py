@@ -1,4 +1,4 @@
-"""What Snakemake plans for a study: no arm makes again what another has, and no job works behind a link."""
+"""Jobs that Snakemake plans for a study: no arm computes files that another has, and no job writes through a link."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_file_behind_a_link_is_not_made_there(random_model, tmp_path):
     assert f"{target}: a link to results/tiny/shared/seed3/round1/videos/shard-00000.parquet; ask" in answer.stderr
 
 
-def test_problems_of_all_arms_are_told_at_once_with_their_arm(study):
+def test_problems_of_all_arms_are_listed_at_once_with_their_arm(study):
     arms = {
         "good": {"about": "-"},
         "typo": {"about": "-", "overlay": {"pairs": {"polcy": "all"}}},
@@ -140,24 +140,24 @@ def test_problems_of_all_arms_are_told_at_once_with_their_arm(study):
     }
     with pytest.raises(ConfigError) as caught:
         study(arms=arms, findings=[])
-    told = str(caught.value)
-    assert "arm typo: pairs.polcy: unknown key (value 'all'); did you mean 'policy'?" in told
-    assert "arm shards: generate.shards: 2, but 1 without the arm's overlay; set it in `common`" in told
-    assert "arm preset: gone.yaml: not readable" in told
-    assert "good" not in told
+    message = str(caught.value)
+    assert "arm typo: pairs.polcy: unknown key (value 'all'); did you mean 'policy'?" in message
+    assert "arm shards: generate.shards: 2, but 1 without the arm's overlay; set it in `common`" in message
+    assert "arm preset: gone.yaml: not readable" in message
+    assert "good" not in message
 
 
-def test_a_problem_of_the_base_is_told_once(study):
+def test_a_problem_of_the_base_is_listed_once(study):
     with pytest.raises(ConfigError) as caught:
         study(common={"rounds": 0, "train": {"beta": -1.0}})
-    told = str(caught.value)
-    assert told.count("rounds: 0") == told.count("train.beta: -1.0") == 1
-    assert "study.yaml: base and common: " in told
-    assert "arm" not in told
+    message = str(caught.value)
+    assert message.count("rounds: 0") == message.count("train.beta: -1.0") == 1
+    assert "study.yaml: base and common: " in message
+    assert "arm" not in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
         ({"seeds": []}, "seeds: []: List should have at least 1 item"),
@@ -173,11 +173,11 @@ def test_a_problem_of_the_base_is_told_once(study):
         ({"arm": {}}, "arm: unknown key (value {}); did you mean 'arms'?"),
     ],
 )
-def test_a_wrong_study_is_refused_by_key(study, changes, told):
+def test_a_wrong_study_is_refused_by_key(study, changes, expected):
     with pytest.raises(ConfigError) as caught:
         study(**changes)
     assert str(caught.value).startswith("study.yaml: ")
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_extended_arms_and_their_findings_are_left_out_unless_asked_for(study, random_model):

@@ -14,7 +14,7 @@ from videodpo.config.loading import merge, read_yaml
 from videodpo.config.section import Section, WrongKeys, validate
 
 BASE = "base"
-"""What a finding is against if it is against the model before its alignment."""
+"""Value of `against` for the model before its alignment."""
 SHARED = "shared"
 """Folder in the study's folder for the files that arms share with the configuration without any arm's overlay."""
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -23,7 +23,7 @@ _OF_THE_STUDY = ("run", "results", "seed")
 
 class Arm(Section):
     about: str
-    """What the arm is, in one line; the page shows it."""
+    """One line about the arm, for the page."""
     overlay: dict[str, Any] = Field(default_factory=dict)
     """Keys of the configuration that this arm sets; `presets` lists files that are laid under them."""
     extended: bool = False
@@ -38,7 +38,7 @@ class Finding(Section):
     against: str = BASE
     """Name of the arm that it is compared with; `base` is the model before the alignment."""
     score: str = "omniscore"
-    """What is compared: omniscore, a pillar, a dimension or a judge."""
+    """Score that is compared: omniscore, a pillar, a dimension or a judge."""
     paper: str = ""
     """The paper's own numbers, as text."""
 

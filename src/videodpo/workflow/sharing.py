@@ -25,7 +25,7 @@ class Part:
 
     Attributes:
         snapshots: settings snapshots that the rules of this part read.
-        settings: keys of the digests that determine the files, beside those of the parts that are read.
+        settings: keys of the digests that determine the files, in addition to those of the parts that are read.
         reads: parts that determine the files; a part's name is the first of its files.
         files: files and folders, relative to the run's folder.
     """
@@ -114,7 +114,7 @@ class Sharing:
             files, snapshots = self._owners.setdefault(name, {}), self._snapshots.setdefault(name, {})
             for part in parts_of(run, trains=name not in without_training):
                 key = all_keys[name][part.name]
-                # An owner keeps its parts when arms are added before it: otherwise they would be made again.
+                # An owner keeps its parts when arms are added before it: otherwise they would be re-run.
                 stays = before.get(key) in runs and all_keys[before[key]].get(part.name) == key
                 owner = self.owner_of_key.setdefault(key, before[key] if stays else name)
                 files |= dict.fromkeys(part.files, owner)
@@ -143,7 +143,7 @@ class Sharing:
     def make_links(self) -> None:
         """Record the owners, and link every file that another run makes, which may still be missing.
 
-        What the run itself had there, from earlier settings, is removed.
+        Own files of the run at these paths, from earlier settings, are removed.
         """
         write_json(self._memory, self.owner_of_key)
         for path, target in self._links():

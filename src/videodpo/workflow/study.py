@@ -60,7 +60,7 @@ class StudyRuns(Runs):
 
     @property
     def results(self) -> list[str]:
-        """What the study compares: the evaluation and the report of each arm's runs."""
+        """Files that the study compares: the evaluation and the report of each arm's runs."""
         names = ("evaluation/prompts.parquet", "evaluation/summary.json", "report/index.html")
         return [f"{run.folder}/round{run.config.rounds}/{name}" for run in self.arms.values() for name in names]
 

@@ -1,4 +1,4 @@
-"""The page of a study: findings beside the paper's numbers, a table of the arms, and their differences as a figure."""
+"""The page of a study: findings next to the paper's numbers, a table of the arms, and their differences as a figure."""
 
 from __future__ import annotations
 
