@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import small_run
-from tests.support.studies import CALL, make_study, planned, run_study, with_arm, write_study
+from tests.support.studies import CALL, OF_THE_PROFILES, make_study, planned, run_study, with_arm, write_study
 from tests.support.workspace import dry_run, make_workspace, snakemake, without_default_scorers
 from videodpo.cli import main
 from videodpo.storage.files import sha256_of
@@ -169,7 +169,7 @@ def test_a_killed_study_goes_on_with_the_same_bytes(study, tmp_path):
     other = shutil.copytree(study, tmp_path / "killed", symlinks=True)
     assert run_study(study).returncode == 0
     process = subprocess.Popen(
-        ["snakemake", "--cores", "2", *CALL],
+        ["snakemake", "--cores", "2", *OF_THE_PROFILES, *CALL],
         cwd=other,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -26,6 +26,7 @@ STUDY: dict[str, Any] = {
     ],
 }
 CALL = ("study", "--configfile", "overlay.yaml", "--config", "study=study.yaml")
+OF_THE_PROFILES = ("--nolock", "--ignore-incomplete")
 
 
 def make_study(folder: Path, model: Path, **changes: Any) -> Path:
@@ -50,7 +51,7 @@ def planned(folder: Path) -> list[Job]:
 
 
 def run_study(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return snakemake(folder, "--cores", "2", *CALL, *arguments)
+    return snakemake(folder, "--cores", "2", *OF_THE_PROFILES, *CALL, *arguments)
 
 
 def runs_of(jobs: list[Job], rule: str) -> list[str]:
