@@ -13,6 +13,7 @@ from videodpo.config import parse_config
 from videodpo.runtime.digests import MEMORY, remembered_sha256
 from videodpo.runtime.snapshot import snapshot_text, write_snapshot
 from videodpo.storage.files import sha256_of
+from videodpo.workflow.sharing import link_memory
 
 
 def test_a_model_folder_is_read_once_for_all_its_stages(random_model: Path, tmp_path: Path) -> None:
@@ -57,3 +58,17 @@ def test_a_damaged_memory_is_made_again(tmp_path: Path) -> None:
     file.write_bytes(b"one")
     (tmp_path / MEMORY).write_text("{")
     assert remembered_sha256(file, tmp_path) == sha256_of(file)
+
+
+def test_the_runs_of_a_study_read_a_file_once(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"one")
+    runs = [tmp_path / "study" / arm / "seed0" for arm in ("a", "b")]
+    for run in runs:
+        link_memory(run, tmp_path / "study")
+    assert remembered_sha256(file, runs[0]) == sha256_of(file)
+    memory = json.loads((tmp_path / "study" / MEMORY).read_text())
+    memory[str(file)]["sha256"] = "remembered"
+    (tmp_path / "study" / MEMORY).write_text(json.dumps(memory))
+    assert remembered_sha256(file, runs[1]) == "remembered"
+    assert all((run / MEMORY).is_symlink() for run in runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from videodpo.storage.manifests import (
     product_path,
     read_json,
     record_json,
+    record_text,
     replace_folder,
     require_intact,
 )
@@ -136,3 +138,15 @@ def test_another_table_that_was_edited_is_damaged(tmp_path):
     (tmp_path / ".shard-00000.parquet.sha256").write_text("0" * 64 + "  shard-00000.parquet\n")
     with pytest.raises(Damaged, match="videodpo verify"):
         read_table(path)
+
+
+def test_damage_behind_a_link_is_named_with_the_run_that_made_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in ("results/owner", "results/other"):
+        Path(run, "config").mkdir(parents=True)
+    record_text(Path("results/owner/a.json"), "{}\n")
+    for name in ("a.json", ".a.json.sha256"):
+        Path("results/other", name).symlink_to(Path("../owner") / name)
+    Path("results/owner/a.json").write_text("[]\n")
+    with pytest.raises(Damaged, match=r"^results/other/a\.json: .*`videodpo verify results/owner --discard-damaged`"):
+        require_intact(Path("results/other/a.json"))
