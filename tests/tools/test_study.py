@@ -84,7 +84,8 @@ def evaluated(folder: Path, seed: int, shifts: tuple[float, float]) -> None:
             rows.append(row(f"{seed}-{prompt}", name, base, aligned))
         rows.append(row(f"{seed}-{prompt}", "omniscore", 0.0, 99.0))  # by the arm's own formula
     write_table(folder / "prompts.parquet", rows, EVALUATION, stage="evaluate", digest="d", seed=seed)
-    dimensions = {SHARP: {"headroom": 0.5, "gain": 0.4}, TEXT: {}}
+    other = {"headroom": 9.0, "gain": 9.0, "delta": 99.0}
+    dimensions = {SHARP: {"headroom": 0.5, "gain": 0.4}, TEXT: {}, "omniscore": other}
     summary = {"dimensions": dimensions, "motion": {"relative_change": -0.25}, "strength": {"mean": 0.03}}
     record_json(folder / "summary.json", summary)
 
@@ -130,6 +131,7 @@ def test_the_table_has_every_arm_seed_and_score(root, verdicts):
     assert one.loc["quality", "delta"] == pytest.approx(0.2, abs=0.01)
     assert one.loc["omniscore", "aligned"] < 2
     assert (one.loc[SHARP, "headroom"], one.loc[SHARP, "gain"]) == (0.5, 0.4)
+    assert np.isnan(one.loc["omniscore", "headroom"])  # of another formula
     assert (one.loc[TEXT, "strength"], one.loc[TEXT, "motion"]) == (0.03, -0.25)
 
 

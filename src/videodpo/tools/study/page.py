@@ -11,9 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
-from videodpo.tools.study.results import Missing
-
-_COLUMNS = ("omniscore", "quality", "semantic")
+from videodpo.tools.study.results import TOTALS, Missing
 
 
 def render(
@@ -26,7 +24,7 @@ def render(
     """Draw the figures into <root>/figures and return the page's HTML."""
     figures = FigureFolder(root / "figures")
     table = pd.DataFrame(rows)
-    drawn = [_forest(figures, table, plan, name) for name in _COLUMNS if name in set(table.score)]
+    drawn = [_forest(figures, table, plan, name) for name in TOTALS if name in set(table.score)]
     if judged := [finding for finding in findings if finding["difference"] is not None]:
         drawn.insert(0, _findings(figures, judged))
     figures.remove_others()
@@ -43,7 +41,7 @@ def render(
         num_runs=len(plan["runs"]),
         findings=findings,
         arms=_arms(table, plan),
-        columns=[name for name in _COLUMNS if name in set(table.score)],
+        columns=[name for name in TOTALS if name in set(table.score)],
         drawn=drawn,
         missing=missing,
     )
@@ -54,7 +52,7 @@ def _arms(table: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name in _names(plan):
         mine = table[table.arm == name]
-        means = {score: float(one.delta.mean()) for score, one in mine.groupby("score") if score in _COLUMNS}
+        means = {score: float(one.delta.mean()) for score, one in mine.groupby("score") if score in TOTALS}
         motion = mine.drop_duplicates("seed").motion.astype(float).mean() if len(mine) else float("nan")
         strength = mine.drop_duplicates("seed").strength.astype(float).mean() if len(mine) else float("nan")
         rows.append(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from videodpo.config import OmniScore, validate
@@ -21,6 +22,7 @@ from videodpo.storage.manifests import run_of
 from videodpo.storage.tables import read_table
 
 KEY = ["prompt_id", "sample"]
+TOTALS = ("omniscore", "quality", "semantic")
 SIDES = ("base", "aligned")
 # Files of a run in the order in which they are made, each with the log of its stage.
 _STEPS = {
@@ -60,7 +62,7 @@ class Run:
     def names(self) -> list[str]:
         """Scores of the run: OmniScore and pillars, then dimensions and judges by name."""
         found = {column.partition("_")[2] for column in self.scores.columns if column.startswith("base_")}
-        first = [name for name in ("omniscore", "quality", "semantic") if name in found]
+        first = [name for name in TOTALS if name in found]
         return first + sorted(found - set(first))
 
 
@@ -115,6 +117,8 @@ def table_rows(runs: list[Run], resamples: int) -> list[dict[str, Any]]:
             seed = derive_seed(run.seed, "bootstrap")
             low, high = bootstrap_interval(delta, clips.prompt_id, resamples=resamples, seed=seed) or (None, None)
             own = run.summary["dimensions"].get(name, {})
+            if name in TOTALS and not np.isclose(own.get("delta", np.nan), delta.mean()):
+                own = {}  # by the arm's own formula
             rows.append(
                 {
                     "arm": run.arm,
@@ -137,7 +141,7 @@ def table_rows(runs: list[Run], resamples: int) -> list[dict[str, Any]]:
 
 def _wide(rows: pd.DataFrame, formula: OmniScore) -> pd.DataFrame:
     """Scores of each clip, with the totals by `formula`: arms may differ in theirs, and are compared by one."""
-    rows = rows[~rows.dimension.isin(["omniscore", "quality", "semantic"])]
+    rows = rows[~rows.dimension.isin(TOTALS)]
     wide = rows.pivot(index=KEY, columns="dimension", values=list(SIDES))
     wide.columns = ["_".join(pair) for pair in wide.columns.to_flat_index()]
     wide = wide.reset_index()
