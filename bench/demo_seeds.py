@@ -21,7 +21,7 @@ import numpy as np
 from videodpo.storage.tables import commit
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("omniscore", "semantic", "caption_accuracy", "dynamic_degree_dis")
+SHOWN = ("omniscore", "semantic", "caption_accuracy", "world_fidelity", "dynamic_degree_dis")
 MOST_MOTION_LOST = 0.1
 
 
