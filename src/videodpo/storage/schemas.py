@@ -172,6 +172,6 @@ def _kind(dtype: pa.DataType) -> str:
 
 
 _ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, PAIRS, PAIRS_REJECTED, VISITS, REFERENCE, EVALUATION]
-_ALL += [TRAIN_LOG, omniscore_schema(())]
+_ALL += [STUDY, TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
 del _KINDS["step"]  # text in PROMPTS_DROPPED, a number in TRAIN_LOG; every other name has one type in all tables
