@@ -16,17 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FIGURES = "VIDEODPO_FIGURES"  # a file that figures are written to
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folder of a test is its tier: `full` for those below tests/full, `quick` for all others.
-
-    Tests of one file run in one process, so that they share its fixtures. So do all tests of the session's run, which
-    takes a minute to make.
-    """
+    """The folder of a test is its tier: `full` for those below tests/full, `quick` for all others."""
     for item in items:
         item.add_marker("full" if (ROOT / "tests" / "full") in item.path.parents else "quick")
-        shared = "session_run" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("session_run" if shared else str(item.path.relative_to(ROOT))))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
