@@ -164,7 +164,7 @@ def _normal_equations(hypotheses: _Hypotheses, clip: np.ndarray, frames: slice) 
 def _rates(hypotheses: _Hypotheses, courses_NTKC: np.ndarray, shares: np.ndarray) -> list[np.ndarray]:
     """Return how coverages change with x, y and radius of their object.
 
-    Differences over two pixels: those of a pixel's edge alone would see nothing of what lies beside the outline. An
+    Differences over two pixels: differences over less than a pixel would see only the outline. An
     object that moves to the right changes coverages as a frame that moves to the left does.
     """
     x_rates, y_rates = np.zeros_like(shares), np.zeros_like(shares)

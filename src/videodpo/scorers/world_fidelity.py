@@ -24,7 +24,7 @@ class WorldFidelity(Scorer):
         """Take no options; the fit runs on the CPU."""
 
     def score(self, clip: Clip) -> float:
-        """Score a clip; raise InputError if it has not the size of the demo world's clips."""
+        """Score a clip; raise InputError if it does not have the size of the demo world's clips."""
         from videodpo.demo_world.fit import nearest_clip
         from videodpo.demo_world.render import NUM_FRAMES, SIZE
 

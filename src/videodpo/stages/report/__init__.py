@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import ReportSettings, Snapshot
 from videodpo.stages.report.curves import training_figures
 from videodpo.stages.report.figures import data_figures, forest
 from videodpo.stages.report.galleries import ClipFolder, comparison_cards, pair_cards
+from videodpo.stages.report.html import page_environment
 from videodpo.stages.report.inputs import read_round
 from videodpo.stages.report.panels import flow_rows, headline, headroom_sources, provenance_rows, summary_rows
 from videodpo.stages.report.style import FigureFolder
@@ -37,7 +36,7 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     clips, figures = ClipFolder(folder / "clips", snapshot.folder), FigureFolder(folder / "figures")
     shown = snapshot.settings.report
     page = (
-        _environment()
+        page_environment(__name__)
         .get_template("page.html")
         .render(
             finished=finished,
@@ -60,25 +59,6 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     figures.remove_others()
     write_manifest(folder)
     log.info("report: %s", folder / "index.html")
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("videodpo.stages.report"),
-        autoescape=True,  # prompts are untrusted text
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["plain"] = lambda name: str(name).replace("_", " ")
-    environment.filters["score"] = lambda value, digits=4: _number(f"{value:z.{digits}f}")
-    environment.filters["signed"] = lambda value, digits=4: _number(f"{value:+.{digits}f}")
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
-    return environment
-
-
-def _number(text: str) -> str:
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _counts(values: Iterable[str]) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from videodpo.stages.report.inputs import Finished
+from videodpo.stages.report.intervals import draw_interval, label_rows
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
 
 _BIN = 0.01  # bin width of the paper; wider if there were more than _MAX_BARS bars
@@ -175,30 +176,19 @@ def _correlations(figure: Figure, theme: Theme, finished: Finished) -> None:
 
 def _forest(figure: Figure, theme: Theme, finished: Finished, names: list[str]) -> None:
     axes: Axes = figure.subplots()
-    indices = {name: -float(k) for k, name in enumerate(names)}
-    for name, index in indices.items():
+    for number, name in enumerate(names):
         row = finished.summary["dimensions"][name]
         scores = finished.comparison[finished.comparison.dimension == name]
         # Standard deviation over both arms' clips. A dimension that never varies has no change to scale.
         spread = float(np.concatenate([scores.base - scores.base.mean(), scores.aligned - scores.aligned.mean()]).std())
         spread = spread or 1.0
-        has_interval = row["ci_low"] is not None
-        clear = has_interval and (row["ci_low"] > 0 or row["ci_high"] < 0)
-        colour = theme.contrast if row["delta"] < 0 else theme.accent
-        if has_interval:
-            ends = [row[key] / spread for key in ("ci_low", "ci_high")]
-            axes.plot(ends, [index, index], color=colour, linewidth=2.0, zorder=2)
-        inside = colour if clear else theme.surface
-        axes.plot(row["delta"] / spread, index, "o", color=colour, markerfacecolor=inside, markersize=6)
-    axes.axvline(0, color=theme.muted, linewidth=1)
-    axes.set_yticks(list(indices.values()), [name.replace("_", " ") for name in names])
+        ends = [None if row[key] is None else row[key] / spread for key in ("ci_low", "ci_high")]
+        draw_interval(axes, theme, -number, row["delta"] / spread, *ends)
+    label_rows(
+        axes, theme, [name.replace("_", " ") for name in names], "change, in standard deviations (judges in italics)"
+    )
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
-        label.set_color(theme.ink)
         if finished.summary["dimensions"][name]["kind"] == "total":
             label.set_fontweight("bold")
         if finished.summary["dimensions"][name]["kind"] == "judge":
             label.set_fontstyle("italic")
-    axes.set_ylim(-len(names) + 0.4, 0.6)
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-    axes.set_xlabel("change, in standard deviations (judges in italics)")

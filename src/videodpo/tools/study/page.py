@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from videodpo.stages.report.html import page_environment
+from videodpo.stages.report.intervals import draw_interval, label_rows
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
 from videodpo.tools.study.results import TOTALS, Missing
 
@@ -28,15 +29,8 @@ def render(
     if judged := [finding for finding in findings if finding["difference"] is not None]:
         drawn.insert(0, _findings(figures, judged))
     figures.remove_others()
-    environment = Environment(
-        loader=PackageLoader("videodpo.tools.study"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["signed"] = lambda value: f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
-    return environment.get_template("page.html").render(
+    template = page_environment("videodpo.tools.study").get_template("page.html")
+    return template.render(
         study=plan["study"],
         num_runs=len(plan["runs"]),
         findings=findings,
@@ -81,10 +75,11 @@ def _forest(figures: FigureFolder, table: pd.DataFrame, plan: Mapping[str, Any],
         axes = figure.subplots()
         for number, name in enumerate(names):
             seeds = chosen[chosen.arm == name].sort_values("seed")
+            seeds = seeds.astype(object).where(seeds.notna(), None)
             for offset, row in enumerate(seeds.to_dict("records")):
                 height = -number - 0.6 * ((offset + 1) / (len(seeds) + 1) - 0.5)
-                _interval(axes, theme, height, row["delta"], row["ci_low"], row["ci_high"])
-        _label(axes, theme, names, "aligned minus base")
+                draw_interval(axes, theme, height, row["delta"], row["ci_low"], row["ci_high"])
+        label_rows(axes, theme, names, "aligned minus base")
 
     return figures.draw(
         f"arms-{score}",
@@ -100,9 +95,9 @@ def _findings(figures: FigureFolder, judged: Sequence[Mapping[str, Any]]) -> Dra
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
         for number, finding in enumerate(judged):
-            _interval(axes, theme, -number, finding["difference"], finding["ci_low"], finding["ci_high"])
+            draw_interval(axes, theme, -number, finding["difference"], finding["ci_low"], finding["ci_high"])
         labels = [f"{finding['arm']} - {finding['against']}, {finding['score']}" for finding in judged]
-        _label(axes, theme, labels, "difference")
+        label_rows(axes, theme, labels, "difference")
 
     return figures.draw(
         "findings",
@@ -112,24 +107,3 @@ def _findings(figures: FigureFolder, judged: Sequence[Mapping[str, Any]]) -> Dra
         "correction.",
         size=(7.2, 0.9 + 0.3 * len(judged)),
     )
-
-
-def _interval(axes: Any, theme: Theme, height: float, middle: float, low: float | None, high: float | None) -> None:
-    colour = theme.contrast if middle < 0 else theme.accent
-    has_interval = not (pd.isna(low) or pd.isna(high))
-    clear = False
-    if has_interval:
-        assert low is not None
-        assert high is not None
-        axes.plot([low, high], [height, height], color=colour, linewidth=1.8, zorder=2)
-        clear = low > 0 or high < 0
-    axes.plot(middle, height, "o", color=colour, markerfacecolor=colour if clear else theme.surface, markersize=5)
-
-
-def _label(axes: Any, theme: Theme, names: Sequence[str], label: str) -> None:
-    axes.axvline(0, color=theme.muted, linewidth=1)
-    axes.set_yticks([-number for number in range(len(names))], names)
-    axes.set_ylim(-len(names) + 0.4, 0.6)
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-    axes.set_xlabel(label)

@@ -37,7 +37,7 @@ _STEPS = {
     "{round}/evaluation/videos/aligned/shard-00000.parquet": "{round}/logs/evaluate_generate/aligned",
     "{round}/evaluation/summary.json": "{round}/logs/evaluate.log",
 }
-_BESIDE = {  # logs of the jobs in between
+_BETWEEN = {  # logs of the jobs in between
     "{round}/omniscore.parquet": ["{round}/logs/score", "{round}/logs/collect_scores"],
     "{round}/doctor.json": ["{round}/logs/reference"],
     "{round}/evaluation/summary.json": ["{round}/logs/evaluate_score", "{round}/logs/evaluate_collect_scores"],
@@ -163,7 +163,7 @@ def _first_missing(folder: Path, last_round: int) -> tuple[str, str | None]:
             file = step.format(round=f"round{number}")
             if (folder / file).exists() or ("evaluation" in step and number < last_round):
                 continue
-            names = [one.format(round=f"round{number}") for one in (log, *_BESIDE.get(step, []))]
+            names = [one.format(round=f"round{number}") for one in (log, *_BETWEEN.get(step, []))]
             places = [run / name for run in _makers(folder) for name in names]
             logs = [path for place in places for path in (place, *place.rglob("*.log")) if path.is_file()]
             found = max(logs, key=lambda path: (_has_failed(path), path.stat().st_mtime_ns), default=None)
