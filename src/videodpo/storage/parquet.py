@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +18,8 @@ MAX_TEXT_BYTES = 2 * 2**30  # over all columns, counting the text of every row
 MAX_FOOTER = 16 * 2**20  # bytes; the footer describes columns and row groups
 
 
-def refuse_large_footer(path: Path) -> None:
-    """Check the footer's size before it is read: the footer of 10^6 columns takes gigabytes of memory.
+def open_file(path: Path) -> pa.NativeFile:
+    """Open a Parquet file for pyarrow; its footer may be read, since the footer of 10^6 columns takes gigabytes.
 
     Raises:
         OSError: the file is missing.
@@ -28,11 +27,14 @@ def refuse_large_footer(path: Path) -> None:
     """
     if path.is_dir():  # pyarrow would read every file in it, including leftovers of an earlier run
         raise InputError(f"{path}: a folder; name one table in it")
-    with open(path, "rb") as handle:
-        handle.seek(-min(8, handle.seek(0, os.SEEK_END)), os.SEEK_END)
-        length = int.from_bytes(handle.read(4), "little")
-    if path.stat().st_size > length > MAX_FOOTER:
+    file = pa.OSFile(str(path))
+    size = file.size()
+    file.seek(max(0, size - 8))
+    length = int.from_bytes(file.read(4), "little")
+    if size > length > MAX_FOOTER:
         raise InputError(f"{path}: its footer has {length:,} bytes, {MAX_FOOTER:,} are allowed: too many columns")
+    file.seek(0)
+    return file
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -42,12 +44,12 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         OSError, pyarrow.ArrowException: the file is not readable.
         InputError: the path is a folder, or the table is too large; the message has the limit.
     """
-    refuse_large_footer(path)
-    found = pq.read_metadata(path)
+    file = open_file(path)
+    found = pq.read_metadata(file)
     if found.num_rows > MAX_ROWS:
         raise InputError(f"{path}: {found.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
     return pq.ParquetFile(
-        path,
+        file,
         metadata=found,
         read_dictionary=_repeated_texts(found).as_dictionary,
         pre_buffer=False,
@@ -66,7 +68,7 @@ def read_parquet(file: pq.ParquetFile, path: Path, names: list[str] | None) -> p
     Raises:
         InputError: the table has more text than is allowed.
     """
-    if _repeated_texts(file.metadata).in_full.isdisjoint(names or file.schema_arrow.names):
+    if not _repeated_texts(file.metadata, names).in_full:
         # For one row group, starting threads takes longer than decoding.
         table = file.read(columns=names, use_threads=file.num_row_groups > 1)
     else:
@@ -82,10 +84,11 @@ class _RepeatedTexts(NamedTuple):
     """Columns with delta encodings, which pyarrow cannot read as a dictionary; DuckDB and Spark mix both encodings."""
 
 
-def _repeated_texts(found: pq.FileMetaData) -> _RepeatedTexts:
-    groups, columns = range(found.num_row_groups), range(found.num_columns)
-    chunks = [found.row_group(group).column(k) for group in groups for k in columns]
-    texts = [chunk for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"]
+def _repeated_texts(found: pq.FileMetaData, names: list[str] | None = None) -> _RepeatedTexts:
+    columns = [k for k in range(found.num_columns) if found.schema.column(k).physical_type == "BYTE_ARRAY"]
+    if names:
+        columns = [k for k in columns if found.schema.column(k).path in names]
+    texts = [found.row_group(group).column(k) for group in range(found.num_row_groups) for k in columns]
     delta = {chunk.path_in_schema for chunk in texts if any(name.startswith("DELTA") for name in chunk.encodings)}
     repeated = {c.path_in_schema for c in texts if c.has_dictionary_page or "DELTA_BYTE_ARRAY" in c.encodings}
     return _RepeatedTexts(repeated - delta, repeated & delta)

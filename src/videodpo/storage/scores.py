@@ -24,6 +24,7 @@ from videodpo.storage.tables import (
     read_prompts,
     shard_path,
     starts_of_runs,
+    take_in_order,
 )
 
 _Encoded: TypeAlias = list[tuple[str, bytes]]
@@ -120,17 +121,17 @@ def _merged(shards: Iterable[dict[str, str]]) -> dict[str, str]:
 def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
     """Sort by the prompt's position, then by sample."""
     starts = starts_of_runs(clips["prompt_id"])
-    owners = clips["prompt_id"].take(pa.array(starts))
+    owners = take_in_order(clips["prompt_id"], starts)
     positions = find_rows(owners, read_prompts(path)["prompt_id"])
     if positions.null_count:
         raise RunError(f"{path}: no row for prompt {owners.filter(positions.is_null())[0]}")
     lengths = np.diff(starts, append=clips.num_rows)
-    keys = np.repeat(positions.to_numpy().astype(np.int64), lengths) << 32
+    keys = np.repeat(positions.to_numpy().astype(np.int64) << 32, lengths)
     keys += clips["sample"].to_numpy()
-    if (np.diff(keys) <= 0).any():
+    if not (keys[1:] > keys[:-1]).all():
         order = np.argsort(keys, kind="stable")
         clips, keys = clips.take(pa.array(order)), keys[order]
-    if (twice := np.flatnonzero(np.diff(keys) == 0)).size:
+    if (twice := np.flatnonzero(keys[1:] == keys[:-1])).size:
         raise RunError(
             f"the videos table has {_few(clips['video_id'].take(pa.array(twice)))} twice; make the videos again"
         )

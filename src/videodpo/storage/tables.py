@@ -22,7 +22,7 @@ from videodpo import __version__
 from videodpo.config.errors import InputError
 from videodpo.storage.files import first_line
 from videodpo.storage.manifests import damaged, is_editable, is_edited, product_path, require_intact
-from videodpo.storage.parquet import open_parquet, read_parquet, refuse_large_footer
+from videodpo.storage.parquet import open_file, open_parquet, read_parquet
 from videodpo.storage.schemas import CLIP_SIZE, ClipSize, needed_columns, refuse_other_types
 
 T = TypeVar("T")
@@ -146,10 +146,13 @@ def write_row_groups(
         file.add_key_value_metadata(metadata)
 
 
-def row_groups(table: pa.Table) -> Iterator[pa.Table]:
-    """Cut a table into parts of `ROW_GROUP` rows; the last part may be shorter."""
-    for start in range(0, table.num_rows, ROW_GROUP):
-        yield table.slice(start, ROW_GROUP)
+def row_groups(table: pa.Table, chosen: NDArray[np.bool_] | None = None) -> Iterator[pa.Table]:
+    """Cut the chosen rows of a table, by default all, into parts of `ROW_GROUP` rows; the last part may be shorter."""
+    rows = np.arange(table.num_rows) if chosen is None else np.flatnonzero(chosen)
+    for start in range(0, len(rows), ROW_GROUP):
+        first, last = rows[start], rows[min(start + ROW_GROUP, len(rows)) - 1]
+        part = table.slice(first, last - first + 1)
+        yield part if chosen is None else part.filter(pa.array(chosen[first : last + 1]))
 
 
 def _refuse_gaps(rows: pa.Table, schema: pa.Schema, name: str) -> None:
@@ -247,15 +250,16 @@ def _refuse_misfit(path: Path, found: pa.Schema) -> None:
 def read_prompts(path: Path) -> pa.Table:
     """Read `prompt_id` and `split` of the prompts table, sorted by position; errors as `read_table`."""
     table = read_arrow(path, ["prompt_id", "split", "position"])
-    return table.sort_by("position").select(["prompt_id", "split"])
+    if (np.diff(table["position"]) <= 0).any():  # an edited table; sorting copies all ids
+        table = table.sort_by("position")
+    return table.select(["prompt_id", "split"])
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the provenance that `write_table` stored; errors as `read_table`."""
     require_intact(path)
-    with readable(path):
-        refuse_large_footer(path)
-        raw = pq.read_schema(path).metadata or {}
+    with readable(path), open_file(path) as file:
+        raw = pq.read_schema(file).metadata or {}
     return {key.decode(): value.decode() for key, value in raw.items()}
 
 
@@ -325,6 +329,13 @@ def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
         return np.zeros(0, dtype=np.int64)
     changes = pc.not_equal(ids[1:], ids[:-1]).to_numpy()
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
+
+
+def take_in_order(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.ChunkedArray:
+    """Take rows with increasing indices. `ChunkedArray.take` would first copy the whole column."""
+    taken = np.zeros(len(column), dtype=bool)
+    taken[rows] = True
+    return column.filter(pa.array(taken))
 
 
 def find_rows(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:

@@ -88,8 +88,8 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
     allowed = load_execution(run_folder).max_failed_fraction
 
     def videos(dimensions: Sequence[str]) -> pd.DataFrame:
-        table, _ = scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)
-        frame: pd.DataFrame = table.to_pandas()
+        table, usable = scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)
+        frame: pd.DataFrame = table.filter(pa.array(usable)).to_pandas()
         return frame
 
     tables = [omniscore(videos(list(part.dimensions)), part) for part, _ in (now, then)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from videodpo.preference.formula import scale
 from videodpo.runtime.failures import NUM_LISTED, refuse_too_many
@@ -17,7 +18,7 @@ from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import omniscore_schema
 from videodpo.storage.scores import read_scored
-from videodpo.storage.tables import row_groups, write_row_groups
+from videodpo.storage.tables import row_groups, take_in_order, write_row_groups
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None
     """
     config = snapshot.settings.omniscore
     names, prompts = sorted(config.dimensions), snapshot.folder / "prompts.parquet"
-    videos, num_left_out = scored_videos(round_folder, names, prompts, snapshot.execution.max_failed_fraction)
+    videos, usable = scored_videos(round_folder, names, prompts, snapshot.execution.max_failed_fraction)
+    num_used = int(np.count_nonzero(usable))
     schema = omniscore_schema(names)
 
     def scaled(part: pa.Table) -> pa.Table:
@@ -43,24 +45,24 @@ def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None
 
     write_row_groups(
         round_folder / "omniscore.parquet",
-        map(scaled, row_groups(videos)),
+        map(scaled, row_groups(videos, usable)),
         schema,
         stage="omniscore",
         digest=snapshot.digest,
         seed=snapshot.seed,
-        extra={"num_left_out": str(num_left_out), **edited_inputs(snapshot.folder / "prompts.parquet")},
+        extra={"num_left_out": str(len(usable) - num_used), **edited_inputs(snapshot.folder / "prompts.parquet")},
     )
-    log.info("omniscore: %d videos, %d left out", videos.num_rows, num_left_out)
+    log.info("omniscore: %d videos, %d left out", num_used, len(usable) - num_used)
 
 
 def scored_videos(
     round_folder: Path, dimensions: Iterable[str], prompts: Path, max_failed_fraction: float
-) -> tuple[pa.Table, int]:
-    """Read the videos that have a score in each of the given dimensions.
+) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Read the videos of a round with their scores in the given dimensions.
 
     Returns:
         Columns `video_id`, `prompt_id`, `sample` and `raw_<dimension>`, in the order of the prompts, then of the
-        samples; and the number of videos left out.
+        samples; and for each row whether it has a score in all dimensions.
 
     Raises:
         RuntimeError: scores and videos do not match one to one, or more than `max_failed_fraction` is left out.
@@ -71,7 +73,7 @@ def scored_videos(
     if reasons:
         usable = ~pc.is_in(columns["video_id"], pa.array(list(reasons))).to_numpy()
     failed = np.flatnonzero(~usable)
-    first = columns["video_id"].take(pa.array(failed[:NUM_LISTED])).to_pylist()
+    first = take_in_order(columns["video_id"], failed[:NUM_LISTED]).to_pylist()
     refuse_too_many(
         "omniscore",
         {video_id: reasons[video_id] for video_id in first},
@@ -79,5 +81,4 @@ def scored_videos(
         max_failed_fraction,
         num_failed=len(failed),
     )
-    # Each column is freed before the next is copied, which halves the peak memory.
-    return pa.table({name: columns.pop(name).filter(usable) for name in list(columns)}), len(failed)
+    return pa.table(columns), usable

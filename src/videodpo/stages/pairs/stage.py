@@ -17,7 +17,7 @@ from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.sizes import read_size_labels
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
-from videodpo.storage.tables import find_rows, read_arrow, read_prompts, starts_of_runs, write_table
+from videodpo.storage.tables import find_rows, read_arrow, read_prompts, starts_of_runs, take_in_order, write_table
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
 def _prompts_without_videos(scores: pa.Table, path: Path, prompts_path: Path) -> pa.Table:
     """Rejected rows for the training prompts that have no scored video."""
     prompts = read_prompts(prompts_path)
-    ids = scores["prompt_id"].take(pa.array(starts_of_runs(scores["prompt_id"])))
+    ids = take_in_order(scores["prompt_id"], starts_of_runs(scores["prompt_id"]))
     positions = find_rows(ids, prompts["prompt_id"]).fill_null(-1).to_numpy()
     if (wrong := np.flatnonzero(np.diff(positions, prepend=-1) <= 0)).size:
         raise RunError(
