@@ -78,11 +78,13 @@ def read_scored(videos: Path, scores: Path, dimensions: Iterable[str], prompts: 
 
 def _read_clips(path: Path) -> tuple[pa.Table, dict[str, str], _Encoded]:
     """Ids of one shard's videos, the errors of failed videos, and the encoded column of video ids."""
+    names = ["video_id", "prompt_id", "sample"]
     with open_table(path) as file:
-        table = read_columns(file, path, ["video_id", "prompt_id", "sample", "status", "error"])
         encoded = encoded_column(file, path, "video_id")
-    errors = _errors(table, pc.equal(table["status"], "ok"))
-    return table.select(["video_id", "prompt_id", "sample"]), errors, encoded
+        if is_constant(file, "status", "ok"):
+            return read_columns(file, path, names), {}, encoded
+        table = read_columns(file, path, [*names, "status", "error"])
+    return table.select(names), _errors(table, pc.equal(table["status"], "ok")), encoded
 
 
 def _read_values(path: Path, known: Mapping[str, tuple[pa.ChunkedArray, _Encoded]]) -> tuple[pa.Table, dict[str, str]]:

@@ -130,17 +130,13 @@ def write_row_groups(
         pq.ParquetWriter(partial, schema, store_schema=False, **_encodings(schema)) as file,
         ThreadPoolExecutor(1) as encoder,
     ):
-
-        def encode(part: pa.Table) -> None:
-            _refuse_gaps(part, schema, path.name)
-            # Make columns contiguous, because page boundaries depend on the memory layout.
-            file.write_table(part.combine_chunks(), row_group_size=ROW_GROUP)
-
         encoding: Future[None] | None = None
         for part in parts:  # the next part is computed while this one is encoded
+            _refuse_gaps(part, schema, path.name)
+            part = part.combine_chunks()  # page boundaries depend on the memory layout
             if encoding:
                 encoding.result()
-            encoding = encoder.submit(encode, part)
+            encoding = encoder.submit(file.write_table, part, row_group_size=ROW_GROUP)
         if encoding:
             encoding.result()
         file.add_key_value_metadata(metadata)
