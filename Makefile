@@ -48,11 +48,11 @@ check: setup
 
 # Every room, every stage once on a very small run, a dry run of the workflow: about 3 minutes on two cores.
 test: check
-	pytest --numprocesses 2 --dist loadfile -m quick
+	pytest --numprocesses 2 -m quick
 
 # And the workflow end to end, faults, hostile inputs, all model families, processes and launchers: 12 minutes more.
 test-all: test
-	pytest --numprocesses 2 --dist loadfile -m full
+	pytest --numprocesses 2 -m full
 
 # A real SLURM of two nodes, from Debian's packages, in a folder of its own; needs root where they are not installed.
 test-slurm: setup

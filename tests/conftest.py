@@ -13,17 +13,48 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+FULL = ROOT / "tests" / "full"
 FIGURES = "VIDEODPO_FIGURES"  # a file that figures are written to
+
+
+# Files that share `session_run`, so that one process runs them.
+OF_THE_SESSION_RUN = ("test_workflow.py", "test_verify.py", "test_logs.py", "hostile/test_prompts.py")
+# Files that take minutes start first, so that no process waits for another at the end.
+SLOW = (
+    "test_study.py",
+    *OF_THE_SESSION_RUN,
+    "train/test_resume.py",
+    "faults/test_kills.py",
+    "train/test_trajectories.py",
+    "train/test_options_pairwise.py",
+    "models/test_families.py",
+    "faults/test_work_done_again.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The folder of a test is its tier: `full` for those below tests/full, `quick` for all others."""
     for item in items:
-        item.add_marker("full" if (ROOT / "tests" / "full") in item.path.parents else "quick")
+        item.add_marker("full" if FULL in item.path.parents else "quick")
+    order = {FULL / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of one file run in one process, in the order of their collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0].removeprefix("tests/full/")
+            return "session_run" if file in OF_THE_SESSION_RUN else file
+
+    config.option.loadscopereorder = False  # which would start the files with the most tests first
+    return ByFile(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-tries", type=int, default=4, help="how often each fault is tried")
+    parser.addoption("--fault-tries", type=int, default=3, help="how often each fault is tried")
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,16 @@ def study(made: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
+@pytest.fixture(scope="module")
+def edited(
+    made: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A copy of it with a further arm, in which an edit lets `sft` fail; and how the second start ended."""
+    folder = shutil.copytree(made[0], tmp_path_factory.mktemp("edited") / "study", symlinks=True)
+    write_study(folder, arms={**with_arm("sft", **BROKEN), "late": {"about": "-", "overlay": LATE}})
+    return folder, run_study(folder)
+
+
 def tries(log: Path) -> int:
     return log.read_text(encoding="utf-8").count(" started on ")
 
@@ -145,47 +155,42 @@ def test_an_edited_finding_runs_the_comparison_alone(study):
     assert [job.rule for job in planned(study)] == ["study"]
 
 
-def test_a_failed_arm_stops_no_other_and_is_named_with_its_log(study):
-    write_study(study, arms={**with_arm("broken", **BROKEN), "late": {"about": "-", "overlay": LATE}})
-    answer = run_study(study)
+def test_a_failed_arm_stops_no_other_and_is_named_with_its_log(edited):
+    folder, answer = edited
     assert answer.returncode != 0
-    assert "broken, seed 3: lacks round1/" in answer.stdout
-    log = str(ROOT / "broken/seed3/round1/logs")
+    assert "sft, seed 3: lacks round1/" in answer.stdout
+    log = str(ROOT / "sft/seed3/round1/logs")
     assert f"log: {log}" in answer.stdout
-    assert log in (ROOT / "index.html").read_text()
-    assert set(read_table(ROOT / "study.parquet").arm) == {*ARMS, "late"}
-    assert tries(SHARED / "round1/logs/generate/shard-00000.log") == 1
+    assert log in (folder / ROOT / "index.html").read_text()
+    assert tries(folder / SHARED / "round1/logs/generate/shard-00000.log") == 1
 
 
-def test_a_failed_edit_of_an_arm_does_not_show_its_old_result(study):
-    write_study(study, arms=with_arm("sft", **BROKEN))
-    assert run_study(study).returncode != 0
-    assert set(read_table(ROOT / "study.parquet").arm) == {"dpo", "plain"}
-    assert json.loads((ROOT / "verdicts.json").read_text())[2]["verdict"] == "no result"
+def test_a_failed_edit_of_an_arm_does_not_show_its_old_result(edited):
+    root = edited[0] / ROOT
+    assert set(read_table(root / "study.parquet").arm) == {"dpo", "plain", "late"}
+    assert json.loads((root / "verdicts.json").read_text())[2]["verdict"] == "no result"
 
 
-def test_a_killed_study_goes_on_with_the_same_bytes(study, tmp_path):
+def test_a_killed_study_goes_on_with_the_same_bytes(study, edited):
     write_study(study, arms=with_arm("late", **LATE))
-    other = shutil.copytree(study, tmp_path / "killed", symlinks=True)
-    assert run_study(study).returncode == 0
     process = subprocess.Popen(
         ["snakemake", "--cores", "2", *OF_THE_PROFILES, *CALL],
-        cwd=other,
+        cwd=study,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    log = other / ROOT / "late/seed3/round1/logs/train.log"
+    log = study / ROOT / "late/seed3/round1/logs/train.log"
     while process.poll() is None and not (log.exists() and "step" in log.read_text(encoding="utf-8")):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (other / ROOT / "late/seed3/round1/evaluation/summary.json").exists()
-    answer = run_study(other)
+    assert not (study / ROOT / "late/seed3/round1/evaluation/summary.json").exists()
+    answer = run_study(study)
     assert answer.returncode == 0, answer.stderr
     names = [name for name in SAME if name.startswith("round1/")]
     late = ROOT / "late/seed3"
-    assert {name: sha256_of(other / late / name) for name in names} == {
-        name: sha256_of(study / late / name) for name in names
+    assert {name: sha256_of(study / late / name) for name in names} == {
+        name: sha256_of(edited[0] / late / name) for name in names
     }
