@@ -14,8 +14,10 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import videodpo
 from videodpo.runtime import registry
 from videodpo.storage import schemas
+from videodpo.weights.catalogue import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = "3.11"
@@ -183,11 +185,45 @@ def test_no_profile_loads_by_itself() -> None:
     assert not (ROOT / "profiles" / "default").exists()
 
 
-def test_readme_names_every_room() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rooms = sorted(path.name for path in (ROOT / "src" / "videodpo").iterdir() if (path / "__init__.py").is_file())
-    assert len(rooms) == 12
-    assert [room for room in rooms if f"| `{room}/` |" not in readme] == []
+def test_extending_page_lists_the_subpackages_in_the_order_of_the_import_contract() -> None:
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    names = [name for layer in layers for name in layer.split(" | ") if name not in ("__main__", "cli")]
+    assert len(names) == 12
+    assert re.findall(r"^\| `(\w+)/` \|", page, flags=re.MULTILINE) == names
+
+
+def test_licences_page_has_the_licence_of_every_weights_file_in_the_catalogue() -> None:
+    rows = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8").splitlines()
+    known = catalogue()
+    for name, published in {**known.files, **known.repositories}.items():
+        (row,) = [row for row in rows if row.startswith("|") and f"`{name}`" in row]
+        licence = row.split("|")[3]
+        assert published.licence.partition(";")[0] in licence, name
+        assert ("non-commercial" in licence) == published.non_commercial, name
+
+
+def test_licences_page_has_every_dependency() -> None:
+    page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+    extras = _project()["optional-dependencies"]
+    needed = [Requirement(name).name for name in (*_project()["dependencies"], *extras["judge"], *extras["lowbit"])]
+    assert [name for name in needed if f"`{name}`" not in page] == []
+
+
+def test_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == videodpo.__version__
+    assert citation["license"] == _project()["license"]
+    assert {"cff-version", "message", "title", "authors", "references"} <= citation.keys()
+
+
+def test_readme_and_contributing_are_short() -> None:
+    lines = {
+        name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in ("README.md", "CONTRIBUTING.md")
+    }
+    assert lines["README.md"] <= 150
+    assert lines["CONTRIBUTING.md"] < 60
 
 
 def test_scorers_page_has_a_line_for_every_scorer() -> None:
