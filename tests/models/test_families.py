@@ -4,6 +4,7 @@ The quick tier tests one family; tests/full/models/test_families.py tests all ot
 """
 
 import inspect
+import logging
 from itertools import pairwise
 
 import diffusers
@@ -20,6 +21,7 @@ from videodpo.dpo.visits import draw_noise_level
 from videodpo.models import make_schedule, sampler_noise_levels
 from videodpo.models.base import collate
 from videodpo.runtime import registry
+from videodpo.runtime.logs import set_up_logs
 
 ANY_LENGTH = ("text_to_video_sd", "videocrafter2", "t2v_turbo")
 PROMPT, OTHER = "A red circle moves left on a gray background.", "A blue square."
@@ -281,6 +283,18 @@ def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, 
     resumed.add_lora(Lora(rank=4), seed=9)
     resumed.resume_lora(tmp_path)
     torch.testing.assert_close(one_forward(resumed, family), one_forward(model, family), rtol=0, atol=1e-5)
+
+
+def test_loading_and_a_lora_log_nothing(load, caplog, recwarn):
+    set_up_logs()
+    libraries = [logging.getLogger(name) for name in ("diffusers", "transformers")]  # which hand nothing to the root
+    for library in libraries:
+        library.addHandler(caplog.handler)
+    load().add_lora(Lora(rank=2), seed=0)
+    for library in libraries:
+        library.removeHandler(caplog.handler)
+    assert caplog.messages == []
+    assert [str(one.message) for one in recwarn] == []
 
 
 def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):

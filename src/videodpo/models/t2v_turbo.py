@@ -5,6 +5,7 @@ Legend: see `videodpo.models.base`. Weights: `model.ckpt` and `unet_lora.pt`, as
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +99,9 @@ class T2VTurboModel(VideoCrafter2Model):
         for name, dropout in ((TAKEN_OFF, 0.0), ("default", lora.dropout)):
             config = LoraConfig(r=lora.rank, lora_alpha=lora.rank, lora_dropout=dropout)
             config.target_modules = set(self.pipe.lora_layers)
-            network.add_adapter(config, adapter_name=name)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # two adapters on purpose
+                network.add_adapter(config, adapter_name=name)
         with torch.no_grad():
             for name, up, down in zip(self.pipe.lora_layers, ups, downs, strict=True):
                 layer = network.get_submodule(name)

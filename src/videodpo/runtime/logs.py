@@ -16,6 +16,7 @@ _NOISE = {
     "torch.utils._pytree": "%s is an Enum subclass and is now natively supported by torch.compile",
     "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
     "diffusers.pipelines.pipeline_utils": "The TextToVideoSDPipeline has been deprecated",
+    "diffusers.guiders.guider_utils": "Guiders are currently an experimental feature",
 }
 
 

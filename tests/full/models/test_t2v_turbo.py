@@ -50,6 +50,11 @@ def test_it_starts_from_the_file_and_at_the_reference(folder):
         assert torch.equal(one_forward(model, FAMILY), one_forward(distilled, FAMILY))
 
 
+def test_its_two_adapters_are_added_without_a_warning(folder, recwarn):
+    load(folder, lora=Lora(rank=RANK))
+    assert [str(one.message) for one in recwarn] == []
+
+
 def test_the_distilled_lora_alone_is_trained_before_and_after_a_look_at_the_reference(folder):
     model = load(folder, lora=Lora(rank=RANK))
     before = trainable(model)

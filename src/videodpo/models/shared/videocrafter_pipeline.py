@@ -121,9 +121,9 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             ) from error
         return {
             "vae": vae,
-            "text_encoder": text.to(dtype).eval(),
+            "text_encoder": _cast(text, dtype),
             "tokenizer": open_clip.SimpleTokenizer(context_length=text.tower.context_length),
-            "unet": unet.to(unet_dtype).eval(),
+            "unet": _cast(unet, unet_dtype),
             "scheduler": VideoCrafterScheduler(),
         }
 
@@ -204,6 +204,11 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
         pixels = self.vae.decode(pictures, return_dict=False)[0]
         clips_BCTYX = pixels.view(num_clips, -1, *pixels.shape[1:]).transpose(1, 2)
         return SimpleNamespace(frames=VideoProcessor().postprocess_video(clips_BCTYX, output_type=output_type))
+
+
+def _cast(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Cast as torch does: diffusers' own `to` warns about layers to keep in float32 even if there are none."""
+    return torch.nn.Module.to(network, dtype).eval()
 
 
 def _unet(tensors: dict[str, torch.Tensor]) -> VideoCrafterUNet:
