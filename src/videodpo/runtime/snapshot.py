@@ -148,8 +148,9 @@ class Snapshot(Generic[S]):
 
     @property
     def execution(self) -> Execution:
-        """Content of the run's `config/execution.json`."""
-        return load_execution(self.folder)
+        """Content of the run's `config/execution.json`; errors as `load_snapshot`."""
+        found: Execution = load_snapshot(self.folder / "config" / "execution.json", "execution").settings
+        return found
 
 
 _KINDS: dict[str, type[Section]] = {
@@ -254,7 +255,7 @@ def differs(path: Path, text: str) -> bool:
     )
 
 
-def load_snapshot(path: Path, stage: str, kind: type[S]) -> Snapshot[S]:
+def load_snapshot(path: Path, stage: str) -> Snapshot[Any]:
     """Read a snapshot that `write_snapshot` wrote.
 
     Raises:
@@ -266,7 +267,7 @@ def load_snapshot(path: Path, stage: str, kind: type[S]) -> Snapshot[S]:
         run=document["run"],
         folder=Path(document["folder"]),
         seed=document["seed"],
-        settings=validate(kind, document["settings"], stage),
+        settings=validate(_KINDS[stage], document["settings"], stage),
         digest=settings_digest(document),
         weights=document["weights"],
     )
@@ -291,11 +292,6 @@ def _document(path: Path, stage: str) -> dict[str, Any]:
     if document["stage"] != stage:
         raise ConfigError(f"{path}: a snapshot for stage {document['stage']!r}, {stage!r} is needed")
     return document
-
-
-def load_execution(folder: Path) -> Execution:
-    """Read `config/execution.json` in a run's folder; errors as `load_snapshot`."""
-    return load_snapshot(folder / "config" / "execution.json", "execution", Execution).settings
 
 
 def weight_files(location: str) -> list[Path]:
