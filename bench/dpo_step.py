@@ -282,7 +282,7 @@ def _arm(name: str, settings: Sequence[str]) -> Arm:
     folder = Path(workflow.folder) / "config"
     write_snapshot(snapshot_text(workflow.config, "execution"), folder / "execution.json")
     write_snapshot(snapshot_text(workflow.config, "train"), folder / f"train-{name}.json")
-    snapshot = load_snapshot(folder / f"train-{name}.json", "train", TrainSettings)
+    snapshot = load_snapshot(folder / f"train-{name}.json", "train")
     return ARMS[name](snapshot, snapshot.folder / "round1")
 
 

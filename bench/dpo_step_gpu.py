@@ -46,9 +46,6 @@ from videodpo.models.shared.pipeline_model import PipelineModel, load_scheduler,
 from videodpo.models.shared.prompt_embeds import texts_path, write_texts
 from videodpo.runtime.device import choose_device
 from videodpo.runtime.snapshot import (
-    ReferenceSettings,
-    TrainSettings,
-    VisitsSettings,
     load_snapshot,
     snapshot_text,
     write_snapshot,
@@ -237,7 +234,7 @@ def _measure(config: Config, folder: Path, arguments: argparse.Namespace, device
         torch.cuda.reset_peak_memory_stats()
     write_snapshot(snapshot_text(config, "execution"), folder / "run" / "config" / "execution.json")
     write_snapshot(snapshot_text(config, "train"), folder / "run" / "config" / "train.json")
-    snapshot = load_snapshot(folder / "run" / "config" / "train.json", "train", TrainSettings)
+    snapshot = load_snapshot(folder / "run" / "config" / "train.json", "train")
     training = Training(snapshot, folder / "run" / "round1", None, Accelerator(cpu=device == "cpu"))
     rows: list[dict[str, Any]] = []
     seconds = []
@@ -400,8 +397,8 @@ def _write_round(folder: Path, size: Size, arguments: argparse.Namespace, device
     configs = folder / "run" / "config"
     for name in ("execution", "visits", "reference"):
         write_snapshot(snapshot_text(config, name), configs / f"{name}.json")
-    plan_visits(load_snapshot(configs / "visits.json", "visits", VisitsSettings), round_folder)
-    reference_shard(load_snapshot(configs / "reference.json", "reference", ReferenceSettings), round_folder, 0)
+    plan_visits(load_snapshot(configs / "visits.json", "visits"), round_folder)
+    reference_shard(load_snapshot(configs / "reference.json", "reference"), round_folder, 0)
     _free(device)
 
 

@@ -35,7 +35,6 @@ from videodpo.models.shared.pipeline_model import PipelineModel
 from videodpo.runtime.device import choose_device
 from videodpo.runtime.snapshot import (
     GenerateSettings,
-    PromptsSettings,
     Snapshot,
     load_snapshot,
     snapshot_text,
@@ -132,8 +131,8 @@ def _prepared(config: Config) -> Snapshot[GenerateSettings]:
     folder = Path(config.results) / config.run
     for stage in ("prompts", "generate", "execution"):
         write_snapshot(snapshot_text(config, stage), folder / "config" / f"{stage}.json")
-    make_prompts(load_snapshot(folder / "config" / "prompts.json", "prompts", PromptsSettings))
-    return load_snapshot(folder / "config" / "generate.json", "generate", GenerateSettings)
+    make_prompts(load_snapshot(folder / "config" / "prompts.json", "prompts"))
+    return load_snapshot(folder / "config" / "generate.json", "generate")
 
 
 def _plain(pipe: Any, snapshot: Snapshot[GenerateSettings], videos: Any) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from videodpo.config import OmniScore
-from videodpo.runtime.snapshot import OmniScoreSettings, PairsSettings, load_snapshot
+from videodpo.runtime.snapshot import load_snapshot
 
 
 def duckdb_arm(run: Path, out: Path, omniscore: OmniScore, alpha: float, bin_width: float) -> None:
@@ -130,8 +130,8 @@ ARMS = {"duckdb": duckdb_arm, "pandas": pandas_arm}
 
 
 def main(arm: str, run: Path, out: Path) -> None:
-    omniscore = load_snapshot(run / "config" / "omniscore.json", "omniscore", OmniScoreSettings).settings.omniscore
-    pairs = load_snapshot(run / "config" / "pairs.json", "pairs", PairsSettings).settings.pairs
+    omniscore = load_snapshot(run / "config" / "omniscore.json", "omniscore").settings.omniscore
+    pairs = load_snapshot(run / "config" / "pairs.json", "pairs").settings.pairs
     ARMS[arm](run, out, omniscore, pairs.reweight.exponent, pairs.reweight.bin_width)
 
 

@@ -165,13 +165,12 @@ class Stages:
 
     def snapshot(self, name: str) -> Any:
         """A stage's settings, as a snapshot in the run folder, and read back."""
-        from videodpo.runtime.snapshot import _KINDS, load_snapshot, snapshot_text, write_snapshot
+        from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_snapshot
 
-        stage = name.partition("/")[0]
         path = self.folder / "config" / f"{name}.json"
         for part in (name, "execution"):
             write_snapshot(snapshot_text(self.config, part), self.folder / "config" / f"{part}.json")
-        return load_snapshot(path, stage, _KINDS[stage])
+        return load_snapshot(path, name.partition("/")[0])
 
     def prompts(self) -> None:
         from videodpo.stages.prompts.stage import make_prompts

@@ -9,16 +9,22 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from videodpo import __version__
-from videodpo.config import ConfigError, InputError, RunError, Section, VideodpoError
+from videodpo.config import ConfigError, InputError, RunError, VideodpoError
+from videodpo.config.loading import read_config
+from videodpo.runtime import registry
 from videodpo.runtime.exit_codes import is_refusal
+from videodpo.runtime.giving_up import mark
+from videodpo.runtime.gpus import reserve_gpus
 from videodpo.runtime.logs import log_start, set_up_logs
 from videodpo.runtime.output import tolerant_output
+from videodpo.runtime.rounds import adapter_after, round_folder
+from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_planned, write_snapshot
 from videodpo.storage.files import refuse_full_disk
+from videodpo.workflow.run import Workflow
 
-S = TypeVar("S", bound=Section)
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
 
 
@@ -53,24 +59,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prompts(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import PromptsSettings
     from videodpo.stages.prompts.stage import make_prompts
 
-    make_prompts(_load(arguments, "prompts", PromptsSettings))
+    make_prompts(_load(arguments, "prompts")[0])
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.rounds import adapter_after
-    from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings
-
     if arguments.arm:
-        heldout = _load(arguments, "evaluate_generate", EvaluateGenerateSettings)
+        heldout, _ = _load(arguments, "evaluate_generate")
         _reserve(heldout)
         adapter = adapter_after(heldout.folder, arguments.round if arguments.arm == "aligned" else 0)
         from videodpo.stages.generate.sample import generate_heldout_shard
 
         return generate_heldout_shard(heldout, arguments.round, arguments.shard, arguments.arm, adapter)
-    snapshot = _load(arguments, "generate", GenerateSettings)
+    snapshot, _ = _load(arguments, "generate")
     _reserve(snapshot)
     if snapshot.settings.from_clips:
         from videodpo.stages.generate.import_clips import import_shard
@@ -84,15 +86,12 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime import registry
-
-    snapshots = _scorers(arguments)
+    snapshots, videos, scores = _scorers(arguments)
     if any(registry.load("videodpo.scorers", snapshot.settings.dimension).uses_gpu for snapshot in snapshots):
         _reserve(snapshots[0])
     from videodpo.stages.score import score_shard
     from videodpo.storage.tables import shard_path
 
-    videos, scores = _videos_and_scores(snapshots[0].folder, arguments)
     score_shard(snapshots, shard_path(videos, arguments.shard), scores)
 
 
@@ -100,23 +99,28 @@ def _collect_scores(arguments: argparse.Namespace) -> None:
     from videodpo.stages.score import collect_all_shards, collect_shard
     from videodpo.storage.tables import shard_path
 
-    snapshots = _scorers(arguments)
-    videos, scores = _videos_and_scores(snapshots[0].folder, arguments)
+    snapshots, videos, scores = _scorers(arguments)
     if arguments.shard is None:
         return collect_all_shards(snapshots, videos, scores)
     return collect_shard(snapshots, shard_path(videos, arguments.shard), scores)
 
 
-def _scorers(arguments: argparse.Namespace) -> list[Any]:
-    """Load the settings snapshots of the scorers, from JSON files or from the dimensions of config.yaml."""
-    from videodpo.config.loading import read_config
-    from videodpo.runtime.snapshot import ScoreSettings, load_snapshot
-    from videodpo.workflow.run import Workflow
+def _scorers(arguments: argparse.Namespace) -> tuple[list[Any], Path, Path]:
+    """Settings snapshots of the scorers, and the folders of the videos and of the scores."""
+    snapshots = _scorer_snapshots(arguments)
+    above = round_folder(snapshots[0].folder, arguments.round)
+    if arguments.arm:
+        evaluation = above / "evaluation"
+        return snapshots, evaluation / "videos" / arguments.arm, evaluation / "scores" / arguments.arm
+    return snapshots, above / "videos", above / "scores"
 
+
+def _scorer_snapshots(arguments: argparse.Namespace) -> list[Any]:
+    """Load the settings snapshots of the scorers, from JSON files or from the dimensions of config.yaml."""
     if all(path.suffix == ".json" for path in arguments.config):
         if arguments.preset or arguments.set:
             raise InputError("--preset and --set have no effect on snapshot files; leave them out")
-        found = [load_snapshot(path, "score", ScoreSettings) for path in arguments.config]
+        found = [load_snapshot(path, "score") for path in arguments.config]
         snapshots = [one for one in found if not arguments.dimension or one.settings.dimension in arguments.dimension]
         if not snapshots:
             raise InputError(f"--dimension: {arguments.dimension} is not that of {list(map(str, arguments.config))}")
@@ -124,59 +128,42 @@ def _scorers(arguments: argparse.Namespace) -> list[Any]:
     if len(arguments.config) > 1:
         raise InputError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or snapshot files")
     (arguments.config,) = arguments.config
-    run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
+    run = _workflow(arguments)
     names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
-    return [_load(arguments, f"score/{name}", ScoreSettings) for name in names]
-
-
-def _videos_and_scores(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path]:
-    above = _round(folder, arguments)
-    if arguments.arm:
-        return above / "evaluation" / "videos" / arguments.arm, above / "evaluation" / "scores" / arguments.arm
-    return above / "videos", above / "scores"
+    return [load_snapshot(_written(run, f"score/{name}"), "score") for name in names]
 
 
 def _omniscore(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import OmniScoreSettings
     from videodpo.stages.omniscore import aggregate
 
-    snapshot = _load(arguments, "omniscore", OmniScoreSettings)
-    aggregate(snapshot, _round(snapshot.folder, arguments))
+    aggregate(*_load(arguments, "omniscore"))
 
 
 def _pairs(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import PairsSettings
     from videodpo.stages.pairs.stage import select_pairs
 
-    snapshot = _load(arguments, "pairs", PairsSettings)
-    select_pairs(snapshot, _round(snapshot.folder, arguments))
+    select_pairs(*_load(arguments, "pairs"))
 
 
 def _visits(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import VisitsSettings
     from videodpo.stages.visits import plan_visits
 
-    snapshot = _load(arguments, "visits", VisitsSettings)
-    plan_visits(snapshot, _round(snapshot.folder, arguments))
+    plan_visits(*_load(arguments, "visits"))
 
 
 def _reference(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import ReferenceSettings
-
-    snapshot = _load(arguments, "reference", ReferenceSettings)
+    snapshot, folder = _load(arguments, "reference")
     _reserve(snapshot)
     from videodpo.stages.reference import reference_shard
 
-    reference_shard(snapshot, _round(snapshot.folder, arguments), arguments.shard)
+    reference_shard(snapshot, folder, arguments.shard)
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.rounds import adapter_after
-    from videodpo.runtime.snapshot import TrainSettings
     from videodpo.stages.train.launch import drop_foreign_variables, launch_command, launch_environment
 
     drop_foreign_variables(os.environ, launched=arguments.launched)
-    snapshot = _load(arguments, "train", TrainSettings)
+    snapshot, folder = _load(arguments, "train")
     runtime = snapshot.execution.train_runtime
     _reserve(snapshot, runtime.processes)
     path = arguments.config if arguments.config.suffix == ".json" else snapshot.folder / "config" / "train.json"
@@ -185,47 +172,37 @@ def _train(arguments: argparse.Namespace) -> None:
         os.execvpe(command[0], command, launch_environment(runtime, os.environ))
     from videodpo.stages.train.stage import train
 
-    train(snapshot, _round(snapshot.folder, arguments), adapter_after(snapshot.folder, arguments.round - 1))
+    train(snapshot, folder, adapter_after(snapshot.folder, arguments.round - 1))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from videodpo.runtime.giving_up import mark
-    from videodpo.runtime.snapshot import TrainSettings
-
     if arguments.train_log:
         from videodpo.stages.doctor import diagnose_log, report
 
         return report(diagnose_log(arguments.train_log), as_json=arguments.json, out=arguments.out)
-    snapshot = _load(arguments, "train", TrainSettings)
+    snapshot, folder = _load(arguments, "train")
     _reserve(snapshot)
     from videodpo.stages.doctor import diagnose, report
 
-    round_folder = _round(snapshot.folder, arguments)
-    code = report(diagnose(snapshot, round_folder), as_json=arguments.json, out=arguments.out)
+    code = report(diagnose(snapshot, folder), as_json=arguments.json, out=arguments.out)
     if code:
-        mark(round_folder, "doctor")
+        mark(folder, "doctor")
     return code
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import EvaluateSettings
     from videodpo.stages.evaluate import evaluate
 
-    snapshot = _load(arguments, "evaluate", EvaluateSettings)
-    evaluate(snapshot, _round(snapshot.folder, arguments))
+    evaluate(*_load(arguments, "evaluate"))
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import ReportSettings
     from videodpo.stages.report import make_report
 
-    snapshot = _load(arguments, "report", ReportSettings)
-    make_report(snapshot, _round(snapshot.folder, arguments))
+    make_report(*_load(arguments, "report"))
 
 
 def _snapshot(arguments: argparse.Namespace) -> None:
-    from videodpo.runtime.snapshot import write_planned
-
     write_planned(arguments.settings, arguments.sha256, arguments.out)
 
 
@@ -236,10 +213,7 @@ def _list_shards(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from videodpo.config.loading import read_config
-    from videodpo.workflow.run import Workflow
-
-    run = Workflow(read_config(arguments.config, arguments.preset, arguments.set))
+    run = _workflow(arguments)
     print(f"{arguments.config}: fine; run {run.config.run!r} writes to {run.folder}")
     try:
         run.require_weights()
@@ -248,13 +222,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _weights(arguments: argparse.Namespace) -> None:
-    from videodpo.config.loading import read_config
     from videodpo.weights.fetch import fetch_all, verify_all
     from videodpo.weights.locations import is_published
     from videodpo.weights.needed import describe
-    from videodpo.workflow.run import Workflow
 
-    needed = Workflow(read_config(arguments.config, arguments.preset, arguments.set)).weights
+    needed = _workflow(arguments).weights
     published = [one for one in needed if is_published(one.location)]
     if arguments.what == "verify":
         verify_all(published)
@@ -324,34 +296,30 @@ def _schema(arguments: argparse.Namespace) -> None:
     print(markdown_text() if arguments.markdown else schema_text(), end="")
 
 
-def _load(arguments: argparse.Namespace, name: str, kind: type[S]) -> Any:
-    """Load the settings snapshot of a stage; write it first if --config is a config.yaml."""
-    from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_snapshot
-
+def _load(arguments: argparse.Namespace, stage: str) -> tuple[Any, Path]:
+    """Settings snapshot of a stage, and the folder of its round; write it first if --config is a config.yaml."""
     path: Path = arguments.config
     if path.suffix != ".json":
-        from videodpo.config.loading import read_config
-        from videodpo.workflow.run import Workflow
+        path = _written(_workflow(arguments), stage)
+    snapshot = load_snapshot(path, stage)
+    return snapshot, round_folder(snapshot.folder, arguments.round)
 
-        run = Workflow(read_config(path, arguments.preset, arguments.set))
-        folder = Path(run.folder) / "config"
-        for part in (name, "execution"):
-            write_snapshot(snapshot_text(run.config, part), folder / f"{part}.json")
-        path = folder / f"{name}.json"
-    return load_snapshot(path, name.partition("/")[0], kind)
+
+def _written(run: Workflow, name: str) -> Path:
+    """Write a settings snapshot of a run, and how its jobs run."""
+    folder = Path(run.folder) / "config"
+    for part in (name, "execution"):
+        write_snapshot(snapshot_text(run.config, part), folder / f"{part}.json")
+    return folder / f"{name}.json"
+
+
+def _workflow(arguments: argparse.Namespace) -> Workflow:
+    return Workflow(read_config(arguments.config, arguments.preset, arguments.set))
 
 
 def _reserve(snapshot: Any, num_gpus: int = 1) -> None:
     """Reserve GPUs. Call this before torch is imported, because torch reads only once which GPUs it may use."""
-    from videodpo.runtime.gpus import reserve_gpus
-
     reserve_gpus(snapshot.execution.device, num_gpus)
-
-
-def _round(folder: Path, arguments: argparse.Namespace) -> Path:
-    from videodpo.runtime.rounds import round_folder
-
-    return round_folder(folder, arguments.round)
 
 
 def round_number(text: str) -> int:

@@ -387,7 +387,7 @@ def test_label_follows_the_bytes_of_the_weights(tmp_path, run):
         "weights": {str(weights): "?"},
     }
     write_snapshot(json.dumps(document), tmp_path / "snapshot.json")
-    loaded = load_snapshot(tmp_path / "snapshot.json", "score", ScoreSettings)
+    loaded = load_snapshot(tmp_path / "snapshot.json", "score")
     assert _label(loaded) == f"caption_accuracy v1 {sha256_of(weights)[:12]}"
     several = replace(loaded, weights={"a": "1" * 64, "b": "2" * 64})
     moved = replace(loaded, weights={"c": "2" * 64, "d": "1" * 64})

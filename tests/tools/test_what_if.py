@@ -11,7 +11,6 @@ from videodpo.cli import main
 from videodpo.config import ConfigError, parse_config
 from videodpo.runtime.snapshot import (
     OmniScoreSettings,
-    PairsSettings,
     Snapshot,
     load_snapshot,
     snapshot_text,
@@ -70,11 +69,9 @@ def finished(results: Path, values=VALUES, **options) -> Path:
             for video in videos
         ]
         write_table(shard_path(run / "round1" / "scores" / name, 0), rows, SCORES, **kept)
-    omniscore: Snapshot[OmniScoreSettings] = load_snapshot(
-        run / "config" / "omniscore.json", "omniscore", OmniScoreSettings
-    )
+    omniscore: Snapshot[OmniScoreSettings] = load_snapshot(run / "config" / "omniscore.json", "omniscore")
     aggregate(omniscore, run / "round1")
-    select_pairs(load_snapshot(run / "config" / "pairs.json", "pairs", PairsSettings), run / "round1")
+    select_pairs(load_snapshot(run / "config" / "pairs.json", "pairs"), run / "round1")
     return run
 
 

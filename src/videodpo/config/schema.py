@@ -15,7 +15,7 @@ from videodpo.config.scoring import (
     filter_disagreements,
     pillar_disagreements,
 )
-from videodpo.config.section import PositiveReal, Real, Section, Shards, WrongKeys, validate, without_nulls
+from videodpo.config.section import PositiveReal, Real, Section, Shards, validate, without_nulls
 from videodpo.config.shard_counts import AUTO, heldout_shards, reference_shards, sampling_shards
 from videodpo.config.training import (
     ReferenceJobs,
@@ -41,13 +41,11 @@ class Source(Section):
     max_toxicity: Real = Field(0.2, ge=0, le=1)
     """VidProM: rows with at least one of the six toxicity probabilities above this value are dropped."""
 
-    @model_validator(mode="after")
-    def _path_is_given(self) -> Source:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.kind != "demo_world" and not self.path:
-            raise WrongKeys(("path", f"missing; the kind {self.kind!r} needs one"))
+            yield "path", f"missing; the kind {self.kind!r} needs one"
         if self.name is not None and self.kind != "huggingface":
-            raise WrongKeys(("name", f"{self.name!r} has no effect on the kind {self.kind!r}; leave it out"))
-        return self
+            yield "name", f"{self.name!r} has no effect on the kind {self.kind!r}; leave it out"
 
 
 class Prompts(Section):
@@ -64,11 +62,9 @@ class Prompts(Section):
     near_duplicate_threshold: Real = Field(0.8, gt=0, le=1)
     """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 drops exact ones only."""
 
-    @model_validator(mode="after")
-    def _bounds_in_order(self) -> Prompts:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.min_chars > self.max_chars:
-            raise WrongKeys(("min_chars", f"{self.min_chars} is above max_chars {self.max_chars}"))
-        return self
+            yield "min_chars", f"{self.min_chars} is above max_chars {self.max_chars}"
 
 
 class Model(Section):
@@ -120,15 +116,13 @@ class Sampling(Size):
         """Copies of this sampling, one for each size: its own, then those of the buckets."""
         return [self.model_copy(update={**_size_of(size), "buckets": []}) for size in (self, *self.buckets)]
 
-    @model_validator(mode="after")
-    def _sizes_differ(self) -> Sampling:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         known = [_size_of(self)]
         for index, bucket in enumerate(self.buckets):
             if _size_of(bucket) in known:
                 size = f"{bucket.num_frames} frames of {bucket.height} x {bucket.width}"
-                raise WrongKeys((f"buckets.{index}", f"{size} are there already; each size is named once"))
+                yield f"buckets.{index}", f"{size} are there already; each size is named once"
             known.append(_size_of(bucket))
-        return self
 
 
 def _size_of(size: Size) -> dict[str, int]:
@@ -229,11 +223,6 @@ class Config(Section):
         return validate(OmniScore, self.omniscore.model_dump() | {"dimensions": raw}, "omniscore")
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Config:
-        if problems := list(self._disagreements()):
-            raise WrongKeys(*problems)
-        return self._with_numbers_of_shards()
-
     def _with_numbers_of_shards(self) -> Config:
         schedule, videos = self.schedule, self.generate.videos_per_prompt
         numbers = {
@@ -247,7 +236,6 @@ class Config(Section):
         )
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
-        """Keys that contradict a key of another section, each with the reason."""
         motion = self.evaluate.motion_dimension if self.prompts.num_heldout else None
         if motion is not None and motion not in self.dimensions:
             known = ", ".join(sorted(self.dimensions))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from videodpo.config.section import PositiveReal, Real, Section, WrongKeys
+from videodpo.config.section import PositiveReal, Real, Section
 
 
 class OmniDimension(Section):
@@ -20,10 +20,8 @@ class OmniDimension(Section):
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
 
-    @model_validator(mode="after")
-    def _range_is_not_empty(self) -> OmniDimension:
-        _refuse_empty_range(self.min, self.max)
-        return self
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        yield from _empty_range(self.min, self.max)
 
 
 class Dimension(Section):
@@ -38,20 +36,17 @@ class Dimension(Section):
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
 
-    @model_validator(mode="after")
-    def _range_is_given(self) -> Dimension:
-        if self.pillar is not None:
-            if missing := [(key, "missing; a pillar needs it") for key in ("min", "max") if getattr(self, key) is None]:
-                raise WrongKeys(*missing)
-            assert self.min is not None
-            assert self.max is not None
-            _refuse_empty_range(self.min, self.max)
-        return self
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        if self.pillar is None:
+            return
+        if self.min is not None and self.max is not None:
+            yield from _empty_range(self.min, self.max)
+        yield from ((key, "missing; a pillar needs it") for key in ("min", "max") if getattr(self, key) is None)
 
 
-def _refuse_empty_range(low: float, high: float) -> None:
+def _empty_range(low: float, high: float) -> Iterator[tuple[str, str]]:
     if low >= high:
-        raise WrongKeys(("min", f"{low} is not below max {high}"))
+        yield "min", f"{low} is not below max {high}"
 
 
 class PillarWeights(Section):
@@ -81,11 +76,8 @@ class OmniScore(Pillars):
         """Names of the pillars with a weight above 0. Others have a column in the table and are shown nowhere."""
         return [name for name, weight in self.pillars.model_dump().items() if weight > 0]
 
-    @model_validator(mode="after")
-    def _pillars_have_weight(self) -> OmniScore:
-        if problems := list(pillar_disagreements(self.pillars, self.dimensions)):
-            raise WrongKeys(*problems)
-        return self
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        yield from pillar_disagreements(self.pillars, self.dimensions)
 
 
 def pillar_disagreements(
@@ -114,12 +106,10 @@ class Filters(Section):
     motion_dimension: str | None = None
     """Dimension that min_motion applies to."""
 
-    @model_validator(mode="after")
-    def _motion_floor_is_whole(self) -> Filters:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if (self.min_motion is None) != (self.motion_dimension is None):
             absent = "min_motion" if self.min_motion is None else "motion_dimension"
-            raise WrongKeys((absent, "missing; min_motion and motion_dimension go together"))
-        return self
+            yield absent, "missing; min_motion and motion_dimension go together"
 
 
 class Reweight(Section):
@@ -146,17 +136,13 @@ class Pairs(Section):
     reweight: Reweight = Reweight()
     """Weight of a pair in the loss: (numerator / probability of its scores) ** exponent."""
 
-    @model_validator(mode="after")
-    def _ranks_in_order(self) -> Pairs:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.policy.startswith("rank:"):
             better, worse = map(int, self.policy[5:].split("-"))
             if better >= worse:
-                raise WrongKeys(("policy", f"{self.policy!r}: two ranks are needed, the better one first: rank:1-4"))
+                yield "policy", f"{self.policy!r}: two ranks are needed, the better one first: rank:1-4"
             if self.first_samples is not None and worse > self.first_samples:
-                raise WrongKeys(
-                    ("first_samples", f"{self.first_samples}; policy {self.policy!r} needs at least {worse}")
-                )
-        return self
+                yield "first_samples", f"{self.first_samples}; policy {self.policy!r} needs at least {worse}"
 
 
 def filter_disagreements(pairs: Pairs, dimensions: Collection[str]) -> Iterator[tuple[str, str]]:

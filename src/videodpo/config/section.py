@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
+    model_validator,
 )
 
 from videodpo.config import renamed
@@ -25,7 +26,7 @@ from videodpo.config.shard_counts import AUTO
 
 
 class WrongKeys(ValueError):
-    """Raised by a section's validator: keys below the section that contradict other keys, each with the reason."""
+    """Keys below a section that contradict other keys, each with the reason."""
 
     def __init__(self, *problems: tuple[str, str]) -> None:
         super().__init__("; ".join(f"{key}: {reason}" for key, reason in problems))
@@ -62,6 +63,16 @@ class Section(BaseModel):
     """Section of the configuration: frozen, with strict types and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        """Keys that contradict other keys of the section, each with the reason."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if problems := list(self._disagreements()):
+            raise WrongKeys(*problems)
+        return self
 
 
 S = TypeVar("S", bound=Section)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from videodpo.config.errors import ConfigError
 from videodpo.config.loading import merge, read_yaml
-from videodpo.config.section import Section, WrongKeys, validate
+from videodpo.config.section import Section, validate
 
 BASE = "base"
 """Value of `against` for the model before its alignment."""
@@ -58,12 +58,6 @@ class Study(Section):
     """Arms by name, of the same characters."""
     findings: list[Finding] = Field([])
     """Findings to test; the correction for several tests covers all of them."""
-
-    @model_validator(mode="after")
-    def _names_agree(self) -> Study:
-        if problems := list(self._disagreements()):
-            raise WrongKeys(*problems)
-        return self
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):

@@ -11,10 +11,9 @@ from pydantic import (
     PlainSerializer,
     WithJsonSchema,
     WrapValidator,
-    model_validator,
 )
 
-from videodpo.config.section import PositiveReal, Real, Section, Shards, WrongKeys, number_or_auto
+from videodpo.config.section import PositiveReal, Real, Section, Shards, number_or_auto
 from videodpo.config.shard_counts import AUTO
 
 # One type instead of a union: for a union, pydantic's message names the branches.
@@ -41,20 +40,13 @@ class Timesteps(Section):
     high: Real = Field(1.0, gt=0, le=1)
     """Largest noise level; must be 1 with match_sampler."""
 
-    @model_validator(mode="after")
-    def _levels_in_order(self) -> Timesteps:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.low > self.high:
-            raise WrongKeys(("low", f"{self.low} is above high {self.high}"))
-        if self.distribution == "match_sampler":
-            bounds = {"low": (self.low, 0.0), "high": (self.high, 1.0)}
-            problems = [
-                (name, f"{value} has no effect on match_sampler; use {default}")
-                for name, (value, default) in bounds.items()
-                if value != default
-            ]
-            if problems:
-                raise WrongKeys(*problems)
-        return self
+            yield "low", f"{self.low} is above high {self.high}"
+        for name, default in (("low", 0.0), ("high", 1.0)):
+            value = getattr(self, name)
+            if self.distribution == "match_sampler" and value != default:
+                yield name, f"{value} has no effect on match_sampler; use {default}"
 
 
 class Validation(Section):
@@ -77,16 +69,10 @@ class Schedule(Section):
     validation: Validation = Validation()
     """Pairs held out for validation."""
 
-    @model_validator(mode="after")
-    def _micro_batches_are_whole(self) -> Schedule:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.global_batch_size % self.micro_batch_size:
-            raise WrongKeys(
-                (
-                    "micro_batch_size",
-                    f"{self.micro_batch_size} does not divide {self.global_batch_size} of global_batch_size",
-                )
-            )
-        return self
+            reason = f"{self.micro_batch_size} does not divide {self.global_batch_size} of global_batch_size"
+            yield "micro_batch_size", reason
 
 
 class ReferenceJobs(Section):
@@ -135,21 +121,15 @@ class Objective(Section):
     official_code: OfficialCode = OfficialCode()
     """Quirks of the released code; all of them need train.reference: online."""
 
-    @model_validator(mode="after")
-    def _options_have_an_effect(self) -> Objective:
-        problems = []
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.label_smoothing and self.loss != "dpo":
-            problems.append(("label_smoothing", f"{self.label_smoothing} has no effect on {self.loss}"))
-        if self.loss in ("sft", "mapo"):
-            if self.sft_weight:
-                problems.append(("sft_weight", f"{self.sft_weight} has no effect on {self.loss}"))
-            if self.sdpo_mu is not None:
-                problems.append(("sdpo_mu", f"{self.sdpo_mu} has no effect on {self.loss}"))
+            yield "label_smoothing", f"{self.label_smoothing} has no effect on {self.loss}"
+        if self.sft_weight and self.loss in ("sft", "mapo"):
+            yield "sft_weight", f"{self.sft_weight} has no effect on {self.loss}"
+        if self.sdpo_mu is not None and self.loss in ("sft", "mapo"):
+            yield "sdpo_mu", f"{self.sdpo_mu} has no effect on {self.loss}"
         if self.sdpo_mu is not None and self.official_code.logit_per_column:
-            problems.append(("sdpo_mu", f"{self.sdpo_mu} does not go with official_code.logit_per_column"))
-        if problems:
-            raise WrongKeys(*problems)
-        return self
+            yield "sdpo_mu", f"{self.sdpo_mu} does not go with official_code.logit_per_column"
 
 
 class Train(Section):
@@ -185,12 +165,6 @@ class Train(Section):
     """Skipped steps in a row after which the next bad step stops the training."""
     caption_dropout: Real = Field(0.0, ge=0, lt=1)
     """Share of pairs trained with the empty prompt (needs reference: online)."""
-
-    @model_validator(mode="after")
-    def _table_suffices(self) -> Train:
-        if problems := list(self._disagreements()):
-            raise WrongKeys(*problems)
-        return self
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         quirks = [f"official_code.{name}" for name, is_on in self.objective.official_code if is_on]
@@ -244,20 +218,15 @@ class TrainRuntime(Section):
     samples: Samples = Samples()
     """Clips sampled during training."""
 
-    @model_validator(mode="after")
-    def _options_go_together(self) -> TrainRuntime:
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.offload_activations and self.gradient_checkpointing != "off":
             kind = self.gradient_checkpointing
             reason = f"true with gradient_checkpointing: {kind}, which keeps nothing that could be moved; use off"
-            raise WrongKeys(("offload_activations", reason))
+            yield "offload_activations", reason
         if self.offload_activations and self.compile:
-            reason = (
-                "true with compile: true, whose layers need activations as they left them in memory; use one of them"
-            )
-            raise WrongKeys(("offload_activations", reason))
+            reason = "true with compile: true, whose layers need activations as they left them in memory"
+            yield "offload_activations", f"{reason}; use one of them"
         if self.processes % self.context_parallel:
-            reason = f"{self.context_parallel} does not divide processes: {self.processes}"
-            raise WrongKeys(("context_parallel", reason))
+            yield "context_parallel", f"{self.context_parallel} does not divide processes: {self.processes}"
         if self.offload_optimizer and self.strategy != "fsdp":
-            raise WrongKeys(("offload_optimizer", "true needs strategy: fsdp; one process is enough"))
-        return self
+            yield "offload_optimizer", "true needs strategy: fsdp; one process is enough"

@@ -101,11 +101,16 @@ def take_run(folder: Path) -> None:
         Held: another driver is running, or a job of an earlier driver still is.
     """
     handle = _take(_locks(folder) / _DRIVER)  # stays open: the kernel releases it
-    busy = [path for path in sorted(_locks(folder).glob("*.lock")) if path.name != _DRIVER and _is_held(path)]
-    if busy:
+    if busy := [line for line in held(folder) if not line.startswith("driver: ")]:
         os.close(handle)
-        lines = [f"\n  {path.name.removesuffix('.lock')}: {_holder(path)}" for path in busy]
-        raise Held(f"{folder}: jobs of an earlier start still run; wait for them or stop them first:{''.join(lines)}")
+        lines = "\n  ".join(busy)
+        raise Held(f"{folder}: jobs of an earlier start still run; wait for them or stop them first:\n  {lines}")
+
+
+def held(folder: Path) -> list[str]:
+    """Each lock of a run that a process holds, and its holder."""
+    paths = [path for path in sorted(_locks(folder).glob("*.lock")) if _is_held(path)]
+    return [f"{path.name.removesuffix('.lock')}: {_holder(path)}" for path in paths]
 
 
 def driver(folder: Path) -> str | None:

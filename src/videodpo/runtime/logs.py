@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +28,14 @@ def set_up_logs() -> None:
     )
     logging.getLogger("videodpo").setLevel(logging.INFO)
     for name, beginning in _NOISE.items():
-        logging.getLogger(name).addFilter(_Without(beginning))
+        logging.getLogger(name).addFilter(partial(_says_more, beginning))
     if not sys.stderr.isatty():
         # In a file, a progress bar is one endless line. All these libraries use tqdm.
         os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-class _Without(logging.Filter):
-    def __init__(self, beginning: str) -> None:
-        super().__init__()
-        self._beginning = beginning
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith(self._beginning)
+def _says_more(beginning: str, record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(beginning)
 
 
 def log_start(command: Sequence[str]) -> None:

@@ -35,22 +35,17 @@ from videodpo.weights.locations import PUBLIC_PREFIX, digests, is_published, loc
 
 
 class PromptsSettings(Section):
-    """Settings of the prompts stage."""
-
     prompts: Prompts
 
 
 class GenerateSettings(Section):
-    """Settings of the sampling, or of the import of the user's own clips."""
-
     from_clips: bool
+    """The clips are the user's: they are imported, not sampled."""
     generate: Generate
     model: Model
 
 
 class ScoreSettings(Section):
-    """Settings of the scoring of one dimension."""
-
     dimension: str
     options: dict[str, Any]
     is_judge: bool
@@ -58,20 +53,14 @@ class ScoreSettings(Section):
 
 
 class OmniScoreSettings(Section):
-    """Settings of the OmniScore aggregation."""
-
     omniscore: OmniScore
 
 
 class PairsSettings(Section):
-    """Settings of the choice of pairs."""
-
     pairs: Pairs
 
 
 class VisitsSettings(Section):
-    """Settings of the plan of visits."""
-
     schedule: Schedule
     model: Model
     """Its noise schedule determines the timesteps."""
@@ -80,15 +69,11 @@ class VisitsSettings(Section):
 
 
 class ReferenceSettings(Section):
-    """Settings of the reference errors."""
-
     reference: ReferenceJobs
     model: Model
 
 
 class TrainSettings(Section):
-    """Settings of the fine-tune."""
-
     train: Train
     schedule: Schedule
     model: Model
@@ -96,8 +81,6 @@ class TrainSettings(Section):
 
 
 class EvaluateGenerateSettings(Section):
-    """Settings of the sampling for the evaluation."""
-
     sampling: Sampling
     videos_per_prompt: int
     shards: int
@@ -105,8 +88,6 @@ class EvaluateGenerateSettings(Section):
 
 
 class EvaluateSettings(Section):
-    """Settings of the comparison of the base and the aligned model."""
-
     evaluate: Evaluate
     omniscore: OmniScore
     dimensions: list[str]
@@ -115,8 +96,6 @@ class EvaluateSettings(Section):
 
 
 class ReportSettings(Section):
-    """Settings of the report page."""
-
     report: Report
     dimensions: list[str]
 
@@ -148,8 +127,9 @@ class Snapshot(Generic[S]):
 
     @property
     def execution(self) -> Execution:
-        """Content of the run's `config/execution.json`."""
-        return load_execution(self.folder)
+        """Content of the run's `config/execution.json`; errors as `load_snapshot`."""
+        found: Execution = load_snapshot(self.folder / "config" / "execution.json", "execution").settings
+        return found
 
 
 _KINDS: dict[str, type[Section]] = {
@@ -254,7 +234,7 @@ def differs(path: Path, text: str) -> bool:
     )
 
 
-def load_snapshot(path: Path, stage: str, kind: type[S]) -> Snapshot[S]:
+def load_snapshot(path: Path, stage: str) -> Snapshot[Any]:
     """Read a snapshot that `write_snapshot` wrote.
 
     Raises:
@@ -266,7 +246,7 @@ def load_snapshot(path: Path, stage: str, kind: type[S]) -> Snapshot[S]:
         run=document["run"],
         folder=Path(document["folder"]),
         seed=document["seed"],
-        settings=validate(kind, document["settings"], stage),
+        settings=validate(_KINDS[stage], document["settings"], stage),
         digest=settings_digest(document),
         weights=document["weights"],
     )
@@ -291,11 +271,6 @@ def _document(path: Path, stage: str) -> dict[str, Any]:
     if document["stage"] != stage:
         raise ConfigError(f"{path}: a snapshot for stage {document['stage']!r}, {stage!r} is needed")
     return document
-
-
-def load_execution(folder: Path) -> Execution:
-    """Read `config/execution.json` in a run's folder; errors as `load_snapshot`."""
-    return load_snapshot(folder / "config" / "execution.json", "execution", Execution).settings
 
 
 def weight_files(location: str) -> list[Path]:

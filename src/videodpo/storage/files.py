@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
     with refuse_full_disk(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         for left in final.parent.glob(f".{glob.escape(final.name)}.*.partial"):
-            remove_leftover(left)
+            with suppress(RunError), _locked(left):  # another process is still writing it
+                _remove(left)
         with _locked(partial):
             mode = stat.S_IMODE(partial.stat().st_mode)
             try:
@@ -54,9 +55,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
                     os.replace(partial, final)
                     sync_folder(final.parent)
             finally:
-                # Remove the partial file last: the next writer finds both by its name.
-                shutil.rmtree(scratch_folder(partial), ignore_errors=True)
-                partial.unlink(missing_ok=True)
+                _remove(partial)
 
 
 def scratch_folder(partial: Path) -> Path:
@@ -64,19 +63,10 @@ def scratch_folder(partial: Path) -> Path:
     return partial.with_suffix(".scratch")
 
 
-def remove_leftover(partial: Path) -> bool:
-    """Remove the leftovers of a writer, unless it is still writing.
-
-    Returns:
-        True if they were removed.
-    """
-    try:
-        with _locked(partial):
-            shutil.rmtree(scratch_folder(partial), ignore_errors=True)
-            partial.unlink(missing_ok=True)
-    except RuntimeError:
-        return False
-    return True
+def _remove(partial: Path) -> None:
+    """Remove the leftovers of a writer; the partial file last, because the next writer finds both by its name."""
+    shutil.rmtree(scratch_folder(partial), ignore_errors=True)
+    partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def product_path(final: Path, alongside: Sequence[Path] = ()) -> Iterator[Path]:
 
 def replace_folder(partial: Path, final: Path) -> None:
     """Rename a written folder to its final name and write its manifest; only one process may call this."""
-    digests = {f"{final.name}/{name}": digest for name, digest in _digests_of_folder(partial).items()}
+    digests = _digests_of_folder(partial, final.name)
     manifest_path(final).unlink(missing_ok=True)
     rename_folder(partial, final)
     _write(final, digests)
@@ -73,7 +73,7 @@ def replace_folder(partial: Path, final: Path) -> None:
 
 def write_manifest(folder: Path) -> None:
     """Write the manifest of a folder that was not written in one piece."""
-    _write(folder, {f"{folder.name}/{name}": digest for name, digest in _digests_of_folder(folder).items()})
+    _write(folder, _digests_of_folder(folder, folder.name))
 
 
 def record_text(final: Path, text: str) -> None:
@@ -124,21 +124,21 @@ def read_manifest(product: Path) -> dict[str, str]:
 
 
 def fault(product: Path) -> str | None:
-    """Compare a product with its manifest.
+    """Compare a file or folder with its manifest.
+
+    Files alongside are left out: reading a table must not read gigabytes of latents.
 
     Returns:
         A description of the difference; None if there is none, or if there is no manifest.
+
+    Raises:
+        Damaged: the manifest itself is damaged.
     """
-    try:
-        known = read_manifest(product)
-    except Damaged:
-        return f"{manifest_path(product).name} next to it holds no digests"
-    there = {name: path for name in known if (path := product.parent / name).is_file()}
-    if product.is_dir():
-        there |= {f"{product.name}/{file.relative_to(product).as_posix()}": file for file in files_of(product)}
-    if not known:
-        return None
-    wrong = sorted(name for name in there.keys() | known.keys() if not _is_known(there.get(name), known.get(name)))
+    known = read_manifest(product)
+    if product.is_file():
+        return "not what was written" if known and sha256_of(product) != known.get(product.name) else None
+    there = _digests_of_folder(product, product.name) if known else {}
+    wrong = sorted(name for name in there.keys() | known.keys() if there.get(name) != known.get(name))
     return f"{', '.join(wrong)}: not what was written" if wrong else None
 
 
@@ -155,7 +155,7 @@ def require_intact(path: Path) -> None:
     if is_editable(path):
         if is_edited(path):
             log.warning("%s was edited since its stage wrote it: it is used as it is", path)
-    elif found := _own_fault(path):
+    elif found := fault(path):
         raise damaged(path, found)
     _checked[path] = _state(path)
 
@@ -169,9 +169,8 @@ def is_edited(table: Path) -> bool:
     """True if a table of `EDITABLE` differs from what its stage wrote."""
     if not is_editable(table) or not table.is_file():
         return False
-    return (known := read_manifest(table).get(table.name)) is not None and _digest_of_table(
-        table, _state(table)
-    ) != known
+    known = read_manifest(table).get(table.name)
+    return known is not None and _digest_of_table(table, _state(table)) != known
 
 
 def edited_inputs(*tables: Path) -> dict[str, str]:
@@ -223,20 +222,8 @@ def _digest_of_table(table: Path, state: tuple[int, ...]) -> str:
     return sha256_of(table)
 
 
-def _own_fault(path: Path) -> str | None:
-    """As `fault`, without the files alongside: reading a table must not read gigabytes of latents."""
-    if path.is_dir():
-        return fault(path)
-    known = read_manifest(path).get(path.name)
-    return None if known is None or sha256_of(path) == known else "not what was written"
-
-
-def _is_known(file: Path | None, digest: str | None) -> bool:
-    return file is not None and digest is not None and sha256_of(file) == digest
-
-
-def _digests_of_folder(folder: Path) -> dict[str, str]:
-    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files_of(folder)}
+def _digests_of_folder(folder: Path, name: str) -> dict[str, str]:
+    return {f"{name}/{file.relative_to(folder).as_posix()}": sha256_of(file) for file in files_of(folder)}
 
 
 def _write(product: Path, digests: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from videodpo.storage.files import sha256_of
 from videodpo.storage.manifests import read_manifest, record_json
-from videodpo.storage.tables import count_shards, shard_path
+from videodpo.storage.tables import shard_paths
 
 NAME = "shards.json"
 
@@ -18,7 +18,6 @@ def write_shard_list(out: Path) -> None:
         InputError: there are no shards.
     """
     listed: dict[str, str] = {}
-    for shard in range(count_shards(out.parent)):
-        table = shard_path(out.parent, shard)
+    for table in shard_paths(out.parent):
         listed |= read_manifest(table) | {table.name: sha256_of(table)}
     record_json(out, listed)

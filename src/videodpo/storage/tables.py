@@ -284,9 +284,7 @@ def read_shards(folder: Path) -> pd.DataFrame:
     Raises:
         InputError: a shard is missing.
     """
-    return pd.concat(
-        [read_table(shard_path(folder, shard)) for shard in range(count_shards(folder))], ignore_index=True
-    )
+    return pd.concat(map(read_table, shard_paths(folder)), ignore_index=True)
 
 
 def map_shards(folder: Path, read: Callable[[Path], T]) -> list[T]:
@@ -295,16 +293,14 @@ def map_shards(folder: Path, read: Callable[[Path], T]) -> list[T]:
     Raises:
         InputError: a shard is missing.
     """
-    paths = [shard_path(folder, shard) for shard in range(count_shards(folder))]
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(read, paths))
+        return list(pool.map(read, shard_paths(folder)))
 
 
 def read_sizes(folder: Path) -> dict[str, ClipSize]:
     """Read the frames, height and width of each clip of a videos table, by video_id; errors as `read_shards`."""
     columns = ["video_id", *CLIP_SIZE]
-    paths = [shard_path(folder, shard) for shard in range(count_shards(folder))]
-    rows = [row for path in paths for row in read_arrow(path, columns).to_pylist()]
+    rows = [row for path in shard_paths(folder) for row in read_rows(path, columns)]
     return {row["video_id"]: tuple(row[name] for name in CLIP_SIZE) for row in rows}
 
 
@@ -317,6 +313,11 @@ def count_shards(folder: Path) -> int:
     if not shard_path(folder, 0).exists():
         raise InputError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
     return int(read_metadata(shard_path(folder, 0)).get("num_shards", "1"))
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """Paths of all shards of one stage's table, in order; errors as `count_shards`."""
+    return [shard_path(folder, shard) for shard in range(count_shards(folder))]
 
 
 def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from videodpo.config.errors import InputError, RunError
+from videodpo.runtime.locks import held
 from videodpo.storage.clips import file_of, is_intact
 from videodpo.storage.files import remove_folder, sha256_of
 from videodpo.storage.manifests import Damaged, is_editable, manifest_path, read_manifest, run_of
@@ -86,8 +86,8 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
     """
     if not (run / "config").is_dir():
         raise InputError(f"{run}: not the folder of a run, it has no config folder")
-    if discard_damaged:
-        _refuse_running(run)
+    if discard_damaged and (holders := held(run)):
+        raise RunError(f"{run}: jobs run; wait for them or stop them before you discard:\n  " + "\n  ".join(holders))
     findings: dict[Path, Finding] = {}
     fine: set[Path] = set()
     for path, finding in (*_products(run), *_clips(run)):
@@ -95,7 +95,7 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
             fine.add(path)
         else:
             findings.setdefault(path, finding)
-    broken = sorted(finding for finding in findings.values())
+    broken = sorted(findings.values())
     removed = [_remove(run, finding) for finding in broken if discard_damaged and finding.kind != "edited"]
     return Report(broken, len(fine - findings.keys()), sorted(set(removed)), _links(run))
 
@@ -157,17 +157,6 @@ def _is_readable(table: Path) -> bool:
 
 def _finding(run: Path, path: Path, kind: Kind, what: str) -> Finding:
     return Finding(path.relative_to(run), kind, what)
-
-
-def _refuse_running(run: Path) -> None:
-    for path in sorted({*run.rglob("*lock"), *run.glob("locks/**/*")}):
-        if path.is_file():
-            with open(path) as handle:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    message = f"{path} is held by {handle.read().strip()}; discard when no job runs"
-                    raise RunError(message) from None
 
 
 def _remove(run: Path, finding: Finding) -> Path:

@@ -14,14 +14,7 @@ from videodpo.config import ConfigError, OmniDimension, OmniScore, Pairs, Pillar
 from videodpo.config.loading import with_settings
 from videodpo.preference import omniscore
 from videodpo.preference.pairs import choose_pairs
-from videodpo.runtime.snapshot import (
-    EvaluateSettings,
-    OmniScoreSettings,
-    PairsSettings,
-    Snapshot,
-    load_execution,
-    load_snapshot,
-)
+from videodpo.runtime.snapshot import EvaluateSettings, PairsSettings, Snapshot, load_snapshot
 from videodpo.stages.omniscore.stage import scored_videos
 from videodpo.stages.pairs.sizes import read_size_labels
 from videodpo.storage.tables import shard_path
@@ -75,9 +68,10 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
         ConfigError: a key of another section, or a value that is not allowed.
         ValueError, RuntimeError: the round has no scores, or no pair is left.
     """
-    omniscore_snapshot = load_snapshot(run_folder / "config" / "omniscore.json", "omniscore", OmniScoreSettings)
-    pairs_snapshot = load_snapshot(run_folder / "config" / "pairs.json", "pairs", PairsSettings)
-    now = (omniscore_snapshot.settings.omniscore, pairs_snapshot.settings.pairs)
+    config = run_folder / "config"
+    formula: OmniScore = load_snapshot(config / "omniscore.json", "omniscore").settings.omniscore
+    pairs_snapshot: Snapshot[PairsSettings] = load_snapshot(config / "pairs.json", "pairs")
+    now = (formula, pairs_snapshot.settings.pairs)
     then = _changed(now, settings)
     round_folder = run_folder / f"round{round_number}"
     scored = [folder.name for folder in sorted((round_folder / "scores").glob("*")) if shard_path(folder, 0).exists()]
@@ -85,7 +79,7 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
         if scored and name not in scored:
             raise ConfigError(f"dimensions.{name}: not scored in {round_folder} ({', '.join(scored)})")
 
-    allowed = load_execution(run_folder).max_failed_fraction
+    allowed = load_snapshot(config / "execution.json", "execution").settings.max_failed_fraction
 
     def videos(dimensions: Sequence[str]) -> pd.DataFrame:
         table, usable = scored_videos(round_folder, sorted(dimensions), run_folder / "prompts.parquet", allowed)
@@ -158,7 +152,7 @@ def _motion_dimensions(run_folder: Path, scored: Sequence[str]) -> list[str]:
     """Motion dimension of the evaluation, or else every dimension that measures a degree of motion."""
     path = run_folder / "config" / "evaluate.json"
     if path.exists():
-        evaluate: Snapshot[EvaluateSettings] = load_snapshot(path, "evaluate", EvaluateSettings)
+        evaluate: Snapshot[EvaluateSettings] = load_snapshot(path, "evaluate")
         if (chosen := evaluate.settings.evaluate.motion_dimension) in scored:
             assert chosen is not None
             return [chosen]

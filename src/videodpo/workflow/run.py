@@ -157,9 +157,9 @@ class Workflow:
         except OSError as error:
             raise ConfigError(str(error)) from error
 
-    def refuse_edits(self, kept: Set[str] | None = None) -> None:
-        """Raise ConfigError if a kept settings snapshot differs from the configuration; None checks all snapshots."""
-        if other := [str(self._snapshot_file(name)) for name in self.edited() if kept is None or name in kept]:
+    def refuse_edits(self, kept: Set[str]) -> None:
+        """Raise ConfigError if a settings snapshot of these names differs from the configuration."""
+        if other := [str(self._snapshot_file(name)) for name in self.edited() if name in kept]:
             raise ConfigError(
                 "settings snapshots differ from the configuration, and Snakemake would keep them, as it has no record "
                 f"of them or was asked not to look: remove these files and start again: {', '.join(other)}"

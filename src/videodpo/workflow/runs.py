@@ -66,23 +66,39 @@ class Runs:
         """Pairs of the last round of each run."""
         return [self._path(name, f"round{run.config.rounds}/pairs.parquet") for name, run in self.arms.items()]
 
-    def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Paths | Callable[[Wildcards], Paths]:
+    def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Callable[[Wildcards], Paths]:
         """Input of a rule: files of the job's run, wherever they are made.
 
         Args:
             files: relative to the run's folder, with wildcards in braces; or a function that gives them for a run.
         """
-        found = files if isinstance(files, str) else files(self.first)
-        return f"{self.folder}/{found}" if isinstance(found, str) else [f"{self.folder}/{file}" for file in found]
 
-    def score_configs(self, scores: str, *, judges: bool) -> Paths | Callable[[Wildcards], Paths]:
-        """Settings snapshots of the scorers of a scoring job.
+        def found(wildcards: Wildcards) -> Paths:
+            known = dict(wildcards.items())
+            run = known.get("run", "")
+            wanted = files if isinstance(files, str) else files(self.runs[run])
+            if isinstance(wanted, str):
+                return self._path(run, wanted.format(**known))
+            return [self._path(run, file.format(**known)) for file in wanted]
+
+        return found
+
+    def score_configs(self, scores: str, *, judges: bool) -> Callable[[Wildcards], Paths]:
+        """Settings snapshots of the scorers of a scoring job, without those whose scores another run makes.
 
         Args:
             scores: folder of the scores, relative to the run's folder, with wildcards in braces.
             judges: with the judges.
         """
-        return [f"{self.folder}/config/score/{name}.json" for name in scorers_of(self.first, judges)]
+
+        def found(wildcards: Wildcards) -> Paths:
+            known = dict(wildcards.items())
+            run, folder = known.get("run", ""), scores.format(**known)
+            names = scorers_of(self.runs[run], judges)
+            own = [name for name in names if self._owner(run, f"{folder}/{name}") == run]
+            return [f"{self.runs[run].folder}/config/score/{name}.json" for name in own]
+
+        return found
 
     def adapter(self, wildcards: Wildcards) -> list[str]:
         """Adapter that held-out clips are sampled with: none for the arm `base`."""
@@ -116,11 +132,17 @@ class Runs:
         Raises:
             ConfigError: a snapshot cannot be read.
         """
-        return self.first.edited()
+        return [
+            f"{name}: {one}".removeprefix(": ")
+            for name, run in self.runs.items()
+            for one in run.edited()
+            if one in self._own_snapshots(name)
+        ]
 
     def refuse_edits(self) -> None:
         """Raise ConfigError if a settings snapshot on disk differs from the configuration."""
-        self.first.refuse_edits()
+        for name, run in self.runs.items():
+            run.refuse_edits(self._own_snapshots(name))
 
     def start(self, jobs: Iterable[Job], kept: Mapping[str, Set[str]]) -> None:
         """Start each run, as `Workflow.start`, before any job.
@@ -146,7 +168,15 @@ class Runs:
         return [f"{run.folder} is being made by {run.driver}" for run in self.runs.values() if run.driver]
 
     def _path(self, run: str, file: str) -> str:
-        return f"{self.runs[run].folder}/{file}"
+        return f"{self.runs[self._owner(run, file)].folder}/{file}"
+
+    def _owner(self, run: str, file: str) -> str:
+        """Name of the run that makes a file, given relative to the run's folder."""
+        return run
+
+    def _own_snapshots(self, run: str) -> Set[str]:
+        """Settings snapshots that the run's own jobs read."""
+        return self.runs[run].snapshots.keys()
 
 
 def scorers_of(run: Workflow, judges: bool) -> list[str]:

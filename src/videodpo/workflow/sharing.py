@@ -24,13 +24,13 @@ class Part:
     """Files of a run that are made, or shared, together.
 
     Attributes:
-        snapshots: settings snapshots that the rules of this part read.
+        snapshot: settings snapshot that the rules of this part read.
         settings: keys of the digests that determine the files, in addition to those of the parts that are read.
         reads: parts that determine the files; a part's name is the first of its files.
         files: files and folders, relative to the run's folder.
     """
 
-    snapshots: tuple[str, ...]
+    snapshot: str
     settings: tuple[str, ...]
     reads: tuple[str, ...]
     files: tuple[str, ...]
@@ -40,7 +40,7 @@ class Part:
         return self.files[0]
 
 
-def parts_of(run: Workflow, *, trains: bool = True) -> Iterator[Part]:
+def parts_of(run: Workflow, *, trains: bool) -> Iterator[Part]:
     """All parts of a run that others may share, each after the parts that it reads.
 
     The comparison and the report are not among them: they take seconds, and say of which run they are.
@@ -49,8 +49,8 @@ def parts_of(run: Workflow, *, trains: bool = True) -> Iterator[Part]:
         trains: with the training and what follows it.
     """
 
-    def part(snapshot: str, reads: Iterable[str], *files: str, settings: str = "") -> Part:
-        return Part((snapshot,), (settings or snapshot,), tuple(reads), files)
+    def part(snapshot: str, reads: Iterable[str], *files: str, settings: tuple[str, ...] = ()) -> Part:
+        return Part(snapshot, settings or (snapshot,), tuple(reads), files)
 
     prompts = "prompts.parquet"
     clips = ["clips.parquet"] if run.from_clips else []
@@ -67,7 +67,7 @@ def parts_of(run: Workflow, *, trains: bool = True) -> Iterator[Part]:
         yield part("omniscore", [videos, *scores], omniscore)
         yield part("pairs", [omniscore], pairs, f"{above}/pairs_rejected.parquet")
         # Visits and reference errors follow from which clips are paired, not from the weights of the pairs.
-        yield Part(("visits",), ("visits", _CHOICE), (omniscore,), (visits,))
+        yield part("visits", [omniscore], visits, settings=("visits", _CHOICE))
         if run.reference_shards:
             yield part("reference", [visits], reference)
         if trains:
@@ -104,32 +104,32 @@ class Sharing:
         self._snapshots: dict[str, dict[str, str]] = {}
         """Owner of each settings snapshot, by run; a run owns what a part of its own reads."""
         before: dict[str, str] = read_json(self._memory) if self._memory.exists() else {}
+        parts = {name: list(parts_of(run, trains=name not in without_training)) for name, run in runs.items()}
         all_keys: dict[str, dict[str, str]] = {}
         for name, run in runs.items():
             digests, keys = _digests(run), all_keys.setdefault(name, {})
-            for part in parts_of(run, trains=name not in without_training):
+            for part in parts[name]:
                 known = [part.name, *(digests[one] for one in part.settings), *(keys[read] for read in part.reads)]
                 keys[part.name] = hashlib.sha256("\n".join(known).encode()).hexdigest()
-        for name, run in runs.items():
+        for name in runs:
             files, snapshots = self._owners.setdefault(name, {}), self._snapshots.setdefault(name, {})
-            for part in parts_of(run, trains=name not in without_training):
+            for part in parts[name]:
                 key = all_keys[name][part.name]
                 # An owner keeps its parts when arms are added before it: otherwise they would be re-run.
                 stays = before.get(key) in runs and all_keys[before[key]].get(part.name) == key
                 owner = self.owner_of_key.setdefault(key, before[key] if stays else name)
                 files |= dict.fromkeys(part.files, owner)
-                for snapshot in part.snapshots:
-                    if snapshots.get(snapshot) != name:
-                        snapshots[snapshot] = owner
+                if snapshots.get(part.snapshot) != name:
+                    snapshots[part.snapshot] = owner
 
     def owner(self, run: str, file: str) -> str:
         """Name of the run that makes a file, given relative to the run's folder."""
         owners, path = self._owners[run], PurePosixPath(file)
         return next((owners[str(one)] for one in (path, *path.parents) if str(one) in owners), run)
 
-    def own_snapshots(self, run: str) -> list[str]:
+    def own_snapshots(self, run: str) -> set[str]:
         """Settings snapshots that the run's own jobs read."""
-        return [name for name in self.runs[run].snapshots if self._snapshots[run].get(name, run) == run]
+        return {name for name in self.runs[run].snapshots if self._snapshots[run].get(name, run) == run}
 
     def remove_stale_links(self) -> None:
         """Remove links whose run now makes the file itself, or that lead to another run than the file's present owner.

@@ -15,7 +15,7 @@ from videodpo.config.study import SHARED, Study, arm_configuration, base_configu
 from videodpo.storage.files import json_text, write_json
 from videodpo.storage.manifests import manifest_path
 from videodpo.workflow.run import Workflow
-from videodpo.workflow.runs import Job, Paths, Runs, Wildcards, scorers_of
+from videodpo.workflow.runs import Job, Runs
 from videodpo.workflow.sharing import Sharing, link_memory
 
 
@@ -85,36 +85,6 @@ class StudyRuns(Runs):
     def plan_sha256(self) -> str:  # type: ignore[override]
         return hashlib.sha256(json_text(self.plan).encode()).hexdigest()
 
-    def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Callable[[Wildcards], Paths]:
-        def found(wildcards: Wildcards) -> Paths:
-            known = dict(wildcards.items())
-            wanted = files if isinstance(files, str) else files(self.of(wildcards))
-            if isinstance(wanted, str):
-                return self._path(known["run"], wanted.format(**known))
-            return [self._path(known["run"], file.format(**known)) for file in wanted]
-
-        return found
-
-    def score_configs(self, scores: str, *, judges: bool) -> Callable[[Wildcards], Paths]:
-        def found(wildcards: Wildcards) -> Paths:
-            known = dict(wildcards.items())
-            run, folder = known["run"], scores.format(**known)
-            own = [name for name in scorers_of(self.of(wildcards), judges) if self._owns(run, f"{folder}/{name}")]
-            return [f"{self.runs[run].folder}/config/score/{name}.json" for name in own]
-
-        return found
-
-    def edited(self) -> list[str]:
-        return [f"{name}: {one}" for name, run in self.runs.items() for one in self._edited(name, run)]
-
-    def _edited(self, name: str, run: Workflow) -> list[str]:
-        own = set(self.sharing.own_snapshots(name))
-        return [one for one in run.edited() if one in own]
-
-    def refuse_edits(self) -> None:
-        for name, run in self.runs.items():
-            run.refuse_edits(set(self.sharing.own_snapshots(name)))
-
     def remove_stale_links(self) -> None:
         """Remove the links of earlier configurations, unless a driver is running, whose jobs read them."""
         if not self.drivers:
@@ -141,14 +111,14 @@ class StudyRuns(Runs):
         """Write the study's tables and page from the runs that are finished."""
         subprocess.run(["videodpo", "study", self.root], check=False)
 
-    def _owns(self, run: str, file: str) -> bool:
-        return self.sharing.owner(run, file) == run
+    def _owner(self, run: str, file: str) -> str:
+        return self.sharing.owner(run, file)
 
-    def _path(self, run: str, file: str) -> str:
-        return f"{self.root}/{self.sharing.owner(run, file)}/{file}"
+    def _own_snapshots(self, run: str) -> Set[str]:
+        return self.sharing.own_snapshots(run)
 
     def _refuse_link(self, run: str, output: str) -> None:
-        if run and not self._owns(run, file := str(Path(output).relative_to(self.runs[run].folder))):
+        if run and self._owner(run, file := str(Path(output).relative_to(self.runs[run].folder))) != run:
             raise ConfigError(f"{output}: a link to {self._path(run, file)}; ask for that file")
 
 

@@ -90,7 +90,7 @@ def diagnose_log(path: Path) -> list[Finding]:
 def _settings(path: Path, snapshot: Path) -> Train | None:
     """Settings that the log was made with; None if the run's snapshot is missing or has changed since."""
     try:
-        known = load_snapshot(snapshot, "train", TrainSettings)
+        known = load_snapshot(snapshot, "train")
     except ConfigError:
         return None
     return known.settings.train if known.digest == read_metadata(path)["config_digest"] else None

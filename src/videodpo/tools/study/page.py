@@ -47,16 +47,14 @@ def _arms(table: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name in _names(plan):
         mine = table[table.arm == name]
         means = {score: float(one.delta.mean()) for score, one in mine.groupby("score") if score in TOTALS}
-        motion = mine.drop_duplicates("seed").motion.astype(float).mean() if len(mine) else float("nan")
-        strength = mine.drop_duplicates("seed").strength.astype(float).mean() if len(mine) else float("nan")
+        shares = 100 * mine.drop_duplicates("seed")[["motion", "strength"]].astype(float).mean()
         rows.append(
             {
                 "name": name,
                 "about": plan["study"]["arms"][name]["about"],
                 "num_seeds": int(mine.seed.nunique()),
                 "means": means,
-                "motion": None if pd.isna(motion) else 100 * motion,
-                "strength": None if pd.isna(strength) else 100 * strength,
+                **{str(key): None if pd.isna(share) else float(share) for key, share in shares.items()},
             }
         )
     return rows

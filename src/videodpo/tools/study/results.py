@@ -24,23 +24,18 @@ from videodpo.storage.tables import read_table
 KEY = ["prompt_id", "sample"]
 TOTALS = ("omniscore", "quality", "semantic")
 SIDES = ("base", "aligned")
-# Files of a run in the order in which they are made, each with the log of its stage.
+# Files of a run in the order in which they are made, each with the logs of the jobs that lead to it.
 _STEPS = {
-    "prompts.parquet": "logs/prompts.log",
-    "{round}/videos/shards.json": "{round}/logs/generate",
-    "{round}/omniscore.parquet": "{round}/logs/omniscore.log",
-    "{round}/pairs.parquet": "{round}/logs/pairs.log",
-    "{round}/visits.parquet": "{round}/logs/visits.log",
-    "{round}/doctor.json": "{round}/logs/doctor.log",
-    "{round}/adapter": "{round}/logs/train.log",
-    "{round}/evaluation/videos/base/shard-00000.parquet": "{round}/logs/evaluate_generate/base",
-    "{round}/evaluation/videos/aligned/shard-00000.parquet": "{round}/logs/evaluate_generate/aligned",
-    "{round}/evaluation/summary.json": "{round}/logs/evaluate.log",
-}
-_BETWEEN = {  # logs of the jobs in between
-    "{round}/omniscore.parquet": ["{round}/logs/score", "{round}/logs/collect_scores"],
-    "{round}/doctor.json": ["{round}/logs/reference"],
-    "{round}/evaluation/summary.json": ["{round}/logs/evaluate_score", "{round}/logs/evaluate_collect_scores"],
+    "prompts.parquet": ["prompts.log"],
+    "{round}/videos/shards.json": ["generate"],
+    "{round}/omniscore.parquet": ["omniscore.log", "score", "collect_scores"],
+    "{round}/pairs.parquet": ["pairs.log"],
+    "{round}/visits.parquet": ["visits.log"],
+    "{round}/doctor.json": ["doctor.log", "reference"],
+    "{round}/adapter": ["train.log"],
+    "{round}/evaluation/videos/base/shard-00000.parquet": ["evaluate_generate/base"],
+    "{round}/evaluation/videos/aligned/shard-00000.parquet": ["evaluate_generate/aligned"],
+    "{round}/evaluation/summary.json": ["evaluate.log", "evaluate_score", "evaluate_collect_scores"],
 }
 
 
@@ -159,12 +154,12 @@ def _wide(rows: pd.DataFrame, formula: OmniScore) -> pd.DataFrame:
 def _first_missing(folder: Path, last_round: int) -> tuple[str, str | None]:
     """First file that a run lacks, and the log of the jobs that make it: one that failed, or else the newest."""
     for number in range(1, last_round + 1):
-        for step, log in _STEPS.items():
+        for step, jobs in _STEPS.items():
             file = step.format(round=f"round{number}")
             if (folder / file).exists() or ("evaluation" in step and number < last_round):
                 continue
-            names = [one.format(round=f"round{number}") for one in (log, *_BETWEEN.get(step, []))]
-            places = [run / name for run in _makers(folder) for name in names]
+            logs_folder = f"round{number}/logs" if file.startswith("round") else "logs"
+            places = [run / logs_folder / job for run in _makers(folder) for job in jobs]
             logs = [path for place in places for path in (place, *place.rglob("*.log")) if path.is_file()]
             found = max(logs, key=lambda path: (_has_failed(path), path.stat().st_mtime_ns), default=None)
             return file, os.path.relpath(found) if found else None
