@@ -153,9 +153,8 @@ class Training:
 
     def write_log(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
         """Write the log so far."""
-        snapshot, edited = self.snapshot, edited_inputs(self.round_folder / "pairs.parquet")
-        extra = {"beta": repr(self.passes.beta), **edited}
-        write_table(path, rows, TRAIN_LOG, stage="train", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
+        extra = {"beta": repr(self.passes.beta), **edited_inputs(self.round_folder / "pairs.parquet")}
+        write_table(path, rows, TRAIN_LOG, **self.snapshot.provenance, extra=extra)
 
     def _agree(self, *wishes: bool) -> list[bool]:
         """Logical OR of each flag over all ranks."""

@@ -151,6 +151,11 @@ class Snapshot(Generic[S]):
         """Content of the run's `config/execution.json`."""
         return load_execution(self.folder)
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Arguments of `write_table` that say what a table was made by."""
+        return {"stage": self.stage, "digest": self.digest, "seed": self.seed}
+
 
 _KINDS: dict[str, type[Section]] = {
     "prompts": PromptsSettings,
