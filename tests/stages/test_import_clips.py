@@ -11,6 +11,7 @@ from videodpo.config import Sampling
 from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import render
 from videodpo.models.shared.prompt_embeds import EMPTY, NEGATIVE, CachedTexts
+from videodpo.models.wan import WanModel
 from videodpo.stages.generate.fitting import fit_frames, nearest_size
 from videodpo.stages.generate.import_clips import import_shard
 from videodpo.storage.tables import read_shards, read_table
@@ -85,8 +86,6 @@ def test_own_clips_become_videos_with_latents_and_then_pairs(stages, small_confi
 
 
 def test_the_prompts_of_own_clips_are_stored_encoded(stages, small_config, own_clips):
-    from videodpo.models.wan import WanModel
-
     run = taken_in(stages, small_config, own_clips)
     cached, model = CachedTexts(run.round_folder), WanModel(run.config.model, "cpu")
     prompts = read_table(run.folder / "prompts.parquet").query("split == 'train'")
@@ -96,26 +95,39 @@ def test_the_prompts_of_own_clips_are_stored_encoded(stages, small_config, own_c
         assert cached.of(prompt_id)["prompt_embeds"].equal(model.encode_prompt(prompt)["prompt_embeds"])
 
 
-def test_a_clip_of_another_length_is_a_failed_row(stages, small_config, own_clips):
-    rng = random.Random(1)
+UNFIT = {
+    "another length": (
+        lambda clip: write_mp4(clip, moving(9, 32, 32), 8.0),
+        r"9 frames of 32 x 32 at 8 a second, generate\.sampling",
+    ),
+    "another rate": (lambda clip: write_mp4(clip, moving(5, 32, 32), 16.0), "at 16 a second, generate"),
+    "uneven times": (
+        lambda clip: encode(clip, moving(5, 32, 32), times=[0, 2, 4, 6, 50]),
+        "at 8 a second on average, at uneven times, generate",
+    ),
+    "pixels that are not square": (
+        lambda clip: encode(clip, moving(5, 32, 32), pixel_shape=Fraction(2)),
+        r"_1\.mp4: 5 frames of 32 x 64 at 8 a second \(as a player shows its pixels of 2:1; ffmpeg's filter setsar=1",
+    ),
+    "no time stamps": (
+        lambda clip: encode(clip, moving(5, 32, 32), box_format="h264"),
+        "frames without time stamps; put the film into a container",
+    ),
+    "no video": (lambda clip: clip.write_text("not a video"), "_1"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_a_clip_that_does_not_fit_is_a_failed_row_with_the_reason(stages, small_config, own_clips, kind):
+    write, said = UNFIT[kind]
     for clip in own_clips.glob("*_1.mp4"):
-        write_mp4(clip, render(random_scene(rng), rng), 8.0)  # 9 frames
+        write(clip)
     run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
     failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
-    assert len(failed) == 3
-    assert failed["error"].str.contains(r"9 frames of 32 x 32 at 8 a second, generate\.sampling").all()
-
-
-def test_a_file_that_is_no_video_is_a_failed_row(stages, small_config, own_clips):
-    for clip in own_clips.glob("*_0.mp4"):
-        clip.write_text("not a video")
-    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
-    assert len(read_shards(run.round_folder / "videos").query("status == 'failed'")) == 3
+    assert failed["error"].str.contains(said).tolist() == [True] * 3
 
 
 def test_a_clip_that_the_encoder_spoils_is_a_failed_row(stages, small_config, own_clips, monkeypatch):
-    from videodpo.models.wan import WanModel
-
     encode = WanModel.encode
     monkeypatch.setattr(WanModel, "encode", lambda self, frames: encode(self, frames) * float("nan"))
     with pytest.raises(RuntimeError, match=r"6 of 6 clips failed(?s:.*)the VAE gave NaN or infinite latents"):
@@ -133,15 +145,6 @@ def test_clips_of_other_sizes_and_lengths_are_cut_and_scaled_when_asked(stages, 
     assert (videos[["num_frames", "height", "width"]] == (5, 32, 32)).all(axis=None)
     for path in videos["path"]:
         assert read_mp4(run.folder / path)[0].shape == (5, 32, 32, 3)
-
-
-def test_a_clip_of_another_rate_is_a_failed_row_unless_it_may_be_fitted(stages, small_config, own_clips):
-    rng = random.Random(1)
-    for clip in own_clips.glob("*_1.mp4"):
-        write_mp4(clip, render(random_scene(rng), rng)[:5], 16.0)
-    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
-    failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
-    assert failed["error"].str.contains("at 16 a second, generate").tolist() == [True] * 3
 
 
 BUCKETS = {"buckets": [{"num_frames": 9, "height": 64, "width": 32}, {"num_frames": 5, "height": 32, "width": 64}]}
@@ -223,32 +226,6 @@ def test_an_mp4_that_browsers_play_is_copied_byte_by_byte(stages, small_config, 
     run = taken_in(stages, small_config, own_clips)
     given = {path.read_bytes() for path in own_clips.glob("*.mp4")}
     assert {(run.folder / path).read_bytes() for path in read_shards(run.round_folder / "videos")["path"]} <= given
-
-
-def test_a_clip_with_pixels_that_are_not_square_is_no_clip_of_its_stored_size(stages, small_config, own_clips):
-    for clip in own_clips.glob("*_1.mp4"):
-        encode(clip, moving(5, 32, 32), pixel_shape=Fraction(2))
-    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
-    failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
-    said = r"_1\.mp4: 5 frames of 32 x 64 at 8 a second \(as a player shows its pixels of 2:1; ffmpeg's filter setsar=1"
-    assert failed["error"].str.contains(said).tolist() == [True] * 3
-
-
-def test_a_clip_of_the_right_length_at_uneven_times_is_a_failed_row(stages, small_config, own_clips):
-    for clip in own_clips.glob("*_1.mp4"):
-        encode(clip, moving(5, 32, 32), times=[0, 2, 4, 6, 50])
-    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
-    failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
-    assert failed["error"].str.contains("at 8 a second on average, at uneven times, generate").tolist() == [True] * 3
-
-
-def test_a_film_without_time_stamps_is_a_failed_row(stages, small_config, own_clips):
-    for clip in own_clips.glob("*_1.mp4"):
-        encode(clip, moving(5, 32, 32), box_format="h264")
-    run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6)
-    failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
-    assert failed["error"].str.contains("frames without time stamps; put the film into a container").all()
-    assert len(failed) == 3
 
 
 def sampling(**changes):

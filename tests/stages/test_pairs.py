@@ -16,7 +16,7 @@ from videodpo.preference import pair_weights
 from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.stage import select_pairs
-from videodpo.storage.schemas import CLIP_SIZE, PAIRS, PAIRS_REJECTED, PROMPTS, VIDEOS, omniscore_schema
+from videodpo.storage.schemas import CLIP_SIZE, PROMPTS, VIDEOS, omniscore_schema
 from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
@@ -83,17 +83,8 @@ def test_no_beta_takes_the_largest_bins_share():
     assert pair_weights(EIGHT, [0.91, 0.51], [0.32, 0.32], bin_width=0.1).tolist() == given.tolist()
 
 
-def test_a_pair_within_the_largest_bin_weighs_one():
-    assert pair_weights(EIGHT, [0.34], [0.31], bin_width=0.1)[0] == 1.0
-
-
 def test_alpha_zero_weighs_every_pair_one():
     assert pair_weights(EIGHT, EIGHT[4:], EIGHT[:4], bin_width=0.1, alpha=0.0).tolist() == [1.0] * 4
-
-
-def test_rarer_pairs_weigh_more():
-    weights = pair_weights(EIGHT, [0.34, 0.51, 0.91], [0.31, 0.32, 0.33], bin_width=0.1)
-    assert weights[0] < weights[1] < weights[2]
 
 
 def test_scores_on_an_edge_count_upward():
@@ -429,12 +420,6 @@ def _prompts(folder: Path, prompt_ids: list[str]) -> None:
 def _snapshot(folder: Path, **settings) -> Snapshot[PairsSettings]:
     wanted = PairsSettings(pairs=validate(Pairs, settings, "pairs"))
     return Snapshot("pairs", "run", folder, 5, wanted, digest="0" * 64, weights={})
-
-
-def test_tables_have_the_published_columns(tmp_path):
-    select_pairs(_snapshot(tmp_path), _round(tmp_path, scores(FOUR, [0.5, 0.5])))
-    assert list(read_table(tmp_path / "pairs.parquet").columns) == PAIRS.names
-    assert list(read_table(tmp_path / "pairs_rejected.parquet").columns) == PAIRS_REJECTED.names
 
 
 def test_table_tells_the_policy_and_the_seed(tmp_path):

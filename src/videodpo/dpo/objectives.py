@@ -5,7 +5,6 @@ Legend: B pairs, C latent channel, F latent frame, H latent height, W latent wid
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,15 +39,11 @@ def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column:
 
     With `per_column`, return the error of the released VideoDPO code, [B, C, F, H, W] to [B, W]: one per latent column.
     The cast comes first, because a subtraction in bfloat16 moves a logit at beta 5000 by up to 1.
-
-    Raises:
-        InputError: `per_column` is set, but the tensors do not have five dimensions.
     """
     squares = (prediction.float() - target.float()).square()
     if not per_column:
         return squares.flatten(1).mean(dim=1)
-    if squares.ndim != 5:
-        raise InputError(f"per_column: shape {tuple(squares.shape)}, [B, C, F, H, W] is needed")
+    assert squares.ndim == 5
     return squares.mean(dim=(1, 2, 3))
 
 
@@ -117,25 +112,6 @@ def diffusion_dpo_loss_from_errors(
     return preference_loss(Objective(), policy_w, policy_l, ref_w, ref_l, beta=beta, weight=weight)
 
 
-@dataclass(frozen=True)
-class _Logits:
-    """Inputs of an objective's term; tensors [B] or [B, W]."""
-
-    policy_w: torch.Tensor
-    policy_l: torch.Tensor
-    margin: torch.Tensor
-    beta: float
-
-
-_TERMS: dict[str, Callable[[Objective, _Logits], torch.Tensor]] = {
-    "dpo": lambda objective, x: terms.dpo(x.margin, objective.label_smoothing),
-    "ipo": lambda objective, x: terms.ipo(x.margin),
-    "hinge": lambda objective, x: terms.hinge(x.margin),
-    "sft": lambda objective, x: x.policy_w,
-    "mapo": lambda objective, x: terms.mapo(x.policy_w, x.policy_l, x.beta, objective.mapo_weight),
-}
-
-
 def preference_loss(
     objective: Objective,
     policy_w: torch.Tensor,
@@ -175,7 +151,17 @@ def preference_loss(
     # In this order, a policy equal to the reference gives exactly 0, and the DPO loss is exactly weight * ln 2.
     delta = (policy_w - ref_w) - (policy_l - ref_l)
     margin = -0.5 * beta * delta
-    per_logit = _TERMS[objective.loss](objective, _Logits(policy_w, policy_l, margin, beta))
+    match objective.loss:
+        case "dpo":
+            per_logit = terms.dpo(margin, objective.label_smoothing)
+        case "ipo":
+            per_logit = terms.ipo(margin)
+        case "hinge":
+            per_logit = terms.hinge(margin)
+        case "sft":
+            per_logit = policy_w
+        case "mapo":
+            per_logit = terms.mapo(policy_w, policy_l, beta, objective.mapo_weight)
     if objective.sft_weight:
         per_logit = per_logit + objective.sft_weight * policy_w
     if policy_w.ndim == 2:
@@ -192,10 +178,8 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
     reference's difference between winner and loser. This does not depend on the unit of the denoiser's target.
 
     Raises:
-        InputError: shapes differ, or the standard deviation is 0 or not finite.
+        InputError: the standard deviation is 0 or not finite.
     """
-    if ref_w.shape != ref_l.shape:
-        raise InputError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")
     difference = ref_w.astype(np.float64) - ref_l.astype(np.float64)
     difference = difference[np.isfinite(difference)]
     # Test the range: by rounding, equal numbers can have a tiny standard deviation.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,8 +128,10 @@ def _keep_attention(_: Any, operation: Any, *args: Any, **kwargs: Any) -> Checkp
 _selective = partial(create_selective_checkpoint_contexts, _keep_attention)
 
 
-def offloaded_activations(model: VideoModel) -> AbstractContextManager[Any]:
-    """Inside the block, keep activations saved for the backward pass in CPU memory. Weights stay where they are."""
+def offloaded_activations(model: VideoModel, runtime: TrainRuntime) -> AbstractContextManager[Any]:
+    """Inside the block, keep activations saved for the backward pass in CPU memory, if configured; never weights."""
+    if not runtime.offload_activations:
+        return nullcontext()
     weights = {weight.untyped_storage().data_ptr() for weight in model.denoiser.parameters()}
 
     def away(kept: torch.Tensor) -> tuple[torch.device | None, torch.Tensor]:
@@ -148,25 +150,22 @@ def offloaded_activations(model: VideoModel) -> AbstractContextManager[Any]:
 @contextmanager
 def without_dropout(model: VideoModel) -> Iterator[None]:
     """Inside the block, put the denoiser in eval mode and disable gradients."""
-    training = [module for module in model.denoiser.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with _mode(model, training=False), torch.no_grad():
+        yield
+
+
+def all_dropout(model: VideoModel) -> AbstractContextManager[None]:
+    """Inside the block, put all of the denoiser in train mode."""
+    return _mode(model, training=True)
 
 
 @contextmanager
-def all_dropout(model: VideoModel) -> Iterator[None]:
-    """Inside the block, put all of the denoiser in train mode."""
-    resting = [module for module in model.denoiser.modules() if not module.training]
-    for module in resting:
-        module.training = True
+def _mode(model: VideoModel, *, training: bool) -> Iterator[None]:
+    others = [module for module in model.denoiser.modules() if module.training != training]
+    for module in others:
+        module.training = training
     try:
         yield
     finally:
-        for module in resting:
-            module.training = False
+        for module in others:
+            module.training = not training

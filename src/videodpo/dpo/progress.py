@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -34,20 +36,12 @@ def start_trackers(
         folder: where trackers write their files.
     """
     wandb = {"id": identity[:16], "resume": "allow", "name": name, "dir": str(folder)}
-    accelerator.init_trackers("videodpo", config=dict(_flat(settings)), init_kwargs={"wandb": wandb})
+    (flat,) = pd.json_normalize(dict(settings), sep=".").to_dict("records")
+    config = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in flat.items()}
+    accelerator.init_trackers("videodpo", config=config, init_kwargs={"wandb": wandb})
 
 
 def track(accelerator: Accelerator, row: Mapping[str, Any]) -> None:
     """Send one step's numbers to the trackers."""
     numbers = {name: value for name, value in row.items() if value is not None and name != "step"}
     accelerator.log({f"train/{name}": float(value) for name, value in numbers.items()}, step=row["step"])
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}.")
-        else:
-            found.append((prefix + name, value if isinstance(value, bool | int | float) else str(value)))
-    return found

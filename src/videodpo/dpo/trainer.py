@@ -153,9 +153,8 @@ class Training:
 
     def write_log(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
         """Write the log so far."""
-        snapshot, edited = self.snapshot, edited_inputs(self.round_folder / "pairs.parquet")
-        extra = {"beta": repr(self.passes.beta), **edited}
-        write_table(path, rows, TRAIN_LOG, stage="train", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
+        extra = {"beta": repr(self.passes.beta), **edited_inputs(self.round_folder / "pairs.parquet")}
+        write_table(path, rows, TRAIN_LOG, **self.snapshot.provenance, extra=extra)
 
     def _agree(self, *wishes: bool) -> list[bool]:
         """Logical OR of each flag over all ranks."""
@@ -174,7 +173,7 @@ class Training:
         mine = runs[self.group :: groups]
         statistics = []
         for run in mine:
-            with self._synchronised(run is mine[-1]), self._offloaded():
+            with self._synchronised(run is mine[-1]), offloaded_activations(self.model, self.train_runtime):
                 result, columns = self.passes.learn(run)
                 # The loss of a step is the mean over all its pairs. Data parallelism averages gradients over ranks, so
                 # multiply by `world`. Ranks of a context-parallel group each hold a part of one gradient.
@@ -204,11 +203,6 @@ class Training:
             return nullcontext()
         waiting: AbstractContextManager[Any] = self.accelerator.no_sync(self.model.denoiser)
         return waiting
-
-    def _offloaded(self) -> AbstractContextManager[Any]:
-        if not self.train_runtime.offload_activations:
-            return nullcontext()
-        return offloaded_activations(self.model)
 
     def _skip(
         self, step: int, reason: str, table: np.ndarray, indices: list[int], rows: Sequence[dict[str, Any]]

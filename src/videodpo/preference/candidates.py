@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from videodpo.preference.policies import chosen, rank_pairs
 from videodpo.storage.tables import starts_of_runs
 
+SIZE = "size"  # column with frames x height x width of each video, as text
+
 
 @dataclass(frozen=True)
 class Videos:
     """Rows of the omniscore table, in the order of the prompts."""
 
     table: pa.Table
-    sizes: pa.StringArray | None
-    """Frames x height x width of each video; None if all are equal."""
+    """With the column `SIZE`, unless all videos have the same size."""
 
     def column(self, name: str) -> NDArray[np.float64]:
         values: NDArray[np.float64] = self.table[name].to_numpy()
@@ -33,11 +34,11 @@ class Videos:
     @cached_property
     def groups(self) -> Groups:
         count = self.table.num_rows
-        if self.sizes is None:
+        if SIZE not in self.table.column_names:
             lengths = np.diff(self.starts, append=count)
             return Groups(np.arange(count), lengths, np.arange(len(lengths)))
         prompt = np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=count))
-        sizes = self.sizes.dictionary_encode()
+        sizes = self.table[SIZE].combine_chunks().dictionary_encode()
         keys = prompt * len(sizes.dictionary) + sizes.indices.to_numpy()
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         order = np.argsort(first)  # order groups by their first videos
@@ -106,7 +107,7 @@ def _too_few(videos: Videos, lacking: NDArray[np.int64], policy: str) -> list[tu
     first_rows = groups.rows[groups.offsets[lacking]]
     for group, row in zip(lacking.tolist(), first_rows.tolist(), strict=True):
         prompt, which = int(groups.prompts[group]), ""
-        if videos.sizes and num_sizes[prompt] > 1:
-            which = f" of {videos.sizes[row]}"
+        if num_sizes[prompt] > 1:
+            which = f" of {videos.table[SIZE][row]}"
         found.append((prompt, f"too few scored videos{which} ({groups.lengths[group]}) for policy {policy}"))
     return found

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from videodpo.preference.statistics import CONFIDENCE
+from videodpo.preference.statistics import percentiles, sums_and_sizes
 
 LEVEL = 0.05  # of a false finding, over all findings together
 POWER = 0.8
@@ -59,31 +59,26 @@ def bootstrap_difference(
     Returns:
         None if a seed has fewer than two prompts.
     """
-    sums, sizes = [], []
-    for differences, prompt_ids in seeds:
-        grouped = differences.groupby(prompt_ids.to_numpy(), sort=False)
-        sums.append(grouped.sum().to_numpy(float))
-        sizes.append(grouped.size().to_numpy(float))
-    if min((len(sums_P) for sums_P in sums), default=0) < 2:
+    totals = [sums_and_sizes(*one) for one in seeds]
+    if min((len(sums_P) for sums_P, _ in totals), default=0) < 2:
         return None
     rng = np.random.Generator(np.random.PCG64(seed))
     means_R = np.zeros(resamples)
     for _ in seeds:
         drawn_R = rng.integers(0, len(seeds), size=resamples)
-        for number, (sums_P, sizes_P) in enumerate(zip(sums, sizes, strict=True)):
+        for number, (sums_P, sizes_P) in enumerate(totals):
             rows = np.flatnonzero(drawn_R == number)
             draw_RP = rng.integers(0, len(sums_P), size=(len(rows), len(sums_P)))
             means_R[rows] += sums_P[draw_RP].sum(axis=1) / sizes_P[draw_RP].sum(axis=1) / len(seeds)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(means_R, [tail, 100 - tail])
+    low, high = percentiles(means_R)
     return Difference(
-        mean=float(np.mean([sums_P.sum() / sizes_P.sum() for sums_P, sizes_P in zip(sums, sizes, strict=True)])),
-        low=float(low),
-        high=float(high),
+        mean=float(np.mean([sums_P.sum() / sizes_P.sum() for sums_P, sizes_P in totals])),
+        low=low,
+        high=high,
         p=_two_sided(means_R),
         error=float(means_R.std()),
         num_seeds=len(seeds),
-        num_prompts=sum(map(len, sums)),
+        num_prompts=sum(len(sums_P) for sums_P, _ in totals),
     )
 
 

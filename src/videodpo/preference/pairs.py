@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from videodpo.config import Pairs
 from videodpo.config.errors import InputError
-from videodpo.preference.candidates import Candidates, Videos, make_candidates
+from videodpo.preference.candidates import SIZE, Candidates, Videos, make_candidates
 from videodpo.preference.filters import KEPT, rejections
 from videodpo.preference.subsets import counted_videos
 from videodpo.preference.weights import Histogram
@@ -36,8 +36,10 @@ def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed
     Raises:
         InputError: no pair is left; the message counts the reasons.
     """
-    scores, sizes, left_out = counted_videos(scores, sizes, settings, seed)
-    videos, reweight = Videos(scores, sizes), settings.reweight
+    if sizes is not None:
+        scores = scores.append_column(SIZE, sizes)
+    scores, left_out = counted_videos(scores, settings, seed)
+    videos, reweight = Videos(scores), settings.reweight
     omniscores, ids = videos.column("omniscore"), scores["video_id"]
     candidates = make_candidates(videos, settings.policy, seed)
     gaps = omniscores[candidates.winners] - omniscores[candidates.losers]

@@ -31,11 +31,10 @@ def bootstrap_interval(
         resamples: number of draws.
         seed: of numpy's PCG64.
     """
-    grouped = deltas.groupby(prompt_ids.to_numpy(), sort=False)
-    sums_P, sizes_P = grouped.sum().to_numpy(float), grouped.size().to_numpy(float)
+    sums_P, sizes_P = sums_and_sizes(deltas, prompt_ids)
     if len(sums_P) < 2:  # every resample would be the same prompt: zero width would claim certainty
         return None
-    return _percentiles(_resampled_means(sums_P, sizes_P, resamples, np.random.PCG64(seed)))
+    return percentiles(_resampled_means(sums_P, sizes_P, resamples, np.random.PCG64(seed)))
 
 
 def headroom(values: pd.Series, prompt_ids: pd.Series) -> tuple[int, pd.Series]:
@@ -92,8 +91,8 @@ def gain_interval(
         gains_R = change_R / room_R
         # A ratio over 0 may be anything: it widens the interval on both sides.
         undefined_R = ~np.isfinite(gains_R)
-        low, _ = _percentiles(np.where(undefined_R, -np.inf, gains_R))
-        _, high = _percentiles(np.where(undefined_R, np.inf, gains_R))
+        low, _ = percentiles(np.where(undefined_R, -np.inf, gains_R))
+        _, high = percentiles(np.where(undefined_R, np.inf, gains_R))
     return (low, high) if np.isfinite([low, high]).all() else None
 
 
@@ -112,7 +111,14 @@ def _resampled_means(
     return means_R
 
 
-def _percentiles(values_R: NDArray[np.float64]) -> tuple[float, float]:
+def sums_and_sizes(values: pd.Series, prompt_ids: pd.Series) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sum of each prompt's values, and their number, [P] each, in the order of the prompts' first values."""
+    grouped = values.groupby(prompt_ids.to_numpy(), sort=False)
+    return grouped.sum().to_numpy(float), grouped.size().to_numpy(float)
+
+
+def percentiles(values_R: NDArray[np.float64]) -> tuple[float, float]:
+    """Low and high end of the middle 95 %."""
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(values_R, [tail, 100 - tail])
     return float(low), float(high)

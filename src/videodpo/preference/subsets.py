@@ -11,18 +11,15 @@ from videodpo.runtime.seeds import derive_seed
 from videodpo.storage.schemas import PAIRS_REJECTED
 
 
-def counted_videos(
-    scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed: int
-) -> tuple[pa.Table, pa.Array | None, pa.Table]:
+def counted_videos(scores: pa.Table, settings: Pairs, seed: int) -> tuple[pa.Table, pa.Table]:
     """Apply `first_samples` and `prompt_share`.
 
     Args:
         scores: the omniscore table; with `first_samples`, it needs the column `sample`.
-        sizes: frames x height x width of each video in it, as text; None if all are equal.
         seed: of the run.
 
     Returns:
-        The videos that count, their sizes, and rows of `PAIRS_REJECTED`: one per prompt that does not count, then one
+        The videos that count, and rows of `PAIRS_REJECTED`: one per prompt that does not count, then one
         per further video that does not count, whose id is in `winner_id`.
     """
     rejected = [PAIRS_REJECTED.empty_table()]
@@ -32,24 +29,20 @@ def counted_videos(
         out = prompts.filter(pc.invert(pc.is_in(prompts, counted)))
         reason = f"prompt_share: not among the {100 * settings.prompt_share:g} % of the prompts that count"
         rejected.append(_rows(out, pa.nulls(len(out), pa.string()), reason))
-        scores, sizes = _filter(scores, sizes, pc.is_in(scores["prompt_id"], counted))
+        scores = scores.filter(pc.is_in(scores["prompt_id"], counted))
     if settings.first_samples is not None:
         first = pc.less(scores["sample"], settings.first_samples)
         out = scores.filter(pc.invert(first))
         reason = f"first_samples: not among the first {settings.first_samples} samples"
         rejected.append(_rows(out["prompt_id"], out["video_id"], reason))
-        scores, sizes = _filter(scores, sizes, first)
-    return scores, sizes, pa.concat_tables(rejected)
+        scores = scores.filter(first)
+    return scores, pa.concat_tables(rejected)
 
 
 def _share(prompts: pa.Array, share: float, seed: int) -> pa.Array:
     """The prompts with the lowest random keys: a smaller share is always part of a larger one."""
     keys = [derive_seed(seed, "prompt share", prompt_id) for prompt_id in prompts.to_pylist()]
     return prompts.take(pa.array(np.argsort(keys, kind="stable")[: max(1, round(share * len(keys)))]))
-
-
-def _filter(scores: pa.Table, sizes: pa.Array | None, keep: pa.ChunkedArray) -> tuple[pa.Table, pa.Array | None]:
-    return scores.filter(keep), None if sizes is None else sizes.filter(keep.combine_chunks())
 
 
 def _rows(prompt_ids: pa.Array, video_ids: pa.Array, reason: str) -> pa.Table:

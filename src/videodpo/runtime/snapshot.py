@@ -131,6 +131,11 @@ class Snapshot(Generic[S]):
         found: Execution = load_snapshot(self.folder / "config" / "execution.json", "execution").settings
         return found
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Arguments of `write_table` that say what a table was made by."""
+        return {"stage": self.stage, "digest": self.digest, "seed": self.seed}
+
 
 _KINDS: dict[str, type[Section]] = {
     "prompts": PromptsSettings,

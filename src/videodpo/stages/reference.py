@@ -74,7 +74,7 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
                 interrupts.stop_here(f"{number} micro-batches")
         rows = list(chain(*progress.finished))
         _refuse_none_finite(rows)
-        write_table(out, rows, REFERENCE, stage="reference", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
+        write_table(out, rows, REFERENCE, **snapshot.provenance, extra=extra)
         log.info("reference shard %d: %d visits", shard, len(rows))
 
 

@@ -50,8 +50,7 @@ def plan_visits(snapshot: Snapshot[VisitsSettings], round_folder: Path) -> None:
     levels = sampler_levels(settings, {size for size in sizes.values() if None not in size})
     rows = choose_visits(pairs, sizes, settings.schedule, snapshot.seed, noise_schedule, levels)
     path = round_folder / "visits.parquet"
-    extra = edited_inputs(round_folder / "pairs.parquet")
-    write_table(path, rows, VISITS, stage="visits", digest=snapshot.digest, seed=snapshot.seed, extra=extra)
+    write_table(path, rows, VISITS, **snapshot.provenance, extra=edited_inputs(round_folder / "pairs.parquet"))
     log.info("%d visits to %d pairs", len(rows), len(pairs))
 
 

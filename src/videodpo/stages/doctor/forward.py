@@ -25,8 +25,6 @@ SEED = 0
 # Largest accepted difference, in standard deviations of the pipeline's output. Float32 rounding leaves 1e-6. In
 # bfloat16 the output is rounded to 1/256 of itself, and intermediate values are rounded in another order.
 ROUNDED, ROUNDED_BELOW_FLOAT32 = 1e-5, 5e-2
-# Timesteps range up to 1000; a larger difference than this means another timestep.
-OTHER_TIMESTEP = 0.5
 
 
 class Call(NamedTuple):

@@ -50,14 +50,11 @@ def check_latents(model: VideoModel, clips: Sequence[Clip]) -> list[Finding]:
         for clip in clips:
             (frames,) = model.decode(clip.latents_1CFHW)
             if frames is None:
-                return [statistics, _not_decoded(clip)]
+                measured = f"the VAE gives NaN or infinite pixels of {clip.video_id}"
+                advice = "See the weights of the VAE."
+                return [statistics, Finding("latents_fit_clips", "alarm", measured, "finite pixels", advice)]
             decoded.append(frames)
         return [statistics, _fit(model, clips, decoded), _round_trip(model, clips, decoded)]
-
-
-def _not_decoded(clip: Clip) -> Finding:
-    measured = f"the VAE gives NaN or infinite pixels of {clip.video_id}"
-    return Finding("latents_fit_clips", "alarm", measured, "finite pixels", "See the weights of the VAE.")
 
 
 def _statistics(clips: Sequence[Clip]) -> Finding:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +102,7 @@ def run_probe(
     def step(scale: float) -> tuple[float, float]:
         """Take an optimizer step as the training does; return the share of zero gradients and the loss scale used."""
         for run in learned:
-            with offloaded_activations(model) if runtime.offload_activations else nullcontext():
+            with offloaded_activations(model, runtime):
                 result, _ = passes.learn(run)
                 torch.autograd.backward(result.per_pair.sum() / pairs * scale)
             count()

@@ -44,7 +44,12 @@ LOSS_ROUNDED = 0.05
 
 
 class Start:
-    """The configured model as the training starts with it, and a few batches of the plan that cover every clip size."""
+    """The configured model as the training starts with it, and a few batches of the plan that cover every clip size.
+
+    Attributes:
+        model: the policy before its first step.
+        runs: micro-batches of the plan that are checked.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,7 @@ class Start:
     ) -> None:
         settings = snapshot.settings
         self._folder, self._settings, self._reference, self._beta = snapshot.folder, settings.train, reference, beta
-        self._dtype = settings.model.dtype
+        self._rounded = ROUNDED if settings.model.dtype == "float32" else ROUNDED_BELOW_FLOAT32
         cached = self._settings.texts == "cached"
         parts: Set[Part] = {"denoiser", "vae"} if cached else ALL_PARTS
         self.model = build_policy(snapshot, None, snapshot.execution.device, parts=parts)
@@ -80,23 +85,14 @@ class Start:
         firsts: dict[ClipSize, int] = {}
         for index, run in enumerate(runs):
             firsts.setdefault(self._size(self._visits[run.start]), index)
-        self._runs = [runs[index] for index in sorted(picked | set(firsts.values()))]
+        self.runs = [runs[index] for index in sorted(picked | set(firsts.values()))]
 
     def _size(self, visit: Visit) -> ClipSize:
         return self._sizes[visit.pair_id]
 
-    @property
-    def runs(self) -> list[range]:
-        """Micro-batches of the plan that are checked."""
-        return self._runs
-
     @cached_property
     def _batches(self) -> list[Batch]:
-        return [self._data.batch(self._visits[run.start : run.stop]) for run in self._runs]
-
-    @property
-    def _rounded(self) -> float:
-        return ROUNDED if self._dtype == "float32" else ROUNDED_BELOW_FLOAT32
+        return [self._data.batch(self._visits[run.start : run.stop]) for run in self.runs]
 
     @property
     def text(self) -> PromptEmbeds:
@@ -115,7 +111,7 @@ class Start:
         Raises:
             Damaged: a clip's file differs from what was written.
         """
-        pair: Any = self._data.pairs.loc[self._visits[self._runs[0].start].pair_id]
+        pair: Any = self._data.pairs.loc[self._visits[self.runs[0].start].pair_id]
         winners = len(self._batches[0].latents) // 2
         found = []
         for video_id, index in ((pair["winner_id"], 0), (pair["loser_id"], winners)):
@@ -137,7 +133,7 @@ class Start:
             findings.append(one_logit)
             if one_logit.status != "alarm":
                 policy = [model_errors(self.model, batch) for batch in self._batches]
-                reference = [self._reference_errors(index) for index in range(len(self._runs))]
+                reference = [self._reference_errors(index) for index in range(len(self.runs))]
                 findings += [self._loss(policy, reference), self._equal(policy, reference)]
         return findings
 
@@ -194,7 +190,7 @@ class Start:
         if self._reference is None:
             with self.model.reference_weights():
                 return model_errors(self.model, self._batches[index])
-        run = self._runs[index]
+        run = self.runs[index]
         rows = self._reference.iloc[run.start : run.stop]
         both = [torch.tensor(rows[f"ref_error_{side}"].to_numpy(np.float32)) for side in ("winner", "loser")]
         winner, loser = (errors.to(self._batches[index].weight.device) for errors in both)
@@ -232,7 +228,7 @@ class Start:
 
     def _one_logit(self) -> Finding:
         """Compare a batch of two pairs with each alone: one error per video, and a loss that is a mean over pairs."""
-        starts = [self._visits[run.start] for run in self._runs]
+        starts = [self._visits[run.start] for run in self.runs]
         # Both must have the same clip size. If these micro-batches hold no second pair of that size, the plan may.
         finite = [visit for visit, is_finite in zip(self._visits, self._is_finite, strict=True) if is_finite]
         visits = [visit for visit in starts + finite if self._size(visit) == self._size(starts[0])]

@@ -66,9 +66,7 @@ def evaluate(snapshot: Snapshot[EvaluateSettings], round_folder: Path) -> None:
         folder / "prompts.parquet",
         rows[rows.delta.notna()],
         EVALUATION,
-        stage="evaluate",
-        digest=snapshot.digest,
-        seed=snapshot.seed,
+        **snapshot.provenance,
         extra={"num_left_out": str(num_left_out), **edited_inputs(snapshot.folder / "prompts.parquet")},
     )
     dimensions = _summarise(base, aligned, names, snapshot)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.snapshot import GenerateSettings, Snapshot
 from videodpo.stages.generate.encode import encode_missing
 from videodpo.stages.generate.fitting import describe, fit_frames, is_exact, nearest_size
-from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard, wanted_prompts
+from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard
 from videodpo.storage.files import atomic_path, sha256_of
 from videodpo.storage.tables import read_table
 from videodpo.storage.video import UnreadableVideo, read_film, write_mp4
@@ -66,8 +65,7 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
         common={"model": "import", "adapter": None},
         with_texts=True,
     ) as shard:
-        wanted = partial(wanted_prompts, sampling=settings.generate.sampling)
-        encode_missing(shard, wanted, settings.model, snapshot.execution.device)
+        encode_missing(shard, settings.generate.sampling, settings.model, snapshot.execution.device)
         for batch in shard.unfinished():
             model = model or load_model(settings.model, snapshot.execution.device, parts={"vae"})
             shard.save(batch, _encoded(batch, model, sources, settings.generate, shard.files))

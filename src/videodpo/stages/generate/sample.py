@@ -19,7 +19,7 @@ from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings, Snapshot
 from videodpo.stages.generate.encode import encode_missing
-from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard, wanted_prompts
+from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard
 from videodpo.storage.files import sha256_of, sha256_of_folder
 from videodpo.storage.tables import read_table
 from videodpo.storage.video import write_mp4
@@ -95,13 +95,6 @@ class _Run(NamedTuple):
     frames: Sequence[np.ndarray | None] | None
 
 
-class _Sampled(NamedTuple):
-    """A batch after denoising."""
-
-    batch: Batch
-    runs: Sequence[_Run]
-
-
 class _Sampler:
     """Samples batches. The model is loaded for the first batch, so that a finished shard loads nothing.
 
@@ -127,12 +120,11 @@ class _Sampler:
             common={"model": f"{model.family} {model.weights}", "adapter": name},
             with_texts=self._with_texts,
         ) as shard:
-            wanted = partial(wanted_prompts, sampling=self._sampling)
-            encode_missing(shard, wanted, model, snapshot.execution.device)
+            encode_missing(shard, self._sampling, model, snapshot.execution.device)
             for batch in shard.unfinished():
-                shard.save_in_background(batch, self.finish, self.sample(batch, shard.texts(batch)), shard.files)
+                shard.save_in_background(batch, self.finish, batch, self.sample(batch, shard.texts(batch)), shard.files)
 
-    def sample(self, batch: Batch, texts: Mapping[str, PromptEmbeds]) -> _Sampled:
+    def sample(self, batch: Batch, texts: Mapping[str, PromptEmbeds]) -> list[_Run]:
         """Denoise a batch. Only this part blocks the next batch; `finish` runs in the background.
 
         Args:
@@ -147,16 +139,16 @@ class _Sampler:
             # Without a GPU, decoding in the background would compete with the next batch for the same cores.
             frames = model.decode(latents_BCFHW) if model.device.type == "cpu" else None
             runs.append(_Run(requests, latents_BCFHW, frames))
-        return _Sampled(batch, runs)
+        return runs
 
-    def finish(self, sampled: _Sampled, files: Files) -> Part:
+    def finish(self, batch: Batch, runs: Sequence[_Run], files: Files) -> Part:
         """Decode a batch and write its clips. On a GPU, the VAE's kernels queue behind those already launched."""
         import torch
 
         model, sampling = self._loaded(), self._sampling
         rows: dict[str, Row] = {}
         latents: dict[str, torch.Tensor] = {}
-        for requests, latents_BCFHW, frames in sampled.runs:
+        for requests, latents_BCFHW, frames in runs:
             decoded = model.decode(latents_BCFHW) if frames is None else frames
             for request, latent, clip in zip(requests, latents_BCFHW.cpu(), decoded, strict=True):
                 row = rows[request.video_id] = empty_row(request)
@@ -171,7 +163,7 @@ class _Sampler:
                     row |= {"path": files.relative(path), "sha256": sha256_of(path)}
                     row |= {"num_frames": num_frames, "height": height, "width": width, "fps": sampling.fps}
                     latents[request.video_id] = latent.to(getattr(torch, sampling.latents_dtype)).contiguous()
-        return Part([rows[request.video_id] for request in sampled.batch.requests], latents)
+        return Part([rows[request.video_id] for request in batch.requests], latents)
 
     def _loaded(self) -> VideoModel:
         if self._model is None:

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from videodpo.config import InputError, Sampling
+from videodpo.config import InputError
 from videodpo.models.shared.prompt_embeds import (
     EMPTY,
     NEGATIVE,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from videodpo.models.base import PromptEmbeds
 
 log = logging.getLogger(__name__)
-P = ParamSpec("P")
 Row = dict[str, Any]
 
 
@@ -219,10 +218,10 @@ class Shard:
         self._rows |= {row["video_id"]: row for row in rows}
         self.countdown.add(item=f"batch {batch.number}")
 
-    def save_in_background(self, batch: Batch, make: Callable[P, Part], *args: P.args, **kwargs: P.kwargs) -> None:
+    def save_in_background(self, batch: Batch, make: Callable[..., Part], *args: Any) -> None:
         """Compute `make(*args)` and save it in a thread, one batch at a time, while the next batch is sampled."""
         self.wait()
-        self._saving = self._background.submit(lambda: self.save(batch, make(*args, **kwargs)))
+        self._saving = self._background.submit(lambda: self.save(batch, make(*args)))
 
     def wait(self) -> None:
         """Wait until the last batch is saved; raise what its thread raised."""
@@ -246,16 +245,7 @@ class Shard:
         rows = (_in_one_file if snapshot.execution.clip_storage == "tar" else _in_files)(files, rows)
         alongside = [files.latents, *[files.texts] * self._with_texts]
         alongside += [files.tar] * any(file_of(files.run / row["path"]) == files.tar for row in rows if row["path"])
-        write_table(
-            files.table,
-            rows,
-            VIDEOS,
-            stage=snapshot.stage,
-            digest=snapshot.digest,
-            seed=snapshot.seed,
-            extra=extra,
-            alongside=alongside,
-        )
+        write_table(files.table, rows, VIDEOS, **snapshot.provenance, extra=extra, alongside=alongside)
         self._keep(rows)
         _remove_other_clips(files, rows)
 
@@ -312,12 +302,6 @@ class Shard:
             log.warning("%s: not kept for another run, no hard links on this file system (%s)", files.work, error)
         for file in files.work.glob("batch-*"):
             file.unlink()
-
-
-def wanted_prompts(batch: Batch, sampling: Sampling) -> dict[str, str]:
-    """Prompts whose encodings a batch needs, by id: its own, the empty and the negative prompt."""
-    own = {request.prompt_id: request.prompt for request in batch.requests}
-    return {EMPTY: "", NEGATIVE: sampling.negative_prompt} | own
 
 
 def empty_row(request: Request) -> Row:

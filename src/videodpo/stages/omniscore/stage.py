@@ -47,9 +47,7 @@ def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None
         round_folder / "omniscore.parquet",
         map(scaled, row_groups(videos, usable)),
         schema,
-        stage="omniscore",
-        digest=snapshot.digest,
-        seed=snapshot.seed,
+        **snapshot.provenance,
         extra={"num_left_out": str(len(usable) - num_used), **edited_inputs(snapshot.folder / "prompts.parquet")},
     )
     log.info("omniscore: %d videos, %d left out", num_used, len(usable) - num_used)

@@ -36,16 +36,9 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
     sizes = read_size_labels(round_folder / "videos", scores["video_id"])
     pairs, rejected = choose_pairs(scores, sizes, settings, snapshot.seed)
     rejected = pa.concat_tables([rejected, without_videos])
+    extra = edited_inputs(path, snapshot.folder / "prompts.parquet")
     for name, table, schema in (("pairs_rejected", rejected, PAIRS_REJECTED), ("pairs", pairs, PAIRS)):
-        write_table(
-            round_folder / f"{name}.parquet",
-            table,
-            schema,
-            stage="pairs",
-            digest=snapshot.digest,
-            seed=snapshot.seed,
-            extra=edited_inputs(path, snapshot.folder / "prompts.parquet"),
-        )
+        write_table(round_folder / f"{name}.parquet", table, schema, **snapshot.provenance, extra=extra)
     log.info("%d pairs of %d videos, %d rejected", pairs.num_rows, scores.num_rows, rejected.num_rows)
 
 

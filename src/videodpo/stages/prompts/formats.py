@@ -40,17 +40,13 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         header = next(reader, [])
         need_columns(path.name, columns, header)
         places = [header.index(name) for name in columns]
-        number = 0
-        for row in reader:
-            if not row:
-                continue
+        for number, row in enumerate(filter(None, reader)):
             if len(row) != len(header):
                 raise ConfigError(
                     f"prompts.source.path: {path.name}, line {reader.line_num}: {len(row)} fields where the header has "
                     f"{len(header)}; put quotes around prompts that hold a comma"
                 )
             yield number, tuple(row[place] for place in places)
-            number += 1
     except csv.Error as error:
         raise ConfigError(
             f"prompts.source.path: {path.name}, line {reader.line_num}: not valid CSV ({error}); "
@@ -94,11 +90,9 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     try:
         with open_parquet(path) as file:
             need_columns(path.name, columns, file.schema_arrow.names)
-            number = 0
-            for batch in file.iter_batches(batch_size=BATCH, columns=list(columns)):
-                for row in zip(*(_texts(batch.column(name), name, path) for name in columns), strict=True):
-                    yield number, row
-                    number += 1
+            batches = file.iter_batches(batch_size=BATCH, columns=list(columns))
+            texts = ([_texts(batch.column(name), name, path) for name in columns] for batch in batches)
+            yield from enumerate(row for columns_of_batch in texts for row in zip(*columns_of_batch, strict=True))
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         if path.is_file():
             refuse_other_file(path)

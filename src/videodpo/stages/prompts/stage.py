@@ -7,7 +7,6 @@ import logging
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
@@ -59,8 +58,8 @@ def make_prompts(snapshot: Snapshot[PromptsSettings]) -> None:
             "position": range(len(chosen)),
         }
     )
-    provenance: dict[str, Any] = {"stage": "prompts", "digest": snapshot.digest, "seed": snapshot.seed}
-    provenance["extra"] = {"counts": json.dumps(tally.counts(len(train), len(heldout)))}
+    counts = tally.counts(len(train), len(heldout))
+    provenance = snapshot.provenance | {"extra": {"counts": json.dumps(counts)}}
     path = snapshot.folder / "prompts.parquet"
     with exclusive(snapshot.folder, path):
         write_table(path.with_name("prompts_dropped.parquet"), tally.dropped_rows(), PROMPTS_DROPPED, **provenance)
@@ -68,7 +67,7 @@ def make_prompts(snapshot: Snapshot[PromptsSettings]) -> None:
         if settings.source.kind == "clips":
             clips = clip_rows(settings.source, set(ids[: len(train)]))
             write_table(path.with_name("clips.parquet"), clips, CLIPS, **provenance)
-    for name, count in tally.counts(len(train), len(heldout)).items():
+    for name, count in counts.items():
         _log.info("%-16s %9d", name, count)
 
 

@@ -80,7 +80,7 @@ def _write(
         allowed = snapshot.execution.max_failed_fraction
         refuse_too_many(column.dimension, failed, int(metadata["num_videos"]), allowed)
     extra = {key: metadata[key] for key in ("num_shards", "shard")}
-    write_table(path, rows, SCORES, stage=snapshot.stage, digest=snapshot.digest, seed=snapshot.seed, extra=extra)
+    write_table(path, rows, SCORES, **snapshot.provenance, extra=extra)
 
 
 def _label(snapshot: Snapshot[ScoreSettings]) -> str:
