@@ -30,9 +30,22 @@ myst_heading_anchors = 4  # headings have anchors as on GitHub, so that links wo
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autodoc_default_options = {"exclude-members": "model_config"}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # fields are documented once, in the class's docstring
+autodoc_type_aliases = {
+    "ArrayLike": "ArrayLike",
+    "NoiseSchedule": "videodpo.models.shared.noise_schedules.NoiseSchedule",
+}
+default_role = "literal"  # `name` in a docstring is code
+# Types of libraries, whose pages are on the network, and sections of the configuration, which has a page of its own.
+nitpick_ignore_regex = [
+    ("py:class", r"(np|numpy|torch|pd|pandas|pa|pq|pyarrow|pathlib|collections|contextlib|typing)\..+"),
+    ("py:class", r"Path|ArrayLike|videodpo\.storage\.tables\.T"),
+    ("py:class", r"(videodpo\.config\.\w+\.)?(Section|Model|Sampling|Lora|OmniScore|Pairs|Objective)"),
+]
 
 
 def setup(app: Sphinx) -> None:
