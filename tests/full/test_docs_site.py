@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, and its pages need no network."""
+"""The documentation site builds without a warning, needs no network, and knows every rule of the workflow."""
 
 from __future__ import annotations
 
@@ -44,3 +44,19 @@ def test_search_finds_words_of_every_page(site: Path) -> None:
     for page in (ROOT / "docs").glob("*.md"):
         assert f'"{page.stem}"' in index, page
     assert re.search(r"\bsatur\"?:", index)  # the stem of a word on the doctor's page
+
+
+def _rules() -> set[str]:
+    return {
+        name for file in (ROOT / "rules").glob("*.smk") for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)
+    }
+
+
+def test_every_rule_has_a_section() -> None:
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "stages.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(headings) == sorted(_rules())
+
+
+def test_rule_graph_has_the_rules_of_a_run() -> None:
+    drawn = re.findall(r"<text [^>]*>(\w+)</text>", (ROOT / "docs/images/rules.svg").read_text(encoding="utf-8"))
+    assert set(drawn) == _rules() - {"snapshot", "study"} | {"all"}
