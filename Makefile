@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 
-.PHONY: setup demo study check test test-all test-slurm rehearsal format docs demo-weights lock clean
+.PHONY: setup demo study check test test-all test-slurm rehearsal format docs docs-site demo-weights lock clean
 
 setup: .venv/.ready
 
@@ -74,6 +74,10 @@ docs: setup
 	videodpo schema > config.schema.json
 	videodpo schema --markdown > docs/configuration.md
 
+# The pages in docs/ as a site that works without a network: docs/_build/html/index.html.
+docs-site: setup
+	sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+
 # Trains every bundled model again from nothing: under two hours on two cores.
 demo-weights: setup
 	python -m demo.recipe.all
@@ -83,4 +87,4 @@ lock: .uv/$(UV_VERSION)
 		--override overrides.txt --extra dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
 
 clean:
-	rm -rf .venv .uv .snakemake results
+	rm -rf .venv .uv .snakemake docs/_build results

@@ -78,8 +78,8 @@ def _values(field: Mapping[str, Any]) -> str:
     if field.get("minLength") or field.get("minProperties"):
         bounds.append("not empty")
     if "pattern" in field:
-        pattern = field["pattern"].replace("|", "&#124;")
-        bounds.append(f"pattern <code>{pattern}</code>")
+        pattern = field["pattern"].replace("|", r"\|")  # the only character that ends a cell inside backticks
+        bounds.append(f"pattern `{pattern}`")
     return ", ".join([text, *bounds])
 
 

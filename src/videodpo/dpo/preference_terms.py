@@ -72,10 +72,10 @@ def _mapo_score(error: torch.Tensor) -> torch.Tensor:
 def sdpo_scale(policy_w: torch.Tensor, overlap: torch.Tensor, mu: float) -> torch.Tensor:
     """Factor on the loser's gradient that keeps a step from raising the winner's error, [B] in [0, 1].
 
-    clip((1 - mu) |g_w|^2 / <g_w, g_l>, 0, 1) where the product is positive, else 1 (SDPO, arXiv 2511.03317). g are the
-    gradients of the errors with respect to the denoiser's output, 2 / N times the residuals. The quotient is therefore
-    policy_w / overlap. Each pair has its own factor; the paper's released code has one per batch. No gradient flows
-    through the factor.
+    `clip((1 - mu) |g_w|^2 / <g_w, g_l>, 0, 1)` where the product is positive, else 1 (SDPO, arXiv 2511.03317). g are
+    the gradients of the errors with respect to the denoiser's output, 2 / N times the residuals. The quotient is
+    therefore policy_w / overlap. Each pair has its own factor; the paper's released code has one per batch. No gradient
+    flows through the factor.
 
     Args:
         policy_w: [B] errors of the winners.

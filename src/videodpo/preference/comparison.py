@@ -25,10 +25,12 @@ class Difference(NamedTuple):
 
     Attributes:
         mean: each seed counts the same.
-        low, high: ends of the percentile interval of 95 %.
-        p: two-sided.
+        low: low end of the percentile interval of 95 %.
+        high: high end of that interval.
+        p: two-sided p-value.
         error: standard error, from the bootstrap.
-        num_seeds, num_prompts: of all seeds together.
+        num_seeds: number of seeds.
+        num_prompts: number of prompts of all seeds together.
     """
 
     mean: float

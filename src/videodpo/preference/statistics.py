@@ -72,8 +72,8 @@ def gain_interval(
         seed: of numpy's PCG64.
 
     Returns:
-        The interval. None where there is none: with fewer than two prompts on either side, or if so many resamples
-        have a headroom of 0 that an end is not finite.
+        The interval; None with fewer than two prompts on either side, or if so many resamples have a headroom of 0 that
+        an end is not finite.
     """
     change = deltas.groupby(prompt_ids.to_numpy(), sort=False).agg(["sum", "size"])
     room = pd.DataFrame({"sum": headrooms, "size": 1.0})
