@@ -11,7 +11,7 @@ from videodpo.scorers.base import Clip
 from videodpo.scorers.overall_consistency_clip import OverallConsistencyClip
 from videodpo.scorers.shared.consistency import consistency
 from videodpo.scorers.shared.middle_frames import middle_frames
-from videodpo.scorers.shared.open_clip_frames import OpenClipScorer, load_open_clip
+from videodpo.scorers.shared.open_clip_frames import OpenClipFrames, OpenClipScorer
 from videodpo.scorers.subject_consistency_clip import SubjectConsistencyClip
 
 ALL = [BackgroundConsistencyClip, SubjectConsistencyClip, OverallConsistencyClip]
@@ -49,7 +49,7 @@ def test_subject_looks_at_what_moves_and_background_at_the_whole(options, clips_
 
 def test_overall_consistency_is_the_cosine_with_the_text(options, clips_of):
     clip = clips_of(None)[0]
-    backbone = load_open_clip(options.weights, "cpu")
+    backbone = OpenClipFrames.shared(options.weights, "cpu")
     answers = backbone.answer([(clip, number) for number in middle_frames(9)])
     mean = torch.stack([answer.image_D for answer in answers]).mean(dim=0)
     expected = torch.nn.functional.cosine_similarity(mean, backbone.text(clip.prompt), dim=0)
@@ -85,12 +85,12 @@ def test_frames_are_the_middles_of_8_intervals(num_frames, indices):
 def test_crops_of_a_wide_clip_are_its_centre(options):
     frames = np.zeros((2, 32, 64, 3), np.uint8)
     frames[:, :, 16:48] = 255
-    backbone = load_open_clip(options.weights, "cpu")
+    backbone = OpenClipFrames.shared(options.weights, "cpu")
     assert backbone.crops(Clip(frames, 8.0, "").pixels("cpu")).min() == 1.0
 
 
 def test_frame_features_do_not_depend_on_the_other_frames(options, clips_of):
-    backbone = load_open_clip(options.weights, "cpu")
+    backbone = OpenClipFrames.shared(options.weights, "cpu")
     parts = [(clip, number) for clip in clips_of(None)[:2] for number in range(9)]
     (alone,) = backbone.answer(parts[4:5])
     torch.testing.assert_close(backbone.answer(parts)[4], alone, atol=1e-5, rtol=0)

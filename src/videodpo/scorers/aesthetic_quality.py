@@ -44,13 +44,13 @@ class AestheticQuality(NetworkScorer):
     def __init__(self, options: Section, device: str) -> None:
         import torch
 
-        from videodpo.scorers.networks.clip import load_clip
+        from videodpo.scorers.networks.clip import ClipFrames
         from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
         assert isinstance(options, AestheticQuality.Options)
         self.check(options)
         clip, head = map(resolve, options.weights)
-        self.backbone = load_clip(self.architecture, clip, choose_device(device))
+        self.backbone = ClipFrames.shared(self.architecture, clip, choose_device(device))
         self._head = torch.nn.Linear(768, 1)
         load_weights(self._head, read_checkpoint(head), head)
 

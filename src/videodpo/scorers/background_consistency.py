@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from videodpo.config import Section
 from videodpo.runtime.device import choose_device
-from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
+from videodpo.scorers.shared.consistency import ConsistencyScorer
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 
-if TYPE_CHECKING:
-    import torch
 
-
-class BackgroundConsistency(FileWeightsScorer):
+class BackgroundConsistency(ConsistencyScorer, FileWeightsScorer):
     """Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); 0..1.
 
     Weights: OpenAI's `ViT-B-32.pt`. A one-frame clip is refused.
@@ -31,12 +26,6 @@ class BackgroundConsistency(FileWeightsScorer):
         """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
-        from videodpo.scorers.networks.clip import load_clip
+        from videodpo.scorers.networks.clip import ClipFrames
 
-        self.backbone = load_clip(self.architecture, file_of(options), choose_device(device))
-
-    def refuse(self, clip: Clip) -> None:
-        refuse_one_frame(clip)
-
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
-        return consistency([answers[number] for number in range(len(clip.frames_THWC))])
+        self.backbone = ClipFrames.shared(self.architecture, file_of(options), choose_device(device))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
+from videodpo.scorers.shared.consistency import ConsistencyScorer
 from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScorer
 
+if TYPE_CHECKING:
+    import torch
 
-class BackgroundConsistencyClip(OpenClipScorer):
+
+class BackgroundConsistencyClip(ConsistencyScorer, OpenClipScorer):
     """Similarity of the frames' pooled image embeddings, which represent the entire frame; 0..1.
 
     Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)). Formula and preprocessing are
@@ -18,8 +22,5 @@ class BackgroundConsistencyClip(OpenClipScorer):
 
     version = "2"
 
-    def refuse(self, clip: Clip) -> None:
-        refuse_one_frame(clip)
-
-    def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
-        return consistency([answers[number].image_D for number in range(len(clip.frames_THWC))])
+    def embeddings(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> list[torch.Tensor]:
+        return [answers[number].image_D for number in range(len(clip.frames_THWC))]

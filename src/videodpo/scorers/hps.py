@@ -26,8 +26,8 @@ class Hps(FileWeightsScorer, PromptFramesScorer):
         """True matches the package hpsv2 with torchvision 0.17 or later; false matches the network's training."""
 
     def __init__(self, options: Section, device: str) -> None:
-        from videodpo.scorers.networks.hps import load_hps
+        from videodpo.scorers.networks.hps import HpsFrames
 
         assert isinstance(options, Hps.Options)
         self.num_frames = options.num_frames
-        self.backbone = load_hps(file_of(options), choose_device(device), options.antialias)
+        self.backbone = HpsFrames.shared(file_of(options), choose_device(device), options.antialias)

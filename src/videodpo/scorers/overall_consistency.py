@@ -32,9 +32,9 @@ class OverallConsistency(FileWeightsScorer):
         """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
-        from videodpo.scorers.networks.clip import load_viclip
+        from videodpo.scorers.networks.clip import ViClip
 
-        self._viclip = load_viclip(file_of(options), choose_device(device))
+        self._viclip = ViClip.shared(file_of(options), choose_device(device))
         self.backbone = self._viclip
 
     def refuse(self, clip: Clip) -> None:

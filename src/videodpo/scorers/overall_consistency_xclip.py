@@ -8,7 +8,7 @@ from videodpo.config import Section
 from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of, refuse_folder
+from videodpo.scorers.shared.folder_weights import FolderWeightsScorer
 
 
 class OverallConsistencyXclip(FolderWeightsScorer):
@@ -21,15 +21,12 @@ class OverallConsistencyXclip(FolderWeightsScorer):
     """
 
     version = "1"
-
-    @staticmethod
-    def check(options: Section) -> None:
-        refuse_folder(options, "xclip")
+    model_type = "xclip"
 
     def __init__(self, options: Section, device: str) -> None:
-        from videodpo.scorers.networks.xclip import load_xclip
+        from videodpo.scorers.networks.xclip import XClip
 
-        self.backbone = load_xclip(folder_of(options, "xclip"), choose_device(device))
+        self.backbone = XClip.shared(self.folder(options), choose_device(device))
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from videodpo.config import Section
 from videodpo.runtime.device import choose_device
-from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of, refuse_folder
+from videodpo.scorers.shared.folder_weights import FolderWeightsScorer
 from videodpo.scorers.shared.prompt_frames import PromptFramesScorer
 
 
@@ -18,17 +18,14 @@ class PickScore(FolderWeightsScorer, PromptFramesScorer):
     """
 
     version = "1"
+    model_type = "clip"
 
     class Options(FolderWeightsScorer.Options, PromptFramesScorer.Options):
         """Weights and number of frames."""
 
-    @staticmethod
-    def check(options: Section) -> None:
-        refuse_folder(options, "clip")
-
     def __init__(self, options: Section, device: str) -> None:
-        from videodpo.scorers.networks.pickscore import load_pickscore
+        from videodpo.scorers.networks.pickscore import PickScoreFrames
 
         assert isinstance(options, PickScore.Options)
         self.num_frames = options.num_frames
-        self.backbone = load_pickscore(folder_of(options, "clip"), choose_device(device))
+        self.backbone = PickScoreFrames.shared(self.folder(options), choose_device(device))

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from videodpo.config import Section
 from videodpo.runtime.device import choose_device
-from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
+from videodpo.scorers.shared.consistency import ConsistencyScorer
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 
-if TYPE_CHECKING:
-    import torch
 
-
-class SubjectConsistency(FileWeightsScorer):
+class SubjectConsistency(ConsistencyScorer, FileWeightsScorer):
     """Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); 0..1.
 
     Frames are not cropped. Weights: `dino_vitbase16_pretrain.pth`. A one-frame clip is refused.
@@ -30,12 +23,6 @@ class SubjectConsistency(FileWeightsScorer):
         """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
-        from videodpo.scorers.networks.dino import load_dino
+        from videodpo.scorers.networks.dino import DinoFrames
 
-        self.backbone = load_dino(file_of(options), choose_device(device))
-
-    def refuse(self, clip: Clip) -> None:
-        refuse_one_frame(clip)
-
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
-        return consistency([answers[number] for number in range(len(clip.frames_THWC))])
+        self.backbone = DinoFrames.shared(file_of(options), choose_device(device))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from videodpo.config import Section
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.consistency import consistency, refuse_one_frame
+from videodpo.scorers.shared.consistency import ConsistencyScorer
 from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScorer
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _STILL_WEIGHT = 0.02  # of a patch whose pixels never change; a change by 5 of 255 grey levels doubles the weight
 
 
-class SubjectConsistencyClip(OpenClipScorer):
+class SubjectConsistencyClip(ConsistencyScorer, OpenClipScorer):
     """Similarity of the frames where something moves, by VBench's formula on weighted means of patch features; 0..1.
 
     The weight of a patch is the range of its pixels over time, which is large along the subject's path. All frames of a
@@ -33,10 +33,7 @@ class SubjectConsistencyClip(OpenClipScorer):
         super().__init__(options, device)
         self._clip.keeps_patches = True
 
-    def refuse(self, clip: Clip) -> None:
-        refuse_one_frame(clip)
-
-    def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
+    def embeddings(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> list[torch.Tensor]:
         import torch
 
         patches = [answers[number].patches_Ehw for number in range(len(clip.frames_THWC))]
@@ -44,7 +41,7 @@ class SubjectConsistencyClip(OpenClipScorer):
         crops_TCHW = self._clip.crops(clip.pixels("cpu"))
         weights_hw = _change(crops_TCHW, (patches_TDhw.shape[2], patches_TDhw.shape[3]))
         features_TD = (patches_TDhw * weights_hw).sum(dim=(2, 3)) / weights_hw.sum()
-        return consistency(list(features_TD / features_TD.norm(dim=1, keepdim=True)))
+        return list(features_TD / features_TD.norm(dim=1, keepdim=True))
 
 
 def _change(crops_TCHW: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

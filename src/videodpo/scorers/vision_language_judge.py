@@ -8,7 +8,7 @@ from videodpo.config import Section
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Result
-from videodpo.scorers.shared.folder_weights import FolderWeightsScorer, folder_of
+from videodpo.scorers.shared.folder_weights import FolderWeightsScorer
 from videodpo.scorers.shared.judge_options import JudgeOptions
 
 
@@ -30,7 +30,7 @@ class VisionLanguageJudge(FolderWeightsScorer):
         from videodpo.scorers.networks.judge import Judge
 
         assert isinstance(options, JudgeOptions)
-        self.backbone = Judge(folder_of(options), choose_device(device), options)
+        self.backbone = Judge(self.folder(options), choose_device(device), options)
 
     def value(self, clip: Clip, answers: Mapping[int, Result]) -> float:
         answer = answers[0]

@@ -32,7 +32,8 @@ class Pyramid:
             # The product is linear, so the map can be averaged instead of the much larger correlations.
             map_BChw = F.avg_pool2d(map_BChw, 2, stride=2) if number else map_BChw
             level = (places_BiC @ map_BChw.flatten(2)).view(-1, 1, *map_BChw.shape[-2:])
-            self._levels.append((level, *_scaled(window, level)))
+            scale = 2 / (torch.tensor(level.shape[:-3:-1], device=level.device, dtype=level.dtype) - 1)
+            self._levels.append((level, scale, window * scale))
 
     def around(self, position_B2hw: torch.Tensor) -> torch.Tensor:
         """Sample correlations bilinearly around each target position (x, y) in the second map; 0 beyond its border.
@@ -49,8 +50,3 @@ class Pyramid:
             sampled = F.grid_sample(level, index, mode="bilinear", padding_mode="zeros", align_corners=True)
             found.append(sampled.view(batch, height, width, -1))
         return torch.cat(found, dim=-1).permute(0, 3, 1, 2)
-
-
-def _scaled(window: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    scale = 2 / (torch.tensor(level.shape[:-3:-1], device=level.device, dtype=level.dtype) - 1)
-    return scale, window * scale

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videodpo.runtime.compat.torchvision import make_coords_grid
 from videodpo.scorers.networks.all_pairs import LEVELS, Pyramid
 
 RADIUS, NUM_FLOWS = 3, 3
@@ -94,7 +95,7 @@ class _Correlation:
     """RAFT's all-pairs correlation of two feature maps in both directions."""
 
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
-        self.coordinates = _grid(first_BChw)
+        self.coordinates = make_coords_grid(1, *first_BChw.shape[-2:], device=str(first_BChw.device))
         # The second is the transpose of the first; computing it anew is cheaper than transposing.
         self._pyramids = [Pyramid(first_BChw, second_BChw, RADIUS), Pyramid(second_BChw, first_BChw, RADIUS)]
 
@@ -260,14 +261,3 @@ def _resize(x: torch.Tensor, scale: float) -> torch.Tensor:
 def _enlarge_flow(flow: torch.Tensor, scale: int) -> torch.Tensor:
     """Resize a flow to a larger image: more pixels, and flow vectors scaled accordingly."""
     return scale * _resize(flow, scale)
-
-
-def _grid(like: torch.Tensor) -> torch.Tensor:
-    """Pixel positions [1, 2, H, W], x before y."""
-    height, width = like.shape[-2:]
-    y, x = torch.meshgrid(
-        torch.arange(height, device=like.device, dtype=like.dtype),
-        torch.arange(width, device=like.device, dtype=like.dtype),
-        indexing="ij",
-    )
-    return torch.stack([x, y])[None]

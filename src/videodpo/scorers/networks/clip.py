@@ -117,18 +117,6 @@ class ViClip(ClipBackbone):
         return features[0].cpu()
 
 
-@functools.lru_cache(maxsize=4)
-def load_clip(architecture: str, weights: Path, device: str) -> ClipFrames:
-    """Load the network once per process for these weights and device, so that all scorers share it."""
-    return ClipFrames(architecture, weights, device)
-
-
-@functools.lru_cache(maxsize=2)
-def load_viclip(weights: Path, device: str) -> ViClip:
-    """Load the network; each process loads it once for these weights and device."""
-    return ViClip(weights, device)
-
-
 def standard(crops_PCHW: torch.Tensor) -> torch.Tensor:
     """Apply CLIP's normalisation."""
     mean, std = (torch.tensor(values, device=crops_PCHW.device).view(1, 3, 1, 1) for values in (MEAN, STD))

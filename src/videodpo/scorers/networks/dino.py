@@ -5,7 +5,6 @@ Legend: P frames, C channel, H, W pixels; D embedding, L patches.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,9 +75,3 @@ class DinoFrames(FrameBackbone):
         scale = ((rows + 0.1) / side, (columns + 0.1) / side)
         grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
         return torch.cat([known[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
-
-
-@functools.lru_cache(maxsize=4)
-def load_dino(weights: Path, device: str) -> DinoFrames:
-    """Load the network; each process loads it once for these weights and device."""
-    return DinoFrames(weights, device)

@@ -71,9 +71,3 @@ def padded_squares(frames_PCHW: torch.Tensor, side: int, *, antialias: bool) -> 
         frames = F.interpolate(frames, (new_height, new_width), mode="bicubic", antialias=antialias)
     top, left = (side - new_height) // 2, (side - new_width) // 2
     return F.pad(frames, (left, side - new_width - left, top, side - new_height - top))
-
-
-@functools.lru_cache(maxsize=2)
-def load_hps(weights: Path, device: str, antialias: bool) -> HpsFrames:
-    """Load the network; each process loads it once for these weights and device."""
-    return HpsFrames(weights, device, antialias)

@@ -43,9 +43,3 @@ class PickScoreFrames(PromptFrames):
         found_1D = self._model.get_text_features(**tokens.to(self.device)).pooler_output
         scaled: torch.Tensor = self._model.logit_scale.exp() * F.normalize(found_1D, dim=-1)[0]
         return scaled.cpu()
-
-
-@functools.lru_cache(maxsize=2)
-def load_pickscore(folder: Path, device: str) -> PickScoreFrames:
-    """Load the network; each process loads it once for these weights and device."""
-    return PickScoreFrames(folder, device)

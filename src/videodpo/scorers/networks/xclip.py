@@ -5,7 +5,6 @@ Legend: P clips, T frames.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,9 +44,3 @@ class XClip(ClipBackbone):
         # The logits compare all clips with all prompts. Each text embedding depends on its own clip: use the diagonal.
         cosines_P = found.logits_per_video.diagonal() / self._model.logit_scale.exp()
         return [float(cosine) for cosine in cosines_P.cpu()]
-
-
-@functools.lru_cache(maxsize=2)
-def load_xclip(folder: Path, device: str) -> XClip:
-    """Load the network; each process loads it once for these weights and device."""
-    return XClip(folder, device)

@@ -7,6 +7,7 @@ Legend: P parts, C channel, H, W pixels.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -39,6 +40,12 @@ class Backbone(ABC):
     """
 
     tf32 = False
+
+    @classmethod
+    @functools.lru_cache(maxsize=16)
+    def shared(cls, *arguments: Any) -> Any:
+        """Load the network; each process loads it once for these arguments, so that all scorers share it."""
+        return cls(*arguments)
 
     @abstractmethod
     def at_once(self, height: int, width: int) -> int:

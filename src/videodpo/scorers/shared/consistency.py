@@ -5,11 +5,12 @@ Legend: D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
+from videodpo.scorers.shared.backbone import NetworkScorer
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,16 @@ def consistency(frames_D: Sequence[torch.Tensor]) -> float:
     return float(((previous + first) / 2).double().mean())
 
 
-def refuse_one_frame(clip: Clip) -> None:
-    """Raise InputError for a clip with only one frame."""
-    if len(clip.frames_THWC) < 2:
-        raise InputError("consistency needs at least 2 frames, the clip has 1")
+class ConsistencyScorer(NetworkScorer):
+    """Similarity of all frames by their embeddings; 0..1. A clip with only one frame is refused."""
+
+    def refuse(self, clip: Clip) -> None:
+        if len(clip.frames_THWC) < 2:
+            raise InputError("consistency needs at least 2 frames, the clip has 1")
+
+    def embeddings(self, clip: Clip, answers: Mapping[int, Any]) -> list[torch.Tensor]:
+        """Return the embedding [D] of every frame, of length 1: by default, the backbone's answers themselves."""
+        return [answers[number] for number in range(len(clip.frames_THWC))]
+
+    def value(self, clip: Clip, answers: Mapping[int, Any]) -> float:
+        return consistency(self.embeddings(clip, answers))

@@ -5,11 +5,11 @@ Legend: P pairs of frames, C channel, H, W pixels.
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from videodpo.config import Section
 from videodpo.config.errors import InputError
@@ -19,9 +19,6 @@ from videodpo.scorers.shared.backbone import Backbone, Part, arithmetic
 from videodpo.scorers.shared.correlation import pairs_at_once, refuse_large
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 from videodpo.scorers.shared.padding import pad_to_multiples
-
-if TYPE_CHECKING:
-    import torch
 
 RATE = 8  # sampled frames per second
 MULTIPLE, UPDATES, SMALLEST = 8, 20, 128
@@ -67,18 +64,11 @@ class FlowSteps(Backbone):
     def _steps(self, parts: Sequence[Part]) -> list[float]:
         import torch
 
-        places: dict[tuple[int, int], int] = {}  # encode a frame that is in two pairs once
-        frames: list[torch.Tensor] = []
-        pairs = []
-        for clip, number in parts:
-            ends = []
-            for frame in sampled_frames(clip)[number : number + 2]:
-                if (id(clip), frame) not in places:
-                    places[id(clip), frame] = len(frames)
-                    frames.append(clip.pixels(self._device)[frame])
-                ends.append(places[id(clip), frame])
-            pairs.append((ends[0], ends[1]))
-        padded, _ = pad_to_multiples(torch.stack(frames).float(), MULTIPLE)
+        ends = [[(clip, frame) for frame in sampled_frames(clip)[number : number + 2]] for clip, number in parts]
+        distinct = list(dict.fromkeys(itertools.chain(*ends)))  # a frame that is in two pairs is encoded once
+        pairs = [(distinct.index(first), distinct.index(second)) for first, second in ends]
+        frames = torch.stack([clip.pixels(self._device)[frame] for clip, frame in distinct])
+        padded, _ = pad_to_multiples(frames.float(), MULTIPLE)
         flow_PCHW = self._raft.flow(2 * (padded / 255) - 1, pairs, UPDATES)
         lengths = flow_PCHW.square().sum(dim=1).sqrt().flatten(1)
         largest = lengths.topk(int(TOP_SHARE * lengths.shape[1]), dim=1).values
@@ -103,14 +93,9 @@ class FlowScorer(FileWeightsScorer):
 
     def __init__(self, options: Section, device: str) -> None:
         chosen = choose_device(device)
-        self.backbone = _load_steps(file_of(options), chosen, self.threshold if chosen != "cpu" else None)
+        self.backbone = FlowSteps.shared(file_of(options), chosen, self.threshold if chosen != "cpu" else None)
 
 
 def sampled_frames(clip: Clip) -> range:
     """Return the numbers of the sampled frames: every k-th from 0, k = frame rate / 8, rounded."""
     return range(0, len(clip.frames_THWC), max(1, round(clip.fps / RATE)))
-
-
-@functools.lru_cache(maxsize=4)
-def _load_steps(weights: Path, device: str, threshold: float | None) -> FlowSteps:
-    return FlowSteps(weights, device, threshold)

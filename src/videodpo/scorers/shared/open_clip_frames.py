@@ -80,12 +80,6 @@ class OpenClipFrames(FrameBackbone):
         return features[0].cpu()
 
 
-@functools.lru_cache(maxsize=4)
-def load_open_clip(weights: str, device: str) -> OpenClipFrames:
-    """Load the model; each process loads it once for these weights and torch device."""
-    return OpenClipFrames(weights, device)
-
-
 def check_weights(weights: str) -> None:
     """Raise InputError if the weights are neither a hub name nor a folder in open_clip's format."""
     if weights.startswith(HUB_PREFIX):
@@ -117,5 +111,5 @@ class OpenClipScorer(NetworkScorer):
 
     def __init__(self, options: Section, device: str) -> None:
         assert isinstance(options, OpenClipScorer.Options)
-        self._clip = load_open_clip(options.weights, choose_device(device))
+        self._clip: OpenClipFrames = OpenClipFrames.shared(options.weights, choose_device(device))
         self.backbone = self._clip
