@@ -101,12 +101,6 @@ class CogVideoXModel(PipelineModel):
         # would encode "" with T5.
         return encoded if prompt else [text_1LD.new_zeros(text_1LD.shape) for text_1LD in encoded]
 
-    def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        return {
-            "guidance_scale": sampling.guidance_scale,
-            "max_sequence_length": self.max_sequence_length,
-        }
-
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
         return latents_BCFHW.transpose(1, 2).to(self.dtype)
 

@@ -75,10 +75,12 @@ class HunyuanVideo15Model(PipelineModel):
         text, mask, glyphs, glyph_mask = self.pipe.encode_prompt([prompt], device=self.device, dtype=self.dtype)
         return text * mask[..., None], mask, glyphs * glyph_mask[..., None], glyph_mask
 
+    def call_options(self, sampling: Sampling) -> dict[str, Any]:
+        return {}  # guidance is a component of this pipeline, not an argument of the call
+
     def sample(
         self, text: PromptEmbeds, seeds: Sequence[int], sampling: Sampling, negative: PromptEmbeds | None = None
     ) -> torch.Tensor:
-        # In this pipeline, guidance is a component, not an argument of the call.
         self.pipe.guider.guidance_scale = sampling.guidance_scale
         with _exact_timesteps(self.pipe):
             return super().sample(text, seeds, sampling, negative)

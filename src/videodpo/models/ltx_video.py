@@ -75,11 +75,7 @@ class LtxVideoModel(PipelineModel):
         )
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        return {
-            "guidance_scale": sampling.guidance_scale,
-            "frame_rate": self._options.frame_rate,
-            "max_sequence_length": self.max_sequence_length,
-        }
+        return {**super().call_options(sampling), "frame_rate": self._options.frame_rate}
 
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
         return pack_ltx(latents_BCFHW, *self._patches())

@@ -90,10 +90,13 @@ class T2VTurboModel(VideoCrafter2Model):
         import torch
         from peft import LoraConfig, get_peft_model_state_dict
 
+        from videodpo.weights.checkpoints import read_tensors
+
         if self._options.distilled_lora == "fixed":
             super().add_lora(lora, seed)
             return
-        ups, downs = _read_lora(self._folder / LORA)
+        tensors = read_tensors(self._folder / LORA)
+        ups, downs = tensors[::2], tensors[1::2]
         _require_own_settings(lora, rank=len(downs[0]))
         network = self.pipe.unet
         for name, dropout in ((TAKEN_OFF, 0.0), ("default", lora.dropout)):
@@ -153,14 +156,6 @@ class T2VTurboModel(VideoCrafter2Model):
 
 def _rank_axis(key: str) -> int:
     return 0 if ".lora_A." in key else 1
-
-
-def _read_lora(path: Path) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Read the up and the down matrices of all layers."""
-    from videodpo.weights.checkpoints import read_tensors
-
-    tensors = read_tensors(path)
-    return tensors[::2], tensors[1::2]
 
 
 def _require_own_settings(lora: Lora, rank: int) -> None:

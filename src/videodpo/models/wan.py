@@ -77,7 +77,7 @@ class WanModel(PipelineModel):
         return channels
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        options = {"guidance_scale": sampling.guidance_scale, "max_sequence_length": self.max_sequence_length}
+        options = super().call_options(sampling)
         if self._options.guidance_scale_2 is not None:
             options["guidance_scale_2"] = self._options.guidance_scale_2
         return options

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from videodpo.config.errors import InputError
@@ -107,14 +106,9 @@ def refuse_network(folder: Path, stem: str, key: str) -> None:
 
 def refuse_downloads(folder: Path, patterns: tuple[str, ...], key: str) -> None:
     """Raise InputError if a small file of a model folder (settings, vocabulary) is a pointer or a web page."""
-    for file in _matching(folder, patterns):
-        if file.suffix != ".safetensors" and (fault := download_fault(file)):
+    for file in (file for pattern in patterns for file in sorted(folder.glob(pattern))):
+        if file.suffix != ".safetensors" and file.is_file() and (fault := download_fault(file)):
             raise InputError(f"{key}: {file} {fault}")
-
-
-def _matching(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    for pattern in patterns:
-        yield from sorted(file for file in folder.glob(pattern) if file.is_file())
 
 
 def _head(path: Path) -> bytes:

@@ -103,10 +103,6 @@ class PipelineModel(AdaptedModel):
 
     def encode_texts(self, prompt: str) -> Sequence[torch.Tensor]:
         """Encode a prompt to tensors [1, L, ...], in the order of `text_names`."""
-        return self.encode_unguided(prompt)[: len(self.text_names)]
-
-    def encode_unguided(self, prompt: str) -> tuple[Any, ...]:
-        """Call the pipeline's `encode_prompt` for one prompt, without a negative prompt."""
         found: tuple[Any, ...] = self.pipe.encode_prompt(
             [prompt],
             do_classifier_free_guidance=False,
@@ -114,7 +110,7 @@ class PipelineModel(AdaptedModel):
             device=self.device,
             dtype=self.dtype,
         )
-        return found
+        return found[: len(self.text_names)]  # the rest belongs to a negative prompt
 
     def scale(self, raw_BCFHW: torch.Tensor) -> torch.Tensor:
         """Convert the VAE's latents to the denoiser's scale."""
@@ -171,7 +167,7 @@ class PipelineModel(AdaptedModel):
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
         """Return further arguments of the pipeline's call."""
-        return {}
+        return {"guidance_scale": sampling.guidance_scale, "max_sequence_length": self.max_sequence_length}
 
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:
         """Convert latents [B, C, F, H, W] to the pipeline's own layout."""
@@ -231,7 +227,6 @@ class PipelineModel(AdaptedModel):
         if "denoiser" in parts:
             self.denoiser = self.make_denoiser()
         self.noise_schedule = self.make_schedule(folder)
-        self._frozen_copy: torch.nn.Module | None = None
         self._negative: tuple[str, PromptEmbeds] | None = None
 
     def _config_of(self, pipe: Any, component: str) -> Config:
