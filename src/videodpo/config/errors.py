@@ -1,10 +1,10 @@
-"""Errors that a user is meant to read: the command line shows them as one line, without a traceback."""
+"""Errors for users to read. The command line shows them as one line, without a traceback."""
 
 from __future__ import annotations
 
 
 class VideodpoError(Exception):
-    """Base class of these errors; the message says what is wrong, what is allowed and what to do."""
+    """Base class of the errors for users. The message says what is wrong, what is allowed and what to do."""
 
     exit_code = 1
 

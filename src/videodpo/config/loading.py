@@ -10,11 +10,11 @@ import yaml
 
 from videodpo.config import ConfigError
 
-MAX_BYTES = 2**20  # of one file
+MAX_BYTES = 2**20  # per file
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader that refuses duplicate keys: PyYAML silently keeps the last one, and a setting is lost."""
+    """YAML loader that refuses duplicate keys. PyYAML keeps the last one silently, so a setting would be lost."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -32,7 +32,7 @@ def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str
     """Read the raw configuration: `path`, then each preset, then each `key.key=value`, merged key by key.
 
     Raises:
-        ConfigError: a file is missing or not a YAML mapping, or a setting is wrong as in `with_settings`.
+        ConfigError: a file is missing or not a YAML mapping, or `with_settings` refuses a setting.
     """
     merged: dict[str, Any] = {}
     for file in (path, *presets):
@@ -62,7 +62,7 @@ def with_settings(raw: Mapping[str, Any], settings: Sequence[str]) -> dict[str, 
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Read one YAML mapping; ConfigError as in `read_config`."""
+    """Read one YAML mapping; raise ConfigError if the file is missing or has other content."""
     try:
         if file.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{file}: larger than {MAX_BYTES:,} bytes, so it is no configuration")
@@ -77,7 +77,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` over `base`, key by key."""
+    """Merge two mappings key by key; `over` has precedence."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)

@@ -35,11 +35,11 @@ class Source(Section):
     column: str = "prompt"
     """Column or JSON key that contains the prompt."""
     name: str | None = None
-    """Configuration (subset) of a Hugging Face data set; null if the data set has only one, or a default one."""
+    """Configuration (subset) of a Hugging Face data set; null if the data set has only one, or a default."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     max_toxicity: Real = Field(0.2, ge=0, le=1)
-    """VidProM: rows with at least one of the six toxicity probabilities above this value are dropped."""
+    """VidProM: rows are dropped if any of their six toxicity probabilities is above this value."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.kind != "demo_world" and not self.path:
@@ -52,15 +52,15 @@ class Prompts(Section):
     source: Source
     """Source of the prompts."""
     num_train: int | None = Field(None, ge=1)
-    """Training prompts to sample videos for; null uses all prompts that are not held out."""
+    """Number of training prompts to sample videos for; null uses all prompts that are not held out."""
     num_heldout: int = Field(..., ge=0)
-    """Prompts held out for the evaluation; with 0 there is no evaluation and no report."""
+    """Number of prompts held out for the evaluation; 0 turns off the evaluation and the report."""
     min_chars: int = Field(3, ge=1)
     """Minimum length in characters, after cleaning; shorter prompts are dropped."""
     max_chars: int = Field(2000, ge=1)
     """Maximum length in characters; longer prompts are dropped."""
     near_duplicate_threshold: Real = Field(0.8, gt=0, le=1)
-    """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 drops exact ones only."""
+    """Minimum Jaccard similarity of word 3-grams (MinHash) for prompts to be duplicates; 1 drops only exact ones."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.min_chars > self.max_chars:
@@ -77,7 +77,7 @@ class Model(Section):
     mixed_precision: bool = False
     """Keep weights in float32 and compute matrix products in `dtype`; full fine-tuning in bfloat16 needs this."""
     max_sequence_length: int = Field(512, ge=1)
-    """Prompt tokens passed to the denoiser."""
+    """Number of prompt tokens passed to the denoiser."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the model family."""
 
@@ -93,11 +93,11 @@ class Size(Section):
 
 class Sampling(Size):
     buckets: list[Size] = Field([])
-    """Further sizes. Each prompt draws one of these or the size above; each clip of your own uses the one that fits."""
+    """Additional sizes. Each prompt draws one of these or the size above; your own clips use the one that fits."""
     fps: Real = Field(16.0, gt=0)
     """Frames per second of the MP4."""
     num_steps: int = Field(50, ge=1)
-    """Denoising steps."""
+    """Number of denoising steps."""
     guidance_scale: Real = Field(5.0, ge=1)
     """Scale of classifier-free guidance; 1 turns guidance off."""
     flow_shift: PositiveReal | None = None
@@ -133,23 +133,23 @@ class Generate(Section):
     videos_per_prompt: int = Field(4, ge=2)
     """Clips per prompt, N in the paper; a pair needs at least 2."""
     shards: Shards = AUTO  # type: ignore[assignment]
-    """Jobs per round for the sampling (or the import of clips), and as many for the scoring. `auto` gives each job 200
-    clips, with at most 1,000 jobs; it is 200 jobs if num_train is null."""
+    """Number of sampling (or clip import) jobs per round; scoring uses the same number. `auto` sets 200 clips per job,
+    at most 1,000 jobs, and 200 jobs if num_train is null."""
     sampling: Sampling
     """Sampling settings of one clip; the evaluation uses them too."""
     fit_clips: bool = False
-    """Your own clips with another size, frame rate or length: true cuts and scales them, false marks them as failed."""
+    """True cuts and scales your own clips that have another size, frame rate or length; false marks them as failed."""
 
 
 class Evaluate(Section):
     videos_per_prompt: int = Field(1, ge=1)
     """Clips per held-out prompt and model; both models use the same seeds."""
     shards: Shards = AUTO  # type: ignore[assignment]
-    """Sampling jobs per model, and as many scoring jobs; `auto` gives each job 50 clips, with at most 100 jobs."""
+    """Number of sampling jobs per model; scoring uses as many. `auto` sets 50 clips per job, at most 100 jobs."""
     judges: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     """Scorers that only the evaluation uses, so that they are independent of the training."""
     bootstrap_resamples: int = Field(10_000, ge=100)
-    """Bootstrap resamples of the prompts for the confidence intervals."""
+    """Number of bootstrap resamples of the prompts for the confidence intervals."""
     motion_dimension: str | None = None
     """Dimension shown in the motion panel."""
 
@@ -161,24 +161,24 @@ class Evaluate(Section):
 
 class Report(Section):
     num_pairs: int = Field(24, ge=0)
-    """Pairs shown with their clips."""
+    """Number of pairs shown with their clips."""
     num_comparisons: int = Field(24, ge=0)
-    """Held-out prompts shown with their clips before and after the training."""
+    """Number of held-out prompts shown with their clips before and after the training."""
 
 
 class Config(Section):
     """Configuration of a run."""
 
     run: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the run, of letters, digits, `.`, `_` and `-`: results go to <results>/<run>."""
+    """Name of the run: letters, digits, `.`, `_` and `-`. Its results are written to <results>/<run>."""
     results: str = Field("results", pattern=r"^[^\x00-\x1f{}<>~-][^\x00-\x1f{}<>]*$")
-    """Folder of all runs: without control characters, `{`, `}`, `<` and `>`, with neither `~` nor `-` at its start."""
+    """Folder of all runs. It must not contain control characters, `{`, `}`, `<` or `>`, nor start with `~` or `-`."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Root seed of every random draw."""
     rounds: int = Field(1, ge=1)
-    """Rounds of sampling and alignment; the paper uses 1."""
+    """Number of rounds of sampling and alignment; the paper uses 1."""
     max_failed_fraction: Real = Field(0.02, ge=0, le=1)
-    """Largest allowed share of failed clips; a stage with more stops the run."""
+    """Maximum share of failed clips; a stage with a larger share stops the run."""
     clip_storage: Literal["files", "tar"] = "files"
     """Store one file per clip, or one tar file per shard, which turns a million clips into a thousand files.
     A change applies to shards finished afterwards and never triggers a re-run."""
@@ -204,7 +204,7 @@ class Config(Section):
     train: Train
     """DPO fine-tune."""
     train_runtime: TrainRuntime = TrainRuntime()
-    """How the fine-tune runs: processes, memory, checkpoints, tracking. Changing these keys never triggers a re-run."""
+    """Processes, memory, checkpoints and tracking of the fine-tune. Changing these keys never triggers a re-run."""
     evaluate: Evaluate = Evaluate()
     """Comparison of the base and the aligned model."""
     report: Report = Report()
@@ -252,7 +252,7 @@ class Config(Section):
             yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
         yield from self._training_disagreements()
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
-        samples = self.prompts.source.kind != "clips"  # otherwise the list of clips decides how many a prompt has
+        samples = self.prompts.source.kind != "clips"  # a list of clips sets its own number per prompt
         if samples and worst > (videos := self.generate.videos_per_prompt):
             needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"
             yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"

@@ -73,7 +73,7 @@ class OmniScore(Pillars):
 
     @property
     def weighted_pillars(self) -> list[str]:
-        """Names of the pillars with a weight above 0. Others have a column in the table and are shown nowhere."""
+        """Names of the pillars with a weight above 0. The others have a column in the table, but are shown nowhere."""
         return [name for name, weight in self.pillars.model_dump().items() if weight > 0]
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
@@ -98,7 +98,7 @@ class Filters(Section):
     min_gap: Real = Field(0.0, ge=0)
     """Pairs with a smaller OmniScore gap are rejected."""
     drop_percentile: Real = Field(0.0, ge=0, lt=100)
-    """Percentage of the pairs that is rejected, those with the smallest gaps."""
+    """Percentage of the pairs that are rejected: those with the smallest gaps."""
     no_regression: dict[str, Real] = Field(default_factory=dict)
     """Largest amount by which the winner may score below the loser, in scaled units, per dimension."""
     min_motion: Real | None = None
@@ -126,7 +126,7 @@ class Reweight(Section):
 class Pairs(Section):
     policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
     """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
-    # A key with its default is left out of the settings snapshot: runs from before it existed stay as they are.
+    # Keys at their default are left out of the settings snapshot, so that runs from before they existed stay valid.
     first_samples: int | None = Field(None, ge=2, exclude_if=lambda value: value is None)
     """Use only the first n samples of each prompt, so that several N share their clips; null uses all."""
     prompt_share: Real = Field(1.0, gt=0, le=1, exclude_if=lambda value: value == 1)

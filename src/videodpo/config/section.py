@@ -128,7 +128,7 @@ def _nearest(name: str, section: type[BaseModel] | None) -> str:
 
 
 def _section_at(kind: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Section at the end of a path through sections and mappings of sections; None if there is none."""
+    """Section at the path `loc` through sections and mappings of sections; None if there is none."""
     here: Any = kind
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel):

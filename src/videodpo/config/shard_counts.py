@@ -3,7 +3,7 @@
 Snakemake plans a workflow of a thousand jobs in seconds, but never finishes planning one of a million. A job of a
 hundred clips loads its model once for an hour or two of work. Therefore shards have a target size until their number
 reaches the maximum for a round. Beyond that, shards grow, and a job that exceeds its time limit resumes when it is
-submitted again (docs/scale.md).
+resubmitted (docs/scale.md).
 """
 
 from __future__ import annotations

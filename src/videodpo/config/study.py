@@ -14,9 +14,9 @@ from videodpo.config.loading import merge, read_yaml
 from videodpo.config.section import Section, validate
 
 BASE = "base"
-"""Value of `against` for the model before its alignment."""
+"""Value of `against` for the model before the alignment."""
 SHARED = "shared"
-"""Folder in the study's folder for the files that arms share with the configuration without any arm's overlay."""
+"""Subfolder of the study for files that arms share with the study's base configuration, which has no overlay."""
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _OF_THE_STUDY = ("run", "results", "seed")
 
@@ -25,7 +25,7 @@ class Arm(Section):
     about: str
     """One line about the arm, for the page."""
     overlay: dict[str, Any] = Field(default_factory=dict)
-    """Keys of the configuration that this arm sets; `presets` lists files that are laid under them."""
+    """Configuration keys that this arm sets; `presets` lists preset files that are applied before them."""
     extended: bool = False
     """Run this arm only with `--config study_extended=true`."""
 
@@ -47,17 +47,17 @@ class Study(Section):
     """Configuration of a study."""
 
     name: str = Field(..., pattern=_NAME)
-    """Name of the study, of letters, digits, `.`, `_` and `-`: results go to <results>/<name>."""
+    """Name of the study: letters, digits, `.`, `_` and `-`. Its results are written to <results>/<name>."""
     base: list[str] = Field([])
-    """Presets that are laid over the configuration, for all arms."""
+    """Presets that are applied to the configuration, for all arms."""
     seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(..., min_length=1)
-    """Seeds; each arm is run with each of them."""
+    """Seeds. Each arm runs once per seed."""
     common: dict[str, Any] = Field(default_factory=dict)
-    """Keys of the configuration that are set for all arms, over the presets of `base`."""
+    """Configuration keys that are set for all arms, after the presets of `base`."""
     arms: dict[str, Arm] = Field(..., min_length=1)
-    """Arms by name, of the same characters."""
+    """Arms by name. The names allow the same characters as the study's name."""
     findings: list[Finding] = Field([])
-    """Findings to test; the correction for several tests covers all of them."""
+    """Findings to test. The correction for multiple tests covers all of them."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
@@ -81,7 +81,7 @@ class Study(Section):
                 yield f"findings.{number}.against", f"{finding.against!r} is the arm itself"
 
     def without_extended(self) -> Study:
-        """The study without its extended arms, and without the findings that need one."""
+        """The study without its extended arms and the findings that need them."""
         arms = {name: arm for name, arm in self.arms.items() if not arm.extended}
         findings = [finding for finding in self.findings if {finding.arm, finding.against} <= {BASE, *arms}]
         return self.model_copy(update={"arms": arms, "findings": findings})
@@ -91,7 +91,7 @@ def read_study(file: Path, *, extended: bool) -> Study:
     """Read a study file.
 
     Args:
-        extended: keep the arms that are marked so.
+        extended: keep the arms that are marked as `extended`.
 
     Raises:
         ConfigError: the file cannot be read, or keys are wrong; the message names each of them.
@@ -107,7 +107,7 @@ def read_study(file: Path, *, extended: bool) -> Study:
 
 
 def base_configuration(study: Study, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the presets of `base` and the keys of `common` over a raw configuration.
+    """Apply the presets of `base`, then the keys of `common`, to a raw configuration.
 
     Raises:
         ConfigError: a preset cannot be read.
@@ -116,13 +116,13 @@ def base_configuration(study: Study, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arm_configuration(arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay an arm's overlay over the base; errors as `base_configuration`."""
+    """Apply an arm's overlay to the base; raise ConfigError as `base_configuration` does."""
     overlay = dict(arm.overlay)
     return merge(_with_presets(base, overlay.pop("presets", [])), overlay)
 
 
 def for_run(study: Study, raw: Mapping[str, Any], folder: str, seed: int) -> dict[str, Any]:
-    """Add the seed and the place of one run to an arm's raw configuration: <results>/<study>/<folder>/seed<seed>."""
+    """Set the seed and the path of one run, <results>/<study>/<folder>/seed<seed>, in an arm's raw configuration."""
     results = Path(str(raw.get("results", "results"))) / study.name / folder
     return {**raw, "results": str(results), "run": f"seed{seed}", "seed": seed}
 

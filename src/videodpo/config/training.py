@@ -51,15 +51,15 @@ class Timesteps(Section):
 
 class Validation(Section):
     num_prompts: int = Field(0, ge=0)
-    """Training prompts whose pairs are held out, to measure the implicit accuracy on them; 0 holds out none. At most a
+    """Number of training prompts whose pairs are held out to measure the implicit accuracy; 0 holds out none. At most a
     third of the prompts that have pairs is held out."""
     draws: int = Field(4, ge=1)
-    """Draws of noise level and noise for each of these pairs."""
+    """Number of draws of noise level and noise per held-out pair."""
 
 
 class Schedule(Section):
     num_steps: int = Field(..., ge=1)
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     global_batch_size: int = Field(8, ge=1)
     """Pairs per optimizer step, over all processes and gradient accumulation."""
     micro_batch_size: int = Field(1, ge=1)
@@ -77,7 +77,7 @@ class Schedule(Section):
 
 class ReferenceJobs(Section):
     shards: Shards = AUTO  # type: ignore[assignment]
-    """Jobs per round for the reference errors; `auto` gives each job 750 visits, with at most 200 jobs."""
+    """Number of jobs per round for the reference errors; `auto` sets 750 visits per job, at most 200 jobs."""
 
 
 class Lora(Section):
@@ -112,7 +112,7 @@ class Objective(Section):
     label_smoothing: Real = Field(0.0, ge=0, lt=0.5)
     """dpo: assumed share of pairs with swapped labels."""
     sft_weight: Real = Field(0.0, ge=0)
-    """dpo, ipo, hinge: factor of the winner's error, which is added to the loss (arXiv 2511.01450)."""
+    """dpo, ipo, hinge: the winner's error, times this factor, is added to the loss (arXiv 2511.01450)."""
     sdpo_mu: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
     """dpo, ipo, hinge: margin mu of SDPO (arXiv 2511.03317), which scales the loser's gradient so that a step does not
     raise the winner's error; null turns SDPO off."""
@@ -144,9 +144,9 @@ class Train(Section):
     objective: Objective = Objective()
     """Loss function and its options."""
     beta: Beta
-    """Strength of the preference against the reference; `auto` follows beta_logit (needs reference: precomputed)."""
+    """DPO's beta: strength of the preference; `auto` derives it from beta_logit (needs reference: precomputed)."""
     beta_logit: Real = Field(10.0, gt=0)
-    """Target logit of beta: auto. A pair has this logit when the difference between the policy's errors of winner and
+    """Target logit for beta: auto. A pair has this logit when the difference between the policy's errors of winner and
     loser has moved by one standard deviation of the reference's difference."""
     optimizer: Literal["adamw", "adamw_8bit", "adamw_fp8"] = "adamw"
     """AdamW with moments in float32, or in 8 bits through torchao (the extra `lowbit`)."""
@@ -162,7 +162,7 @@ class Train(Section):
     """Skip a step if its gradient norm is above this multiple of the recent median and above `max_grad_norm`; null
     never skips."""
     max_skipped_steps: int = Field(5, ge=0)
-    """Skipped steps in a row after which the next bad step stops the training."""
+    """Maximum number of consecutive skipped steps; one more bad step stops the training."""
     caption_dropout: Real = Field(0.0, ge=0, lt=1)
     """Share of pairs trained with the empty prompt (needs reference: online)."""
 
@@ -185,20 +185,20 @@ def _off(value: Any) -> Any:
 
 class Samples(Section):
     num_prompts: int = Field(0, ge=0)
-    """Training prompts to sample clips for during training, shown as a grid over the steps; 0 turns samples off."""
+    """Number of training prompts to sample clips for during training, shown as a grid over steps; 0 samples none."""
     steps: int = Field(500, ge=1)
     """Optimizer steps between two grids."""
 
 
 class TrainRuntime(Section):
     processes: int = Field(1, ge=1)
-    """Processes on each node, one per GPU."""
+    """Number of processes per node, one per GPU."""
     nodes: int = Field(1, ge=1)
-    """Nodes."""
+    """Number of nodes."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """ddp: every process holds all weights; fsdp: every process holds a shard of them (FSDP2)."""
     context_parallel: int = Field(1, ge=1)
-    """Neighbouring processes that split the tokens of each clip (Ulysses; Wan family only); must divide processes."""
+    """Number of neighbouring ranks that split the tokens of each clip (Ulysses; Wan only); must divide processes."""
     gradient_checkpointing: Annotated[Literal["off", "selective", "full"], BeforeValidator(_off)] = "full"
     """Recompute activations to save memory: none, all except the attention outputs, or all."""
     compile: bool = False

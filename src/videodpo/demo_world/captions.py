@@ -27,7 +27,7 @@ _VERBS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """Content of a clip: one moving object and, in two-object scenes, a second object that stands still."""
+    """Content of one clip: a moving object and, in two-object scenes, a second object that stands still."""
 
     shape: str
     color: str

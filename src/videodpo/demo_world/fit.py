@@ -1,10 +1,10 @@
 """Find the clip of the demo world that is nearest to a given clip.
 
-Nearest means the least squared difference over all pixels. Scenes are tried one by one; the continuous parameters of
-each are fitted by Levenberg-Marquardt within the world's ranges.
+Nearest means the smallest squared difference over all pixels. The continuous parameters of each candidate scene are
+fitted by Levenberg-Marquardt within the world's ranges.
 
-Legend: N hypotheses (a scene with a layout), T frames, K the two objects (mover, other), P numbers of a layout,
-C the numbers of a course (x, y, radius), H height, W width; an axis of 3 is RGB.
+Legend: N hypotheses (a scene with a layout), T frames, K the two objects (mover, other), P parameters of a
+layout, C components of a course (x, y, radius), H height, W width; an axis of 3 is RGB.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FINALISTS = 4
 
 @dataclass(frozen=True)
 class Nearest:
-    """A clip of the world, and what it shows."""
+    """A clip of the demo world, with its scene and layout."""
 
     scene: Scene
     layout: Layout
@@ -39,7 +39,7 @@ class Nearest:
 
 
 class _Hypotheses:
-    """Scenes whose layouts are fitted to one clip, all at once."""
+    """Scenes whose layouts are fitted to one clip together, in one batch."""
 
     def __init__(self, starts: Sequence[Start]) -> None:
         self.starts, self.scenes = starts, [start.scene for start in starts]
@@ -104,7 +104,7 @@ def nearest_clip(frames_THW3: np.ndarray) -> Nearest:
 
 
 def _fit(hypotheses: _Hypotheses, clip: np.ndarray, frames: slice, iterations: int) -> np.ndarray:
-    """Move the layouts to the least error by Levenberg-Marquardt; return the errors [N]."""
+    """Fit the layouts in place by Levenberg-Marquardt; return the squared errors [N]."""
     best_N, slope_NP, curve_NPP = _normal_equations(hypotheses, clip, frames)
     best_NP = hypotheses.layout_NP
     damping_N = np.full(len(best_N), 1e-3, np.float32)
@@ -128,7 +128,7 @@ def _stepped(
     curve_NPP: np.ndarray,
     damping_N: np.ndarray,
 ) -> np.ndarray:
-    """Take one damped Gauss-Newton step; a number at the end of its range stays there if the step leads out of it."""
+    """Take one damped Gauss-Newton step. A parameter at a bound stays there if the step leads out of its range."""
     low, high = hypotheses.low_NP, hypotheses.high_NP
     free = ~(((layout_NP <= low) & (slope_NP < 0)) | ((layout_NP >= high) & (slope_NP > 0)))
     matrix = curve_NPP * (free[:, :, None] & free[:, None, :])
@@ -142,7 +142,7 @@ def _stepped(
 def _normal_equations(hypotheses: _Hypotheses, clip: np.ndarray, frames: slice) -> tuple[np.ndarray, ...]:
     """Return error [N], descent direction J^T r [N, P] and J^T J [N, P, P].
 
-    Objects hardly ever touch, so that their cross terms are left out of J^T J.
+    The cross terms of the two objects are left out of J^T J, because objects hardly ever touch.
     """
     courses_NTKC = hypotheses.courses(frames)
     shares = hypotheses.coverages(courses_NTKC)
@@ -162,10 +162,10 @@ def _normal_equations(hypotheses: _Hypotheses, clip: np.ndarray, frames: slice) 
 
 
 def _rates(hypotheses: _Hypotheses, courses_NTKC: np.ndarray, shares: np.ndarray) -> list[np.ndarray]:
-    """Return how coverages change with x, y and radius of their object.
+    """Return the derivatives of coverages with respect to x, y and radius of their object.
 
-    Differences over two pixels: differences over less than a pixel would see only the outline. An
-    object that moves to the right changes coverages as a frame that moves to the left does.
+    They are central differences over two pixels, because differences over less than a pixel would see only the outline.
+    For x and y, the coverages are shifted instead of the object.
     """
     x_rates, y_rates = np.zeros_like(shares), np.zeros_like(shares)
     x_rates[..., 1:-1] = (shares[..., :-2] - shares[..., 2:]) / 2
@@ -177,7 +177,7 @@ def _rates(hypotheses: _Hypotheses, courses_NTKC: np.ndarray, shares: np.ndarray
 
 @functools.cache
 def _ways(scene: Scene) -> np.ndarray:
-    """Matrices that turn a layout into courses, [T, K, C, P]: courses are linear in it."""
+    """Matrices that convert a layout to courses, [T, K, C, P]. Courses are linear in the layout."""
     time_T = np.linspace(0.0, 1.0, NUM_FRAMES)
     columns = [np.stack(courses(scene, Layout(*unit), time_T), axis=1) for unit in np.eye(len(Layout._fields))]
     return np.stack(columns, axis=-1).astype(np.float32)

@@ -42,13 +42,13 @@ class JudgeNetwork(nn.Module):
 
     def forward(self, clips_BCTHW: torch.Tensor) -> dict[str, torch.Tensor]:
         features = self.features(clips_BCTHW).flatten(2)
-        # The mean serves what fills the frame, the maximum what is small: an object covers only a few cells.
+        # The mean is for features that fill the frame, the maximum for objects, which cover only a few cells.
         hidden = self.hidden(torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1))
         return {name: head(hidden) for name, head in self.heads.items()}
 
 
 def answers(scene: Scene) -> dict[str, str]:
-    """Right answer for every attribute of a moving scene."""
+    """Correct answer for every attribute of a moving scene."""
     return {name: getattr(scene, name) or NOTHING for name in ANSWERS}
 
 

@@ -1,4 +1,4 @@
-"""Where the objects of a demo scene are and how they move: the continuous parameters of a clip.
+"""Positions, sizes and paths of the objects of a demo scene: its continuous parameters.
 
 Legend: T frames.
 """
@@ -12,25 +12,25 @@ import numpy as np
 
 from videodpo.demo_world.captions import Scene
 
-# Ranges of a layout's numbers in pixels; "low" and "high" are the two ends of the mover's way.
+# Ranges of a layout's parameters in pixels; "low" and "high" are the two ends of the mover's path.
 _RADIUS, _CROWDED_RADIUS = (5.0, 6.6), (4.2, 5.2)
 _LANE, _LOW_LANE, _HIGH_LANE = (11.0, 21.0), (9.0, 10.0), (22.0, 23.0)
 _LOW, _HIGH, _ON_THE_SPOT, _OTHER_ALONG = (7.0, 10.0), (22.0, 25.0), (12.0, 20.0), (9.0, 23.0)
 
 
 class Layout(NamedTuple):
-    """Where and how large a clip's objects are, in pixels.
+    """Positions and sizes of the objects, in pixels.
 
-    The mover keeps to a lane: a row of the frame, or a column where it moves up or down. The second object stands still
-    in a lane of its own, and has the same radius. A number that a scene does not need is 0.
+    The mover stays in a lane: a column of the frame if it moves up or down, otherwise a row. The second object stands
+    still in its own lane, and has the same radius. Parameters that a scene does not use are 0.
     """
 
     radius: float
     lane: float
     first: float
-    """The mover's place along its lane in the first frame."""
+    """The mover's position along its lane in the first frame."""
     last: float
-    """The mover's place along its lane in the last frame; 0 for one that stays where it is, and grows or shrinks."""
+    """The mover's position along its lane in the last frame; 0 if it grows or shrinks, because it stays in place."""
     other_lane: float
     other_along: float
 
@@ -52,11 +52,11 @@ def draw_layout(scene: Scene, rng: random.Random) -> Layout:
 
 
 def layout_range(scene: Scene, *, high_lane: bool = False) -> tuple[Layout, Layout]:
-    """Return the smallest and the largest value of each number of the scene's layouts.
+    """Return the smallest and the largest value of each parameter of the scene's layouts.
 
     Args:
-        scene: what to show.
-        high_lane: in a scene of two objects, the mover has the lane with the higher number.
+        scene: scene to lay out.
+        high_lane: in a scene of two objects, the mover has the lane with the larger coordinate.
     """
     first, last = {
         "right": (_LOW, _HIGH),

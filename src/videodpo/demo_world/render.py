@@ -1,4 +1,4 @@
-"""Draw a scene of the demo world as a clip, either clean or with a defect of real footage.
+"""Render scenes of the demo world as clips, either clean or with a defect of real footage.
 
 Legend: T frames, H height, W width; `...` any leading axes.
 """
@@ -33,10 +33,10 @@ RAMP_H = np.linspace(1.15, 0.75, SIZE)  # the background's brightness, from top 
 
 
 def render(scene: Scene, rng: random.Random, *, defect: str | None = None) -> np.ndarray:
-    """Draw one clip.
+    """Render one clip.
 
     Args:
-        scene: what to show.
+        scene: scene to draw.
         rng: draws positions, sizes and the course of the defect.
         defect: one of DEFECTS, or None for clean footage.
 
@@ -64,12 +64,12 @@ def render(scene: Scene, rng: random.Random, *, defect: str | None = None) -> np
 
 
 def draw(scene: Scene, layout: Layout, time_T: np.ndarray, jitter: np.ndarray) -> np.ndarray:
-    """Draw a scene with its objects at given places.
+    """Draw a scene with its objects at given positions.
 
     Args:
-        scene: what to show.
-        layout: places and sizes.
-        time_T: point of its way at which each frame shows the mover, 0 (start) to 1 (end).
+        scene: scene to draw.
+        layout: positions and sizes.
+        time_T: progress of the mover along its path in each frame, 0 (start) to 1 (end).
         jitter: offset of the objects in every frame, x and y in pixels, [T, 2].
 
     Returns:

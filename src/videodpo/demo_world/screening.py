@@ -1,11 +1,11 @@
-"""Compare a clip with all scenes of the demo world, on a coarse grid of layouts, and name the nearest ones.
+"""Compare a clip with all scenes of the demo world, on a coarse grid of layouts, and return the nearest ones.
 
-The squared error of a painted clip is the background's, plus a term per object that is linear in a few moments: sums
-over pixels of the object's coverage times the clip. So one product of matrices gives the errors of all scenes, as far
-as objects do not overlap.
+The squared error of a rendered clip is the background's error plus one term per object. This term is linear in a few
+moments, which are sums over pixels of the object's coverage times the clip. So one matrix product gives the errors of
+all scenes. It is exact if objects do not overlap.
 
-Legend: M coarse places of an object, G groups of places that differ in the layout alone, T frames, H height, W width;
-an axis of 3 is RGB, one of 6 the colors, one of 4 the backgrounds.
+Legend: M coarse positions of an object, G groups of positions that differ only in the layout, T frames, H height,
+W width; an axis of 3 is RGB, one of 6 the colors, one of 4 the backgrounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from videodpo.demo_world.render import NUM_FRAMES, RAMP_H, RGB, SIZE, coverage
 
 FEW_FRAMES = slice(0, NUM_FRAMES, 4)  # first, middle and last
 
-_SPACING = 2.5  # pixels between the places of the grid
+_SPACING = 2.5  # pixels between grid positions
 _GRIDDED = {"alone": ("lane", "first"), "mover": ("lane", "first"), "other": ("other_along",)}
 _KEYS = (("alone", False), ("mover", False), ("mover", True), ("other", False), ("other", True))
 _ORIENTATION = np.array([motion in ("up", "down") for motion in MOTIONS], int)
@@ -40,13 +40,13 @@ class Start:
 
     scene: Scene
     high_lane: bool
-    """In a scene of two objects, the mover has the lane with the higher number."""
+    """In a scene of two objects, the mover has the lane with the larger coordinate."""
     layout: Layout
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Coarse places of one object. Those of one motion and shape follow each other and are a group."""
+    """Coarse positions of one object. Consecutive positions with the same motion and shape are a group."""
 
     layouts: list[Layout]
     masks_MX: np.ndarray
@@ -54,10 +54,10 @@ class _Places:
     sums_5M: np.ndarray
     """Sums over pixels: coverage times ramp and ramp^2, coverage^2 times 1, ramp and ramp^2."""
     bounds: list[int]
-    """First place of each group, and the number of places."""
+    """Index of each group's first position, then the number of positions."""
 
     def errors(self, clip_3X: np.ndarray) -> np.ndarray:
-        """Return what an object adds to the squared error of the bare background, [M, 6, 4]."""
+        """Return the change of the bare background's squared error by adding an object, [M, 6, 4]."""
         products = self.masks_MX @ np.concatenate([clip_3X, clip_3X * _RAMP_X]).T
         on_color, on_ground = products[:, :3] @ _COLORS_63.T, products[:, 3:] @ _GROUNDS_43.T
         ramp, ramp2, square, square_ramp, square_ramp2 = self.sums_5M[:, :, None, None]
@@ -68,18 +68,18 @@ class _Places:
         return found
 
     def least(self, errors_M64: np.ndarray) -> np.ndarray:
-        """Return the least error of each group, [G, 6, 4]."""
+        """Return the smallest error of each group, [G, 6, 4]."""
         least: np.ndarray = np.minimum.reduceat(errors_M64, self.bounds[:-1])
         return least
 
     def nearest(self, errors_M: np.ndarray, group: int) -> Layout:
-        """Return the layout with the least error in a group."""
+        """Return the layout with the smallest error in a group."""
         first, end = self.bounds[group : group + 2]
         return self.layouts[first + int(np.argmin(errors_M[first:end]))]
 
 
 def nearest_starts(clip_3THW: np.ndarray, count: int) -> list[Start]:
-    """Return the scenes that come nearest to a clip, each with its best coarse layout.
+    """Return the scenes nearest to `clip_3THW`, each with its best coarse layout.
 
     Args:
         clip_3THW: all frames, 0 to 1.
@@ -115,7 +115,7 @@ def nearest_starts(clip_3THW: np.ndarray, count: int) -> list[Start]:
 
 
 def _pairs(mover_G64: np.ndarray, other_G64: np.ndarray) -> np.ndarray:
-    """Errors of scenes of two objects: motion, shape, color, background, other shape, other color."""
+    """Errors of two-object scenes, indexed by motion, shape, color, background, other shape, other color."""
     others = other_G64.reshape(2, 5, 6, 4)[_ORIENTATION].transpose(0, 3, 1, 2)
     pairs: np.ndarray = mover_G64.reshape(*_ONE, 1, 1) + others[:, None, None]
     shape, color = np.indices((5, 6)).reshape(2, -1)

@@ -27,14 +27,14 @@ _SHOWN = 3  # names in a message
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     """Read named tensors onto the CPU, without wrappers (`state_dict`, `teacher`) and prefixes of wrapped networks.
 
-    The first bytes decide on the format, not the extension. `torch.jit.load` runs the archive's own `__setstate__`, so
-    TorchScript archives outside of the catalogue are refused.
+    The format is detected from the first bytes, not from the extension. TorchScript archives outside of the catalogue
+    are refused, because `torch.jit.load` runs the archive's own `__setstate__`.
 
     Args:
         path: safetensors, a file of torch.save, or a TorchScript archive of the catalogue.
 
     Raises:
-        InputError: the file is not readable, has no named tensors, has other Python objects, or is an unknown
+        InputError: the file is not readable, has no named tensors, contains other Python objects, or is an unknown
             TorchScript archive.
     """
     found = _read(path)
@@ -68,7 +68,7 @@ def _without_wrappers(name: str) -> str:
 
 
 def names_of(found: Iterable[Any]) -> str:
-    """First names and their number, for a message."""
+    """First names and the number of names, for a message."""
     names = [str(name) for name in found]
     rest = f", ... ({len(names)} names)" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + rest if names else "nothing"
@@ -90,7 +90,7 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
     """Load tensors into a network and prepare it for inference: float32, eval mode, no gradients.
 
     Raises:
-        InputError: names or shapes do not fit; the message has the first mismatch, and names in the file.
+        InputError: names or shapes do not match; the message has the first mismatch and some names in the file.
     """
     tensors = _own_tensors(network.state_dict().keys(), tensors)
     # A batch counter may be a scalar or a vector of one element.

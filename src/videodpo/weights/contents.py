@@ -48,7 +48,7 @@ def download_fault(path: Path) -> str | None:
 
 
 def checkpoint_fault(path: Path) -> str | None:
-    """As `download_fault`, for a file that `read_checkpoint` will read: safetensors, or a file of torch.save."""
+    """Like `download_fault`, for a file that `read_checkpoint` will read: safetensors, or a file of torch.save."""
     if fault := download_fault(path):
         return fault
     head = _head(path)
@@ -58,7 +58,7 @@ def checkpoint_fault(path: Path) -> str | None:
         return _zip_fault(path)
     if is_safetensors(path):
         return _safetensors_fault(path)
-    if head.startswith(_PICKLE) or head[257:262] == b"ustar":  # of torch.save before 1.6, and before 0.2
+    if head.startswith(_PICKLE) or head[257:262] == b"ustar":  # torch.save before 1.6; tar: before 0.2
         return None
     text = head.splitlines()[0][:60]
     shown = f" (it begins with {text.decode()!r})" if text.isascii() and text.decode().isprintable() else ""
@@ -66,7 +66,7 @@ def checkpoint_fault(path: Path) -> str | None:
 
 
 def is_safetensors(path: Path) -> bool:
-    """True if a file begins like safetensors, whatever its extension."""
+    """True if a file begins like safetensors, regardless of its extension."""
     head = _head(path)
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32
 

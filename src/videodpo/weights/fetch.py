@@ -62,7 +62,7 @@ def fetch(location: str, patterns: Sequence[str]) -> None:
 
     Args:
         location: name of the weights, already checked.
-        patterns: patterns of the files that are needed of a hub repository.
+        patterns: patterns of the files that are needed from a hub repository.
 
     Raises:
         RunError: there is no network, or the bytes differ from those published.

@@ -1,4 +1,4 @@
-"""Licences of weights, whether a configuration gives a published name or a path."""
+"""Licences of weights, for published names and for paths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def licence_of(location: str) -> Licence:
     """Look up the licence of weights in the catalogue, or in their model card.
 
     A file is recognized by its SHA-256 or its name, a folder by its name `<name>`, `<org>--<name>` or `<org>/<name>`.
-    For an unknown folder, its model card is used, if it names a licence.
+    For an unknown folder, the licence is read from its model card, if the card names one.
     """
     if location.startswith(PUBLIC_PREFIX):
         return _terms(catalogue().files[location.removeprefix(PUBLIC_PREFIX)])

@@ -20,7 +20,7 @@ class Needed:
     keys: tuple[str, ...]
     """Keys of the configuration that name them."""
     patterns: tuple[str, ...]
-    """Patterns of the files of a hub repository that are read."""
+    """Patterns of the files that are read from a hub repository."""
 
 
 def merge(needed: Iterable[Needed]) -> list[Needed]:
