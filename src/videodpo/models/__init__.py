@@ -26,8 +26,8 @@ def load_model(settings: Model, device: str, *, parts: Set[Part] = ALL_PARTS) ->
     if settings.dtype != "float32":
         import torch
 
-        # Otherwise, float32 products of a LoRA would not use the GPU's tensor cores. Every stage passes here, so policy
-        # and reference multiply with the same precision.
+        # Otherwise, float32 products of a LoRA would not use the GPU's tensor cores. Every stage loads models here, so
+        # policy and reference multiply with the same precision.
         torch.backends.cuda.matmul.allow_tf32 = True
     family = registry.load("videodpo.models", settings.family)
     model: VideoModel = family(settings, choose_device(device), parts=parts)

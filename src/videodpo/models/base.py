@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 PromptEmbeds: TypeAlias = "Mapping[str, torch.Tensor]"
-"""Prompt conditioning as named tensors, [L, ...] for one prompt, [B, L, ...] for a batch."""
+"""Prompt conditioning as named tensors: [L, ...] for one prompt, [B, L, ...] for a batch."""
 
 Part: TypeAlias = Literal["text", "denoiser", "vae"]
 ALL_PARTS: frozenset[Part] = frozenset({"text", "denoiser", "vae"})
-"""All parts that a model can be loaded with, which are text encoders with tokenizers, the denoiser and the VAE."""
+"""All parts that can be loaded: text encoders with tokenizers, the denoiser, and the VAE."""
 
 
 class VideoModel(ABC):
@@ -40,7 +40,7 @@ class VideoModel(ABC):
         index: file that must be in the model's folder.
         hub_files: patterns of the files that are read from a `hub:` repository.
         takes_flow_shift: True if sampling uses `generate.sampling.flow_shift`.
-        leaves_weights_out: True if some forward passes do not use every weight. Data parallelism must know.
+        leaves_weights_out: True if some forward passes do not use every weight, which data parallelism must handle.
         parts_by_noise_level: True if the noise level decides which weights a pass uses, so that ranks may differ.
     """
 
@@ -91,7 +91,7 @@ class VideoModel(ABC):
 
         Args:
             parts: parts to load. `encode_prompt` needs the text encoders; `decode` and `encode` need the VAE. The
-                denoiser alone suffices to `predict`, adapt and save.
+                denoiser alone is enough to predict, adapt and save.
         """
 
     @abstractmethod
@@ -131,12 +131,12 @@ class VideoModel(ABC):
         """Return the denoiser's output at `noise_level_B`, called exactly as by the pipeline, without guidance."""
 
     def precision(self) -> AbstractContextManager[Any]:
-        """Inside the block, `predict` multiplies in the configured type, whatever the type of the weights."""
+        """Inside the block, `predict` multiplies in the configured dtype, regardless of the dtype of the weights."""
         return nullcontext()
 
     @abstractmethod
     def add_lora(self, lora: Lora, seed: int) -> None:
-        """Add a fresh LoRA to the denoiser (a zero change), initialised from `seed`. Only the LoRA is trainable.
+        """Add a fresh LoRA (initially a zero change) to the denoiser, using `seed`. Only the LoRA is trainable.
 
         Raises:
             ValueError: no layer matches a name in `lora.target_modules`.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class CogVideoXModel(PipelineModel):
-    """CogVideoX 2B has fixed position embeddings, 5B rotary ones. The denoiser's `config.json` says which."""
+    """CogVideoX 2B has fixed position embeddings, 5B rotary ones. The denoiser's `config.json` specifies which."""
 
     version = "2"
     pipeline = "CogVideoXPipeline"
@@ -33,9 +33,9 @@ class CogVideoXModel(PipelineModel):
         """Options of the pipeline call."""
 
         scheduler: Literal["ddim", "dpm"] | None = None
-        """Scheduler of the sampler; null is the folder's own. The authors use ddim for 2B and dpm for 5B."""
+        """Scheduler of the sampler; null uses the one in the folder. The authors use ddim for 2B and dpm for 5B."""
         dynamic_guidance: bool = False
-        """Guidance grows over the steps from 1 to 1 + guidance_scale. The authors use this with dpm only."""
+        """Increase guidance over the steps from 1 to 1 + guidance_scale. The authors use this with dpm only."""
 
     @classmethod
     def check(cls, settings: Model, sampling: Sampling) -> None:
@@ -62,7 +62,7 @@ class CogVideoXModel(PipelineModel):
             )
         space = 2 ** (len(vae.get("block_out_channels", (128, 256, 256, 512))) - 1)
         time = int(vae.get("temporal_compression_ratio", 4))
-        # The VAE decodes latents in twos, an odd one first. An even number of latents would give too many frames.
+        # The VAE decodes latents in pairs, an odd one first. An even number of latents would give too many frames.
         return Compression(time, space, denoiser.get("patch_size", 2), step=2 * time)
 
     @classmethod

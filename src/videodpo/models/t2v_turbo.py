@@ -29,7 +29,7 @@ TAKEN_OFF = "taken_off"  # adapter with the negative of the distilled LoRA
 
 
 class T2VTurboModel(VideoCrafter2Model):
-    """The denoiser is conditioned on the guidance, so `guidance_scale` is 1. Trained at its 50 DDIM timesteps."""
+    """The denoiser is conditioned on the guidance, so `guidance_scale` is 1. It is trained at its 50 DDIM timesteps."""
 
     version = "1"
     hub_files = ("model.ckpt", LORA)
@@ -120,7 +120,7 @@ class T2VTurboModel(VideoCrafter2Model):
                 module.train()
 
     def _freeze_taken_off(self) -> None:
-        """Freeze the subtracting adapter: peft makes every adapter trainable that it enables."""
+        """Freeze the subtracting adapter, because peft makes every adapter that it enables trainable."""
         for name, parameter in self.pipe.unet.named_parameters():
             if f".{TAKEN_OFF}." in name:
                 parameter.requires_grad_(False)

@@ -11,14 +11,14 @@ from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.dis_flow import DisFlow, look_up
 
-RETURN_SHARE, RETURN_SIDE = 0.05, 1 / 128  # forward + backward flow may miss 0 by 5 % + 1/128 of the shorter side
+RETURN_SHARE, RETURN_SIDE = 0.05, 1 / 128  # tolerance of forward + backward flow: 5 % of the length + 1/128 of the side
 
 
 class DynamicDegreeDis(Scorer):
     """Mean of the largest 5 % of flow lengths between neighbouring frames, in units of the frame's shorter side.
 
-    A still clip has 0. An object that crosses a twentieth of the frame between two frames has 0.05. The score is
-    continuous and has no upper bound. Flicker does not count as motion: frames are brought to the clip's mean
+    A still clip scores 0. An object that crosses a twentieth of the frame between two frames scores 0.05. The score is
+    continuous and has no upper bound. Flicker does not count as motion: frames are normalised to the clip's mean
     brightness, and flow that the backward flow does not undo counts as 0. A shaking camera counts as motion; the
     smoothness scorers penalise it.
     """

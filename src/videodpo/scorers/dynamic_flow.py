@@ -12,7 +12,7 @@ from videodpo.scorers.shared.flow_steps import RATE, FlowScorer
 
 
 class DynamicFlow(FlowScorer):
-    """Mean length of the largest 5 % of flow, in shorter sides per step of an eighth of a second; 0 is still.
+    """Mean of the largest 5 % of flow lengths, in units of the frame's shorter side per step of 1/8 s; 0 is still.
 
     The threshold of `dynamic_degree` is 6 / 256 = 0.0234. Weights: `raft-things.pth`. A clip with only one sampled
     frame is refused.

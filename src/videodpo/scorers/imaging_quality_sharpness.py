@@ -9,7 +9,7 @@ from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, Scorer
 
 LONGER_SIDE = 512  # larger frames are scaled down, so that the score does not depend on the resolution alone
-# For white noise of deviation s, lengths of Sobel / 4 are Rayleigh of scale 0.87 s; the mean of the top 5 % is 2.4 s.
+# For white noise of deviation s, Sobel / 4 has Rayleigh lengths with scale 0.87 s; the mean of the top 5 % is 2.4 s.
 _NOISE_EDGE = 2.4
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)  # Immerkaer 1996: blind to edges
 

@@ -59,7 +59,7 @@ class DrawnFrames(Backbone):
         padded, (top, left) = pad_to_multiples(torch.cat([before, after]).float() / 255, MULTIPLE)
         with torch.no_grad():
             drawn_PCHW = self._network(*padded.chunk(2))[..., top : top + height, left : left + width]
-        # Truncated to 8 bits, as VBench writes frames, not rounded. Sums of integers are exact.
+        # VBench truncates frames to 8 bits without rounding. Sums of integers are exact.
         difference = ((drawn_PCHW * 255).to(torch.uint8).int() - true.int()).abs().flatten(1).sum(dim=1)
         if not drawn_PCHW.isfinite().all():  # the cast to 8 bits would hide this
             raise InputError("AMT drew a frame that is not finite")

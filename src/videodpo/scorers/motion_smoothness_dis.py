@@ -13,10 +13,10 @@ from videodpo.scorers.shared.dis_flow import DisFlow, look_up
 class MotionSmoothnessDis(Scorer):
     """(255 - mean absolute error) / 255 of odd frames predicted from their two neighbours: 0..1, higher is smoother.
 
-    Each neighbour is warped by half its flow towards the other, and the two are averaged. This is right for even
+    Each neighbour is warped by half its flow towards the other, and the two are averaged. This is correct for uniform
     motion, and wrong where things shake, jump or flicker. Frames 0 and 2 predict frame 1, frames 2 and 4 predict frame
-    3. With an even number of frames, the last one is not used, as in VBench. A still clip has 1. The background counts
-    as much as moving objects. The error is measured at the size of `DisFlow.prepare`.
+    3. With an even number of frames, the last one is not used, as in VBench. A still clip scores 1. The background
+    counts as much as moving objects. The error is measured at the size of `DisFlow.prepare`.
     """
 
     version = "1"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class OverallConsistency(FileWeightsScorer):
     """Cosine between clip and prompt; can be negative.
 
-    ViCLIP sees 8 frames, the middles of 8 equal intervals, resized in 8 bits. A shorter clip gives all frames, the last
+    ViCLIP sees 8 frames, the middles of 8 equal intervals, resized in 8 bits. A shorter clip uses all frames, the last
     one repeated. The prompt is truncated to 32 tokens. Weights: `ViClip-InternVid-10M-FLT.pth`. An empty prompt is
     refused.
     """

@@ -13,7 +13,7 @@ from videodpo.scorers.shared.open_clip_frames import FrameFeatures, OpenClipScor
 class OverallConsistencyClip(OpenClipScorer):
     """Cosine between the prompt's embedding and the normalised mean embedding of 8 frames; -1..1.
 
-    The frames are the middles of 8 equal intervals. A shorter clip gives all frames, the last one repeated. The model
+    The frames are the middles of 8 equal intervals. A shorter clip uses all frames, the last one repeated. The model
     sees single frames, so it sees no motion. Text beyond the model's context is truncated. An empty prompt is refused.
     """
 

@@ -15,7 +15,7 @@ class OverallConsistencyXclip(FolderWeightsScorer):
     """Cosine between X-CLIP's embeddings of clip and prompt (arXiv 2208.02816); -1..1.
 
     The model sees its own number of frames (8 for microsoft/xclip-base-patch32), the middles of equal intervals,
-    preprocessed by the folder's own processor. A shorter clip gives all frames, the last one repeated. The embedding of
+    preprocessed by the folder's own processor. A shorter clip uses all frames, the last one repeated. The embedding of
     the prompt depends on the clip, so the model sees both together. Text beyond 77 tokens is truncated. An empty prompt
     is refused.
     """

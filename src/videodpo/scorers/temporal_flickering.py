@@ -12,10 +12,10 @@ from videodpo.scorers.base import Clip, Scorer
 
 
 class TemporalFlickering(Scorer):
-    """(255 - mean absolute difference of neighbouring frames) / 255: 0..1; a still clip has 1.
+    """(255 - mean absolute difference of neighbouring frames) / 255: 0..1; a still clip scores 1.
 
-    All frames are used at their native size, as in VBench 0.1.5. VBench meant the score for still scenes; motion lowers
-    it too.
+    All frames are used at their native size, as in VBench 0.1.5. VBench intends this score for still scenes; motion
+    also lowers it.
     """
 
     version = "1"

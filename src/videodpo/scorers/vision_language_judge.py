@@ -1,4 +1,4 @@
-"""Any vision-language model as a judge: the score is computed from the probabilities of its answers."""
+"""A vision-language model as a judge: the score is computed from the probabilities of its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike a clip and the nearest clip of the demo world are; no network, and the prompt is not read."""
+"""Similarity of a clip to the nearest clip of the demo world. It needs no network and does not read the prompt."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from videodpo.scorers.base import Clip, Scorer
 class WorldFidelity(Scorer):
     """Similarity to the nearest clip that the demo world can draw, 0..1.
 
-    The mean of two parts: pictures, as deviations from the background of the nearest clip, and motion, as deviations
-    from each pixel's mean over time. The similarity of two deviations a and b is 1 - |a - b|^2 / (|a|^2 + |b|^2), 0
-    where that is negative. So the unit is the object, not the frame: without its object a clip has 0, as noise has, and
-    a still clip has no motion in common with a world in which something always moves.
+    The score is the mean of two similarities. One compares pictures as deviations from the background of the nearest
+    clip. The other compares motion as deviations from each pixel's mean over time. The similarity of deviations a and b
+    is max(0, 1 - |a - b|^2 / (|a|^2 + |b|^2)). It measures objects, not the frame: a clip without its object scores 0,
+    as noise does. The motion of a still clip scores 0, because something always moves in the demo world.
     """
 
     version = "1"

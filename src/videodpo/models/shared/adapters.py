@@ -64,9 +64,9 @@ class AdaptedModel(VideoModel):
             for network in self._trained().values():
                 network.add_adapter(config)
         for name, module in self.denoiser.named_modules():
-            if "lora_dropout" in name:  # not dropout of the base, which stays off as in the reference
+            if "lora_dropout" in name:  # the base network's dropout stays off, as in the reference
                 module.train()
-        for parameter in self.denoiser.parameters():  # the adapter trains in float32, whatever the type of the base
+        for parameter in self.denoiser.parameters():  # the adapter trains in float32, regardless of the base's dtype
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         if lora.dora:  # in float32 as in the forward pass: rounding would make the policy differ from the reference
@@ -79,7 +79,7 @@ class AdaptedModel(VideoModel):
         return rf"{self.lora_part}\..*\.({'|'.join(map(re.escape, self.lora_targets))})"
 
     def _require_layers(self, network: torch.nn.Module, targets: list[str]) -> None:
-        """Raise InputError if any target is missing: peft only refuses if all are."""
+        """Raise InputError if any target is missing: peft raises only if all are."""
         layers = [f".{name}" for name, _ in network.named_modules()]
         unknown = [name for name in targets if not any(layer.endswith(f".{name}") for layer in layers)]
         if unknown:
@@ -158,12 +158,12 @@ class AdaptedModel(VideoModel):
         return get_peft_model_state_dict(network, weights), network.peft_config["default"].to_dict()
 
     def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the trained ones among the tensors of `whole_lora`."""
+        """Return those tensors of `whole_lora` that are trained."""
         return state
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         """Save the LoRA of one network in the format of the pipeline's `load_lora_weights`."""
-        first = self.networks[0]  # every file uses this name, whatever the network
+        first = self.networks[0]  # every file uses this name, regardless of the network
         layers = {f"{first}_lora_layers": state, f"{first}_lora_adapter_metadata": metadata}
         self.pipe.save_lora_weights(folder, weight_name=lora_file(name), **layers)
 
@@ -191,7 +191,7 @@ class AdaptedModel(VideoModel):
 
 @contextmanager
 def _refused(path: Path) -> Iterator[None]:
-    """Turn the errors of libraries about a damaged file, or one of another model, into an InputError with its path."""
+    """Convert library errors about a damaged file, or a file of another model, to an InputError with its path."""
     from safetensors import SafetensorError
 
     try:

@@ -12,7 +12,7 @@ SCHEDULERS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
 
 
 class GrowingGuidancePipeline(CogVideoXPipeline):  # type: ignore[misc]
-    """Replaces diffusers' `use_dynamic_cfg`, which uses the timestep instead of the step, so that guidance jumps."""
+    """Replaces diffusers' `use_dynamic_cfg`, which uses the timestep instead of the step and so makes guidance jump."""
 
     @property
     def guidance_scale(self) -> float:

@@ -1,4 +1,4 @@
-"""Context parallelism: one clip's tokens over several ranks (Ulysses, arXiv 2309.14509), by diffusers' own plans."""
+"""Context parallelism: split one clip's tokens over several ranks (Ulysses, arXiv 2309.14509) by diffusers' plans."""
 
 from __future__ import annotations
 

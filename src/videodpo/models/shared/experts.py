@@ -13,7 +13,7 @@ from torch import nn
 
 
 class Experts(nn.Module):
-    """Calls `transformer` for timesteps from `boundary` up, `transformer_2` below. A mixed batch is split."""
+    """Call `transformer` for timesteps of at least `boundary`, `transformer_2` below. A mixed batch is split."""
 
     def __init__(self, transformer: Any, transformer_2: Any, boundary: float) -> None:
         super().__init__()

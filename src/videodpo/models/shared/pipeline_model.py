@@ -1,4 +1,4 @@
-"""A model family around its diffusers pipeline: all but the denoiser call and the scaling of latents.
+"""A model family around its diffusers pipeline: everything except the denoiser call and the scaling of latents.
 
 Legend: see `videodpo.models.base`.
 """
@@ -33,10 +33,10 @@ Config = Mapping[str, Any]
 
 
 class Compression(NamedTuple):
-    """Factors from frames and pixels to latents, and from latents to the denoiser's patches."""
+    """Compression factors from frames and pixels to latents, and from latents to the denoiser's patches."""
 
     time: int
-    """Frames per latent frame; the first latent frame stands for one frame."""
+    """Frames per latent frame, except that the first latent frame represents one frame."""
     space: int
     """Pixels per latent pixel, along height and width."""
     patch: int
@@ -60,16 +60,16 @@ class PipelineModel(AdaptedModel):
     Attributes:
         pipeline: name of the pipeline's class in diffusers.
         text_names: argument names of the encoded prompt in the pipeline's call.
-        layers: classes of the networks' repeated layers, which are compiled one by one. Only needed if diffusers' class
+        layers: classes of the networks' repeated layers, which are compiled one by one. Needed only if diffusers' class
             does not name them.
-        sharded_layers: classes of the layers that are sharded one by one, if different.
+        sharded_layers: classes of the layers that are sharded one by one, if they differ from `layers`.
     """
 
     pipeline: ClassVar[str]
     text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     layers: ClassVar[tuple[str, ...]] = ()
     sharded_layers: ClassVar[tuple[str, ...]] = ()
-    # Components are in subfolders. Some repositories keep further copies of the weights at the top: skip these.
+    # Components are in subfolders. Some repositories have further copies of the weights at the top, which are skipped.
     hub_files: ClassVar[tuple[str, ...]] = ("model_index.json", *(f"*/*.{end}" for end in _ENDINGS))
 
     @staticmethod

@@ -99,7 +99,7 @@ class CachedTexts:
             self._files |= dict.fromkeys(file.ids, file)
 
     def of(self, prompt_id: str) -> PromptEmbeds:
-        """Return one prompt's embeddings as `encode_prompt` gave them, on the CPU. Ids include `EMPTY` and `NEGATIVE`.
+        """Return a prompt's embeddings as returned by `encode_prompt`, on the CPU. Ids include `EMPTY` and `NEGATIVE`.
 
         Raises:
             InputError: the prompt has no videos in this round; the message names the stage to re-run.

@@ -77,9 +77,9 @@ def consistency_timesteps(num_steps: int) -> list[int]:
 def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """Return VideoCrafter2's tensors with T2V-Turbo's LoRA added.
 
-    The file is a list: up and down matrix of every linear layer and every convolution of two or three dimensions. The
-    order is that of the network's state dict, with the projection of the guidance after that of the frame rate. Neither
-    file has the initial value of that projection (the authors' script draws a new one at every start). It is 0 here.
+    The file is a list of the up and down matrices of every linear layer and every 2-D or 3-D convolution. The order is
+    that of the network's state dict, with the guidance's projection after the frame rate's. Neither file has the
+    initial value of the guidance's projection: the authors' script draws a new one at every start. It is 0 here.
 
     Raises:
         InputError: the number of layers or their shapes do not match.

@@ -1,4 +1,4 @@
-"""diffusers' 3-D U-Net with adapters and gradient checkpointing, which diffusers only gives its transformers."""
+"""diffusers' 3-D U-Net with adapters and gradient checkpointing, which diffusers provides only for transformers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Networks that no library has, or has under other keys, loaded from published checkpoints."""
+"""Networks that libraries lack or define with other keys, loaded from published checkpoints."""

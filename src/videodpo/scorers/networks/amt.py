@@ -22,7 +22,7 @@ _MIDDLE = 0.5  # time of the interpolated frame
 
 
 class AmtS(nn.Module):
-    """Interpolates the frame between two frames; 2.99 M parameters."""
+    """Interpolate the frame between two frames; 2.99 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class _Correlation:
 
 
 class _Update(nn.Module):
-    """Refines flows and feature by the correlation along the flows, at an eighth of the frame's size."""
+    """Refine flows and feature by the correlation along the flows, at an eighth of the frame's size."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _Update(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Computes the next finer flows and feature from both frames' features, warped to the middle."""
+    """Compute the next finer flows and feature from both frames' features, warped to the middle."""
 
     def __init__(self, channels_in: int, channels: int, channels_out: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """OpenAI's CLIP, and ViCLIP on its towers, built from open_clip with the authors' published weights.
 
-Legend: P frames or clips, T frames of a clip, C channel, H, W pixels; L patches of a frame, D embedding.
+Legend: P frames or clips, T frames per clip, C channel, H, W pixels; L patches per frame, D embedding.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _SETTINGS = ("input_resolution", "context_length", "vocab_size")
 class ClipFrames(FrameBackbone):
     """CLIP's image embeddings of length 1, [D] per frame; `architecture` is ViT-B-32 or ViT-L-14.
 
-    open_clip's plain names have a different GELU than OpenAI's training. They load without a warning, but are off by
-    1e-3. The "-quickgelu" variants are used instead.
+    The "-quickgelu" variants of open_clip are used. The plain names have a different GELU than OpenAI's training: they
+    load without a warning, but embeddings are off by 1e-3.
     """
 
     def __init__(self, architecture: str, weights: Path, device: str) -> None:

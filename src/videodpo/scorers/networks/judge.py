@@ -1,4 +1,4 @@
-"""A vision-language model from transformers, asked one question about each clip.
+"""A vision-language model from transformers that answers one question about each clip.
 
 Legend: P clips, T frames, V vocabulary.
 """
@@ -26,7 +26,7 @@ SAMPLING = ("temperature", "top_p", "top_k")  # settings that greedy search does
 
 
 class Judge(ClipBackbone):
-    """Asks about clips with their prompts, one part per clip. An answer is the score, or the error."""
+    """Ask one question about each clip and its prompt. A clip has one part; its answer is the score or the error."""
 
     def __init__(self, folder: Path, device: str, options: JudgeOptions) -> None:
         super().__init__(device, clips_at_once=4 if options.max_new_tokens else 8)
@@ -55,7 +55,7 @@ class Judge(ClipBackbone):
     def answer(self, parts: Sequence[Part]) -> list[Result]:
         shown = [self._frames(clip) for clip, _ in parts]
         answers: dict[int, Result] = {}
-        for num_frames in sorted({len(numbers) for numbers in shown}):  # a model may need equal numbers in a batch
+        for num_frames in sorted({len(numbers) for numbers in shown}):  # some models need equal numbers per batch
             same = [index for index, numbers in enumerate(shown) if len(numbers) == num_frames]
             found = self._ask([parts[index][0] for index in same], [shown[index] for index in same])
             answers.update(zip(same, found, strict=True))

@@ -22,12 +22,12 @@ class Linear:
     """
 
     def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor) -> None:
-        """Use the weights without a copy, but on a GPU with matrix units copy them at 1.5 times the size."""
+        """Keep a reference to the weights; on a GPU with matrix units, make a copy of 1.5 times the size instead."""
         self._weight, self._bias_O = weight_OI.detach(), bias_O.detach()
         self._splits = has_matrix_units(weight_OI.device)
         if self._splits:
             high, low = _high_and_low(self._weight)
-            # The factors are the inputs' high, low and high parts. Small products first: rounding grows with the sum.
+            # These multiply the inputs' high, low and high parts. Small products first: rounding grows with the sum.
             self._weight = torch.cat([low, high, high], dim=1)
 
     def __call__(self, inputs: torch.Tensor, outputs: slice = ALL) -> torch.Tensor:

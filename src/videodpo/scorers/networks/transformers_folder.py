@@ -1,4 +1,4 @@
-"""Load a model or a processor from a local folder in transformers' format, without running code of the folder."""
+"""Load a model or a processor from a local folder in transformers' format, without running code from the folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load_model(kind: Any, folder: Path, device: str, dtype: torch.dtype = torch.
         kind: class of transformers with `from_pretrained`.
 
     Raises:
-        InputError: the folder is not readable, or tensors are missing, which transformers would initialise at random.
+        InputError: the folder is not readable, or it lacks tensors, which transformers would initialise at random.
     """
     try:
         model, info = kind.from_pretrained(

@@ -29,14 +29,14 @@ Result = float | ValueError
 
 
 class Unavailable(InputError):
-    """A score that a retry may get: the clip's file was unavailable, or memory ran out."""
+    """A temporary failure, which a retry may fix: the clip's file was unavailable, or memory ran out."""
 
 
 class Backbone(ABC):
     """One network with its preprocessing of frames. Scorers with the same object share its answers.
 
     Attributes:
-        tf32: True if a GPU may multiply in TF32 (11 instead of 24 bits): only if scores still agree with the CPU's.
+        tf32: True if a GPU may multiply in TF32 (11 instead of 24 bits). Scores must still agree with the CPU's.
     """
 
     tf32 = False
@@ -183,7 +183,7 @@ def _score_shared(scorers: Sequence[NetworkScorer], clips: Sequence[Clip]) -> li
 
 
 def _value(scorer: NetworkScorer, clip: Clip, answers: Mapping[int, Any], lost: ValueError | None) -> Result:
-    """Return the score, or the error of the parts that it needs."""
+    """Return the score, or the error of a part that it needs."""
     if lost is not None and any(part not in answers for part in scorer.wanted(clip, answers)):
         return lost
     return _result(scorer.value, clip, answers)
@@ -239,7 +239,7 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)):
             raise
-    # Outside the except block, no traceback holds the tensors any more.
+    # Outside the except block, no traceback keeps the tensors alive.
     torch.cuda.empty_cache()
     height, width = parts[0][0].frames_THWC.shape[1:3]
     return Unavailable(f"out of memory at {width} x {height}")

@@ -13,7 +13,7 @@ SMALLEST, LARGEST = 128, 256
 
 
 class DisFlow:
-    """Flow in pixels of the frames returned by `prepare`. Deterministic, because it uses one thread."""
+    """Flow in pixels of the frames returned by `prepare`. It is deterministic, because it uses one thread."""
 
     def __init__(self) -> None:
         import cv2

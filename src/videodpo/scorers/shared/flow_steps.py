@@ -27,10 +27,11 @@ NEAR = 0.05  # relative distance to the threshold
 
 
 class FlowSteps(Backbone):
-    """Part k is the mean of the largest 5 % of flow lengths from sampled frame k to k + 1, in shorter sides.
+    """Part k is the mean of the largest 5 % of flow lengths from sampled frame k to k + 1.
 
-    If steps are only compared with a threshold, a GPU computes them in TF32, and steps near the threshold again in
-    float32. With random weights, TF32 changed flows by at most 7e-3 pixels, and steps by 5e-6.
+    Lengths are in units of the frame's shorter side. If steps are only compared with a threshold, a GPU computes them
+    in TF32, and recomputes those near the threshold in float32. With random weights, TF32 changed flows by at most
+    7e-3 pixels, and steps by 5e-6.
     """
 
     def __init__(self, weights: Path, device: str, threshold: float | None) -> None:
@@ -65,7 +66,7 @@ class FlowSteps(Backbone):
         import torch
 
         ends = [[(clip, frame) for frame in sampled_frames(clip)[number : number + 2]] for clip, number in parts]
-        distinct = list(dict.fromkeys(itertools.chain(*ends)))  # a frame that is in two pairs is encoded once
+        distinct = list(dict.fromkeys(itertools.chain(*ends)))  # a frame in two pairs is encoded once
         pairs = [(distinct.index(first), distinct.index(second)) for first, second in ends]
         frames = torch.stack([clip.pixels(self._device)[frame] for clip, frame in distinct])
         padded, _ = pad_to_multiples(frames.float(), MULTIPLE)

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 def frames_at_rate(total: int, clip_fps: float, rate: float, fewest: int, most: int) -> list[int]:
     """Return frame numbers at `rate` per second: an even count from `fewest` to `most`, with first and last frame.
 
-    This is the rule of qwen-vl-utils, whose networks take frames in twos. A clip with fewer than `fewest` frames gives
-    all, less one if the count is odd.
+    This is the rule of qwen-vl-utils, whose networks take frames in pairs. A clip with fewer than `fewest` frames uses
+    all of them, or all but one if their number is odd.
     """
     wanted = min(max(total / clip_fps * rate, fewest), most, total)
     return spaced_frames(total, max(1, int(wanted) // 2 * 2))
 
 
 def spaced_frames(total: int, wanted: int) -> list[int]:
-    """Return `wanted` equally spaced frame numbers from first to last; a shorter clip gives all."""
+    """Return `wanted` equally spaced frame numbers from first to last; a shorter clip uses all."""
     count = min(wanted, total)
     return [round(number * (total - 1) / (count - 1)) for number in range(count)] if count > 1 else [total // 2]
 

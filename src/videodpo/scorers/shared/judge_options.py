@@ -1,4 +1,4 @@
-"""Options of a vision-language model as a judge."""
+"""Options of a vision-language model that acts as a judge."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class JudgeOptions(FolderWeightsScorer.Options):
     question: str = Field(..., min_length=1)
     """Text that follows the frames; `{prompt}` stands for the clip's prompt."""
     answers: dict[str, Real] = Field(..., min_length=2)
-    """Answer to its value. Each answer is one token of the model."""
+    """Value of each answer. Each answer must be one token of the model."""
     answer_prefix: str = ""
     """Beginning of the judge's answer, verbatim, as if the judge had already written it."""
     max_new_tokens: int = Field(default=0, ge=0)
-    """Maximum number of tokens that the judge writes. With 0 the answer is the first token's probabilities."""
+    """Maximum number of tokens that the judge writes. With 0, the score uses the first token's probabilities."""
     pattern: str | None = None
     """Regular expression with one group, which matches one of `answers` in the judge's text. The last match counts."""
     fps: PositiveReal = 2.0
     """Frames per second shown to the judge. Their number is even, between `min_frames` and `max_frames`."""
     min_frames: int = Field(default=4, ge=1)
-    """Minimum number of frames with `fps`; a shorter clip gives all."""
+    """Minimum number of frames with `fps`; a shorter clip uses all."""
     max_frames: int = Field(default=768, ge=2)
     """Maximum number of frames with `fps`."""
     num_frames: Annotated[int, Field(ge=1)] | None = None
@@ -37,7 +37,7 @@ class JudgeOptions(FolderWeightsScorer.Options):
     max_pixels: Annotated[int, Field(ge=1)] | None = None
     """Larger frames are scaled down to this number of pixels before the model's own processor."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the network."""
+    """Data type of the network."""
 
     @model_validator(mode="after")
     def _options_agree(self) -> JudgeOptions:

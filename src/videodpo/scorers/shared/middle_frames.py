@@ -8,7 +8,7 @@ NUM_FRAMES = 8
 
 
 def middle_frames(num_frames: int, wanted: int = NUM_FRAMES) -> list[int]:
-    """Return the middles of `wanted` equal intervals of frames; a shorter clip gives all, the last one repeated."""
+    """Return the middles of `wanted` equal intervals of frames; a shorter clip uses all, the last one repeated."""
     if num_frames < wanted:
         return [min(number, num_frames - 1) for number in range(wanted)]
     edges = [number * num_frames // wanted for number in range(wanted + 1)]

@@ -35,7 +35,7 @@ class PromptFramesScorer(NetworkScorer):
         """Number of frames."""
 
         num_frames: Annotated[int, Field(ge=1)] | None = NUM_FRAMES
-        """Number of frames: the middles of equal intervals; a shorter clip gives all. null uses every frame."""
+        """Number of frames: the middles of equal intervals; a shorter clip uses all. null uses every frame."""
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
