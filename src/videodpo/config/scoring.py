@@ -126,7 +126,7 @@ class Reweight(Section):
 class Pairs(Section):
     policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
     """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
-    # Keys at their default are left out of the settings snapshot, so that runs from before they existed stay valid.
+    # At its default, either key is left out of the settings snapshot, so that runs from before it existed stay valid.
     first_samples: int | None = Field(None, ge=2, exclude_if=lambda value: value is None)
     """Use only the first n samples of each prompt, so that several N share their clips; null uses all."""
     prompt_share: Real = Field(1.0, gt=0, le=1, exclude_if=lambda value: value == 1)

@@ -58,7 +58,7 @@ def checkpoint_fault(path: Path) -> str | None:
         return _zip_fault(path)
     if is_safetensors(path):
         return _safetensors_fault(path)
-    if head.startswith(_PICKLE) or head[257:262] == b"ustar":  # torch.save before 1.6; tar: before 0.2
+    if head.startswith(_PICKLE) or head[257:262] == b"ustar":  # torch.save before 1.6, or before 0.2 (tar)
         return None
     text = head.splitlines()[0][:60]
     shown = f" (it begins with {text.decode()!r})" if text.isascii() and text.decode().isprintable() else ""

@@ -113,7 +113,7 @@ def expected_files(location: str) -> dict[Path, Content]:
 
 
 def digests(location: str, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
-    """Return the published SHA-256 of each file. A repository has only matching files, and none before its download."""
+    """Return the published SHA-256 of each file. For a repository: of files that match `patterns`, if it is fetched."""
     if location.startswith(PUBLIC_PREFIX):
         return {location: catalogue().files[location.removeprefix(PUBLIC_PREFIX)].sha256}
     try:
