@@ -1,14 +1,14 @@
-"""How far a GPU's scores of VBench's eight dimensions lie from the CPU's, and what a clip costs there.
+"""Compares a GPU's scores of VBench's eight dimensions with the CPU's, and measures the GPU's cost per clip.
 
     python bench/agreement.py --out FILE [--weights FOLDER] [--clips FILE.mp4 ...] [--frames 16] [--height 320]
         [--width 512] [--num-timed 8]
 
-The CPU's scores are those that agree with the benchmark's own code (docs/scorers.md). Beside the largest difference of
-a dimension stands the bound that agreement is held to. Then as many clips as `--num-timed`, of the given size, are
-scored together twice, as `videodpo score` does; the second time counts.
+The CPU's scores agree with the benchmark's own code (docs/scorers.md). The result has the largest difference in each
+dimension, next to the bound that is allowed. Then `--num-timed` clips of the given size are scored together twice, as
+`videodpo score` does; the second time counts.
 
-`--weights` is a folder with the files that the networks' authors publish; without it weights are random, and say little
-of trained ones. `--clips` are the clips whose scores are compared; without it three are drawn.
+`--weights` is a folder with the files that the networks' authors publish. Without it, weights are random; their result
+says little about trained weights. `--clips` are the clips whose scores are compared; without it, three are drawn.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Jobs of a run, and what planning them costs, by the number of prompts.
+"""Number of jobs of a run, and the cost of planning them, by number of prompts.
 
     python bench/dag.py [--prompts 10000 100000 1000000] --out FILE
 
-`snakemake --dry-run` of the default configuration (four videos a prompt, eight dimensions, `shards: auto`) with that
-many training prompts, in an empty folder of its own.
+Runs `snakemake --dry-run` with the default configuration (four videos per prompt, eight dimensions, `shards: auto`) and
+each number of training prompts, in an empty folder.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _plan(num_prompts: int) -> dict[str, Any]:
 
 
 def _jobs(output: str) -> dict[str, int]:
-    """Of each rule, from the table that Snakemake prints."""
+    """Number of jobs of each rule, from the table that Snakemake prints."""
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
 
 

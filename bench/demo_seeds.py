@@ -1,8 +1,8 @@
-"""Runs the whole demo for several seeds and prints base against aligned for each.
+"""Runs the entire demo for several seeds and prints the scores of base and aligned for each.
 
     python bench/demo_seeds.py [--seeds 0 1 2 3 4] [--overlay FILE]...
 
-Writes `bench/results/demo_seeds.json` (or `--out`) beside the table; finished runs are not made again.
+Prints the table and writes `bench/results/demo_seeds.json` (or `--out`); finished runs are not re-run.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _pooled(table: pd.DataFrame, name: str) -> dict[str, float]:
 
 
 def _verdicts(rows: list[dict[str, Any]], pooled: dict[str, dict[str, float]]) -> list[str]:
-    """What the demo promises: a clear gain, both judges up, and motion kept."""
+    """Verdicts on the demo's promises: a clear gain, a gain by both judges, and no loss of motion."""
     clear = sum(row["dimensions"]["omniscore"]["ci_low"] > 0 for row in rows)
     motions = [row["motion"]["relative_change"] for row in rows]
     changes = "; ".join(

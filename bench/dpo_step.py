@@ -1,19 +1,19 @@
-"""Seconds per DPO step of the bundled model: as in the released code, with an online reference, with its table.
+"""Seconds per DPO step of the bundled model: as in the released code, with an online and a precomputed reference.
 
     python bench/dpo_step.py --out FILE [--method full lora] [--pairs-per-pass 1] [--steps 200]
 
-From the repository's root, on the CPU. The pairs come out of the stages themselves, with the demo's preset. The arms:
+Run it from the repository's root; it uses the CPU. The stages themselves make the pairs, with the demo's preset. Arms:
 
-    released     two MP4s decoded and put through the VAE, the caption through the text encoder, the policy forward and
-                 backward, a second network in memory as the reference, clipping, optimiser; from this project's parts
+    released     decode two MP4s and encode them with the VAE, encode the caption, policy forward and backward, forward
+                 of a second network as the reference, clipping, optimizer; built from this project's parts
     online       `train.reference: online`: latents and texts from files, a frozen copy (or the adapter off)
     precomputed  `train.reference: precomputed`: the reference's errors from its table
-    bare         the policy forward and backward on the same tensors, prepared before; nothing else
+    bare         the policy forward and backward on the same tensors, prepared in advance; nothing else
 
-`online` and `precomputed` are the trainer's own step: reading, noise, loss, backward, clipping, guards, optimiser, log
-row. The arms take turns step by step, so that a slow minute of the machine falls on all. There is one thread: its
-CPU-seconds are what a step costs, the wall-clock seconds include what other processes of the machine took as well. Peak
-memory is that of one process for each arm.
+`online` and `precomputed` are the trainer's own step: reading, noise, loss, backward, clipping, guards, optimizer, log
+row. The arms alternate after every step, so that a slow phase of the machine affects all of them. Each arm uses one
+thread. Its CPU-seconds are the cost of a step; wall-clock seconds also include the time taken by other processes. Peak
+memory is that of one process per arm.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10  # steps of each arm that are not counted
 STAGES = ("prompts", "generate", "collect-scores", "omniscore", "pairs", "visits", "reference")
 CPU, WALL = "cpu", "wall"
-STEP_ENDS = ("clipping", "optimiser")  # what the bare arm has nothing to compare with
+STEP_ENDS = ("clipping", "optimiser")  # parts that the bare arm does not have
 
 
 class Clock:
@@ -84,18 +84,18 @@ class Clock:
         return timed
 
     def stop(self) -> dict[str, float]:
-        """By part, what no part holds, the total, and the total by the clock on the wall."""
+        """CPU-seconds by part, of everything outside the parts and in total, and the wall-clock total."""
         total, wall = time.process_time() - self._begun, time.perf_counter() - self._wall
         return self._seconds | {"other": total - sum(self._seconds.values()), CPU: total, WALL: wall}
 
 
 class Arm(Protocol):
     def step(self, number: int) -> dict[str, float]:
-        """Take one step; what `Clock.stop` says of it."""
+        """Take one step; return the result of `Clock.stop`."""
 
 
 class Released:
-    """The released code's step: everything from the files, every time."""
+    """The released code's step, which computes everything from the files every time."""
 
     def __init__(self, snapshot: Snapshot[TrainSettings], round_folder: Path) -> None:
         self._settings, self._run, self._clock = snapshot.settings, snapshot.folder, Clock()
@@ -185,7 +185,7 @@ class Trained:
 
 
 class Bare:
-    """The policy alone on tensors that are ready."""
+    """The policy alone, on prepared tensors."""
 
     def __init__(self, snapshot: Snapshot[TrainSettings], round_folder: Path) -> None:
         self._clock, self._count = Clock(), snapshot.settings.schedule.micro_batch_size
@@ -231,7 +231,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if not (folder / "dpo-step" / "round1" / "reference").exists():
-            _make_pairs(_settings(arguments, folder, "full"))  # both methods train on the same
+            _make_pairs(_settings(arguments, folder, "full"))  # both methods train on the same pairs
         if arguments.arm:
             write_json(arguments.out, _one_arm(arguments.arm, _settings(arguments, folder, *arguments.method)))
             return
@@ -250,7 +250,7 @@ def main() -> None:
 
 
 def _settings(arguments: argparse.Namespace, folder: Path, method: str) -> list[str]:
-    """What is laid over the demo's preset."""
+    """Settings that override the demo's preset."""
     pairs = arguments.pairs_per_pass
     return [
         "run=dpo-step",
@@ -263,7 +263,7 @@ def _settings(arguments: argparse.Namespace, folder: Path, method: str) -> list[
         f"schedule.global_batch_size={pairs}",
         f"schedule.micro_batch_size={pairs}",
         f"train.method={method}",
-        "train.skip_above_median=null",  # a step that is skipped has no optimiser step to time
+        "train.skip_above_median=null",  # a skipped step has no optimizer step to time
         "train_runtime.trackers=[]",
     ]
 
@@ -317,7 +317,7 @@ def _ratios(taken: dict[str, list[dict[str, float]]], clock: str) -> dict[str, f
 
 
 def _summary(steps: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Quartiles of the seconds a step, and medians of its parts."""
+    """Quartiles of the seconds per step, and medians of its parts."""
     parts = {name: float(np.median([step[name] for step in steps])) for name in steps[0] if name not in (CPU, WALL)}
     total = sum(parts.values())
     return {
@@ -339,7 +339,7 @@ def _one_arm(name: str, settings: Sequence[str]) -> dict[str, int]:
 
 
 def _memory_mb(entry: str) -> int:
-    # Linux hands ru_maxrss down from the process that started this one, but not this.
+    # A process inherits ru_maxrss from its parent on Linux, but not this value.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split(f"{entry}:")[1].split()[0]) // 1024
 

@@ -1,20 +1,20 @@
-"""What a DPO step, and sampling, reach of the arithmetic that they cannot do without, at the size of real models.
+"""Speed of a DPO step and of sampling at the size of real models, relative to the time of their minimal arithmetic.
 
     python bench/dpo_step_gpu.py --out FILE [--device cuda|cpu] [--size wan1.3b|cogvideox2b|tiny]
         [--method lora full] [--checkpointing off selective full] [--compile off on] [--pairs-per-pass 1]
         [--steps 5] [--warm-up 2]
 
-First, sampling: the family's `sample` with guidance, which is two forward passes a step, without text encoder; then the
-VAE's decoder on one clip, and what share of both the denoising is at `--sampling-steps`.
-Then the trainer's own step with `train.reference: precomputed`, in all ways that the configuration takes; weights,
-latents and texts are random, the reference table is made by its stage. The weights are drawn on the device: nothing is
-read but the configurations below. `--size tiny --device cpu` runs the same code with a small network.
+First, sampling: the family's `sample` with guidance (two forward passes per step), without the text encoder; then the
+VAE's decoder on one clip, and the share of denoising in their total time at `--sampling-steps`.
+Then the trainer's own step with `train.reference: precomputed`, in every combination of the options. Weights, latents
+and texts are random; the reference stage makes its table. The weights are drawn on the device, so that only the
+configurations below are needed. `--size tiny --device cpu` runs the same code with a small network.
 
-TFLOP are those of matrix products (2 a multiply-add), counted on the network itself: a forward pass of Wan 2.1 1.3B
-at 81 x 480 x 832 is 283, of CogVideoX-2b at 49 x 480 x 720 it is 120. Backward is twice that where every weight is
-trained; for a LoRA the products that make the frozen weights' gradients fall away, half of it in the linear layers and
-nothing in attention. What checkpointing computes again (all, or all but attention) counts in the floor, not in TFLOP a
-second. Peak memory is the GPU's, of one combination; on the CPU it is the process's so far.
+TFLOP count matrix products (2 per multiply-add), measured on the network itself: a forward pass has 283 for Wan 2.1
+1.3B at 81 x 480 x 832, and 120 for CogVideoX-2b at 49 x 480 x 720. The backward pass has twice as many if every weight
+is trained. A LoRA needs no gradients of the frozen weights, which saves half of the backward pass in the linear layers
+and nothing in attention. Recomputation by checkpointing (everything, or everything but attention) counts in the floor,
+but not in TFLOP per second. Peak memory is the GPU's for one combination; on the CPU, it is the process's so far.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ from videodpo.storage.schemas import PAIRS, VIDEOS
 from videodpo.storage.tables import commit, shard_path, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOOR_RATE = 790.0  # TFLOP a second that one H200 reaches in bf16 matrix products
+FLOOR_RATE = 790.0  # TFLOP per second that one H200 reaches in bf16 matrix products
 NUM_PAIRS = 4
-SAMPLED, SAMPLING_STEPS = 2, 2  # clips at once, steps that are timed
+SAMPLED, SAMPLING_STEPS = 2, 2  # clips per batch, timed steps
 
 
 @dataclass(frozen=True)
 class Size:
-    """A denoiser, and one clip as it sees it."""
+    """A denoiser, and the size of one clip and of its inputs."""
 
     family: str
     pipeline: str
@@ -80,7 +80,7 @@ class Size:
 
     @property
     def num_tokens(self) -> int:
-        """Video tokens of a clip."""
+        """Video tokens per clip."""
         _, frames, height, width = self.latents
         return frames * (height // 2) * (width // 2)
 
@@ -184,7 +184,7 @@ def main() -> None:
 
 
 def _sampling(folder: Path, size: Size, arguments: argparse.Namespace, device: str, forward: float) -> dict[str, float]:
-    """forward: TFLOP of one clip's forward pass."""
+    """Measure denoising and decoding; `forward` is the TFLOP of one clip's forward pass."""
     config = _config(folder, size, arguments, device, [])
     model = load_model(config.model, device, parts={"denoiser"})
     draw = torch.Generator().manual_seed(0)
@@ -217,7 +217,7 @@ def _sampling(folder: Path, size: Size, arguments: argparse.Namespace, device: s
 
 
 def _rates(seconds: float, clips: int, tokens: int, tflop: float, again: float) -> dict[str, float]:
-    """tflop: a clip's forward and backward. again: what its checkpointing computes twice."""
+    """Rates from TFLOP per clip: `tflop` for forward and backward, `again` for recomputation by checkpointing."""
     floor = clips * (tflop + again) / FLOOR_RATE
     rates = {"samples_per_second": clips / seconds, "tokens_per_second": clips * tokens / seconds}
     rates |= {"tflop_per_second": clips * tflop / seconds, "floor_seconds": floor, "fraction_of_floor": floor / seconds}
@@ -229,7 +229,7 @@ def _short(value: float) -> float:
 
 
 def _measure(config: Config, folder: Path, arguments: argparse.Namespace, device: str) -> dict[str, Any]:
-    """Seconds of the trainer's steps, and of the policy's forward and backward alone on tensors that are ready."""
+    """Seconds of the trainer's step, and of the policy's forward and backward alone on prepared tensors."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
     write_snapshot(snapshot_text(config, "execution"), folder / "run" / "config" / "execution.json")
@@ -246,7 +246,7 @@ def _measure(config: Config, folder: Path, arguments: argparse.Namespace, device
     bare = _bare_seconds(training, arguments, device)
     middle = float(np.median(seconds[arguments.warm_up :]))
     return {
-        "loss_at_step_0": rows[0]["loss"],  # ln 2, but for rounding: the policy is the reference
+        "loss_at_step_0": rows[0]["loss"],  # ln 2 up to rounding: the policy is the reference
         "first_step_seconds": round(seconds[0], 3),
         "seconds": _short(middle),
         "bare_seconds": _short(bare),
@@ -285,7 +285,7 @@ def _free(device: str) -> None:
 
 
 def _random_pipeline(model: PipelineModel, folder: Path, **components: Any) -> Any:
-    """In place of reading it: the same bits at every call; what diffusers keeps in float32 stays so."""
+    """Replace loading by random weights, the same at every call; modules that diffusers keeps in float32 stay so."""
     assert not components
     index = read_config(folder / "model_index.json")
     torch.manual_seed(0)
@@ -321,7 +321,7 @@ def _forward_tflop(size: Size) -> tuple[float, float]:
 
 
 def _matmul_rate(device: str) -> float:
-    """TFLOP a second of large matrix products in the type that the step multiplies in."""
+    """TFLOP per second of large matrix products, in the type of the step's products."""
     side, count = (1024, 10) if device == "cpu" else (8192, 50)
     factor = torch.randn(side, side, device=device, dtype=_dtype(device))
     for _ in range(5):
@@ -363,7 +363,7 @@ def _config(folder: Path, size: Size, arguments: argparse.Namespace, device: str
 
 
 def _write_round(folder: Path, size: Size, arguments: argparse.Namespace, device: str) -> None:
-    """A model's folder without weights, and a round of random latents, texts and pairs with its reference table."""
+    """Write a model's folder without weights, and a round of random latents, texts and pairs with a reference table."""
     index: dict[str, Any] = {"_class_name": size.pipeline, "network": size.network}
     index["scheduler"] = ["diffusers", SCHEDULERS[size.family]]
     write_json(folder / "model" / "model_index.json", index)

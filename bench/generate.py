@@ -1,12 +1,12 @@
-"""Times the sampling of the demo's videos against a plain loop over diffusers' pipeline, both in one run.
+"""Times the sampling of the demo's videos, and a plain loop over diffusers' pipeline in the same run.
 
     python bench/generate.py [--prompts 16] [--videos 4] [--turns 3] [--device auto] --out FILE
 
-The plain loop calls the pipeline of diffusers once a video, with the prompt as text, lets it decode, and writes an MP4.
-Ours is the stage itself, with the demo's settings (presets/demo.yaml): batches across prompts, every prompt encoded
-once, clips written while the next batch is sampled; and its latents, texts and table. Model, starting noise, encoder of
-the MP4 files and threads are the same, loading the model is left out. The two take turns, with other prompts and
-another noise in each, so that a slow minute of the machine falls on both.
+The plain loop calls the pipeline once per video, with the prompt as text, lets it decode, and writes an MP4. Ours is
+the stage itself, with the demo's settings (presets/demo.yaml): batches contain several prompts, every prompt is encoded
+once, clips are written while the next batch is sampled, and latents, texts and table are written as well. Model,
+starting noise, MP4 encoder and threads are the same; loading the model is not timed. The two alternate, with new
+prompts and noise in each turn, so that a slow phase of the machine affects both.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out = arguments.out.resolve()
-    os.chdir(ROOT)  # the preset names the bundled model from here
+    os.chdir(ROOT)  # the preset's path of the bundled model is relative to it
     device = choose_device(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
         configs = [_config(Path(folder), arguments, turn) for turn in range(arguments.turns + 1)]
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _config(folder: Path, arguments: argparse.Namespace, turn: int) -> Config:
-    """The demo with another seed in each turn; the first is short: what happens once a process is not timed."""
+    """The demo with another seed in each turn. The first turn is short and not timed: it warms the process up."""
     settings = {
         "run": f"turn{turn}",
         "results": folder,
@@ -127,7 +127,7 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
 
 
 def _prepared(config: Config) -> Snapshot[GenerateSettings]:
-    """Freeze the settings and draw the prompts."""
+    """Write the settings snapshots and draw the prompts."""
     folder = Path(config.results) / config.run
     for stage in ("prompts", "generate", "execution"):
         write_snapshot(snapshot_text(config, stage), folder / "config" / f"{stage}.json")
@@ -136,7 +136,7 @@ def _prepared(config: Config) -> Snapshot[GenerateSettings]:
 
 
 def _plain(pipe: Any, snapshot: Snapshot[GenerateSettings], videos: Any) -> dict[str, np.ndarray]:
-    """One video at a time, to MP4; the frames of each [T, Y, X, 3] from 0 to 1, for the comparison."""
+    """Sample and write one video at a time; return the frames of each, [T, Y, X, 3] in [0, 1], for the comparison."""
     sampling = snapshot.settings.generate.sampling
     prompts = read_table(snapshot.folder / "prompts.parquet").set_index("prompt_id")["prompt"]
     pixels = {}
@@ -167,7 +167,7 @@ def _call(sampling: Sampling) -> dict[str, Any]:
 
 @contextmanager
 def _timed(model: PipelineModel, device: str) -> Iterator[list[float]]:
-    """The seconds of every call of `sample`; on a GPU with what the clips of the batch before queue in between."""
+    """Seconds of every call of `sample`; on a GPU, they include work queued in between for the previous batch."""
     seconds: list[float] = []
     sample = model.sample
 
@@ -187,7 +187,7 @@ def _timed(model: PipelineModel, device: str) -> Iterator[list[float]]:
 
 
 def _pixels(model: PipelineModel, snapshot: Snapshot[GenerateSettings], place: str) -> np.ndarray:
-    """Of the latents that the stage stored, as `_plain` has them."""
+    """Frames decoded from the latents that the stage stored, in the format of `_plain`."""
     file, _, name = place.partition("#")
     with safe_open(snapshot.folder / file, framework="pt") as opened, torch.no_grad():
         decoded = model.decode_raw(model.unscale(opened.get_tensor(name)[None].to(model.device)))

@@ -1,4 +1,4 @@
-"""What a result was measured on, in words."""
+"""Description of the machine on which a result was measured."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import platform
 
 
 def machine(device: str) -> str:
-    """device: a torch device's name."""
-    import torch  # not before it is needed: a bench of memory starts processes, and they begin with their parent's peak
+    """Describe the machine of a torch device, given by name."""
+    import torch  # imported late: child processes of a memory benchmark inherit the peak memory of their parent
 
     if device != "cpu":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"

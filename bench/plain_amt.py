@@ -1,7 +1,8 @@
-"""AMT-S for the plain arm of scoring.py: all pairs of places are correlated and looked up as torchvision's RAFT does.
+"""AMT-S for the plain arm of scoring.py: all-pairs correlation with lookups, as in torchvision's RAFT.
 
-AMT's authors do it in the same way, scales as averages of the whole volume and every position scaled at every lookup,
-but that they turn one volume over for the other direction, where this multiplies twice. The rest is the project's own.
+AMT's authors also average the entire correlation volume for the coarser scales and rescale every position at every
+lookup. For the other direction, they transpose the volume; this module computes a second one. Everything else is the
+project's own network.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from videodpo.scorers.networks import amt
 
 
 class PlainAmtS(amt.AmtS):
-    """Same weights, same picture but for rounding."""
+    """Same weights, and the same frame up to rounding."""
 
     def forward(self, first_BCHW: torch.Tensor, second_BCHW: torch.Tensor) -> torch.Tensor:
         with patch.object(amt, "_Correlation", _Correlation):

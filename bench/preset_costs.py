@@ -1,20 +1,21 @@
-"""What a step and a clip of each preset's model cost, counted on tensors without data and divided by measured rates.
+"""Cost of a step and of a clip for each preset's model, counted on tensors without data and divided by measured rates.
 
     python bench/preset_costs.py --out bench/results/preset_costs.json
 
-The networks have their published configurations. Of one LoRA step (of VideoCrafter2 every weight) with full gradient
-checkpointing, of one pair, forward and backward run on torch's meta device: the arithmetic, with what is computed
-again, and the bytes alive at the peak are counted, not estimated by formulas. Attention is a flash kernel's: no matrix
-of scores. Then, on an H100 80GB:
+The networks have their published configurations. The forward and backward pass of a step on one pair run on torch's
+meta device, with a LoRA (VideoCrafter2: all weights) and full gradient checkpointing. TFLOP, including recomputation,
+and peak bytes are counted, not estimated by formulas. Attention is counted as in a flash kernel, without a score
+matrix. Times are for an H100 80GB:
 
-    seconds a step = counted TFLOP / 310, CogVideoX's 250      (bench/results/dpo_step_gpu_*.json)
-    seconds a clip = guidance's passes x steps x forward TFLOP / 400, CogVideoX's 371; decoding is not in it
+    seconds per step = counted TFLOP / 310 (CogVideoX: 250)    (bench/results/dpo_step_gpu_*.json)
+    seconds per clip = passes with guidance x steps x forward TFLOP / 400 (CogVideoX: 371), without decoding
 
-400 lies between the 393 and the 428 TFLOP a second of two measurements. Models in float32 are at 67, the number that
-the card's maker gives without tensor cores: a guess, which TF32 in convolutions betters and small layers miss.
-Memory: weights, AdamW's moments (8 bytes a trained weight) and the peak of the tensors. Of CogVideoX 2B's LoRA step
-that is a tenth more than was measured. Sampling has the text encoder alone at first, and then a clip's decoding beside
-the next clip's denoising: these two add up. A reference that is live, and after full fine-tuning its copy, come on top.
+400 is between the 393 and 428 TFLOP per second of two measurements. For models in float32 the rate is 67, the vendor's
+number without tensor cores. This is a guess: TF32 in convolutions is faster, small layers are slower.
+Memory is the sum of weights, AdamW's moments (8 bytes per trained weight) and the peak of all tensors. For CogVideoX
+2B's LoRA step, this is a tenth more than measured. While sampling, the text encoder is first alone in memory. Then one
+clip is decoded while the next is denoised, so these two add up. An online reference, and its copy of the weights in
+full fine-tuning, are not included.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ from videodpo.models.shared.unet3d import UNet3DConditionModel
 from videodpo.storage.files import write_json
 from videodpo.storage.tables import commit
 
-STEP, SAMPLING = 310.0, 400.0  # TFLOP a second, measured on an H100, rounded
-COGVIDEOX_STEP, COGVIDEOX_SAMPLING = 250.0, 371.0  # its 2B, measured: heads of 64, LoRA
+STEP, SAMPLING = 310.0, 400.0  # TFLOP per second, measured on an H100, rounded
+COGVIDEOX_STEP, COGVIDEOX_SAMPLING = 250.0, 371.0  # measured for the 2B model with a LoRA; its heads have 64 channels
 FLOAT32 = 67.0
 RANK = 64
 
 
 class Hunyuan(torch.nn.Module):
-    """HunyuanVideo 1.5's blocks, in which nearly all of its arithmetic is; its text is padded to full length."""
+    """HunyuanVideo 1.5's blocks, which do nearly all of its arithmetic; the text is padded to full length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,26 +69,26 @@ class Hunyuan(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Preset:
-    """A denoiser with its published configuration, and the inputs that it gets of one clip."""
+    """A denoiser with its published configuration, and its inputs."""
 
     network: Callable[[], torch.nn.Module]
     inputs: Callable[[int], Any]
-    """Of so many clips."""
+    """Returns the network's inputs for a number of clips."""
     vae: Callable[[], torch.nn.Module]
     latents: tuple[int, ...]
-    """Of one clip, as the VAE takes them."""
+    """Shape of one clip's latents for the VAE."""
     passes: int
-    """Forward passes of a clip that is sampled."""
+    """Forward passes per sampled clip."""
     dtype: torch.dtype = torch.bfloat16
     full: bool = False
     distilled_lora: bool = False
-    """The LoRA is on every linear layer and convolution of two or three dimensions, beside a frozen one like it."""
+    """True if each linear layer and 2D or 3D convolution has the trained LoRA and a frozen one of the same size."""
     step_rate: float = STEP
     sampling_rate: float = SAMPLING
     clips_sampled: int = 2
-    """In a forward pass while sampling one clip: with and without the prompt, where the pipeline runs both at once."""
+    """Clips in a forward pass while sampling one: 2 if the pipeline runs with and without the prompt in one pass."""
     experts: int = 1
-    """Networks in memory, of which a step uses one."""
+    """Networks in memory; a step uses one of them."""
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -132,7 +133,7 @@ def ltx(clips: int) -> dict[str, Any]:
 
 
 def hunyuan(clips: int) -> list[torch.Tensor]:
-    text = 1000 + 256 + 729  # of the language model, of ByT5, of the picture that is not there
+    text = 1000 + 256 + 729  # tokens of the language model, of ByT5, and of the absent image
     known = empty(clips, text, dtype=torch.bool)
     return [empty(clips, 31 * 30 * 53, 2048), empty(clips, text, 2048), empty(clips, 2048), known]
 
@@ -260,7 +261,7 @@ def costs(preset: Preset) -> dict[str, float]:
 
 
 def decoding_bytes(preset: Preset) -> int:
-    """Of the VAE in float32 and of what it has alive while it decodes a clip."""
+    """Bytes of the VAE in float32, and of its live tensors at the peak of decoding one clip."""
     with torch.device("meta"):
         vae = preset.vae().eval()
     with torch.no_grad():
@@ -275,7 +276,7 @@ def _output(network: torch.nn.Module, preset: Preset, clips: int) -> torch.Tenso
 
 
 def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
-    """Trains a LoRA or every weight, with full checkpointing; how many weights that are."""
+    """Make a LoRA or all weights trainable, with full checkpointing; return the number of trained weights."""
     if preset.full:
         network.requires_grad_(True)
     else:
@@ -301,13 +302,13 @@ def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
 
 
-# There is no generator on the meta device to put back.
+# The meta device has no generator state to restore.
 checkpoint_plainly = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 @dataclass
 class Attention:
-    """Arithmetic of the attention that ran, in FLOP."""
+    """Replaces attention, and counts its FLOP."""
 
     flop: int = 0
 
@@ -321,7 +322,7 @@ class Attention:
 
 
 class Flash(torch.autograd.Function):
-    """Attention that keeps what a flash kernel keeps: queries, keys, values, outputs and a number a row."""
+    """Attention that saves the same tensors as a flash kernel: queries, keys, values, outputs, one number per row."""
 
     @staticmethod
     def forward(
@@ -340,7 +341,7 @@ class Flash(torch.autograd.Function):
 
 
 class Counted(TorchDispatchMode):
-    """Bytes of the tensors that are alive, and the most that there were; without the network's own."""
+    """Counts current and peak bytes of live tensors, without the network's weights and buffers."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -371,9 +372,9 @@ class Counted(TorchDispatchMode):
 
 
 def counted(network: torch.nn.Module, action: Callable[[], Any]) -> tuple[float, int]:
-    """TFLOP of an action on meta tensors, and the most bytes beside the network's that it had alive at once."""
+    """TFLOP of an action on meta tensors, and its peak bytes in addition to the network's own."""
     bytes_, flop = Counted(network), FlopCounterMode(display=False)
-    # One after the other: the counter of arithmetic keeps tensors alive.
+    # Run twice, once per counter: the FLOP counter keeps tensors alive.
     for mode in (bytes_, flop):
         attention = Attention()
         with patch.object(F, "scaled_dot_product_attention", attention), mode:

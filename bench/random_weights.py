@@ -1,4 +1,4 @@
-"""Networks with random weights, filled at the speed of the memory: libraries' own initialisation takes minutes."""
+"""Networks with random weights, filled at memory speed: the libraries' own initialisation takes minutes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from transformers.initialization import no_init_weights
 
 M = TypeVar("M", bound=torch.nn.Module)
-_DRAWN = 2**20 - 3  # numbers that are repeated; a prime, so that the rows of no network repeat
+_DRAWN = 2**20 - 3  # random numbers, used repeatedly; a prime, so that no network has equal rows
 
 
 def make(build: Callable[[], M], *, seed: int = 0, dtype: torch.dtype = torch.float32) -> M:
     """Build a network with weights of standard deviation 1 / sqrt(fan in), norms at 1 and biases at 0.
 
-    No weight starts at zero, as some published ones do before their training: it would hide what reaches it.
+    Some published networks start training with weights at zero. Here none is zero: it would hide errors in its inputs.
     """
     with no_init_weights():
         network = build()

@@ -1,12 +1,12 @@
-"""Rehearses a run with random weights in the published layouts, from the prompts to the report, through profiles/local.
+"""Rehearses a run on random weights in the published layouts, from the prompts to the report, with profiles/local.
 
     PYTHONPATH=. python bench/rehearsal.py [--preset NAME ...] [--layers N] [--keep FOLDER]
 
-Without options: config.yaml with all layers of its denoiser, then every other model's preset with CUT layers. A release
-needs it: the exit code is 1 where a stage fails, or a log has a line that is neither the product's own nor in KNOWN.
-Clips are small and few (OVERLAY); everything else is as the configuration says, except that presets leave out the
-scorers in ONLY_DEFAULT. Seconds and peak memory are those that Snakemake measures for each job: the sum of a rule's
-jobs, and the largest.
+Without options, it runs config.yaml with all layers of its denoiser, then every other model's preset with CUT layers.
+A release requires it. The exit code is 1 if a stage fails, or if a log has a line that is neither the product's own nor
+in KNOWN. Clips are small and few (OVERLAY); everything else is as configured, except that presets leave out the scorers
+in ONLY_DEFAULT. Snakemake measures seconds and peak memory per job; the tables have each rule's total seconds and
+largest peak.
 
 bench/results/rehearsal.json has one entry per preset, bench/results/rehearsal.md the tables; a call replaces the
 entries of its presets.
@@ -64,7 +64,7 @@ SCORERS = {
     "imaging_quality": "musiq_spaq_ckpt-358bb6af.pth",
     "overall_consistency": "ViClip-InternVid-10M-FLT.pth",
 }
-# A scorer reads clips and knows no model: one rehearsal of the slower ones is enough.
+# Scorers do not depend on the model: the slower ones are rehearsed only once.
 ONLY_DEFAULT = ("background_consistency", "motion_smoothness", "aesthetic_quality", "imaging_quality")
 PROMPTS = (
     "a red tram in the rain",
@@ -80,11 +80,11 @@ OVERLAY: dict[str, Any] = {
     "schedule": {"num_steps": 2, "global_batch_size": 2, "validation": {"num_prompts": 1, "draws": 1}},
     "train": {"warmup_steps": 0},
 }
-# Lines of our own processes: of the logger, of the doctor, of `list-shards`, and tables for the terminal.
+# Lines of our own processes: from the logger, the doctor and `list-shards`, and tables for the terminal.
 OWN = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?!WARNING)(?:[A-Z]+ )?videodpo\.|(?:fine|warning) +\w+ )|^\s*$"
 )
-# Lines that may be there, and why.
+# Patterns of other lines that are allowed, each with the reason.
 KNOWN: dict[str, str] = {}
 
 
@@ -118,7 +118,7 @@ def main() -> int:
 
 
 def write_weights(what: str, folder: Path, layers: int | None = None) -> None:
-    """Of the scorers or of a preset's model, where they are not there yet."""
+    """Write the weights of the scorers or of a preset's model, unless the folder exists."""
     if not folder.exists():
         command = [sys.executable, str(Path(__file__).with_name("rehearsal_weights.py")), what, str(folder)]
         subprocess.run([*command, *[str(layers)] * (layers is not None)], check=True)
@@ -164,7 +164,7 @@ def rehearse(preset: str, folder: Path, layers: int | None) -> dict[str, Any]:
 
 
 def make_overlay(preset: str) -> dict[str, Any]:
-    """What differs from the configuration, with paths from the preset's folder."""
+    """Settings that override the configuration, with paths relative to the preset's folder."""
     num_frames, height, width = CLIPS[preset]
     overlay: dict[str, Any] = json.loads(json.dumps(OVERLAY))
     overlay["generate"]["sampling"] |= {"num_frames": num_frames, "height": height, "width": width}
@@ -186,7 +186,7 @@ def preset_files(preset: str) -> list[Path]:
 
 
 def read_run(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Each rule's jobs, seconds, peak memory and warnings; and the log lines that nobody expects."""
+    """Jobs, seconds, peak memory and warnings of each rule, and the unexpected log lines."""
     stages: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"jobs": 0, "seconds": 0.0, "peak_memory_mb": 0.0, "warnings": 0}
     )

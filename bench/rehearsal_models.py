@@ -1,7 +1,7 @@
-"""Model folders of random weights, in the layout and configuration that each preset's authors publish.
+"""Model folders with random weights, in the layout and configuration that each preset's authors publish.
 
-Widths are the published ones. Layers of the denoiser can be cut; text encoders have TEXT_LAYERS layers and the
-vocabulary of a small tokenizer of the published class, since the published vocabularies are not part of this project.
+Widths are the published ones. The denoiser's number of layers can be reduced. Text encoders have TEXT_LAYERS layers and
+the vocabulary of a small tokenizer of the published class, because this project has no published vocabularies.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from videodpo.models.shared.videocrafter_pipeline import UNET
 from videodpo.models.shared.videocrafter_unet import VideoCrafterUNet, from_original
 
 TEXT_LAYERS = 2
-SHARD = "2GB"  # of a component's weights; larger ones have several files and an index, as published
-HALF = torch.bfloat16  # of all networks but the VAE: it halves what is written
+SHARD = "2GB"  # largest weights file; larger components have several files and an index, as published
+HALF = torch.bfloat16  # for all networks except the VAE: halves the size of the files
 TURBO_RANK = 64
 
 Parts = dict[str, Any]
@@ -45,7 +45,7 @@ def whole(kind: Callable[..., Any], **config: Any) -> Any:
 
 
 def t5_tokenizer() -> Any:
-    """Letters and their beginnings of words, as a unigram model; 100 sentinels as published."""
+    """Unigram tokenizer with single letters, inside and at the start of words; 100 sentinels as published."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [(f"▁{letter}", -2.0) for letter in letters] + [(letter, -3.0) for letter in f"{letters}.,-0123456789"]
@@ -86,7 +86,7 @@ def wan(layers: int | None, *, vae: Mapping[str, Any] | None = None, experts: in
     )
 
 
-# Of TI2V 5B; the published means and deviations of its 48 channels are taken for 0 and 1.
+# VAE of TI2V 5B; means 0 and standard deviations 1 replace the published ones of its 48 channels.
 WIDE: dict[str, Any] = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "patch_size": 2}
 WIDE |= {"in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
 WIDE |= {"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
@@ -130,7 +130,7 @@ def ltx_video(layers: int | None) -> Any:
 def hunyuan_video15(layers: int | None) -> Any:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
-    text = transformers.Qwen2_5_VLTextConfig(  # the pipeline reads the third layer from the end
+    text = transformers.Qwen2_5_VLTextConfig(  # the pipeline uses the output of the third-last layer
         vocab_size=len(tokenizer),
         hidden_size=3584,
         intermediate_size=18944,
@@ -142,7 +142,7 @@ def hunyuan_video15(layers: int | None) -> Any:
         eos_token_id=None,
     )
     glyphs = transformers.T5Config(
-        vocab_size=1510,  # ByT5's bytes, and the glyphs' colours and fonts
+        vocab_size=1510,  # ByT5's bytes, and colours and fonts of glyphs
         d_model=1472,
         d_kv=64,
         d_ff=3584,
@@ -195,7 +195,7 @@ def text_to_video_sd(layers: int | None) -> Any:
 
 
 def pictures_vae() -> Any:
-    """Stable Diffusion's."""
+    """VAE of Stable Diffusion."""
     return whole(
         diffusers.AutoencoderKL,
         block_out_channels=(128, 256, 512, 512),
@@ -211,12 +211,12 @@ def save_pipeline(build: Callable[[int | None], Any], folder: Path, layers: int 
 
 
 def save_videocrafter2(folder: Path, layers: int | None) -> None:
-    """`model.ckpt` by its authors' names. Its file says what its layers are, so none are cut."""
+    """Write `model.ckpt` with its authors' tensor names. The file determines the layers, so their number is fixed."""
     torch.save({"state_dict": _videocrafter2_tensors(), "global_step": 0}, folder / "model.ckpt")
 
 
 def save_t2v_turbo(folder: Path, layers: int | None) -> None:
-    """The same and `unet_lora.pt`: up and down of every layer of the U-Net."""
+    """Write the same file, and `unet_lora.pt` with an up and a down matrix for every layer of the U-Net."""
     save_videocrafter2(folder, layers)
     tensors, lora = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"], []
     weights = {}
@@ -264,4 +264,4 @@ BUILDERS: dict[str, Callable[[Path, int | None], None]] = {
     "videocrafter2": save_videocrafter2,
     "t2v-turbo": save_t2v_turbo,
 }
-"""Preset: writes its model's folder, with so many layers of the denoiser at most."""
+"""By preset: function that writes the model's folder, with at most the given number of denoiser layers."""

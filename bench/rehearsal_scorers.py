@@ -1,6 +1,6 @@
-"""Random weights of VBench's scorers, wrapped and named as their authors publish them.
+"""Random weights of VBench's scorers, in the formats and under the names that their authors publish.
 
-OpenAI's two archives are TorchScript, which only the published digests let through: here they are state dicts.
+OpenAI's two archives are state dicts here: published ones are TorchScript, accepted only with the published digests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torchvision.models.optical_flow import raft_large
 from videodpo.scorers.networks.amt import AmtS
 
 CLIPS = {"ViT-B-32.pt": "ViT-B-32-quickgelu", "ViT-L-14.pt": "ViT-L-14-quickgelu"}
-# torchvision's names of RAFT's tensors, and those of its authors, in the order in which they are replaced.
+# torchvision's names of RAFT's tensors and its authors' names, in the order of replacement.
 RAFT_NAMES = (
     ("feature_encoder.", "fnet."),
     ("context_encoder.", "cnet."),

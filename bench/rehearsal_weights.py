@@ -1,6 +1,6 @@
 """Writes weights that a rehearsal needs: python bench/rehearsal_weights.py scorers|PRESET FOLDER [LAYERS].
 
-A process of its own, so that what it held is free again.
+It runs in its own process, so that its memory is freed at the end.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""OmniScore, pairs and weights of a round of many videos: the stages against DuckDB and pandas on the same files.
+"""Compares the stages for OmniScore, pairs and weights with DuckDB and pandas, on the same files of many videos.
 
     python bench/scale.py [--videos 10000000] [--against duckdb pandas] --folder FOLDER --out FILE
 
-Makes the tables of a scored round with the configuration's eight dimensions and four videos a prompt, in as many shards
-as `generate.shards: auto` says, unless FOLDER has them. Then each arm writes the OmniScores, the pairs and their
-weights to disk in processes of its own on two cores: `stages` by `videodpo omniscore` and `videodpo pairs`, before and
-after the others, where the files must have the same bytes. All arms must agree on every pair.
+Makes the tables of a scored round, unless FOLDER has them: the configuration's eight dimensions, four videos per
+prompt, and the number of shards from `generate.shards: auto`. Then each arm writes the OmniScores, the pairs and their
+weights to disk, in its own processes on two cores. The arm `stages` runs `videodpo omniscore` and `videodpo pairs`,
+once before and once after the others; both runs must give the same bytes. All arms must agree on every pair.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _timed(commands: dict[str, list[str]]) -> dict[str, float]:
 
 
 def _bytes_a_video(run: Path, num_videos: int) -> dict[str, float]:
-    """Of each table on disk."""
+    """Bytes per video of each table on disk."""
     above = run / "round1"
     scores = sorted((above / "scores").iterdir())
     files = {"prompts": [run / "prompts.parquet"], "videos": list((above / "videos").glob("*.parquet"))}
@@ -112,7 +112,7 @@ def _bytes_a_video(run: Path, num_videos: int) -> dict[str, float]:
 
 
 def _disagreement(run: Path, arm: str) -> dict[str, Any]:
-    """Pairs that only one of the two has, and the largest differences of scores and weights in the others."""
+    """Number of pairs that only one arm has, and the largest differences in score and weight of the other pairs."""
     import duckdb
 
     ours, theirs = (f"'{_folder(run, one) / 'pairs.parquet'}'" for one in ("stages", arm))

@@ -1,4 +1,4 @@
-"""What one would write by hand for OmniScore, pairs and weights: DuckDB's SQL, and pandas."""
+"""OmniScore, pairs and weights as a user would write them by hand, in SQL for DuckDB and in pandas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fabricates the tables of a scored round, of any number of videos, as the stages write them."""
+"""Fabricates the tables of a scored round with any number of videos, in the format of the stages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from videodpo.storage.tables import shard_path, write_table
 ROOT = Path(__file__).parents[1]
 SAMPLES = 4
 ALL_DIGESTS = (
-    20_000_000  # videos; a table of more leaves out the clips' sha256, half of its bytes that nothing here reads
+    20_000_000  # videos; larger tables leave out the clips' sha256, half of their bytes, which nothing here reads
 )
-FAILED = 1e-5  # of the scores
+FAILED = 1e-5  # share of failed scores
 DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
-# Mean and spread of raw scores, on the scale of each scorer; a truth value where there is no spread.
+# Mean and standard deviation of raw scores, on the scale of each scorer; a deviation of 0 marks scores of 0 or 1.
 RAW = {
     "subject_consistency": (0.93, 0.03),
     "background_consistency": (0.95, 0.02),
@@ -37,7 +37,7 @@ RAW = {
 
 
 def configuration(results: Path, num_videos: int) -> Config:
-    """The repository's default, for so many videos."""
+    """The repository's default configuration, for the given number of videos."""
     raw = read_config(ROOT / "config.yaml", [], [])
     raw |= {"run": "scale", "results": str(results)}
     raw["prompts"] |= {"num_train": num_videos // SAMPLES, "num_heldout": 0}
@@ -45,7 +45,7 @@ def configuration(results: Path, num_videos: int) -> Config:
 
 
 def make_round(results: Path, num_videos: int) -> Path:
-    """Write prompts, videos and scores; the folder of the run."""
+    """Write prompts, videos and scores; return the folder of the run."""
     config = configuration(results, num_videos)
     run = results / config.run
     for stage in ("omniscore", "pairs", "execution"):
@@ -114,7 +114,7 @@ def _write_shard(
 
 
 def _raw(rng: np.random.Generator, dimension: str, count: int) -> NDArray[np.float64]:
-    """As networks give them: float32 numbers."""
+    """Raw scores, rounded to float32 as those of networks are."""
     mean, spread = RAW[dimension]
     values = rng.normal(mean, spread, count) if spread else rng.random(count) < mean
     return values.astype(np.float32).astype(np.float64)

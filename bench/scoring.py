@@ -2,15 +2,16 @@
 
     python bench/scoring.py [--clips 24] [--frames 16] [--height 320] [--width 512] [--device auto] --out FILE
 
-The plain loop takes one clip and one dimension at a time, decodes the clip for each, and calls every network as the
-benchmark's own code does: DINO, MUSIQ, AMT-S and RAFT one frame or pair at a time, CLIP a clip's frames at once, all
-pairs' flow; AMT-S, which no library has, is ours with torchvision's correlations. The two take turns, dimension by
-dimension and block by block, so that a slow minute of the machine falls on both. Peak memory is that of one process for
-each, over the first two clips. On a GPU all clips are then scored once more the pipeline's way: all dimensions
-together, decoding ahead on threads.
+The plain loop takes one clip and one dimension at a time, decodes the clip for each dimension, and calls every network
+as the benchmark's own code does: DINO, MUSIQ, AMT-S and RAFT on one frame or pair at a time, CLIP on all frames of a
+clip, and flow for all pairs. No library has AMT-S, so the loop uses ours with torchvision's correlations. The two arms
+alternate by dimension and block, so that a slow phase of the machine affects both. Peak memory is that of one process
+per arm, over the first two clips. On a GPU, all clips are then scored once more as in the pipeline: all dimensions
+together, with clips decoded ahead in threads.
 
-Weights are random: that takes as long as trained ones. What dynamic degree may skip depends on how much moves, which
-random weights cannot tell: every second clip moves, and RAFT's steps, once computed, are replaced by the true motion.
+Weights are random, which takes as long as trained ones. The frames that dynamic degree may skip depend on the motion,
+which random weights cannot measure. Therefore every second clip moves, and RAFT's results are computed and then
+replaced by the true motion.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from videodpo.storage.files import write_json
 from videodpo.storage.tables import commit
 from videodpo.storage.video import write_mp4
 
-FPS, PAN = 8.0, 0.04  # PAN: shorter sides a frame, of the clips that move; the threshold lies at 0.0234
+FPS, PAN = 8.0, 0.04  # PAN: motion of the moving clips, in shorter sides per frame; the threshold is 0.0234
 CLIPS = {"clip_b": "ViT-B-32-quickgelu", "clip_l": "ViT-L-14-quickgelu"}
 Network = Callable[[Clip], Any]
 
@@ -123,7 +124,7 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
 
 
 def _together(scorers: Sequence[Scorer], paths: Sequence[Path], device: str) -> float:
-    """Seconds for all clips, block by block as `videodpo score` takes them; the median of three times."""
+    """Seconds for all clips, in blocks as `videodpo score` takes them; the median of three times."""
     seconds = []
     for _ in range(3):
         begun = time.perf_counter()
@@ -163,7 +164,7 @@ def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
         scorers = make_scorers(weight_files(folder), device)
         with read_ahead([_wanted(path) for path in paths]) as clips:
             score_clips(list(scorers.values()), [clip for clip in clips if isinstance(clip, Clip)])
-    # Linux hands ru_maxrss down from the process that started this one, but not this.
+    # A process inherits ru_maxrss from its parent on Linux, but not this value.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = {"host": int(status.split("VmHWM:")[1].split()[0]) // 1024}
     if device != "cpu":
@@ -182,7 +183,7 @@ def _peak_memory(arguments: argparse.Namespace, folder: Path, arm: str) -> dict[
 
 
 def make_scorers(files: Mapping[str, Path], device: str) -> dict[str, Scorer]:
-    """The eight; files: weights by network, as `write_weights` names them."""
+    """The eight scorers, from the weights of each network as `write_weights` names them."""
     networks = {
         "temporal_flickering": None,
         "subject_consistency": "dino",
@@ -203,7 +204,7 @@ def make_scorers(files: Mapping[str, Path], device: str) -> dict[str, Scorer]:
 
 
 def _plain_networks(folder: Path, device: str) -> dict[str, Network]:
-    """The libraries' networks as they are, called one clip and one dimension at a time."""
+    """The libraries' unchanged networks, called for one clip and one dimension at a time."""
 
     def network(name: str, made: torch.nn.Module) -> Any:
         made.load_state_dict(load_file(folder / f"{name}.safetensors"))
@@ -270,9 +271,9 @@ def _clip(architecture: str) -> torch.nn.Module:
 
 
 def _count_pairs(scorer: Scorer) -> list[int]:
-    """Make the backbone answer with the clips' true motion, and note every pair that it is asked about.
+    """Make the backbone return the clips' true motion, and record every pair that it is called for.
 
-    The GPU's second look at steps near the threshold is by the steps that random weights give.
+    On a GPU, steps near the threshold are computed twice; which ones still depends on the random weights.
     """
     backbone, asked = _backbone(scorer), list[int]()
     real = backbone.answer
@@ -292,7 +293,7 @@ def _backbone(scorer: Scorer) -> Backbone:
 
 
 def _warm_up(plain: dict[str, Network], scorers: dict[str, Scorer], path: Path) -> None:
-    """What happens once a process: compiled kernels, and pages of memory seen for the first time."""
+    """Run every network once: compiling kernels and mapping memory happen once per process and are not timed."""
     clip = _read(path)
     short = Clip(clip.frames_THWC[:3], clip.fps, clip.prompt)
     for name, network in plain.items():
@@ -301,7 +302,7 @@ def _warm_up(plain: dict[str, Network], scorers: dict[str, Scorer], path: Path) 
 
 
 def write_weights(folder: Path, device: str) -> dict[str, Path]:
-    """Random ones, drawn on the device: network to file."""
+    """Write random weights, drawn on the device; return the file of each network."""
     torch.manual_seed(0)
     with torch.device(device):
         clips = {name: _clip(architecture) for name, architecture in CLIPS.items()}
@@ -333,7 +334,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 def write_clips(folder: Path, arguments: argparse.Namespace) -> None:
-    """Textured scenes of blocks and noise; every second one pans by PAN a frame."""
+    """Write textured scenes of blocks and noise; every second one pans by PAN per frame."""
     draw = np.random.default_rng(0)
     height, width = arguments.height, arguments.width
     step = round(PAN * min(height, width))

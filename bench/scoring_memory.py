@@ -2,8 +2,8 @@
 
     python bench/scoring_memory.py [--clips 100 10000] --out FILE
 
-One shard of the demo's clips (9 frames of 32 x 32) in four dimensions, each size in a process of its own, through the
-stage itself: videos table, store, save, resume.
+The stage itself scores one shard of the demo's clips (9 frames of 32 x 32) in four dimensions, with videos table,
+store, saving and resuming. Each number of clips runs in its own process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from videodpo.storage.tables import commit, read_rows, write_table
 from videodpo.storage.video import write_mp4
 
 ROOT = Path(__file__).parents[1]
-NUM_FILES = 16  # the clips are links to so many different ones
+NUM_FILES = 16  # number of different files; the clips are links to them
 EXECUTION = {
     "stage": "execution",
     "run": "bench",

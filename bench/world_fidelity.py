@@ -1,4 +1,4 @@
-"""Measures what world_fidelity gives to clips of the demo world with defects of known strength, and its cost.
+"""Measures the scores of world_fidelity on clips of the demo world with defects of known strength, and its cost.
 
     PYTHONPATH=. python bench/world_fidelity.py [--clips 40]
 

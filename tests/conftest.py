@@ -1,4 +1,4 @@
-"""What several rooms' tests share: a tiny random Wan pipeline, and a small run on it."""
+"""Fixtures shared by many tests: a tiny random Wan pipeline, and a small run on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = ROOT / "tests" / "full"
-FIGURES = "VIDEODPO_FIGURES"  # a file that figures are written to
+FIGURES = "VIDEODPO_FIGURES"  # file for measured numbers
 
 
 # Files that share `session_run`, so that one process runs them.
@@ -33,7 +33,7 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folder of a test is its tier: `full` for those below tests/full, `quick` for all others."""
+    """Mark tests by folder: `full` below tests/full, `quick` elsewhere."""
     for item in items:
         item.add_marker("full" if FULL in item.path.parents else "quick")
     order = {FULL / name: place for place, name in enumerate(SLOW)}
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The tests of one file run in one process, in the order of their collection."""
+    """Run the tests of one file in one process, in the order of their collection."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -49,7 +49,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.partition("::")[0].removeprefix("tests/full/")
             return "session_run" if file in OF_THE_SESSION_RUN else file
 
-    config.option.loadscopereorder = False  # which would start the files with the most tests first
+    config.option.loadscopereorder = False  # otherwise the files with the most tests would start first
     return ByFile(config, log)
 
 
@@ -59,14 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def fault_tries(request: pytest.FixtureRequest) -> int:
-    """How often a fault that needs seconds a try is tried."""
+    """Number of tries of each fault whose tries take seconds."""
     tries: int = request.config.getoption("--fault-tries")
     return tries
 
 
 @pytest.fixture(scope="session")
 def figures() -> Callable[[str, dict[str, Any]], None]:
-    """Writes what a test measured, under a name, to the JSON file that the environment names, if it does."""
+    """Print what a test measured, and write it to the JSON file that the environment variable names, if it is set."""
 
     def write(name: str, values: dict[str, Any]) -> None:
         print(name, json.dumps(values))
@@ -91,7 +91,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small_run(model: Path, results: Path, /, **changes: Any) -> dict[str, Any]:
-    """A raw configuration of a run that takes seconds; `changes` replace whole sections or keys in them."""
+    """Raw configuration of a run that takes seconds; `changes` replace entire sections or keys in them."""
     raw: dict[str, Any] = {
         "run": "small",
         "results": str(results),
@@ -140,7 +140,7 @@ def small_config(random_model: Path, tmp_path: Path) -> Callable[..., dict[str, 
 
 
 def write_execution(folder: Path, *, max_failed_fraction: float = 0.5) -> None:
-    """The run's `config/execution.json`, for tests that make settings snapshots by hand."""
+    """Write the run's `config/execution.json`, for tests that make settings snapshots by hand."""
     from videodpo.storage.manifests import record_json
 
     settings = {
@@ -164,7 +164,7 @@ class Stages:
         self.round_folder = self.folder / "round1"
 
     def snapshot(self, name: str) -> Any:
-        """A stage's settings, as a snapshot in the run folder, and read back."""
+        """Write a stage's settings snapshot to the run's folder, and read it back."""
         from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_snapshot
 
         path = self.folder / "config" / f"{name}.json"
@@ -206,7 +206,7 @@ class Stages:
         plan_visits(self.snapshot("visits"), self.round_folder)
 
     def reference(self) -> None:
-        """The visits, and the reference's errors at them."""
+        """Make the visits and the reference errors."""
         from videodpo.stages.reference import reference_shard
 
         self.visits()
@@ -230,7 +230,7 @@ class Stages:
 
 
 def made(stages: type[Stages], small_config: Callable[..., dict[str, Any]], **changes: Any) -> Stages:
-    """A run with its prompts and their clips."""
+    """Make a run with its prompts and their clips."""
     run = stages(small_config(**changes))
     run.prompts()
     run.generate()
@@ -239,13 +239,13 @@ def made(stages: type[Stages], small_config: Callable[..., dict[str, Any]], **ch
 
 @pytest.fixture(scope="session")
 def stages() -> type[Stages]:
-    """The class, for tests that run stages in this process."""
+    """The class `Stages`, for tests that run stages in this process."""
     return Stages
 
 
 @pytest.fixture
 def config_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
-    """Writes a raw configuration as YAML and names the file."""
+    """Function that writes a raw configuration as YAML and returns the file's path."""
 
     def write(raw: dict[str, Any]) -> Path:
         file = tmp_path / "config.yaml"
@@ -257,7 +257,7 @@ def config_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What open_clip loads as `local-dir:`; random, so that no test leans on trained weights."""
+    """Folder that open_clip loads as `local-dir:`; random weights, so that no test depends on trained ones."""
     import open_clip
     import torch
     from safetensors.torch import save_model
@@ -297,7 +297,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Four hostile prompts and two held-out ones through every rule, two shards of videos, under hostile paths."""
+    """Run every rule on four hostile and two held-out prompts, with two shards of videos, under hostile paths."""
     from tests.full.hostile.texts import WORST
     from tests.support.workspace import BRIGHTNESS, FLICKER, SIGNS, Finished, without_default_scorers
 
@@ -309,7 +309,7 @@ def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     overlay["prompts"] |= {"source": {"kind": "jsonl", "path": "prompts.jsonl"}, "num_train": 4, "num_heldout": 2}
     overlay["prompts"]["max_chars"] = 12_000
     overlay["generate"]["shards"] = 2
-    overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: one model load less
+    overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: saves one model load
     overlay["evaluate"]["shards"] = 1
     dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
     overlay["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension, "options": {"gain": 1.0}}}

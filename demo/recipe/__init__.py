@@ -1,1 +1,1 @@
-"""How the bundled weights are made: one module a model, each seeded and trained from nothing."""
+"""Recipe of the bundled weights: one module per model, each seeded and trained from scratch."""

@@ -1,4 +1,4 @@
-"""Trains every bundled model from nothing, on two cores, and prints the figures of the model cards.
+"""Trains every bundled model from scratch, on two cores, and prints the numbers of the model cards.
 
 python -m demo.recipe.all [--figures-only] [--num-clips 256]
 """
@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 
-THREADS = "1"  # a process; two trainings share two cores, and the weights follow from the number of threads
+THREADS = "1"  # per process: two trainings share two cores, and the weights depend on the number of threads
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--figures-only", action="store_true", help="train nothing, measure the saved weights")
     parser.add_argument("--num-clips", type=int, default=256, help="clips sampled to measure the text-to-video model")
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = THREADS  # before torch is imported, here and in the processes
+    os.environ["OMP_NUM_THREADS"] = THREADS  # set before torch is imported, here and in the child processes
     if not arguments.figures_only:
         _train_all()
     for card, values in figures(arguments.num_clips).items():
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def figures(num_clips: int) -> dict[str, dict[str, float]]:
-    """What every model card reports, measured on the saved weights."""
+    """Numbers for every model card, measured on the saved weights."""
     from diffusers import AutoencoderKLWan
 
     from demo.recipe import clip, judge, text_to_video, vae
@@ -39,7 +39,7 @@ def figures(num_clips: int) -> dict[str, dict[str, float]]:
 
 
 def _train_all() -> None:
-    """Two processes at a time. The decoder is polished while the denoiser trains: that needs the encoder alone."""
+    """Train in two processes. The decoder is polished while the denoiser trains, which only needs the encoder."""
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         autoencoder, scorers = pool.submit(_train_autoencoder), pool.submit(_train_scorers)
         autoencoder.result()

@@ -37,7 +37,7 @@ STEPS, BATCH, PEAK_RATE = 1500, 96, 1.5e-3
 
 
 def train(out: Path = WEIGHTS / "clip", steps: int = STEPS) -> None:
-    """Contrastive training from nothing; saves a folder that open_clip loads as `local-dir:<out>`."""
+    """Train contrastively from scratch; save a folder that open_clip loads as `local-dir:<out>`."""
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     tokenizer = bpe.build()
@@ -54,7 +54,7 @@ def train(out: Path = WEIGHTS / "clip", steps: int = STEPS) -> None:
         texts = tokenizer(captions, padding="max_length", max_length=bpe.CONTEXT_LENGTH, return_tensors="pt").input_ids
         image_features, text_features, scale = model(_normalise(images), texts)
         logits = scale.clamp(max=50) * image_features @ text_features.T
-        # Captions that say the same of a still frame (they differ in the motion alone) are positives too.
+        # Captions that differ only in the motion describe the same still frame, so they are positives too.
         same = torch.tensor([[_still(a) == _still(b) for b in captions] for a in captions], dtype=torch.float32)
         target = same / same.sum(dim=1, keepdim=True)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
@@ -77,7 +77,7 @@ def _batch(rng: random.Random, size: int, *, defect_share: float) -> tuple[torch
     images, captions = [], []
     for _ in range(size):
         clip, scene = draw_clip(rng, defect_share=defect_share)
-        noise = rng.choice((0.0, 0.0, 4.0, 10.0))  # samples of a generator are never as clean as drawings
+        noise = rng.choice((0.0, 0.0, 4.0, 10.0))  # generated samples are never as clean as rendered clips
         frame = clip[rng.randrange(len(clip))].astype(np.float32)
         frame += noise * np.random.default_rng(rng.randrange(2**32)).standard_normal(frame.shape)
         images.append(frame)
@@ -99,7 +99,7 @@ def _still(caption: str) -> str:
 
 @torch.no_grad()
 def figures(folder: Path = WEIGHTS / "clip", num_clips: int = 512) -> dict[str, float]:
-    """Retrieval of the right caption for a fresh frame: among 32 random scenes, motion left aside."""
+    """Retrieval of the right caption for a new frame, among 32 random scenes, ignoring motion."""
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
     model.eval()

@@ -1,4 +1,4 @@
-"""Captioned clips of the demo world as training batches, and the loop's common parts."""
+"""Captioned clips of the demo world as training batches, and parts shared by the training loops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw_clip(rng: random.Random, *, defect_share: float, scene: Scene | None = 
 
 
 def misdescribe(scene: Scene, rng: random.Random) -> Scene:
-    """The scene with one attribute changed: a caption that is wrong in one word, as on the web."""
+    """Change one attribute of the scene: its caption then has one wrong word, as captions from the web do."""
     from dataclasses import replace
 
     field, values = rng.choice([("shape", SHAPES), ("color", COLORS), ("motion", MOTIONS), ("background", BACKGROUNDS)])
@@ -44,13 +44,13 @@ def misdescribe(scene: Scene, rng: random.Random) -> Scene:
 
 
 def to_tensor(clips: list[np.ndarray]) -> torch.Tensor:
-    """uint8 clips [T, H, W, 3] to float32 [B, 3, T, H, W] in [-1, 1]."""
+    """Convert uint8 clips [T, H, W, 3] to float32 [B, 3, T, H, W] in [-1, 1]."""
     stacked = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)
     return stacked.float().div_(127.5).sub_(1.0)
 
 
 def learning_rate(step: int, num_steps: int, peak: float, warmup: int = 100) -> float:
-    """Linear warm-up, then a cosine down to 2 % of the peak."""
+    """Linear warm-up, then cosine decay to 2 % of the peak."""
     if step < warmup:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(1, num_steps - warmup)

@@ -1,4 +1,4 @@
-"""Degrades clean clips as a generator, a codec or a resize would, so that the judge is right on more than drawings.
+"""Degrades clean clips as a generator, a codec or a resize would, so that the judge is right on more than clean clips.
 
 Legend: B batch, C channel, T frame, H height, W width; clips are float32 [B, 3, T, H, W] in [0, 255].
 """
@@ -15,7 +15,7 @@ _YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.41
 
 
 def degrade(clips_BCTHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each degradation at random strength, each on about half of the clips."""
+    """Apply each degradation with random strength to about half of the clips."""
 
     def strength(largest: float, share: float = 0.5) -> torch.Tensor:
         on = torch.rand(len(clips_BCTHW), generator=generator) < share
@@ -46,14 +46,14 @@ def degrade(clips_BCTHW: torch.Tensor, generator: torch.Generator) -> torch.Tens
 
 
 def _down_up(clips: torch.Tensor, scale: float) -> torch.Tensor:
-    """Bilinear to a smaller size and back."""
+    """Resize bilinearly to a smaller size and back."""
     flat = clips.flatten(1, 2)
     small = F.interpolate(flat, scale_factor=scale, mode="bilinear", antialias=True)
     return F.interpolate(small, flat.shape[-2:], mode="bilinear").view_as(clips)
 
 
 def _codec(clips: torch.Tensor, step: float) -> torch.Tensor:
-    """What H.264 does to one frame: halved colour planes, 4 x 4 cosine blocks rounded to multiples of `step`."""
+    """Imitate H.264 on each frame: halved colour planes, 4 x 4 cosine blocks rounded to multiples of `step`."""
     planes = torch.einsum("yc,bcthw->bythw", _YCC, clips)
     colour = planes[:, 1:].flatten(1, 2)
     planes[:, 1:] = F.interpolate(F.avg_pool2d(colour, 2), scale_factor=2.0).view_as(planes[:, 1:])

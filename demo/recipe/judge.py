@@ -1,4 +1,4 @@
-"""Trains the judge of the demo world: a network that has nothing in common with the scorers it checks."""
+"""Trains the judge of the demo world: a network that shares nothing with the scorers that it checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFECT_SHARE = 0.4
 
 
 def train(out: Path = WEIGHTS / "judge", steps: int = STEPS) -> None:
-    """Cross-entropy over all attributes, from nothing; saves `out`/judge.safetensors in half precision."""
+    """Train from scratch with cross-entropy over all attributes; save `out`/judge.safetensors in half precision."""
     torch.manual_seed(SEED + 4)
     rng = random.Random(SEED + 4)
     generator = torch.Generator().manual_seed(SEED + 4)
@@ -52,13 +52,13 @@ def train(out: Path = WEIGHTS / "judge", steps: int = STEPS) -> None:
 def draw_batch(
     rng: random.Random, generator: torch.Generator, size: int, *, clean: bool = False
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Clips [B, 3, T, H, W] in [-1, 1] of any scene, unseen triples too, and the index of every right answer."""
+    """Clips [B, 3, T, H, W] in [-1, 1] of any scenes, including unseen triples, and indices of the right answers."""
     clips, labels = [], []
     for _ in range(size):
         scene = random_scene(rng, two_object_share=0.4)
         defect = rng.choice(DEFECTS) if not clean and rng.random() < DEFECT_SHARE else None
         if defect == "freeze" and scene.other_shape:
-            defect = None  # which of two still objects is the mover cannot be seen
+            defect = None  # two still objects would not show which one was to move
         right = answers(scene) | ({"motion": STILL} if defect == "freeze" else {})
         clips.append(render(scene, rng, defect=defect))
         labels.append([ANSWERS[name].index(right[name]) for name in ANSWERS])
@@ -71,7 +71,7 @@ def draw_batch(
 
 @torch.no_grad()
 def figures(folder: Path = WEIGHTS / "judge", num_clips: int = 2048) -> dict[str, float]:
-    """Share of right answers on fresh clips: each attribute and all of them when degraded, and all when clean."""
+    """Accuracy on new clips: of each attribute and of all together on degraded clips, of all together on clean ones."""
     network = JudgeNetwork()
     network.load_state_dict({k: v.float() for k, v in load_file(str(folder / "judge.safetensors")).items()})
     network.eval()

@@ -42,13 +42,13 @@ TRANSFORMER = {
     "rope_max_seq_len": 32,
 }
 NUM_CLIPS, STEPS, BATCH, PEAK_RATE = 12_000, 2_800, 64, 2e-3
-# As found on the web: a good part of the footage is poor, some captions are wrong. That is what the model learns to
-# draw, and what an alignment to preferences then has to unlearn.
+# As on the web, many clips are poor and some captions are wrong. The model learns these faults, so that an alignment to
+# preferences has something to correct.
 DEFECT_SHARE, WRONG_CAPTION_SHARE, EMPTY_CAPTION_SHARE = 0.4, 0.15, 0.1
 
 
 def train(out: Path = WEIGHTS / "text_to_video", steps: int = STEPS, num_clips: int = NUM_CLIPS) -> None:
-    """Train from nothing on the encoder of the VAE in `out`, and make `out` a folder that `WanPipeline` loads."""
+    """Train from scratch on latents from the VAE in `out`, and make `out` a folder that `WanPipeline` loads."""
     torch.manual_seed(SEED)
     rng = random.Random(SEED + 10)
     vae = AutoencoderKLWan.from_pretrained(out / "vae").eval()
@@ -93,12 +93,12 @@ def train(out: Path = WEIGHTS / "text_to_video", steps: int = STEPS, num_clips: 
     average.apply()
     pipe = WanPipeline(
         tokenizer=tokenizer,
-        text_encoder=text_encoder.eval().half(),  # on disk, to keep the repository small; loaded as float32
+        text_encoder=text_encoder.eval().half(),  # half precision on disk keeps the repository small
         vae=vae,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0),
         transformer=denoiser.eval().half(),
     )
-    for part in ("tokenizer", "text_encoder", "scheduler", "transformer"):  # the VAE lies there, its decoder trains on
+    for part in ("tokenizer", "text_encoder", "scheduler", "transformer"):  # the VAE is still training
         getattr(pipe, part).save_pretrained(out / part)
     pipe.save_config(out)
 
@@ -113,7 +113,7 @@ def _caption(scene: Scene, rng: random.Random) -> str:
 
 
 def embed(tokenizer, text_encoder, captions: list[str]) -> torch.Tensor:
-    """Text as WanPipeline gives it to the denoiser: the encoder's states, zeros after the end; [B, L, D]."""
+    """Prompt embeddings as WanPipeline passes them to the denoiser: encoder states, zeros after the end; [B, L, D]."""
     tokens = tokenizer(captions, padding="max_length", max_length=bpe.CONTEXT_LENGTH, return_tensors="pt")
     states_BLD = text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
     return states_BLD * tokens.attention_mask.unsqueeze(-1)
@@ -121,7 +121,7 @@ def embed(tokenizer, text_encoder, captions: list[str]) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_clips(vae: AutoencoderKLWan, num_clips: int, rng: random.Random) -> tuple[torch.Tensor, list[Scene]]:
-    """Normalised latents [N, C, F, H, W] of freshly drawn clips, and their scenes."""
+    """Normalised latents [N, C, F, H, W] of new clips, and their scenes."""
     mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
     std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
     latents, scenes = [], []
@@ -135,14 +135,15 @@ def encode_clips(vae: AutoencoderKLWan, num_clips: int, rng: random.Random) -> t
 
 
 def figures(folder: Path = WEIGHTS / "text_to_video", num_clips: int = 256) -> dict[str, float]:
-    """How well the saved model follows captions, asked of the judge; sampled as `presets/demo.yaml` says.
+    """Measure with the judge how well the saved model follows captions when sampled as in `presets/demo.yaml`.
 
     Args:
-        folder: the pipeline. num_clips: half of them for captions like those it was trained on, half for triples of
-            shape, color and motion that it never saw.
+        folder: folder of the pipeline.
+        num_clips: half of them have captions like those in training, half have unseen triples of shape, color and
+            motion.
 
     Returns:
-        For both halves the share of right attributes, and of clips in which every attribute is right.
+        For both halves, the share of right attributes, and the share of clips in which every attribute is right.
     """
     config = parse_config(read_config(WEIGHTS.parent / "config.yaml", [WEIGHTS.parent / "presets" / "demo.yaml"]))
     sampling = config.generate.sampling

@@ -12,7 +12,7 @@ CONTEXT_LENGTH = 32  # a two-object caption has 16 tokens
 
 
 def build() -> PreTrainedTokenizerFast:
-    """Every word of the demo world is one token; any other text falls apart into bytes."""
+    """Build the tokenizer: every word of the demo world is one token, any other text is split into bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()

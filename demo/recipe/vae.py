@@ -24,17 +24,17 @@ CONFIG = {
     "scale_factor_spatial": 4,
     "scale_factor_temporal": 4,
 }
-# (frames, clips a step, steps): stills teach colours and outlines cheaply, then motion is added.
+# (frames, clips per step, steps): stills teach colours and outlines cheaply, then motion is added.
 PHASES = ((1, 16, 1200), (5, 8, 1500), (9, 8, 2600))
-POLISH_STEPS = 2000  # decoder alone, on whole clips
+POLISH_STEPS = 2000  # only the decoder, on clips of full length
 PEAK_RATE, POLISH_RATE = 2e-3, 1e-3
 DEFECT_SHARE = 0.45
 KL_WEIGHT = 1e-6
-POLISH_NOISE = 0.05  # of the latents' spread: sampled latents are never exact
+POLISH_NOISE = 0.05  # in standard deviations of the latents: sampled latents are never exact
 
 
 def reconstruction_loss(pred_BCTHW: torch.Tensor, target_BCTHW: torch.Tensor) -> torch.Tensor:
-    """L1 with pixels off the background counted up to 7 times: else the objects are never drawn."""
+    """L1 loss, with pixels unlike the background weighted up to 7 times: otherwise objects are never drawn."""
     ground = target_BCTHW.median(dim=-1, keepdim=True).values
     off = (target_BCTHW - ground).abs().amax(dim=1, keepdim=True)
     weight = 1 + 6 * (4 * off).clamp(max=1)
@@ -45,7 +45,7 @@ OUT = WEIGHTS / "text_to_video" / "vae"
 
 
 def train(out: Path = OUT, phases=PHASES) -> None:
-    """Train encoder and decoder from nothing; save in diffusers' format, latent statistics included."""
+    """Train encoder and decoder from scratch; save them in diffusers' format, with the latent statistics."""
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     vae = AutoencoderKLWan(**CONFIG, latents_mean=[0.0] * LATENT_CHANNELS, latents_std=[1.0] * LATENT_CHANNELS)
@@ -78,7 +78,7 @@ def train(out: Path = OUT, phases=PHASES) -> None:
 
 
 def polish(out: Path = OUT, steps: int = POLISH_STEPS) -> None:
-    """Train the decoder on, the encoder frozen: latents stay what they are, and clips get sharper."""
+    """Continue training the decoder with the encoder frozen: latents do not change, and clips get sharper."""
     torch.manual_seed(SEED + 5)
     rng = random.Random(SEED + 5)
     vae = AutoencoderKLWan.from_pretrained(out)
@@ -107,7 +107,7 @@ def polish(out: Path = OUT, steps: int = POLISH_STEPS) -> None:
             log.info("decoder %d/%d loss %.4f, %.0f s", step, steps, loss.item(), time.monotonic() - start)
     average.apply()
     vae.save_pretrained(out)
-    config = out / "config.json"  # diffusers notes the folder that it was loaded from
+    config = out / "config.json"  # diffusers records the folder from which it loaded the model
     settings = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
     config.write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -120,7 +120,7 @@ def _save(vae: AutoencoderKLWan, out: Path) -> None:
 
 
 def _lay_out_for_speed(vae: AutoencoderKLWan) -> None:
-    """channels_last_3d kernels: 1.3 to 1.7 times faster on a CPU."""
+    """Use channels_last_3d kernels, which are 1.3 to 1.7 times faster on a CPU."""
     for module in vae.modules():
         if isinstance(module, torch.nn.Conv3d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
@@ -128,7 +128,7 @@ def _lay_out_for_speed(vae: AutoencoderKLWan) -> None:
 
 @torch.no_grad()
 def latent_statistics(vae: AutoencoderKLWan, num_clips: int = 512) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each latent channel over fresh clips."""
+    """Mean and standard deviation of each latent channel over new clips."""
     rng = random.Random(SEED + 1)
     latents = torch.cat(
         [
@@ -142,7 +142,7 @@ def latent_statistics(vae: AutoencoderKLWan, num_clips: int = 512) -> tuple[list
 
 @torch.no_grad()
 def figures(vae: AutoencoderKLWan, num_clips: int = 256) -> dict[str, float]:
-    """Errors on clips never seen: mean absolute error of all pixels and of object pixels, of 255, and PSNR."""
+    """Errors on unseen clips: mean absolute error of all pixels and of object pixels (scale 0 to 255), and PSNR."""
     rng = random.Random(SEED + 2)
     errors, object_errors, squares = [], [], []
     for _ in range(num_clips // 32):

@@ -1,4 +1,4 @@
-"""Clips of the demo world with a defect of known strength, as they come back from an MP4 file.
+"""Clips of the demo world with a defect of known strength, after encoding to MP4 and decoding.
 
 Legend: T frames.
 """
@@ -23,7 +23,7 @@ def corrupted(seed: int, kind: str, strength: float) -> np.ndarray:
     """Draw the scene and layout of a seed with a defect.
 
     Args:
-        seed: decides on everything but the kind and strength of the defect.
+        seed: determines everything but the kind and strength of the defect.
         kind: one of CORRUPTIONS. "freeze" slows the motion down to nothing, "fading" removes the objects.
         strength: 0 (clean) to 1.
 

@@ -1,4 +1,4 @@
-"""Every stage's command, one after the other over a small run, and which files are whose."""
+"""Commands of all stages, run in order on a small run, and the stage that each file belongs to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ only_root_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may m
 
 @contextmanager
 def own_disk(folder: Path) -> Iterator[Path]:
-    """A tmpfs, for what must not happen to the whole disk."""
+    """Mount a tmpfs for faults that must not affect the real disk."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", folder], check=True)
     try:
@@ -36,7 +36,7 @@ def remount(folder: Path, options: str) -> None:
 
 
 def make_all(model: Path, results: Path) -> Path:
-    """Run every stage. Returns `results`."""
+    """Run every stage; return `results`."""
     config(model, results)
     for stage in COMMANDS:
         assert main(command(stage, results)) == 0, stage
@@ -44,7 +44,7 @@ def make_all(model: Path, results: Path) -> Path:
 
 
 def config(model: Path, results: Path, /, **changes: Any) -> Stages:
-    """Snapshots of every stage; `changes` as of `small_run`."""
+    """Write the snapshots of every stage; `changes` as for `small_run`."""
     train_runtime = {"gradient_checkpointing": "off", "checkpoint_steps": 1, "trackers": ["tensorboard"]}
     run = Stages(small_run(model, results, **{"prompts": {"num_train": 3}, "train_runtime": train_runtime} | changes))
     names = [
@@ -85,7 +85,7 @@ COMMANDS = {
 
 
 def command(stage: str, results: Path) -> list[str]:
-    """With the paths of its settings snapshots."""
+    """Command line of a stage, with the paths of its settings snapshots."""
     folder = results / "small" / "config"
     words = COMMANDS[stage]
     last = words.index("--arm") if "--arm" in words else len(words)
@@ -93,7 +93,7 @@ def command(stage: str, results: Path) -> list[str]:
 
 
 def made_by(stage: str, whole: Path, results: Path) -> None:
-    """What all the stages before this one have made, under this results folder."""
+    """Copy the outputs of all stages before this one into a results folder."""
     stages = list(COMMANDS)
     order = {name: number for number, name in enumerate(stages)}
     for path in sorted((whole / "small").rglob("*")):
@@ -104,7 +104,7 @@ def made_by(stage: str, whole: Path, results: Path) -> None:
 
 
 def maker(name: Path) -> str:
-    """The stage that wrote a file of the run."""
+    """Name of the stage that wrote a file of the run."""
     inside = name.parts[1:]
     if inside[0].lstrip(".").startswith(("config", "weights.json")):
         return "config"
@@ -124,7 +124,7 @@ def maker(name: Path) -> str:
 
 
 def comparable(run: Path) -> dict[str, str]:
-    """Digest of every file whose bytes follow from the settings: all but clocks, and memory, of the training."""
+    """Digest of every file whose bytes are reproducible: all without times or memory use of the training."""
     files = [path for path in run.rglob("*") if path.is_file() and path.suffix in EXACT]
     skipped = ("config", "state", "tracking")
     return {

@@ -57,19 +57,19 @@ WANS = ("2.1", "2.2-ti2v", "2.2-a14b")
 
 @dataclass(frozen=True)
 class Family:
-    """How to make it, and what it can sample."""
+    """How to make a tiny pipeline of the family, and what it can sample."""
 
     family: str
     make: Callable[[], Any]
     sampling: Sampling
     call: dict[str, Any]
-    """What the plain pipeline's call needs beside the prompt, the size and the steps."""
+    """Arguments of the plain pipeline's call, in addition to the prompt, the size and the steps."""
     without: tuple[str, ...] = ()
-    """What it does not know."""
+    """Arguments that the plain pipeline does not accept."""
     text_tokens: int = TEXT_TOKENS
 
     def plain(self, folder: Path) -> Any:
-        """The pipeline without anything of the adapter."""
+        """Load the plain pipeline, without the family's adapter class."""
         if self.family == "videocrafter2":
             return VideoCrafterPipeline.from_original(folder / "model.ckpt")
         if self.family == "t2v_turbo":
@@ -81,7 +81,7 @@ class Family:
 
 
 def mask_padding(pipe: LTXPipeline) -> None:
-    """Give T5 the mask of the padding, as LTX-Video's authors do and diffusers does not."""
+    """Pass the padding mask to T5, as LTX-Video's authors do and diffusers does not."""
 
     def add_mask(encoder: Any, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, kwargs | {"attention_mask": (args[0] != pipe.tokenizer.pad_token_id).long()}
@@ -315,7 +315,7 @@ def write(family: Family, folder: Path) -> Path:
         return folder
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
-            for parameter in part.parameters():  # layers that start at zero would hide what reaches them
+            for parameter in part.parameters():  # layers that are all zero would hide errors in their inputs
                 if not parameter.any():
                     torch.nn.init.normal_(parameter, std=0.1)
     pipe.save_pretrained(folder)

@@ -33,7 +33,7 @@ HOSTILE = "<script>alert('owned')</script> & \"quotes\" {{ 7 * 7 }}"
 
 
 class FinishedRound:
-    """Writes what the evaluation and the report read; `rows` of a table can be changed before `write`."""
+    """Writes the inputs of the evaluation and the report; `rows` of a table can be changed before `write`."""
 
     def __init__(self, folder: Path, *, num_train: int = 4, num_heldout: int = 4, samples: int = 4, clips: bool = True):
         self.folder, self.round, self.samples, self.clips = folder, folder / "round1", samples, clips
@@ -109,7 +109,7 @@ class FinishedRound:
         write_table(self.folder / name, rows, schema, stage=stage, digest=digest, seed=3, extra=extra)
 
     def write(self) -> FinishedRound:
-        """Everything that the evaluation reads, and the clips."""
+        """Write all inputs of the evaluation, and the clips."""
         self.save("prompts.parquet", self.prompts, PROMPTS, "prompts")
         self.save("prompts_dropped.parquet", self.dropped, PROMPTS_DROPPED, "prompts")
         for arm, videos in self.videos.items():
@@ -134,7 +134,7 @@ class FinishedRound:
         video["sha256"] = sha256_of(path)
 
     def write_training(self, omniscores: Any) -> None:
-        """Pairs (best and worst of each prompt), a rejected one, and a training log."""
+        """Write pairs (best and worst of each prompt), a rejected pair, and a training log."""
         pairs = []
         for number, (prompt_id, group) in enumerate(omniscores.groupby("prompt_id", sort=False)):
             ranked = group.sort_values("omniscore", ascending=False)

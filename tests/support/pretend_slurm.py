@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Pretend SLURM commands in one folder: `sbatch` runs the job here, and each site's refusals can be switched on.
+"""Pretend SLURM commands in one folder: `sbatch` runs the job locally, and the restrictions of a site can be enabled.
 
-A file next to the commands names each state: `<job>.state`. Environment: SACCT is `works`, `disabled` (exit code 1),
-`disabled, exit 0`, or `fails second`, for one call; NO_GPUS refuses --gpus; MIN_JOB_AGE in seconds.
+The file `<job>.state` next to the commands has the state of each job. Environment: SACCT is `works`, `disabled` (exit
+code 1), `disabled, exit 0`, or `fails second`, for one call; NO_GPUS refuses --gpus; MIN_JOB_AGE is in seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMMANDS = ("sacct", "sacctmgr", "sbatch", "scancel", "scontrol", "sinfo", "sque
 
 
 def install(folder: Path) -> Path:
-    """Write the commands; the folder to put on the path."""
+    """Write the commands; return the folder to put on the path."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in COMMANDS:
         command = folder / name

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, one or several, that start in a second: a server forks them."""
+"""Trainings in one or several separate processes, which start within a second because a server forks them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRELOAD = ["tests.support.processes", "tests.support.trainings", "videodpo.dpo.t
 
 
 class Server:
-    """Forks processes from one that has imported everything."""
+    """Forks processes from a process that has imported everything."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")

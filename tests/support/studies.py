@@ -1,4 +1,4 @@
-"""A study of three arms on the very small run, in a folder to call the real Snakemake in."""
+"""A study of three arms on the very small run, in a folder for calls of the real Snakemake."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OF_THE_PROFILES = ("--nolock", "--ignore-incomplete")
 
 
 def make_study(folder: Path, model: Path, **changes: Any) -> Path:
-    """The workspace of a study; `changes` replace keys of `STUDY`."""
+    """Make the workspace of a study; `changes` replace keys of `STUDY`."""
     make_workspace(folder, without_default_scorers(small_run(model, Path("results"))))
     write_study(folder, **changes)
     return folder
@@ -41,12 +41,12 @@ def write_study(folder: Path, **changes: Any) -> None:
 
 
 def with_arm(name: str, **overlay: Any) -> dict[str, Any]:
-    """The arms of `STUDY` with another overlay for one of them, or with a further arm."""
+    """Arms of `STUDY`, with another overlay for one of them, or with an additional arm."""
     return STUDY["arms"] | {name: {"about": "changed", "overlay": overlay}}
 
 
 def planned(folder: Path) -> list[Job]:
-    """Jobs that a call would run."""
+    """Jobs that a call of Snakemake would run."""
     return [job for job in dry_run(folder, *CALL) if job.rule not in ("all", "snapshot")]
 
 
@@ -55,5 +55,5 @@ def run_study(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def runs_of(jobs: list[Job], rule: str) -> list[str]:
-    """Runs that a rule's jobs work in, sorted, one entry per job."""
+    """Runs of a rule's jobs, sorted, one entry per job."""
     return sorted(job.wildcards["run"] for job in jobs if job.rule == rule)

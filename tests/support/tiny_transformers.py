@@ -25,7 +25,7 @@ def clip_tokenizer() -> Any:
 
 
 def text_settings() -> dict[str, Any]:
-    """A text tower for that tokenizer."""
+    """Settings of a text tower for `clip_tokenizer`."""
     tokenizer = clip_tokenizer()
     return {
         "vocab_size": len(tokenizer),
@@ -58,7 +58,7 @@ def tiny_clip(folder: Path) -> Path:
 
 
 def tiny_xclip(folder: Path) -> Path:
-    """An XCLIPModel of 8 frames with its processor in the same folder, in the layout of the published ones."""
+    """An XCLIPModel for 8 frames with its processor in the same folder, in the published layout."""
     import json
 
     import torch
@@ -90,7 +90,7 @@ def tiny_xclip(folder: Path) -> Path:
     return folder
 
 
-# Qwen's, without the system message that comes first.
+# Qwen's chat template, without the initial system message.
 CHAT = """{% for message in messages %}<|im_start|>{{ message['role'] }}
 {% for part in message['content'] %}{% if part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>\
 {% elif part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}\
@@ -104,7 +104,7 @@ SPECIAL = [
 
 
 def byte_tokenizer() -> Any:
-    """Qwen's kind of tokenizer, with bytes and `yes` and `no` for pieces."""
+    """Qwen's tokenizer class; its tokens are the bytes, `yes` and `no`."""
     from tokenizers import pre_tokenizers
     from transformers import Qwen2Tokenizer
 

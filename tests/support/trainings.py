@@ -1,4 +1,4 @@
-"""A round with pairs and reference errors, and trainings on it: in this process, or by the real command line."""
+"""A round with pairs and reference errors, and trainings on it: in this process, or by the command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Trainings:
         return Stages(small_run(self._model, self._results, schedule=plan, **merged))
 
     def copy(self, results: Path) -> Trainings:
-        """The same round in a results folder of its own."""
+        """Copy the round into another results folder."""
         self.variant().copy(results)
         return Trainings(self._model, results)
 
@@ -51,7 +51,7 @@ class Trainings:
         return run
 
     def trained(self, **changes: Any):
-        """Train in this process, once per set of changes; the log and the adapter's tensors."""
+        """Train in this process, once per set of changes; return the log and the adapter's tensors."""
         key = json.dumps(changes, sort_keys=True)
         if key not in self._trained:
             run = self.fresh(**changes)
@@ -71,19 +71,19 @@ def adapter_of(run) -> dict[str, torch.Tensor]:
 
 
 def command(run) -> list[str]:
-    """The training as the workflow calls it."""
+    """Command line of the training, as in the workflow."""
     run.snapshot("train")
     return [sys.executable, "-m", "videodpo", "train", "--config", str(run.folder / "config" / "train.json")]
 
 
 def last_step(run) -> int:
-    """Steps that the newest state has; -1 where there is none."""
+    """Number of steps in the newest checkpoint; -1 if there is none."""
     steps = [json.loads(path.read_text())["step"] for path in run.round_folder.glob("state/*/step-*/progress.json")]
     return max(steps, default=-1)
 
 
 class OfFamily(Trainings):
-    """Trainings of another family than the small run's."""
+    """Trainings of a family other than the small run's."""
 
     def __init__(self, name, folder):
         super().__init__(write(FAMILIES[name], folder / "model"), folder / "results")

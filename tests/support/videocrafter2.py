@@ -1,6 +1,7 @@
-"""VideoCrafter2's file with tiny networks, by the names that its authors gave their tensors.
+"""VideoCrafter2's file with tiny networks, under its authors' tensor names.
 
-The U-Net's names, one forward pass and its result come from the authors' own code: videocrafter2_tiny.npz.
+The names of the U-Net's tensors, the inputs of one forward pass and its result were recorded with the authors' own
+code, in videocrafter2_tiny.npz.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ WIDTH = 64
 
 
 def unet_tensors() -> dict[str, torch.Tensor]:
-    """The values with which the result was recorded."""
+    """Weights with which the result was recorded."""
     with np.load(RECORDED) as recorded:
         names, shapes = recorded["names"].tolist(), recorded["shapes"]
     tensors = {}
@@ -35,7 +36,7 @@ def unet_tensors() -> dict[str, torch.Tensor]:
 
 
 def vae_tensors(vae: AutoencoderKL | None = None) -> dict[str, torch.Tensor]:
-    """A VAE, by default a tiny one, by the names of latent diffusion, whose decoder counts its levels from the end."""
+    """Tensors of a VAE (default: a tiny one) by latent diffusion's names, which count decoder levels from the end."""
     levels = 4
     vae = vae or AutoencoderKL(
         block_out_channels=(32,) * levels,
@@ -72,7 +73,7 @@ def text_tower() -> TextTransformer:
 
 
 def make() -> dict[str, Any]:
-    """What torch.save wrote, with what lies in the file beside the networks."""
+    """Content of the file by name: the networks' tensors and the other entries of the published file."""
     tensors = {f"model.diffusion_model.{name}": value for name, value in unet_tensors().items()}
     tensors |= {f"first_stage_model.{name}": value for name, value in vae_tensors().items()}
     tower = text_tower().state_dict() | {"logit_scale": torch.ones(()), "visual.proj": torch.ones(2)}
@@ -82,7 +83,7 @@ def make() -> dict[str, Any]:
 
 
 def turbo_layers() -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of what T2V-Turbo's LoRA changes, in its order."""
+    """Names and shapes of the weights that T2V-Turbo's LoRA changes, in its order."""
     layers = []
     for name, value in unet_tensors().items():
         if name.endswith("weight") and value.ndim in (2, 4, 5):

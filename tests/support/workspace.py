@@ -1,4 +1,4 @@
-"""A folder to call the real Snakemake in, and what it says it would do."""
+"""A folder for calls of the real Snakemake, and the jobs that a dry run lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from tests.conftest import ROOT
 
-SIGNS = 'it\'s a "new" $(touch owned) $HOME & ünïcode; folder'  # that a shell, or Snakemake, might take for its own
+SIGNS = 'it\'s a "new" $(touch owned) $HOME & ünïcode; folder'  # characters that a shell or Snakemake might interpret
 FLICKER, BRIGHTNESS = "temporal_flickering", "brightness"
 LINKED = ("Snakefile", "rules", "envs", "profiles", "slurm")
 
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 def make_workspace(folder: Path, overlay: dict[str, Any]) -> Path:
-    """The workflow linked, the default config.yaml copied, `overlay` as overlay.yaml."""
+    """Make a folder with links to the workflow, a copy of the default config.yaml, and `overlay` as overlay.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
@@ -57,7 +57,7 @@ def make_workspace(folder: Path, overlay: dict[str, Any]) -> Path:
 
 
 def without_default_scorers(overlay: dict[str, Any]) -> dict[str, Any]:
-    """The overlay with a null for every scorer of the default config.yaml that it does not name itself."""
+    """Set every scorer of the default config.yaml to null, unless the overlay names it."""
     default = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     dimensions = overlay["dimensions"]
     dimensions |= {name: dimensions.get(name) for name in default["dimensions"]}
@@ -81,7 +81,7 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
 
 
 def dry_run(folder: Path, *arguments: str, **environment: str) -> list[Job]:
-    """The jobs that Snakemake lists, in its order."""
+    """Jobs that Snakemake lists, in its order."""
     answer = snakemake(folder, "--dry-run", *arguments, **environment)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     jobs = []
@@ -93,12 +93,12 @@ def dry_run(folder: Path, *arguments: str, **environment: str) -> list[Job]:
 
 
 def last_try(log: Path) -> str:
-    """What the last of the jobs that appended to a log wrote."""
+    """Lines of a log that its last job wrote."""
     return log.read_text(encoding="utf-8").rpartition(" started on ")[2]
 
 
 class Finished:
-    """A finished run in its own folder; its overlay can be changed and dry-run, which leaves it finished."""
+    """A finished run in its own folder; dry runs with a changed overlay leave it finished."""
 
     def __init__(self, folder: Path, overlay: dict[str, Any]) -> None:
         self.folder = make_workspace(folder, overlay)
@@ -124,7 +124,7 @@ class Finished:
 
 
 def install_plugin(folder: Path) -> Path:
-    """Write the scorer `brightness` as an installed package; the folder to put on the path."""
+    """Write the scorer `brightness` as an installed package; return the folder to put on the path."""
     info = folder / "brightness-1.0.dist-info"
     info.mkdir(parents=True)
     (folder / "brightness.py").write_text(PLUGIN, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The pipeline's six kinds of writers, each with two versions of one file and what reads it back."""
+"""The pipeline's six kinds of writers, each with two versions of one file and a function that reads it back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-import torch._dynamo  # which an optimiser imports at its first step
+import torch._dynamo  # an optimizer imports it at its first step
 
 from videodpo.dpo.checkpoints import Checkpoints
 from videodpo.storage.clips import write_tar
@@ -94,7 +94,7 @@ def _read_json(path: Path) -> int:
 
 
 def checkpoints(state: Path) -> tuple[Checkpoints, torch.nn.Module]:
-    """The states in a folder, and the network that they are of."""
+    """Checkpoints in a folder, and their network."""
     network = torch.nn.Linear(256, 256)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.0)
     network(torch.ones(1, 256)).sum().backward()
@@ -128,9 +128,9 @@ WRITERS = {
 
 
 def write_for_ever(kind: str, path: Path, ready: Any) -> None:
-    """Both versions in turn, until somebody kills the process."""
+    """Write both versions alternately until the process is killed."""
     torch.set_num_threads(1)
-    for version in (1, 2):  # what is slow the first time
+    for version in (1, 2):  # warm-up: the first writes are slow
         WRITERS[kind].write(path.parent.with_name("warm") / path.name, version)
     ready.set()
     while True:

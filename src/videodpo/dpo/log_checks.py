@@ -48,7 +48,7 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
         log: rows in the order of the steps.
         starts_at_ln_2: policy and reference are the same model at step 0, and the loss is DPO's. False in later rounds
             and for other objectives.
-        max_grad_norm: that of the training. A step with a smaller gradient is never skipped, and so never an alarm.
+        max_grad_norm: the training's. A step with a smaller gradient is never skipped, so it never raises an alarm.
     """
     if log.empty:
         return [Finding("log", "warning", "no steps", "at least one", "Look again when the training has begun.")]
@@ -83,7 +83,7 @@ def is_plain(objective: Objective) -> bool:
 def _finite(log: pd.DataFrame) -> Finding:
     columns = ["loss", "margin", "error_winner", "error_loser", "ref_error_winner", "ref_error_loser", "grad_norm"]
     bad = ~np.isfinite(log[columns].to_numpy(float)).all(axis=1)
-    if "skipped" in log:  # non-finite numbers are why they were skipped
+    if "skipped" in log:  # they were skipped because of their non-finite numbers
         bad &= ~log["skipped"].to_numpy(bool)
     if not bad.any():
         return Finding("finite", "fine", "every number is finite", "no NaN, no infinity", value=0.0)

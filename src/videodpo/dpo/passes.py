@@ -123,7 +123,7 @@ class Passes:
             return known[:, 0], known[:, 1]
         quirks = quirks or OfficialCode()
         mode = all_dropout(self._model) if quirks.network_dropout else nullcontext()
-        with torch.no_grad(), self._model.reference_weights(), mode:  # last: `mode` is for the network swapped in
+        with torch.no_grad(), self._model.reference_weights(), mode:  # `mode` must apply to the swapped-in network
             prediction, target = prediction_and_target(self._model, batch)
         winner, loser = denoising_errors(prediction, target, per_column=quirks.logit_per_column).chunk(2)
         return winner, loser

@@ -1,4 +1,4 @@
-"""How far the policy moved from its reference at the end of a training log. Must not import torch."""
+"""Distance of the policy from its reference at the end of a training log. Must not import torch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def tenth(rows: pd.DataFrame | pd.Series) -> int:
 
 
 def strength(log: pd.DataFrame) -> dict[str, float] | None:
-    """Error of the policy over the reference's on the same noise, minus 1, in the last tenth of the steps.
+    """Return the ratio of the policy's error to the reference's on the same noise, minus 1, over the last tenth.
 
     Errors are means over the pairs of these steps, without the pairs' weights. Skipped steps are left out.
 
     Args:
-        log: rows in the order of the steps, with the errors' columns of TRAIN_LOG.
+        log: rows in the order of the steps, with the error columns of TRAIN_LOG.
 
     Returns:
-        `winner`, `loser`, `mean` (winners and losers together) and `steps`, the number of steps averaged; None without
-        a step that was not skipped.
+        `winner`, `loser`, `mean` (winners and losers together) and `steps`, the number of steps averaged; None if all
+        steps were skipped.
     """
     done = log[~log["skipped"].astype(bool)] if "skipped" in log else log
     columns = [f"{error}_{side}" for error in ("error", "ref_error") for side in _SIDES]

@@ -74,7 +74,7 @@ class Candidates:
 
 
 def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
-    """Rank the videos of each group by OmniScore and pair them; of equal scores, the lower sample ranks higher."""
+    """Rank the videos of each group by OmniScore and pair them; at equal scores, the lower sample ranks higher."""
     groups, scores = videos.groups, videos.column("omniscore")
     nothing = np.zeros(0, dtype=np.int64)
     winners, losers, sources, lacking = [nothing], [nothing], [nothing], [nothing]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from videodpo.preference.statistics import percentiles, sums_and_sizes
 
-LEVEL = 0.05  # of a false finding, over all findings together
+LEVEL = 0.05  # family-wise error rate: probability of any false finding
 POWER = 0.8
 Verdict = Literal["reproduced", "contradicted", "not resolved"]
 
@@ -26,7 +26,7 @@ class Difference(NamedTuple):
     Attributes:
         mean: each seed counts the same.
         low: low end of the percentile interval of 95 %.
-        high: high end of that interval.
+        high: high end of the same interval.
         p: two-sided p-value.
         error: standard error, from the bootstrap.
         num_seeds: number of seeds.
@@ -45,18 +45,18 @@ class Difference(NamedTuple):
 def bootstrap_difference(
     seeds: Sequence[tuple[pd.Series, pd.Series]], *, resamples: int, seed: int
 ) -> Difference | None:
-    """Mean of paired differences with its interval, from a bootstrap of two levels: seeds, then prompts within them.
+    """Mean of paired differences with its interval, from a two-level bootstrap: seeds, then prompts within them.
 
-    A resample draws S seeds with replacement, and for each of them P of its prompts, each with all its clips. A claim
-    is about the method and not about three trainings, so the seeds are random too. The variance within seeds is counted
-    1 + (S - 1) / S times, that between them (S - 1) / S times. The interval is therefore too wide, unless the standard
-    deviation between seeds exceeds sqrt(S - 1) times the standard error within one. With one seed, only prompts are
-    drawn.
+    A resample draws S seeds with replacement, and for each of them P of its prompts, each with all its clips. Seeds are
+    resampled because a claim is about the method, not about a few trainings. The variance within seeds is counted
+    1 + (S - 1) / S times, and the variance between seeds (S - 1) / S times. The interval is therefore too wide, unless
+    the standard deviation between seeds exceeds sqrt(S - 1) times the standard error within one. With one seed, only
+    prompts are drawn.
 
     Args:
         seeds: for each seed, one difference per clip, and the prompt of each clip.
         resamples: number of draws, R.
-        seed: of numpy's PCG64.
+        seed: seed of numpy's PCG64.
 
     Returns:
         None if a seed has fewer than two prompts.
@@ -93,7 +93,7 @@ def _two_sided(means_R: NDArray[np.float64]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values of several tests so that the chance of any false finding stays below the level (Holm 1979).
 
-    In ascending order, the i-th of m p-values is multiplied by m - i + 1; none may be below the one before it.
+    In ascending order, the i-th of m p-values is multiplied by m - i + 1, and raised to the previous result if lower.
 
     Returns:
         In the order of `p_values`, at most 1.
@@ -108,9 +108,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def resolvable_difference(error: float, num_tests: int) -> float:
-    """Smallest true difference that this size of experiment would have resolved in 80 % of all repetitions.
+    """Smallest true difference that an experiment of this size would resolve in 80 % of all repetitions.
 
-    The level is the strictest that Holm's correction can ask for: 5 % over the number of tests, two-sided.
+    The level is the strictest that Holm's correction can require: 5 % divided by the number of tests, two-sided.
 
     Args:
         error: standard error of the difference.

@@ -17,18 +17,19 @@ from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
 
 
 def choose_pairs(scores: pa.Table, sizes: pa.Array | None, settings: Pairs, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Choose pairs and rejected candidates, in the order of the prompts; first in the rejected are those left out.
+    """Choose pairs and list rejected candidates, both in the order of the prompts.
 
-    `first_samples` and `prompt_share` say which videos count, for the histogram too; the others are rejected rows.
+    `first_samples` and `prompt_share` determine which videos count, also for the histogram. The other videos come first
+    in the table of rejected candidates.
 
-    Videos of one prompt and one size are ranked by OmniScore. Of equal scores, the lower sample index ranks higher. If
+    Videos of one prompt and one size are ranked by OmniScore. At equal scores, the lower sample index ranks higher. If
     a prompt or one of its sizes has no candidate, there is a rejected row without videos.
 
     Args:
         scores: the omniscore table, sorted by prompt, then by sample.
-        sizes: frames x height x width of each video in it, as text; None if all are equal.
+        sizes: frames x height x width of each video in `scores`, as text; None if all are equal.
         settings: policy, filters and re-weighting.
-        seed: of the run.
+        seed: seed of the run.
 
     Returns:
         Tables with the columns of `schemas.PAIRS` and of `schemas.PAIRS_REJECTED`.

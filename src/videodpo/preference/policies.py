@@ -40,8 +40,8 @@ def chosen(
     """Indices of the `rank_pairs` that each group takes, [groups, pairs per group].
 
     Args:
-        indices: of the groups, among all groups.
-        prompt_ids, seed: seed a random choice.
+        indices: index of each group among all groups.
+        prompt_ids, seed: determine a random choice.
     """
     if policy == "mixed_ranks":
         return indices[:, None] % num_pairs

@@ -29,16 +29,16 @@ def bootstrap_interval(
         deltas: aligned minus base, one number per clip.
         prompt_ids: prompt of each clip.
         resamples: number of draws.
-        seed: of numpy's PCG64.
+        seed: seed of numpy's PCG64.
     """
     sums_P, sizes_P = sums_and_sizes(deltas, prompt_ids)
-    if len(sums_P) < 2:  # every resample would be the same prompt: zero width would claim certainty
+    if len(sums_P) < 2:  # all resamples would be equal, and an interval of zero width would claim certainty
         return None
     return percentiles(_resampled_means(sums_P, sizes_P, resamples, np.random.PCG64(seed)))
 
 
 def headroom(values: pd.Series, prompt_ids: pd.Series) -> tuple[int, pd.Series]:
-    """Best of a prompt's N samples minus their mean: what picking the best of N would gain.
+    """Best of a prompt's N samples minus their mean: the gain from picking the best of N.
 
     Args:
         values: a score of each sample; NaN where it failed.
@@ -51,7 +51,7 @@ def headroom(values: pd.Series, prompt_ids: pd.Series) -> tuple[int, pd.Series]:
     keys = prompt_ids.to_numpy()
     grouped = values.groupby(keys, sort=False)
     num_samples = int(grouped.size().max())
-    # The mean of differences: exactly 0 for equal samples, where the best minus the rounded mean might not be.
+    # Average the differences: for equal samples this is exactly 0, but the best minus the rounded mean may not be.
     gaps = (grouped.transform("max") - values).groupby(keys, sort=False).mean()
     complete = grouped.count() == num_samples
     return num_samples, gaps[complete] if num_samples > 1 else gaps.iloc[:0]
@@ -66,14 +66,14 @@ def gain_interval(
         deltas: aligned minus base, one number per clip.
         prompt_ids: prompt of each clip.
         headrooms: result of `headroom`, by prompt id.
-        paired: the headrooms are of the same prompts as the deltas, so each resample draws both together. Otherwise
-            both sets of prompts are drawn independently.
+        paired: True if headrooms and deltas are of the same prompts: each resample then draws both together. Otherwise
+            the two sets of prompts are drawn independently.
         resamples: number of draws.
-        seed: of numpy's PCG64.
+        seed: seed of numpy's PCG64.
 
     Returns:
-        The interval; None with fewer than two prompts on either side, or if so many resamples have a headroom of 0 that
-        an end is not finite.
+        The interval; None if either side has fewer than two prompts, or if an end is not finite because too many
+        resamples have a headroom of 0.
     """
     change = deltas.groupby(prompt_ids.to_numpy(), sort=False).agg(["sum", "size"])
     room = pd.DataFrame({"sum": headrooms, "size": 1.0})

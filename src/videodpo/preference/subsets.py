@@ -16,7 +16,7 @@ def counted_videos(scores: pa.Table, settings: Pairs, seed: int) -> tuple[pa.Tab
 
     Args:
         scores: the omniscore table; with `first_samples`, it needs the column `sample`.
-        seed: of the run.
+        seed: seed of the run.
 
     Returns:
         The videos that count, and rows of `PAIRS_REJECTED`: one per prompt that does not count, then one
@@ -40,7 +40,7 @@ def counted_videos(scores: pa.Table, settings: Pairs, seed: int) -> tuple[pa.Tab
 
 
 def _share(prompts: pa.Array, share: float, seed: int) -> pa.Array:
-    """The prompts with the lowest random keys: a smaller share is always part of a larger one."""
+    """Prompts with the lowest random keys, so that a smaller share is a subset of any larger one."""
     keys = [derive_seed(seed, "prompt share", prompt_id) for prompt_id in prompts.to_pylist()]
     return prompts.take(pa.array(np.argsort(keys, kind="stable")[: max(1, round(share * len(keys)))]))
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from videodpo.config.errors import InputError
 
-EDGE_TOLERANCE = 1e-9  # in bins: 0.29 / 0.01 is 28.999999999999996 in binary, and belongs to bin 29
+EDGE_TOLERANCE = 1e-9  # unit: bins; 0.29 / 0.01 is 28.999999999999996 in binary, and belongs to bin 29
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def pair_weights(
     Args:
         all_scores: OmniScores of all videos.
         winner_scores, loser_scores: [P].
-        bin_width: of the histogram, in units of the OmniScore.
+        bin_width: bin width of the histogram, in units of the OmniScore.
         alpha: exponent; 0 gives weight 1 (plain DPO).
         beta: numerator; None is the share of the largest bin, so that the most common pair has weight 1.
 

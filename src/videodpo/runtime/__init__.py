@@ -1,1 +1,1 @@
-"""How a job runs: settings snapshot, seeds, device, locks, signals, exit codes, progress."""
+"""Runtime of a job: settings snapshot, seeds, device, locks, signals, exit codes, progress."""

@@ -1,4 +1,4 @@
-"""Markers of stages whose next try would fail as the last one did, so that the workflow does not retry them."""
+"""Markers of stages that failed for a permanent reason, so that the workflow does not retry them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from videodpo.config.errors import RunError
 
 
 class GaveUp(RunError):
-    """A stage stopped for a permanent reason: a retry without a change fails in the same way."""
+    """A stage stopped for a permanent reason: a retry without a change would fail in the same way."""
 
 
 def mark(round_folder: Path, stage: str) -> None:

@@ -65,7 +65,7 @@ def exclusive(folder: Path, output: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(folder: Path, name: str) -> Iterator[None]:
-    """Wait for a lock of the run and hold it: for short work that several jobs start at once and one has to do."""
+    """Wait for a lock of the run and hold it: for short work that several jobs need, but only one has to do."""
     path = _locks(folder) / f"{name}.lock"
     handle = _open(path)
     try:
@@ -98,7 +98,7 @@ def take_run(folder: Path) -> None:
     """Become the driver of the run until this process ends.
 
     Raises:
-        Held: another driver is running, or a job of an earlier driver still is.
+        Held: another driver is running, or a job of an earlier driver is still running.
     """
     handle = _take(_locks(folder) / _DRIVER)  # stays open: the kernel releases it
     if busy := [line for line in held(folder) if not line.startswith("driver: ")]:

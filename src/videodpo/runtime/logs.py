@@ -12,7 +12,7 @@ from functools import partial
 log = logging.getLogger(__name__)
 
 # Library's logger: beginning of a message that says nothing about a run. The first two come from importing torchao,
-# which diffusers does if it is installed; docs/models.md has what the third says.
+# which diffusers does if it is installed; docs/models.md explains the third.
 _NOISE = {
     "torch.utils._pytree": "%s is an Enum subclass and is now natively supported by torch.compile",
     "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",

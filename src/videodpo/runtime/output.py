@@ -15,8 +15,8 @@ from contextlib import contextmanager
 def tolerant_output() -> Iterator[None]:
     """Escape characters that the terminal's encoding lacks, and exit as after SIGPIPE once the reader is gone.
 
-    The signal itself stays ignored, as is Python's default: it would end a training whose connection to a tracker
-    breaks.
+    SIGPIPE itself stays ignored, as is Python's default. Otherwise it would kill a training whose connection to a
+    tracker breaks.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

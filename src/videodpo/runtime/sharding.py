@@ -12,8 +12,8 @@ def shard_batches(
 ) -> list[tuple[int, range]]:
     """Return the batches of one shard: consecutive complete batches of the global plan.
 
-    Networks give results that depend on the batch in the last bits. Therefore the shard count must not decide which
-    items share a batch. A shard can be empty.
+    The last bits of a network's results depend on the batch. Therefore the shard count must not decide which items
+    share a batch. A shard can be empty.
 
     Args:
         block: number of items that a later stage needs in one shard, a multiple of the batch size.

@@ -40,7 +40,7 @@ class PromptsSettings(Section):
 
 class GenerateSettings(Section):
     from_clips: bool
-    """The clips are the user's: they are imported, not sampled."""
+    """True if the clips are the user's own: they are imported, not sampled."""
     generate: Generate
     model: Model
 
@@ -49,7 +49,7 @@ class ScoreSettings(Section):
     dimension: str
     options: dict[str, Any]
     is_judge: bool
-    """A judge need not know every prompt; the evaluation reports what it could judge."""
+    """True for a judge, which may fail on any number of clips; the evaluation reports those that it could judge."""
 
 
 class OmniScoreSettings(Section):
@@ -92,7 +92,7 @@ class EvaluateSettings(Section):
     omniscore: OmniScore
     dimensions: list[str]
     from_clips: bool
-    """The training clips are the user's, so they say nothing about the base model."""
+    """True if the training clips are the user's own, so that they say nothing about the base model."""
 
 
 class ReportSettings(Section):
@@ -101,7 +101,7 @@ class ReportSettings(Section):
 
 
 class Execution(Section):
-    """How stages run. These settings do not affect results, so changing them never triggers a re-run."""
+    """Execution settings of the stages. They do not affect results, so changing them never triggers a re-run."""
 
     clip_storage: Literal["files", "tar"]
     device: str
@@ -133,7 +133,7 @@ class Snapshot(Generic[S]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Arguments of `write_table` that say what a table was made by."""
+        """Provenance arguments of `write_table`."""
         return {"stage": self.stage, "digest": self.digest, "seed": self.seed}
 
 

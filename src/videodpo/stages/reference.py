@@ -30,12 +30,12 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     """Compute one shard of `round<r>/reference`: one row per visit, in training order.
 
     The reference is the base model. Its forward passes hold the same visits as those of the training, so that the
-    errors equal the policy's at step 0 to the bit. A killed job resumes after its last finished micro-batch.
+    errors are bit-identical to the policy's at step 0. A killed job resumes after its last finished micro-batch.
 
     A non-finite error is logged as a warning and stored as null; the training skips the steps that visit it.
 
     Raises:
-        Interrupted: a signal asked to stop; what was computed is saved.
+        Interrupted: a signal asked to stop; finished micro-batches are saved.
         RunError: no visit of the shard has finite errors.
     """
     import torch

@@ -195,7 +195,7 @@ def read_json(path: Path) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of a library's message, with unprintable characters replaced; for messages of one line."""
+    """First line of a library's message, with unprintable characters replaced; for one-line messages."""
     line = str(error).strip().partition("\n")[0]
     return "".join(char if char.isprintable() else "?" for char in line) or type(error).__name__
 

@@ -72,7 +72,7 @@ def replace_folder(partial: Path, final: Path) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the manifest of a folder that was not written in one piece."""
+    """Write the manifest of a folder whose files were written one by one."""
     _write(folder, _digests_of_folder(folder, folder.name))
 
 
@@ -198,7 +198,7 @@ def damaged(path: Path, what: str) -> Damaged:
 
 
 def run_of(path: Path) -> Path:
-    """Folder of the run that made a file: in a study, the file may be a link to that of another run."""
+    """Folder of the run that made a file: in a study, the file may be a link to another run's file."""
 
     def above(file: Path) -> Path:
         return next((folder for folder in file.parents if (folder / "config").is_dir()), file.parent)

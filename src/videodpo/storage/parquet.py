@@ -19,7 +19,7 @@ MAX_FOOTER = 16 * 2**20  # bytes; the footer describes columns and row groups
 
 
 def open_file(path: Path) -> pa.NativeFile:
-    """Open a Parquet file for pyarrow; its footer may be read, since the footer of 10^6 columns takes gigabytes.
+    """Open a Parquet file after checking the size of its footer: that of 10^6 columns takes gigabytes to read.
 
     Raises:
         OSError: the file is missing.

@@ -329,14 +329,14 @@ def starts_of_runs(ids: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def take_in_order(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.ChunkedArray:
-    """Take rows with increasing indices. `ChunkedArray.take` would first copy the whole column."""
+    """Take rows with increasing indices. `ChunkedArray.take` would first copy the entire column."""
     taken = np.zeros(len(column), dtype=bool)
     taken[rows] = True
     return column.filter(pa.array(taken))
 
 
 def find_rows(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
-    """Index of each id in `among`; null if it is not there."""
+    """Index of each id in `among`; null if it is missing there."""
     if ids.equals(among):  # saves hashing them
         return pa.array(np.arange(len(ids)))
     return pc.index_in(ids, among)

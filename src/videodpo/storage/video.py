@@ -19,8 +19,8 @@ from av.video.reformatter import ColorTrc, Interpolation
 from videodpo.config.errors import InputError
 from videodpo.storage.files import atomic_path
 
-MAX_PIXELS = 8192 * 8192  # of one frame
-MAX_BYTES = 4 * 2**30  # of decoded frames; a longer clip is refused
+MAX_PIXELS = 8192 * 8192  # per frame
+MAX_BYTES = 4 * 2**30  # decoded frames of one clip; a longer clip is refused
 
 MAX_STEP_BACK = 1.0  # seconds between time stamps that are out of order
 

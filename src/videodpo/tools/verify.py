@@ -38,7 +38,7 @@ class Report(NamedTuple):
         findings: sorted by path.
         num_fine: number of files that are unchanged since they were written.
         targets: files to request from the workflow, so that it re-creates what was removed.
-        links: number of files that other runs of a study made, by the folder of that run. They are checked there.
+        links: number of files made by other runs of the study, by the folder of that run. They are checked there.
     """
 
     findings: list[Finding]
@@ -66,7 +66,7 @@ class Report(NamedTuple):
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The runs of a study, given its folder; or the folder itself, which is that of a run."""
+    """Folders of the runs in a study's folder; for the folder of a run, only that folder."""
     if not (folder / "study.json").is_file():
         return [folder]
     return sorted(found.parent for found in folder.glob("*/seed*/config"))

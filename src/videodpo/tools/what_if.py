@@ -32,13 +32,13 @@ class Choice:
     pairs: pd.DataFrame
     rejected: pd.DataFrame
     margins: dict[str, float]
-    """By dimension: mean of winner minus loser, scaled as in the run, or as changed if the run does not scale it."""
+    """By dimension: mean of winner minus loser, in the run's scaling, or in the changed one if the run has none."""
     still_winners: dict[str, float]
     """By motion dimension: share of pairs whose winner moves less than its loser."""
 
     @property
     def effective_pairs(self) -> float:
-        """Effective number of pairs, (sum w)^2 / sum w^2: this many pairs of equal weight would average as well."""
+        """Effective number of pairs, (sum w)^2 / sum w^2: this many pairs of equal weight average equally well."""
         weight = self.pairs["weight"].to_numpy()
         return float(weight.sum() ** 2 / np.square(weight).sum())
 
@@ -51,7 +51,7 @@ class Comparison:
     then: Choice
     kept: int
     flipped: int
-    """The same two videos, winner and loser swapped."""
+    """Number of pairs of the same two videos with winner and loser swapped."""
     new: int
     gone: int
 

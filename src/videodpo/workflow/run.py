@@ -196,10 +196,11 @@ class Workflow:
 
 
 def once_settled(scored: Sequence[str], wildcards: Any, ancient: Callable[[str], Any]) -> list[Any]:
-    """The shards' lists of failures, `ancient` where a list can no longer change the dimension's tables.
+    """Lists of failures of the shards, marked `ancient` if they can no longer change the dimension's tables.
 
     Args:
-        scored: `<scores>/shard-<number>.json`. ancient: Snakemake's function of that name.
+        scored: `<scores>/shard-<number>.json`.
+        ancient: Snakemake's function of that name.
     """
     return [ancient(file) if is_settled(file, wildcards.dimension) else file for file in scored]
 
@@ -255,7 +256,7 @@ def check_location(folder: str) -> None:
 
 
 def put_command_first() -> None:
-    """Let jobs call this environment's `videodpo`, even where the environment is not activated.
+    """Let jobs call this environment's `videodpo`, even if the environment is not activated.
 
     Raises:
         ConfigError: as `path_with_command`.
@@ -267,7 +268,7 @@ def path_with_command(path: str) -> str:
     """Put the folder of this environment's `videodpo` in front of PATH.
 
     Raises:
-        ConfigError: there is no such command, so jobs would run that of another environment, or none.
+        ConfigError: there is no such command: jobs would run another environment's command, or none.
     """
     folder = sysconfig.get_path("scripts")
     if not shutil.which("videodpo", path=folder):
@@ -279,7 +280,7 @@ def path_with_command(path: str) -> str:
 
 
 def check(config: Config) -> None:
-    """Check what types alone do not cover: plug-in names and options, weights, prompts.
+    """Check what types cannot express: plug-in names and options, weights, prompts.
 
     Raises:
         ConfigError: something is wrong; one message lists all problems.

@@ -16,7 +16,7 @@ Paths = str | list[str]
 
 
 class Wildcards(Protocol):
-    """What Snakemake gives to functions of inputs."""
+    """Wildcards as Snakemake passes them to input functions."""
 
     def items(self) -> Iterable[tuple[str, str]]: ...
 
@@ -30,7 +30,7 @@ class Job(Protocol):
 
 
 class Runs:
-    """An ordinary run. The rules' paths hold its folder, and no wildcard stands for it."""
+    """An ordinary run. The rules' paths contain its folder instead of a wildcard."""
 
     study: Study | None = None
     plan_sha256 = ""
@@ -44,7 +44,7 @@ class Runs:
 
     @cached_property
     def targets(self) -> list[str]:
-        """Final output: of each run, the last round's report, or its adapter if no prompts are held out."""
+        """Final output of each run: the last round's report, or its adapter if no prompts are held out."""
         return self.first.targets
 
     @property
@@ -58,19 +58,19 @@ class Runs:
 
     @property
     def arms(self) -> dict[str, Workflow]:
-        """The runs that are asked for, by name."""
+        """Requested runs, by name."""
         return self.runs
 
     @property
     def tables(self) -> list[str]:
-        """Pairs of the last round of each run."""
+        """Pairs tables of each run's last round."""
         return [self._path(name, f"round{run.config.rounds}/pairs.parquet") for name, run in self.arms.items()]
 
     def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Callable[[Wildcards], Paths]:
-        """Input of a rule: files of the job's run, wherever they are made.
+        """Input of a rule: files of the job's run, or of the run that makes them.
 
         Args:
-            files: relative to the run's folder, with wildcards in braces; or a function that gives them for a run.
+            files: relative to the run's folder, with wildcards in braces; or a function that returns them for a run.
         """
 
         def found(wildcards: Wildcards) -> Paths:
@@ -88,7 +88,7 @@ class Runs:
 
         Args:
             scores: folder of the scores, relative to the run's folder, with wildcards in braces.
-            judges: with the judges.
+            judges: include the judges.
         """
 
         def found(wildcards: Wildcards) -> Paths:
@@ -101,19 +101,19 @@ class Runs:
         return found
 
     def adapter(self, wildcards: Wildcards) -> list[str]:
-        """Adapter that held-out clips are sampled with: none for the arm `base`."""
+        """Adapter for sampling held-out clips; none for the arm `base`."""
         known = dict(wildcards.items())
         if known["arm"] == "base":
             return []
         return [self._path(known.get("run", ""), f"round{known['round']}/adapter")]
 
     def previous_adapter(self, wildcards: Wildcards) -> list[str]:
-        """Adapter that a round samples and trains from: that of the round before; none for the first round."""
+        """Adapter that a round samples with and trains from: the previous round's; none for the first round."""
         known = dict(wildcards.items())
         return [self._path(known.get("run", ""), file) for file in previous_round(known["round"], "adapter")]
 
     def of(self, wildcards: Wildcards) -> Workflow:
-        """The run of a job."""
+        """Run that a job belongs to."""
         return self.runs[dict(wildcards.items()).get("run", "")]
 
     def num_gpus(self, *, judges: bool) -> int:
@@ -160,11 +160,11 @@ class Runs:
         """Remove the links of a study's earlier configurations; an ordinary run has none."""
 
     def write_results(self) -> None:
-        """Write what can be compared so far; an ordinary run has nothing to compare."""
+        """Write the comparison of the runs finished so far; an ordinary run has nothing to compare."""
 
     @property
     def drivers(self) -> list[str]:
-        """Each run that is being made at present, and process id, host and start time of its driver."""
+        """Each run in progress, with process id, host and start time of its driver."""
         return [f"{run.folder} is being made by {run.driver}" for run in self.runs.values() if run.driver]
 
     def _path(self, run: str, file: str) -> str:

@@ -1,4 +1,4 @@
-"""Which files of the runs of a study are the same, which run makes them, and links to them for the others."""
+"""Find the files that runs of a study share, assign each to the run that makes it, and link it into the others."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Part:
 def parts_of(run: Workflow, *, trains: bool) -> Iterator[Part]:
     """All parts of a run that others may share, each after the parts that it reads.
 
-    The comparison and the report are not among them: they take seconds, and say of which run they are.
+    The comparison and the report are not shared: they take seconds, and they name their run.
 
     Args:
-        trains: with the training and what follows it.
+        trains: include the training and all later parts.
     """
 
     def part(snapshot: str, reads: Iterable[str], *files: str, settings: tuple[str, ...] = ()) -> Part:
@@ -66,7 +66,7 @@ def parts_of(run: Workflow, *, trains: bool) -> Iterator[Part]:
         scores = [f"{above}/scores/{name}" for name in run.config.formula.dimensions]
         yield part("omniscore", [videos, *scores], omniscore)
         yield part("pairs", [omniscore], pairs, f"{above}/pairs_rejected.parquet")
-        # Visits and reference errors follow from which clips are paired, not from the weights of the pairs.
+        # Visits and reference errors depend on which clips are paired, not on the weights of the pairs.
         yield part("visits", [omniscore], visits, settings=("visits", _CHOICE))
         if run.reference_shards:
             yield part("reference", [visits], reference)
@@ -84,14 +84,14 @@ def parts_of(run: Workflow, *, trains: bool) -> Iterator[Part]:
 
 
 class Sharing:
-    """Assigns each part of each run to the first run that has the same one, or to the one that made it before."""
+    """Assigns each part of each run to the run that already owns it, or else to the first run with the same part."""
 
     def __init__(self, runs: Mapping[str, Workflow], without_training: Collection[str], root: Path) -> None:
         """Compare the runs.
 
         Args:
-            runs: by name, those that others share first. A run's folder is <root>/<name>.
-            without_training: names of the runs that only serve others.
+            runs: by name, starting with those whose files others share. A run's folder is <root>/<name>.
+            without_training: names of the runs that only make files for others.
             root: folder of the study.
 
         Raises:
@@ -102,7 +102,7 @@ class Sharing:
         self._owners: dict[str, dict[str, str]] = {}
         """Owner of each file, by run."""
         self._snapshots: dict[str, dict[str, str]] = {}
-        """Owner of each settings snapshot, by run; a run owns what a part of its own reads."""
+        """Owner of each settings snapshot, by run; a run owns the snapshots that its own parts read."""
         before: dict[str, str] = read_json(self._memory) if self._memory.exists() else {}
         parts = {name: list(parts_of(run, trains=name not in without_training)) for name, run in runs.items()}
         all_keys: dict[str, dict[str, str]] = {}
@@ -132,18 +132,18 @@ class Sharing:
         return {name for name in self.runs[run].snapshots if self._snapshots[run].get(name, run) == run}
 
     def remove_stale_links(self) -> None:
-        """Remove links whose run now makes the file itself, or that lead to another run than the file's present owner.
+        """Remove links to files that the run now makes itself, and links that do not point to the file's current owner.
 
-        Snakemake would take what they lead to for the run's own finished file.
+        Otherwise Snakemake would take the link's target for the run's own finished file.
         """
         for path, target in self._links():
             if path.is_symlink() and (target is None or path.readlink() != target):
                 path.unlink()
 
     def make_links(self) -> None:
-        """Record the owners, and link every file that another run makes, which may still be missing.
+        """Record the owners, and link every file that another run makes, even if it does not exist yet.
 
-        Own files of the run at these paths, from earlier settings, are removed.
+        The run's own files at these paths, left from earlier settings, are removed.
         """
         write_json(self._memory, self.owner_of_key)
         for path, target in self._links():
@@ -156,7 +156,7 @@ class Sharing:
             path.symlink_to(target)
 
     def _links(self) -> Iterator[tuple[Path, Path | None]]:
-        """Path of each shared file, manifest and snapshot in each run, and where a link there leads; None: no link."""
+        """Yield the path of each file, manifest and snapshot in each run, and the target of its link; None: no link."""
         for name, run in self.runs.items():
             owners = self._owners[name] | {f"config/{one}.json": who for one, who in self._snapshots[name].items()}
             for file, owner in owners.items():
@@ -168,7 +168,7 @@ class Sharing:
 
 
 def link_memory(folder: Path, root: Path) -> None:
-    """Let a run remember the digests of weights in the study's folder, so that each file is read once."""
+    """Share one cache of weight digests between the runs of a study, so that each file is read once."""
     memory = folder / MEMORY
     if not memory.is_symlink():
         memory.unlink(missing_ok=True)
@@ -177,7 +177,7 @@ def link_memory(folder: Path, root: Path) -> None:
 
 
 def _digests(run: Workflow) -> dict[str, str]:
-    """Digest of each settings snapshot, and of the settings that choose pairs without weighing them."""
+    """Digest of each settings snapshot, and of the settings that choose pairs but do not affect their weights."""
     documents = {name: json.loads(text) for name, text in run.snapshots.items()}
     digests = {name: settings_digest(document) for name, document in documents.items()}
     pairs = documents["pairs"]

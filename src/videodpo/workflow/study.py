@@ -66,7 +66,7 @@ class StudyRuns(Runs):
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        """What `videodpo study` needs to know: the study, its OmniScore, and its runs."""
+        """Input of `videodpo study`: the study, its OmniScore, and its runs."""
         assert self.study is not None
         runs = [
             {"arm": name.partition("/")[0], "seed": run.config.seed, "folder": name, "round": run.config.rounds}
@@ -101,7 +101,7 @@ class StudyRuns(Runs):
         self.sharing.make_links()
         for name, run in self.runs.items():
             link_memory(Path(run.folder), Path(self.root))
-            if "evaluate" in by_run.get(name, set()):  # otherwise the study would show the old one if the run fails
+            if "evaluate" in by_run.get(name, set()):  # if the run fails, the study must not show the old one
                 summary = Path(run.folder) / f"round{run.config.rounds}/evaluation/summary.json"
                 for path in (summary, manifest_path(summary)):
                     path.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ class StudyRuns(Runs):
 
 
 def _workflows(study: Study, raw: Mapping[str, Any], file: str) -> dict[str, Workflow]:
-    """Validated runs by name, first those without any arm's overlay."""
+    """Validated runs by name, starting with those without an arm's overlay."""
     runs: dict[str, Workflow] = {}
     problems: list[str] = []
     of_the_base: set[str] = set()
@@ -155,7 +155,7 @@ def _workflows(study: Study, raw: Mapping[str, Any], file: str) -> dict[str, Wor
 
 
 def _differences(run: Workflow, first: Workflow) -> list[str]:
-    """Keys that give a rule its outputs or its resources, and so must be the same in all runs."""
+    """Differing keys that determine a rule's outputs or resources, which must be the same in all runs."""
     keys: dict[str, Callable[[Workflow], Any]] = {
         "results": lambda one: str(Path(one.folder).parents[2]),
         "generate.shards": lambda one: one.config.generate.shards,

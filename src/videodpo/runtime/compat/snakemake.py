@@ -44,7 +44,7 @@ def _run(job: Any) -> str:
 
 
 def keep_going(workflow: Any) -> None:
-    """Let independent jobs run on after a failure, as --keep-going. Public API would be a setting of a workflow."""
+    """Let independent jobs continue after a failure (--keep-going). Public API would be a setting of a workflow."""
     workflow.scheduler.keepgoing = True
 
 
@@ -57,9 +57,9 @@ def missing_targets(workflow: Any) -> list[str]:
 
 
 def keep_logs() -> None:
-    """Stop Snakemake from deleting a job's log before the job runs, so that a retry appends to that of the try before.
+    """Stop Snakemake from deleting a job's log before the job runs, so that a retry appends to the log.
 
-    Public API would be a setting, or a flag of a rule's log as `update` is one of an output.
+    Public API would be a setting, or a flag for a rule's log like `update` for an output.
     """
     job = sys.modules["snakemake.jobs"].Job
     job.remove_existing_output = _without_logs(job.remove_existing_output)

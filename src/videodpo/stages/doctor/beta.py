@@ -20,7 +20,7 @@ def suggested_beta(train: Train, reference: pd.DataFrame) -> float:
     errors = reference[["ref_error_winner", "ref_error_loser"]].to_numpy()
     try:
         return auto_beta(errors[:, 0], errors[:, 1], train.beta_logit)
-    except ValueError:  # check_beta words this as a finding
+    except ValueError:  # check_beta reports this as a finding
         return math.inf
 
 

@@ -88,7 +88,7 @@ def diagnose_log(path: Path) -> list[Finding]:
 
 
 def _settings(path: Path, snapshot: Path) -> Train | None:
-    """Settings that the log was made with; None if the run's snapshot is missing or has changed since."""
+    """Settings of the training that wrote the log; None if the run's snapshot is missing or has changed since."""
     try:
         known = load_snapshot(snapshot, "train")
     except ConfigError:

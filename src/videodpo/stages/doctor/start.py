@@ -75,10 +75,10 @@ class Start:
         self._is_finite = np.ones(len(plan.visits), bool)
         if reference is not None and len(reference) == len(plan.visits):
             self._is_finite = reference[_ERRORS].notna().all(axis=1).to_numpy()
-        # Keep the plan's micro-batches: the last bits of an error depend on what shares the forward pass.
+        # Keep the plan's micro-batches: the last bits of an error depend on the other pairs in the forward pass.
         self._pairs_per_step, micro = settings.schedule.global_batch_size, settings.schedule.micro_batch_size
         runs = [run for run in plan.micro_batches if len(run) == micro]
-        # Leave out what the training skips: it says nothing about the rest.
+        # Leave out micro-batches with non-finite errors: the training skips them, and they say nothing about the rest.
         runs = [run for run in runs if self._is_finite[run.start : run.stop].all()] or runs
         wanted = min(len(runs), max(2, math.ceil(NUM_PAIRS / micro)))
         picked = {int(index) for index in np.linspace(0, len(runs) - 1, wanted)}

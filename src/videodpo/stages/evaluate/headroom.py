@@ -1,4 +1,4 @@
-"""How much each score of the base model rises by picking the best of N samples, and the alignment's share of that."""
+"""Headroom of each base-model score (best of N samples minus their mean), and the alignment's gain as a share of it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Headroom:
     """Headroom of one score of the base model."""
 
     source: str
-    """Prompts that it was measured on."""
+    """Prompts on which it was measured."""
     num_samples: int
-    """N, the base samples of a prompt."""
+    """N, the number of base samples per prompt."""
     by_prompt: pd.Series
-    """Best of the N samples minus their mean, of the prompts that have all N."""
+    """Best of the N samples minus their mean, for each prompt that has all N."""
 
     def compare(self, deltas: pd.Series, prompt_ids: pd.Series, *, resamples: int, seed: int) -> dict[str, Any]:
         """Entries of the summary: the headroom, and the gain, which is the mean of `deltas` over the headroom."""
@@ -58,8 +58,8 @@ def measure_headrooms(
 ) -> dict[str, Headroom]:
     """Measure the headroom of each score.
 
-    The samples are those of the first round's training prompts, which the base model made. Judges do not score these,
-    and with clips of your own the base model did not make them: then the samples are the base arm's clips.
+    The samples are the base model's clips of the first round's training prompts. For judges, which do not score these,
+    and for runs on the user's own clips, the samples are the base arm's clips instead.
 
     Args:
         names: scores to measure.
@@ -79,7 +79,7 @@ def measure_headrooms(
 
 
 def _training_scores(names: Sequence[str], first_round: Path) -> Iterator[tuple[str, pd.Series, pd.Series]]:
-    """Each score's values on the training prompts, with the prompt of each; one score in memory at a time."""
+    """Yield each score's name, values and prompts on the training prompts; one score in memory at a time."""
     table = first_round / "omniscore.parquet"
     with open_table(table) as file:
         totals = omniscore_schema(()).names

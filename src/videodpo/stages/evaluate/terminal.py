@@ -69,7 +69,7 @@ def _gain(row: Mapping[str, Any]) -> str:
 
 
 def _headroom_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What 100 % means, for each kind of prompts that the headroom was measured on."""
+    """Explain what 100 % means: one line per kind of prompts on which headroom was measured."""
     sources = {row["headroom_source"]: row["headroom_samples"] for row in rows if row.get("gain") is not None}
     return [
         f"of headroom ({source}): 100 % is as good as the best of {count} samples of the base model"

@@ -37,7 +37,7 @@ def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, inde
     Args:
         snapshot: settings of the stage.
         round_number: from 1.
-        index: of the shard, from 0.
+        index: index of the shard, from 0.
         adapter: folder of the previous round's adapter, or None for the base model.
 
     Raises:

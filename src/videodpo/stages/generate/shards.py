@@ -121,7 +121,7 @@ def open_shard(
     Args:
         snapshot: settings of the stage.
         videos: folder of the videos table.
-        index: of the shard, from 0.
+        index: index of the shard, from 0.
         requests: all videos of all shards.
         identity: settings and adapter that finished batches must have been made with.
         common: columns that are the same in every row.
@@ -141,7 +141,7 @@ def open_shard(
             try:
                 yield shard
             finally:
-                shard.wait()  # save what was made, also after an error or an interrupt
+                shard.wait()  # save finished work, also after an error or an interrupt
         extra = {"shard": str(index), "num_shards": str(num_shards), "num_videos": str(len(requests))}
         extra["block"] = str(block)  # rows per block, from the first row; a block is scored together
         shard.finish(snapshot, extra | edited_inputs(snapshot.folder / "prompts.parquet"))

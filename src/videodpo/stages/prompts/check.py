@@ -1,4 +1,4 @@
-"""Check, before anything runs, that the source of prompts exists and has enough rows for the split."""
+"""Check before the run starts that the source of prompts exists and has enough rows for the split."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _innermost_text(error: BaseException) -> str:
     import datasets
 
     if isinstance(error, datasets.exceptions.DatasetGenerationCastError):
-        return str(error).split("\n\n")[1]  # the middle part: which columns do not fit
+        return str(error).split("\n\n")[1]  # the middle part names the columns that do not fit
     while error.__cause__:
         error = error.__cause__
     return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__

@@ -39,7 +39,7 @@ def read_rows(source: Source, seed: int) -> Iterator[Row]:
 
     Args:
         source: what to read.
-        seed: of the run; only the choice of scenes of the demo world depends on it.
+        seed: seed of the run; it only affects which scenes of the demo world are chosen.
 
     Raises:
         ConfigError: the source cannot be read, or its text was decoded wrongly. The message names the key, and the line
@@ -131,7 +131,7 @@ def read_manifest(path: Path, column: str) -> Iterator[Record]:
 
 
 def _world(seed: int) -> Iterator[Row]:
-    """Yield all one-object scenes and as many two-object ones, drawn by the seed, which would else outnumber them."""
+    """Yield all one-object scenes, and as many two-object scenes, drawn by the seed: there are far more of these."""
     captions = [(scene.other_shape is None, scene.caption) for scene in all_scenes()]
     others = [row for row, (single, _) in enumerate(captions) if not single]
     rng = random.Random(derive_seed(seed, "prompts", "world"))

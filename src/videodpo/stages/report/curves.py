@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
-_WINDOWS = 40  # the bold line averages over 1/40 of the training
+_WINDOWS = 40  # the bold line averages over windows of 1/40 of the training
 
 
 def training_figures(train_log: pd.DataFrame, folder: FigureFolder) -> list[Drawn]:

@@ -86,7 +86,7 @@ class ClipFolder:
 
 
 def even_spread(ranked: Sequence[T], count: int) -> list[T]:
-    """Choose `count` items at equal distances, including first and last (the middle one for a count of 1)."""
+    """Choose `count` items at equal distances, including the first and the last; for a count of 1, the middle one."""
     if count >= len(ranked):
         return list(ranked)
     if count == 1:

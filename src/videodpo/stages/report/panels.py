@@ -30,7 +30,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per dimension, the OmniScore first, with the side of zero on which its interval is."""
+    """One row per dimension, the OmniScore first, with the side of zero on which its interval lies."""
     rows = []
     for name in summary["order"]:
         row = summary["dimensions"][name]
@@ -39,13 +39,13 @@ def summary_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headroom_sources(summary: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Prompts that headrooms were measured on, with the number of samples of each prompt."""
+    """Prompts on which headrooms were measured, with the number of samples per prompt."""
     rows = [row for row in summary["dimensions"].values() if row["gain"] is not None]
     return sorted({(row["headroom_source"], row["headroom_samples"]) for row in rows}, reverse=True)
 
 
 def _direction(row: Mapping[str, Any]) -> str:
-    """Side of zero on which the interval is; even if it includes zero, or if there is none."""
+    """Side of zero on which the interval lies; "even" if it includes zero, or if there is none."""
     if row["ci_low"] is None:
         return "even"
     return "up" if row["ci_low"] > 0 else "down" if row["ci_high"] < 0 else "even"

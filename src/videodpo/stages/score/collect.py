@@ -75,7 +75,7 @@ def _write(
             }
         )
     snapshot = column.snapshot
-    if not snapshot.settings.is_judge:  # shards that were scored at the same time have not seen each other's failures
+    if not snapshot.settings.is_judge:  # shards scored at the same time did not see each other's failures
         failed = failed_so_far(rows, path, snapshot.digest)
         allowed = snapshot.execution.max_failed_fraction
         refuse_too_many(column.dimension, failed, int(metadata["num_videos"]), allowed)

@@ -66,7 +66,7 @@ def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, An
     keys = {video["video_id"]: column.key(video) for video in videos}
     found = {video_id: store.get(key) for video_id, key in keys.items()}
     failed = {video_id: measured.error for video_id, measured in found.items() if measured and measured.value is None}
-    # The workflow's plan reads this: a table in which one of these failed may be older than the store.
+    # The workflow's planning reads this: a table in which one of these clips failed may be older than the store.
     temporary = [video_id for video_id, key in keys.items() if key in store.temporary]
     return {"scorer_digest": column.digest, "num_clips": len(videos), "failed": failed, "temporary": temporary}
 

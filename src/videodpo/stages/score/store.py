@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A score, or the reason why there is none, and whether a retry may find one."""
+    """A score, or the reason why there is none, and whether a retry may give one."""
 
     value: float | None
     error: str | None
@@ -39,7 +39,7 @@ class Store:
     engine does not know the file, so it does not delete it when a job fails or is re-run.
 
     Attributes:
-        known: everything in the log, and what was put since.
+        known: everything in the log, and everything added since.
         temporary: keys that at some time had no score, for a reason that may pass.
     """
 
@@ -59,12 +59,12 @@ class Store:
         return self.known.get(key)
 
     def lacks(self, key: Key) -> bool:
-        """True if there is no score for the key yet, and a first try or a retry may find one."""
+        """True if there is no score for the key yet, and a first try or a retry may give one."""
         known = self.known.get(key)
         return known is None or known.retry
 
     def put(self, key: Key, measured: Measured) -> None:
-        """Keep a measured score; a score that is already known stays, to the bit."""
+        """Add a measured score; a score that is already known is never replaced."""
         if self._put(key, measured):
             self._new[key] = measured
 
@@ -77,7 +77,7 @@ class Store:
         return True
 
     def save(self) -> None:
-        """Save everything put since the last call, so that it survives a kill."""
+        """Save everything added since the last call, so that it survives a kill."""
         if not self._new:
             return
         clips = list(dict.fromkeys((key.video_id, key.sha256) for key in self._new))

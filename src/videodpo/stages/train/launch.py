@@ -47,7 +47,7 @@ def drop_foreign_variables(environment: MutableMapping[str, str], *, launched: b
 
 
 def launch_environment(runtime: TrainRuntime, environment: Mapping[str, str]) -> dict[str, str]:
-    """Environment for `launch_command`, whose processes share the threads that this process was given."""
+    """Environment for `launch_command`, whose processes share this process's threads."""
     if _is_to_be_spread(runtime, environment):
         return dict(environment)
     threads = max(1, int(environment.get("OMP_NUM_THREADS", "1")) // runtime.processes)
@@ -85,7 +85,7 @@ def _is_to_be_spread(runtime: TrainRuntime, environment: Mapping[str, str]) -> b
 
 
 def _one_task_a_node(runtime: TrainRuntime) -> list[str]:
-    # --cpu-bind=none: a task gets all that the job has on its node; srun would bind a task that names no cores to one.
+    # --cpu-bind=none: a task may use all cores of the job on its node; by default, srun binds it to one.
     # --kill-on-bad-exit: otherwise the other nodes would wait for a node that failed. --wait=0: the first node still
     # writes the adapter when the others are done.
     shape = [f"--nodes={runtime.nodes}", f"--ntasks={runtime.nodes}", "--ntasks-per-node=1"]

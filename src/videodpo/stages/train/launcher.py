@@ -1,4 +1,4 @@
-"""torch's launcher with its own options; it exits as its processes did, without a traceback of its own."""
+"""torch's launcher with its own options; it exits with the code of its processes, without its own traceback."""
 
 from __future__ import annotations
 

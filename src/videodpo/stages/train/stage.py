@@ -46,7 +46,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
     """
     is_main = os.environ.get("RANK", "0") == "0"
     if not is_main:
-        logging.getLogger("videodpo").setLevel(logging.WARNING)  # the others would log the same
+        logging.getLogger("videodpo").setLevel(logging.WARNING)  # otherwise each process would log the same lines
     # Lock before the imports below, which take seconds, so that a left-over training is noticed at once.
     with exclusive(snapshot.folder, round_folder / "adapter") if is_main else nullcontext():
         from videodpo.dpo.policy import gather_policy

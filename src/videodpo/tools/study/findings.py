@@ -1,4 +1,4 @@
-"""Test the findings of a study on its finished runs, and say in words what came out."""
+"""Test the findings of a study on its finished runs, and describe the results in words."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from videodpo.tools.study.results import KEY, Run
 def judge_findings(plan: Mapping[str, Any], runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Compare the two sides of each finding on the same held-out prompts and noise.
 
-    Holm's correction covers all findings of the study, also those without a result, so that a failed arm makes no other
-    finding easier.
+    Holm's correction covers all findings of the study, including those without a result: a failed arm must not loosen
+    the tests of the other findings.
 
     Returns:
         One entry per finding, for `verdicts.json`.

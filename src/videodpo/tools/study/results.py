@@ -113,7 +113,7 @@ def table_rows(runs: list[Run], resamples: int) -> list[dict[str, Any]]:
             low, high = bootstrap_interval(delta, clips.prompt_id, resamples=resamples, seed=seed) or (None, None)
             own = run.summary["dimensions"].get(name, {})
             if name in TOTALS and not np.isclose(own.get("delta", np.nan), delta.mean()):
-                own = {}  # by the arm's own formula
+                own = {}  # headroom and gain by the arm's own formula do not compare
             rows.append(
                 {
                     "arm": run.arm,
@@ -135,7 +135,7 @@ def table_rows(runs: list[Run], resamples: int) -> list[dict[str, Any]]:
 
 
 def _wide(rows: pd.DataFrame, formula: OmniScore) -> pd.DataFrame:
-    """Scores of each clip, with the totals by `formula`: arms may differ in theirs, and are compared by one."""
+    """Scores of each clip, with the totals by `formula`: arms may have different ones, but are compared by one."""
     rows = rows[~rows.dimension.isin(TOTALS)]
     wide = rows.pivot(index=KEY, columns="dimension", values=list(SIDES))
     wide.columns = ["_".join(pair) for pair in wide.columns.to_flat_index()]
@@ -167,11 +167,11 @@ def _first_missing(folder: Path, last_round: int) -> tuple[str, str | None]:
 
 
 def _makers(folder: Path) -> set[Path]:
-    """The run, and the runs that its links lead to."""
+    """Folders of the run and of the runs that its links point to."""
     return {folder.resolve()} | {run_of(path).resolve() for path in folder.rglob("*") if path.is_symlink()}
 
 
 def _has_failed(log: Path) -> bool:
-    """True if the last try in a log ended with an error; a killed job tells nothing."""
+    """True if the last try in a log ended with an error; a killed job logs none."""
     last = log.read_text(encoding="utf-8", errors="replace").rpartition(" started on ")[2]
     return any(line.startswith(("videodpo ", "Traceback ")) for line in last.splitlines()[1:])
