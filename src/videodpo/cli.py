@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +27,7 @@ from videodpo.storage.files import refuse_full_disk
 from videodpo.workflow.run import Workflow
 
 Command: TypeAlias = Callable[[argparse.Namespace], int | None]
+Add: TypeAlias = Callable[[str, Command, str], argparse.ArgumentParser]  # name, command and help of a subcommand
 
 
 @tolerant_output()
@@ -330,99 +332,124 @@ def round_number(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="videodpo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="videodpo",
+        description="Align a text-to-video model to a preference score. Snakemake calls the stages one by one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"videodpo {__version__}")
-    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", help="one of the commands below")
+    groups: dict[str, list[str]] = {}
 
-    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+    def add(group: str, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, description=f"{text[0].upper()}{text[1:]}.")
         sub.set_defaults(command=command, is_stage=False)
         sub.add_argument("--traceback", action="store_true", help="show where an error came from")
+        groups.setdefault(group, []).append(f"  {name:16}{text}")
         return sub
 
+    _add_stages(partial(add, "stages, in the order of a run"))
+    _add_run_tools(partial(add, "look at a run"))
+    _add_own_files(partial(add, "before a run, and your own files"))
+    _add_workflow_tools(partial(add, "called by the workflow only"))
+    parser.epilog = "\n\n".join("\n".join([f"{group}:", *lines]) for group, lines in groups.items())
+    return parser
+
+
+def _add_stages(add: Add) -> None:
     def add_stage(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = add(name, command, text)
         sub.set_defaults(is_stage=True)
         _add_config(sub, several=command in (_score, _collect_scores))
-        sub.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
+        _add_round(sub)
         return sub
 
-    arm = {"choices": ("base", "aligned"), "help": "work on the held-out clips of this model instead"}
     add_stage("prompts", _prompts, "collect, clean and split the prompts")
     generate = add_stage("generate", _generate, "sample one shard of videos")
     score = add_stage("score", _score, "score one shard of videos in all dimensions")
-    collect = add_stage(
-        "collect-scores", _collect_scores, "write the table of each dimension, scoring what is still missing"
-    )
-    add_stage("omniscore", _omniscore, "fold all dimensions into the OmniScore")
-    add_stage("pairs", _pairs, "choose and weigh the preference pairs")
-    add_stage("visits", _visits, "plan which pairs are visited when, at which noise levels")
+    collect = add_stage("collect-scores", _collect_scores, "write one table per dimension; score what is missing")
+    add_stage("omniscore", _omniscore, "combine all dimensions into the OmniScore")
+    add_stage("pairs", _pairs, "choose and weight the preference pairs")
+    add_stage("visits", _visits, "plan the training: pair, noise level and seed of each forward pass")
     reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
-    doctor = add_stage("doctor", _doctor, "check a round before its training, or a training's log; 3 on an alarm")
+    doctor = add_stage(
+        "doctor", _doctor, "check a round before its training, or a training's log; exit code 3 on an alarm"
+    )
     train = add_stage("train", _train, "fine-tune with DPO")
     train.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)  # one of several processes
-    add_stage("evaluate", _evaluate, "compare base and aligned on held-out prompts")
-    add_stage("report", _report, "draw the page")
+    add_stage("evaluate", _evaluate, "compare the base and the aligned model on held-out prompts")
+    add_stage("report", _report, "write the HTML report")
     for sub in (generate, score, reference):
-        sub.add_argument("--shard", type=int, default=0, help="shard of the stage's work, from 0")
-    collect.add_argument("--shard", type=int, help="one shard alone, from 0")
+        sub.add_argument("--shard", type=int, default=0, help="number of the shard, from 0")
+    collect.add_argument("--shard", type=int, help="number of one shard, from 0; without it, all shards")
     for sub in (score, collect):
-        sub.add_argument("--dimension", action="append", help="this scorer alone (repeatable)")
+        sub.add_argument("--dimension", action="append", help="only this scorer (repeatable)")
     for sub in (generate, score, collect):
-        sub.add_argument("--arm", **arm)  # type: ignore[arg-type]
+        sub.add_argument("--arm", choices=("base", "aligned"), help="use the held-out clips of this model instead")
+    doctor.add_argument("train_log", type=Path, nargs="?", help="check this train_log.parquet instead of a round")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object per line")
+    doctor.add_argument("--out", type=Path, help="also write those lines to this file")
 
-    doctor.add_argument("train_log", type=Path, nargs="?", help="a train_log.parquet instead")
-    doctor.add_argument("--json", action="store_true", help="one JSON object a line")
-    doctor.add_argument("--out", type=Path, help="write those lines to this file too")
 
-    snapshot = add("snapshot", _snapshot, "write the settings of one stage, weights digested, for the workflow")
-    snapshot.add_argument("out", type=Path)
-    snapshot.add_argument("--settings", type=Path, required=True, help="JSON file that the workflow wrote")
-    snapshot.add_argument("--sha256", required=True, help="of that file")
-    add("list-shards", _list_shards, "digests of the shards beside a file, for the workflow").add_argument(
-        "out", type=Path
-    )
-    _add_config(add("check", _check, "check a configuration and all that it names"))
-    weights = add("weights", _weights, "the weights that a configuration needs: where they are, fetch, verify")
-    weights.add_argument("what", choices=("list", "fetch", "verify"))
-    _add_config(weights)
-    schema = add("schema", _schema, "print the configuration's JSON schema, for editors")
-    schema.add_argument("--markdown", action="store_true", help="the page docs/configuration.md instead")
-    files = add("score-files", _score_files, "score files of your own")
-    files.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
-    files.add_argument("--dimension", required=True, help="name of the scorer")
-    files.add_argument("--prompt", help="the text, for scorers that need one")
-    files.add_argument("--weights", action="append", default=[], help="weights, for scorers that need some")
-    files.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    files.add_argument("--json", action="store_true", help="one JSON object a line")
-    inspect = add("inspect", _inspect, "schema, counts, a summary and a few rows of a table")
+def _add_run_tools(add: Add) -> None:
+    summary = add("summary", _summary, "print base against aligned, and the path of the report")
+    summary.add_argument("run_folder", type=Path, help="for example results/demo")
+    inspect = add("inspect", _inspect, "print a table's origin, columns, ranges and first rows")
     inspect.add_argument("table", type=Path)
-    inspect.add_argument("--rows", type=int, default=5, help="rows to show")
-    what_if = add("what-if", _what_if, "what other OmniScore or pair settings would do to a round's pairs; no GPU")
+    inspect.add_argument("--rows", type=int, default=5, help="number of rows to print")
+    verify = add("verify", _verify, "compare every file of a run with its SHA-256; exit code 3 if one differs")
+    verify.add_argument("run_folder", type=Path, help="for example results/demo")
+    verify.add_argument("--discard-damaged", action="store_true", help="remove damaged files, so that they are re-made")
+    what_if = add("what-if", _what_if, "show which pairs other OmniScore or pair settings would give; needs no GPU")
     what_if.add_argument("--run", type=Path, required=True, help="folder of the run, for example results/demo")
-    what_if.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
+    _add_round(what_if)
     what_if.add_argument(
         "--set",
         action="append",
         required=True,
         metavar="KEY=VALUE",
-        help="a key of omniscore., dimensions. or pairs. (repeatable)",
+        help="a key of omniscore, dimensions or pairs (repeatable)",
     )
-    verify = add("verify", _verify, "check every file of a run by its digest; 3 where one is not what was written")
-    verify.add_argument("run_folder", type=Path)
-    verify.add_argument("--discard-damaged", action="store_true", help="remove what is damaged, so that it is re-made")
-    summary = add("summary", _summary, "base against aligned, and where the report is")
-    summary.add_argument("run_folder", type=Path)
-    study = add("study", _study, "compare the arms of a study: tables, page and verdicts of what is finished")
+    study = add("study", _study, "compare the finished arms of a study: tables, page and verdicts")
     study.add_argument("study_folder", type=Path, help="for example results/core")
-    return parser
+
+
+def _add_own_files(add: Add) -> None:
+    _add_config(add("check", _check, "check a configuration and every file that it names"))
+    weights = add("weights", _weights, "list, fetch or verify the weights that a configuration needs")
+    weights.add_argument("what", choices=("list", "fetch", "verify"))
+    _add_config(weights)
+    files = add("score-files", _score_files, "score video files outside of a run")
+    files.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
+    files.add_argument("--dimension", required=True, help="name of the scorer")
+    files.add_argument("--prompt", help="the prompt, for scorers that need one")
+    files.add_argument("--weights", action="append", default=[], help="weights, for scorers that need some")
+    files.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    files.add_argument("--json", action="store_true", help="print one JSON object per line")
+    schema = add("schema", _schema, "print the JSON schema of the configuration, for editors")
+    schema.add_argument("--markdown", action="store_true", help="print the page docs/configuration.md instead")
+
+
+def _add_workflow_tools(add: Add) -> None:
+    snapshot = add("snapshot", _snapshot, "write the settings snapshot of one stage, with the digests of its weights")
+    snapshot.add_argument("out", type=Path)
+    snapshot.add_argument("--settings", type=Path, required=True, help="JSON file that the workflow wrote")
+    snapshot.add_argument("--sha256", required=True, help="SHA-256 of that file")
+    shards = add("list-shards", _list_shards, "write one list of all shards and their SHA-256")
+    shards.add_argument("out", type=Path)
+
+
+def _add_round(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--round", type=round_number, default=1, help="round of sampling and alignment, from 1")
 
 
 def _add_config(sub: argparse.ArgumentParser, *, several: bool = False) -> None:
     if several:
-        text = "config.yaml, or snapshot files, one a dimension"
+        text = "config.yaml, or snapshot files, one per dimension"
         sub.add_argument("--config", type=Path, nargs="+", default=[Path("config.yaml")], help=text)
     else:
         sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a snapshot file")
-    sub.add_argument("--preset", type=Path, action="append", default=[], help="YAML laid over --config")
-    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one key laid over all")
+    sub.add_argument("--preset", type=Path, action="append", default=[], help="YAML laid over --config (repeatable)")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one key laid over all (repeatable)"
+    )
