@@ -4,9 +4,9 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DIFFUSERS_DISABLE_REMOTE_CODE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
-# A site with certificates of its own has them in the system.
+# For sites with certificates of their own, which are installed in the system.
 export UV_SYSTEM_CERTS := 1
-# Idle threads sleep instead of spinning: on shared cores that is a factor, in the tests' own processes too.
+# Idle threads sleep instead of spinning: several times faster on shared cores, also for the tests' own processes.
 export OMP_WAIT_POLICY := PASSIVE
 # Without bytecode on disk, importing torch and diffusers takes three times as long in every job.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,7 +21,7 @@ setup: .venv/.ready
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	touch $@
 
-# In the environment and not in the commands, so that the shell reads no folder's name.
+# VIRTUAL_ENV is set in the environment and not in the commands, so that the shell does not parse the folder's name.
 .venv/.ready: export VIRTUAL_ENV := $(CURDIR)/.venv
 .venv/.ready: .uv/$(UV_VERSION) requirements.lock pyproject.toml
 	.uv/bin/uv venv --quiet --clear --python 3.11 .venv
@@ -33,7 +33,7 @@ demo: setup
 	snakemake --profile profiles/demo
 	videodpo summary results/demo
 
-# The paper's findings on the bundled model: 14 arms of three seeds, each trained and evaluated.
+# The paper's findings on the bundled model: 14 arms with three seeds, each trained and evaluated.
 study: setup
 	snakemake --profile profiles/demo study --config study=studies/core.yaml
 
@@ -46,21 +46,21 @@ check: setup
 	lint-imports
 	snakemake --lint
 
-# Every room, every stage once on a very small run, a dry run of the workflow: about 3 minutes on two cores.
+# All modules, every stage once on a very small run, and a dry run of the workflow: about 3 minutes on two cores.
 test: check
 	pytest --numprocesses 2 -m quick
 
-# And the workflow end to end, faults, hostile inputs, all model families, processes and launchers: 12 minutes more.
+# In addition: the workflow end to end, faults, hostile inputs, all model families, launchers: 12 minutes more.
 test-all: test
 	pytest --numprocesses 2 -m full
 
-# A real SLURM of two nodes, from Debian's packages, in a folder of its own; needs root where they are not installed.
+# A real SLURM with two nodes, from Debian's packages, in a separate folder; needs root if they are not installed.
 test-slurm: setup
 	python tests/slurm/cluster.py install
 	pytest tests/slurm
 
-# The default configuration and every model's preset end to end, with random weights at published widths: a release
-# needs it. Scoring alone holds 7 GB of memory; weights are written to a temporary folder.
+# The default configuration and every model's preset end to end, with random weights at published widths.
+# Required before a release. Scoring alone needs 7 GB of memory; weights are written to a temporary folder.
 rehearsal: setup
 	PYTHONPATH=$(CURDIR) python bench/rehearsal.py
 
@@ -69,7 +69,7 @@ format: setup
 	ruff check --fix .
 	snakefmt Snakefile rules
 
-# What is made from the configuration's classes; tests/config/test_config_docs.py says when it is out of date.
+# Files generated from the configuration's classes; tests/config/test_config_docs.py fails if they are out of date.
 docs: setup
 	videodpo schema > config.schema.json
 	videodpo schema --markdown > docs/configuration.md
@@ -78,7 +78,7 @@ docs: setup
 docs-site: setup
 	sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 
-# Trains every bundled model again from nothing: under two hours on two cores.
+# Trains every bundled model from scratch: under two hours on two cores.
 demo-weights: setup
 	python -m demo.recipe.all
 

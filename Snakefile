@@ -89,7 +89,7 @@ onerror:
     RUNS.write_results()
 
 
-# If an `ancient` input is re-made, Snakemake may leave missing files that depend on it out of its plan, and report
+# If an `ancient` input is re-made, Snakemake may omit missing files that depend on it from its plan, and report
 # success.
 onsuccess:
     if missing := compat.missing_targets(workflow):
