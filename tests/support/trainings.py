@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,12 @@ def command(run) -> list[str]:
 
 
 def last_step(run) -> int:
-    """Number of steps in the newest checkpoint; -1 if there is none."""
-    steps = [json.loads(path.read_text())["step"] for path in run.round_folder.glob("state/*/step-*/progress.json")]
-    return max(steps, default=-1)
+    """Number of steps in the newest state; -1 if there is none."""
+    steps = [-1]
+    for path in run.round_folder.glob("state/*/step-*/progress.json"):
+        with suppress(FileNotFoundError):  # a running training removes older states
+            steps.append(json.loads(path.read_text())["step"])
+    return max(steps)
 
 
 class OfFamily(Trainings):
