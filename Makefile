@@ -50,7 +50,7 @@ check: setup
 test: check
 	pytest --numprocesses 2 -m quick
 
-# In addition: the workflow end to end, faults, hostile inputs, all model families, launchers: 12 minutes more.
+# In addition: the workflow end to end, faults, hostile inputs, all model families, launchers: about 25 minutes more.
 test-all: test
 	pytest --numprocesses 2 -m full
 
