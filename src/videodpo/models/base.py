@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 PromptEmbeds: TypeAlias = "Mapping[str, torch.Tensor]"
-"""Prompt conditioning as named tensors: [L, ...] for one prompt, [B, L, ...] for a batch."""
+"""Prompt conditioning as named tensors, [L, ...] for one prompt, [B, L, ...] for a batch."""
 
 Part: TypeAlias = Literal["text", "denoiser", "vae"]
 ALL_PARTS: frozenset[Part] = frozenset({"text", "denoiser", "vae"})
-"""All parts that can be loaded: text encoders with tokenizers, the denoiser, and the VAE."""
+"""Text encoders with their tokenizers, the denoiser, and the VAE; each can be loaded alone."""
 
 
 class VideoModel(ABC):
