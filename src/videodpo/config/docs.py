@@ -11,14 +11,13 @@ from videodpo.config import Config
 _HEAD = """\
 # Every key of the configuration
 
-Made from the classes in `src/videodpo/config/` by `make docs`; a test holds them together.
-`config.yaml` is the full run, the files in `presets/` are laid over it key by key. Unknown keys are refused, and a
-wrong value is answered with the key, the value and what is allowed: `videodpo check --config config.yaml --preset
-presets/demo.yaml` says so before anything runs. In an editor with a YAML language server, `config.schema.json` gives
-the same while typing.
+This page is generated from the classes in `src/videodpo/config/` by `make docs`. `config.yaml` configures the full run.
+Each file in `presets/` overrides some of its keys. Unknown keys and invalid values are refused with a message that has
+the key, the value and what is allowed. To check a configuration before anything runs, use
+`videodpo check --config config.yaml --preset presets/demo.yaml`. An editor with a YAML language server can check while
+you type: give it `config.schema.json`.
 
-The keys of `dimensions.<name>.options`, and those below `evaluate.judges`, are each scorer's own:
-[scorers](scorers.md) has them.
+The keys of `dimensions.<name>.options` and below `evaluate.judges` depend on the scorer ([scorers](scorers.md)).
 """
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "object": "mapping"}
