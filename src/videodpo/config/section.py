@@ -97,7 +97,7 @@ def without_nulls(raw: Any, key: str) -> Any:
 def _explain(issue: Any, prefix: str, kind: type[Section]) -> Iterator[str]:
     loc: tuple[Any, ...] = issue["loc"]
     index = ".".join([part for part in (prefix, *map(str, loc)) if part])
-    key, value = index or "(whole file)", repr(issue["input"])
+    key, value = index or "(top level)", repr(issue["input"])
     if len(value) > 120:
         value = f"{value[:117]}..."
     error = issue.get("ctx", {}).get("error")

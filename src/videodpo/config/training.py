@@ -173,7 +173,7 @@ class Train(Section):
                 reason = "needs reference: online (the table holds errors for the full prompt)"
                 yield "caption_dropout", f"{self.caption_dropout} {reason}"
             for quirk in quirks:
-                yield f"objective.{quirk}", "needs reference: online (the table has one error a video, by the paper)"
+                yield f"objective.{quirk}", "needs reference: online (the table has one error per video)"
         elif isinstance(self.beta, str):
             yield "beta", "'auto' needs reference: precomputed (it is set from the table's errors)"
 

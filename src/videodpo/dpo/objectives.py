@@ -108,7 +108,7 @@ def diffusion_dpo_loss_from_errors(
         InputError: an argument does not have the shape [B].
     """
     if policy_w.ndim != 1:
-        raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] is needed (one number a pair)")
+        raise InputError(f"policy_w: shape {tuple(policy_w.shape)}, [B] is needed (one number per pair)")
     return preference_loss(Objective(), policy_w, policy_l, ref_w, ref_l, beta=beta, weight=weight)
 
 

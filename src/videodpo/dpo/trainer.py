@@ -132,7 +132,7 @@ class Training:
                     saved = time.monotonic()
                 if stop and not last:
                     signal = interrupts.asked or "a signal"
-                    raise Interrupted(f"{signal} after step {step + 1}: the state is saved, start again to go on")
+                    raise Interrupted(f"{signal} after step {step + 1}: the state is saved; start again to resume")
         return rows
 
     def _save(self, step: int, rows: list[dict[str, Any]]) -> None:

@@ -49,8 +49,8 @@ class T2VTurboModel(VideoCrafter2Model):
         super().check(settings, sampling)
         if sampling.guidance_scale != 1:
             raise InputError(
-                f"generate.sampling.guidance_scale: {sampling.guidance_scale:g}; t2v_turbo is told its guidance, "
-                "model.options.guidance, and needs 1 here"
+                f"generate.sampling.guidance_scale: {sampling.guidance_scale:g}; t2v_turbo needs 1 here, because its "
+                "denoiser is conditioned on model.options.guidance"
             )
         if sampling.num_steps not in STEPS:
             raise InputError(f"generate.sampling.num_steps: {sampling.num_steps}; t2v_turbo takes 1 to 50, best 4 to 8")

@@ -37,7 +37,7 @@ class Histogram:
         index = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
         if (self.bins[index] != wanted).any():
             raise InputError(
-                f"{name}: a score lies in a bin without any of all_scores; all_scores must include every pair's"
+                f"{name}: a score is in a bin without any of all_scores; all_scores must include every pair's"
             )
         return np.asarray(self.shares[index], dtype=np.float64)
 

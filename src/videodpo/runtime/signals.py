@@ -36,7 +36,7 @@ class Interrupts:
             Interrupted: a signal came; the message says what is done.
         """
         if self.asked:
-            raise Interrupted(f"{self.asked} after {done}: the state is saved, start again to go on")
+            raise Interrupted(f"{self.asked} after {done}: the state is saved; start again to resume")
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.asked = signal.Signals(number).name

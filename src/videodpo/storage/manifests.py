@@ -194,7 +194,7 @@ def keep_edited(table: Path) -> None:
 def damaged(path: Path, what: str) -> Damaged:
     """Build the error that names a file, its fault, and the command that fixes it."""
     command = f"videodpo verify {shlex.quote(str(run_of(path)))} --discard-damaged"
-    return Damaged(f"{path}: {what}; `{command}` removes what is damaged, and the next start makes it again")
+    return Damaged(f"{path}: {what}; `{command}` removes damaged files, and the next start re-makes them")
 
 
 def run_of(path: Path) -> Path:

@@ -200,7 +200,7 @@ def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def read_columns(file: pq.ParquetFile, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read columns of an open table; errors as `read_table`."""
     if lacking := [name for name in columns or () if name not in file.schema_arrow.names]:
-        raise InputError(f"{path}: no column {lacking[0]!r} in it; run the stage that makes it again")
+        raise InputError(f"{path}: no column {lacking[0]!r} in it; re-run the stage that writes it")
     return read_parquet(file, path, list(columns) if columns else None)
 
 

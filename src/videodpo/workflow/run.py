@@ -252,7 +252,7 @@ def previous_round(number: str, file: str) -> list[str]:
 def check_location(folder: str) -> None:
     """Raise ConfigError if the rules are in a folder whose name Snakemake would take for a pattern."""
     if set("{}") & set(folder):
-        raise ConfigError(f"{folder}: the workflow cannot lie in a folder with {{ or }} in its name; move or rename it")
+        raise ConfigError(f"{folder}: the workflow cannot be in a folder with {{ or }} in its name; move or rename it")
 
 
 def put_command_first() -> None:

@@ -69,7 +69,7 @@ def test_snakemake_refuses_a_key_that_is_there_twice(tmp_path):
 @pytest.mark.parametrize(
     ("place", "results", "said"),
     [
-        ("a {round} of {{it}}", "results", "the workflow cannot lie in a folder with { or } in its name; move or"),
+        ("a {round} of {{it}}", "results", "the workflow cannot be in a folder with { or } in its name; move or"),
         ("workspace", "results of {round}", "results: 'results of {round}' is not allowed; Folder of all runs:"),
     ],
     ids=["the workspace", "the results"],

@@ -266,7 +266,7 @@ def test_a_timestep_on_another_scale(doctor, monkeypatch):
     )
     code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"forward"})
-    assert "told otherwise: timestep)" in findings["forward"]["measured"]
+    assert "differing inputs: timestep)" in findings["forward"]["measured"]
 
 
 def test_a_text_that_the_denoiser_is_not_told(doctor, monkeypatch):

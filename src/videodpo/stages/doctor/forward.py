@@ -59,7 +59,7 @@ def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> 
     limit = ROUNDED if model.dtype == torch.float32 else ROUNDED_BELOW_FLOAT32
     measured = f"{len(calls)} answers of predict are {largest:.2g} standard deviations off at most"
     if differing and not largest <= limit:
-        measured += f" (told otherwise: {', '.join(differing)})"
+        measured += f" (differing inputs: {', '.join(differing)})"
     advice = "The training would teach another network than the one that samples: fix the family's predict."
     return Finding("forward", grade(largest, limit, limit), measured, f"{expected}, to {limit:g}", advice, largest)
 

@@ -235,7 +235,7 @@ class Start:
         visits = list(dict.fromkeys(visits))[:2]
         together = model_errors(self.model, self._data.batch(visits))
         alone = [model_errors(self.model, self._data.batch([visit])) for visit in visits]
-        expected = "one error a video, and the loss of a batch the mean of its pairs'"
+        expected = "one error per video, and the batch's loss is the mean of its pairs' losses"
         advice = "The error is a mean over channel, frame, height and width: see videodpo.dpo.objectives."
         shapes = [tuple(errors.shape) for errors in (*together, *alone[0])]
         if shapes != [(len(visits),)] * 2 + [(1,)] * 2:

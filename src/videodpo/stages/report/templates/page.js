@@ -23,7 +23,7 @@ playback.addEventListener("click", () => {
   update();
 });
 
-// A click shows both clips of a card side by side on the whole screen.
+// A click shows both clips of a card side by side in full screen.
 for (const duo of document.querySelectorAll(".duo")) {
   duo.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : duo.requestFullscreen()));
 }
