@@ -49,7 +49,7 @@ def test_check_refuses_a_results_folder_that_something_takes_for_more_than_a_nam
     file.write_text(f"results: {folder}\n")
     assert main(["check", "--config", str(file)]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "results: " in line]
-    assert "Folder of all runs: without control characters, `{`, `}`" in line
+    assert "Folder of all runs. It must not contain control characters, `{`, `}`" in line
 
 
 def test_a_key_may_lie_over_that_of_a_merged_mapping(tmp_path):
@@ -70,7 +70,7 @@ def test_snakemake_refuses_a_key_that_is_there_twice(tmp_path):
     ("place", "results", "said"),
     [
         ("a {round} of {{it}}", "results", "the workflow cannot be in a folder with { or } in its name; move or"),
-        ("workspace", "results of {round}", "results: 'results of {round}' is not allowed; Folder of all runs:"),
+        ("workspace", "results of {round}", "results: 'results of {round}' is not allowed; Folder of all runs."),
     ],
     ids=["the workspace", "the results"],
 )
