@@ -80,3 +80,13 @@ def test_auto_beta_gives_the_logit_at_one_spread():
 def test_auto_beta_refuses_errors_without_a_spread(ref_w, ref_l):
     with pytest.raises(ValueError, match="Give train"):
         auto_beta(np.array(ref_w), np.array(ref_l), logit=10.0)
+
+
+def test_columns_need_latents_of_videos():
+    with pytest.raises(ValueError, match="per_column"):
+        denoising_errors(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), per_column=True)
+
+
+def test_auto_beta_refuses_winners_without_losers():
+    with pytest.raises(ValueError, match="2"):
+        auto_beta(np.zeros(2), np.zeros(3), logit=10.0)

@@ -39,11 +39,15 @@ def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column:
 
     With `per_column`, return the error of the released VideoDPO code, [B, C, F, H, W] to [B, W]: one per latent column.
     The cast comes first, because a subtraction in bfloat16 moves a logit at beta 5000 by up to 1.
+
+    Raises:
+        InputError: `per_column` is set, but the tensors do not have five dimensions.
     """
     squares = (prediction.float() - target.float()).square()
     if not per_column:
         return squares.flatten(1).mean(dim=1)
-    assert squares.ndim == 5
+    if squares.ndim != 5:
+        raise InputError(f"per_column: shape {tuple(squares.shape)}, [B, C, F, H, W] is needed")
     return squares.mean(dim=(1, 2, 3))
 
 
@@ -178,8 +182,10 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
     reference's difference between winner and loser. This does not depend on the unit of the denoiser's target.
 
     Raises:
-        InputError: the standard deviation is 0 or not finite.
+        InputError: shapes differ, or the standard deviation is 0 or not finite.
     """
+    if ref_w.shape != ref_l.shape:
+        raise InputError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")
     difference = ref_w.astype(np.float64) - ref_l.astype(np.float64)
     difference = difference[np.isfinite(difference)]
     # Test the range: by rounding, equal numbers can have a tiny standard deviation.

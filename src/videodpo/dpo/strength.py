@@ -14,9 +14,10 @@ def tenth(rows: pd.DataFrame | pd.Series) -> int:
 
 
 def strength(log: pd.DataFrame) -> dict[str, float] | None:
-    """Return the ratio of the policy's error to the reference's on the same noise, minus 1, over the last tenth.
+    """Return the ratio of the policy's error to the reference's on the same noise, minus 1.
 
-    Errors are means over the pairs of these steps, without the pairs' weights. Skipped steps are left out.
+    Errors are means over the pairs of the last tenth of the steps, without the pairs' weights. Skipped steps are left
+    out.
 
     Args:
         log: rows in the order of the steps, with the error columns of TRAIN_LOG.

@@ -49,8 +49,8 @@ def _prompts_without_videos(scores: pa.Table, path: Path, prompts_path: Path) ->
     positions = find_rows(ids, prompts["prompt_id"]).fill_null(-1).to_numpy()
     if (wrong := np.flatnonzero(np.diff(positions, prepend=-1) <= 0)).size:
         raise RunError(
-            f"{path}: prompt {ids[int(wrong[0])]} is not in the order of {prompts_path}; delete the table and start "
-            "again"
+            f"{path}: prompt {ids[int(wrong[0])]} is not in the order of {prompts_path}; sort the rows, or "
+            "delete the table and start again"
         )
     unseen = np.ones(prompts.num_rows, dtype=bool)
     unseen[positions] = False
