@@ -33,7 +33,9 @@ def main() -> None:
     """Run, read every summary, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--overlay", type=Path, action="append", default=[], help="YAML laid over the demo preset")
+    parser.add_argument(
+        "--overlay", type=Path, action="append", default=[], help="YAML file that overrides keys of the demo preset"
+    )
     parser.add_argument("--name", default="demo-seed", help="prefix of the runs' names")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "demo_seeds.json")
     arguments = parser.parse_args()

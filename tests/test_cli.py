@@ -200,12 +200,12 @@ def test_rounds_count_from_1(capsys):
 
 def test_scoring_takes_a_configuration_or_snapshots_not_both(capsys):
     assert main(["score", "--config", "config.yaml", "a.json"]) == 1
-    assert "one config.yaml, or snapshot files" in capsys.readouterr().err
+    assert "give one config.yaml, or snapshot files only" in capsys.readouterr().err
 
 
 def test_summary_of_a_folder_without_results_says_so(tmp_path, capsys):
     assert main(["summary", str(tmp_path)]) == 1
-    assert "has the run ended?" in capsys.readouterr().err
+    assert "finish the run first" in capsys.readouterr().err
 
 
 def test_traceback_is_shown_when_asked_for(tmp_path):

@@ -125,10 +125,10 @@ def _scorer_snapshots(arguments: argparse.Namespace) -> list[Any]:
         found = [load_snapshot(path, "score") for path in arguments.config]
         snapshots = [one for one in found if not arguments.dimension or one.settings.dimension in arguments.dimension]
         if not snapshots:
-            raise InputError(f"--dimension: {arguments.dimension} is not that of {list(map(str, arguments.config))}")
+            raise InputError(f"--dimension: {arguments.dimension} is in none of {list(map(str, arguments.config))}")
         return snapshots
     if len(arguments.config) > 1:
-        raise InputError(f"--config: {list(map(str, arguments.config))}; one config.yaml, or snapshot files")
+        raise InputError(f"--config: {list(map(str, arguments.config))}; give one config.yaml, or snapshot files only")
     (arguments.config,) = arguments.config
     run = _workflow(arguments)
     names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
@@ -216,11 +216,11 @@ def _list_shards(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     run = _workflow(arguments)
-    print(f"{arguments.config}: fine; run {run.config.run!r} writes to {run.folder}")
+    print(f"{arguments.config}: valid; run {run.config.run!r} writes to {run.folder}")
     try:
         run.require_weights()
     except ConfigError as error:
-        print(f"Before it can start: {error}")
+        print(f"Before the run can start: {error}")
 
 
 def _weights(arguments: argparse.Namespace) -> None:
@@ -344,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
     def add(group: str, name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, description=f"{text[0].upper()}{text[1:]}.")
         sub.set_defaults(command=command, is_stage=False)
-        sub.add_argument("--traceback", action="store_true", help="show where an error came from")
+        sub.add_argument("--traceback", action="store_true", help="show the traceback of an error")
         groups.setdefault(group, []).append(f"  {name:16}{text}")
         return sub
 
@@ -373,7 +373,7 @@ def _add_stages(add: Add) -> None:
     add_stage("visits", _visits, "plan the training: pair, noise level and seed of each forward pass")
     reference = add_stage("reference", _reference, "compute one shard of the reference model's errors")
     doctor = add_stage(
-        "doctor", _doctor, "check a round before its training, or a training's log; exit code 3 on an alarm"
+        "doctor", _doctor, "check a round before its training, or a training log; exit code 3 on an alarm"
     )
     train = add_stage("train", _train, "fine-tune with DPO")
     train.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)  # one of several processes
@@ -388,7 +388,7 @@ def _add_stages(add: Add) -> None:
         sub.add_argument("--arm", choices=("base", "aligned"), help="use the held-out clips of this model instead")
     doctor.add_argument("train_log", type=Path, nargs="?", help="check this train_log.parquet instead of a round")
     doctor.add_argument("--json", action="store_true", help="print one JSON object per line")
-    doctor.add_argument("--out", type=Path, help="also write those lines to this file")
+    doctor.add_argument("--out", type=Path, help="also write these lines to this file")
 
 
 def _add_run_tools(add: Add) -> None:
@@ -400,7 +400,7 @@ def _add_run_tools(add: Add) -> None:
     verify = add("verify", _verify, "compare every file of a run with its SHA-256; exit code 3 if one differs")
     verify.add_argument("run_folder", type=Path, help="for example results/demo")
     verify.add_argument("--discard-damaged", action="store_true", help="remove damaged files, so that they are re-made")
-    what_if = add("what-if", _what_if, "show which pairs other OmniScore or pair settings would give; needs no GPU")
+    what_if = add("what-if", _what_if, "show which pairs other OmniScore or pair settings would choose; needs no GPU")
     what_if.add_argument("--run", type=Path, required=True, help="folder of the run, for example results/demo")
     _add_round(what_if)
     what_if.add_argument(
@@ -435,7 +435,7 @@ def _add_workflow_tools(add: Add) -> None:
     snapshot.add_argument("out", type=Path)
     snapshot.add_argument("--settings", type=Path, required=True, help="JSON file that the workflow wrote")
     snapshot.add_argument("--sha256", required=True, help="SHA-256 of that file")
-    shards = add("list-shards", _list_shards, "write one list of all shards and their SHA-256")
+    shards = add("list-shards", _list_shards, "write a manifest of all shards and their SHA-256")
     shards.add_argument("out", type=Path)
 
 
@@ -449,7 +449,13 @@ def _add_config(sub: argparse.ArgumentParser, *, several: bool = False) -> None:
         sub.add_argument("--config", type=Path, nargs="+", default=[Path("config.yaml")], help=text)
     else:
         sub.add_argument("--config", type=Path, default=Path("config.yaml"), help="config.yaml, or a snapshot file")
-    sub.add_argument("--preset", type=Path, action="append", default=[], help="YAML laid over --config (repeatable)")
     sub.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one key laid over all (repeatable)"
+        "--preset",
+        type=Path,
+        action="append",
+        default=[],
+        help="YAML file that overrides keys of --config (repeatable)",
+    )
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one key that overrides all files (repeatable)"
     )

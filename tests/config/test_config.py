@@ -169,7 +169,7 @@ WRONG = {
     "CLIP weights are no open_clip folder": (
         {f"{CLIP}.options": {"weights": "{files}/folder"}},
         f"{CLIP}.options.weights",
-        "no folder with an open_clip_config.json",
+        "neither a folder with an open_clip_config.json",
     ),
     "model of another family": ({"model.weights": "{files}/other"}, "model.weights", "is a CogVideoXPipeline"),
     "clips are to be fitted and there are none": (
@@ -212,7 +212,7 @@ WRONG = {
     "bucket named twice": (
         {"generate.sampling.buckets": [{"num_frames": 5, "height": 32, "width": 64}] * 2},
         "generate.sampling.buckets.1",
-        "each size is named once",
+        "list each size once",
     ),
     "activations of compiled layers offloaded": (
         {"train_runtime.offload_activations": True, "train_runtime.compile": True},
@@ -348,7 +348,7 @@ def test_check_names_the_wrong_key_in_one_line(files, config_file, capsys):
 
 def test_check_passes_a_good_configuration(files, config_file, capsys):
     assert main(["check", "--config", str(config_file(raw_with(files, {})))]) == 0
-    assert "fine; run 'small' writes to" in capsys.readouterr().out
+    assert "valid; run 'small' writes to" in capsys.readouterr().out
 
 
 def test_check_lays_presets_and_settings_over_the_file(files, config_file, tmp_path, capsys):

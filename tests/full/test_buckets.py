@@ -138,7 +138,7 @@ def test_every_pass_of_the_plan_starts_at_ln_2_and_takes_one_size(run):
 def test_passes_of_two_sizes_are_refused(run):
     passes = Passes(run.snapshot("train"), run.round_folder, build_policy(run.snapshot("train"), None, "cpu"))
     visits = [passes.plan.visits[places.start] for places in passes.plan.micro_batches]
-    with pytest.raises(ValueError, match="do not fit into one forward pass"):
+    with pytest.raises(ValueError, match="one forward pass needs one size"):
         passes.data.batch(visits)
 
 

@@ -38,14 +38,17 @@ def submit(tmp_path):
 def test_without_accounting_the_state_of_jobs_is_asked_of_squeue(sacct: str, submit, tmp_path: Path) -> None:
     answer = submit(SACCT=sacct)
     assert answer.returncode == 0, answer.stderr
-    assert "sacct does not answer (Slurm accounting storage is disabled)" in answer.stderr
+    assert "sacct fails (Slurm accounting storage is disabled)" in answer.stderr
     assert (tmp_path / "run" / PROMPTS).exists()
 
 
 def test_a_site_that_cannot_tell_how_jobs_end_stops_before_the_first_job(submit, tmp_path: Path) -> None:
     answer = submit(SACCT="disabled", MIN_JOB_AGE="2")
     assert answer.returncode != 0
-    assert "no way to learn how jobs end: sacct does not answer (Slurm accounting storage is disabled)" in answer.stderr
+    assert (
+        "the state of finished jobs cannot be queried: sacct fails (Slurm accounting storage is disabled)"
+        in answer.stderr
+    )
     assert "Traceback" not in answer.stderr
     assert not (tmp_path / "slurm" / "submitted").exists()
 
@@ -54,7 +57,7 @@ def test_jobs_are_not_forgotten_while_sacct_fails_for_a_time(submit, tmp_path: P
     """Its first call is the check at the start; the second one fails, all others work."""
     answer = submit(SACCT="fails second")
     assert answer.returncode == 0, answer.stderr
-    assert "The state of the jobs is not known" in answer.stderr
+    assert "Job states are unknown" in answer.stderr
 
 
 def test_gres_in_place_of_gpus_as_documented(submit, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_an_edited_finding_runs_the_comparison_alone(study):
 def test_a_failed_arm_stops_no_other_and_is_named_with_its_log(edited):
     folder, answer = edited
     assert answer.returncode != 0
-    assert "sft, seed 3: lacks round1/" in answer.stdout
+    assert "sft, seed 3: missing round1/" in answer.stdout
     log = str(ROOT / "sft/seed3/round1/logs")
     assert f"log: {log}" in answer.stdout
     assert log in (folder / ROOT / "index.html").read_text()

@@ -244,7 +244,7 @@ def test_scores_in_another_order_than_their_videos_give_the_same_table(tmp_path)
 def test_a_video_that_is_there_twice_is_refused(make_round):
     run = make_round()
     run.videos[3] |= {"prompt_id": run.prompts[0], "sample": 0}
-    with pytest.raises(RuntimeError, match=r"the videos table has .* twice; make the videos again"):
+    with pytest.raises(RuntimeError, match=r"the videos table has .* twice; run the stage generate again"):
         run.run()
 
 

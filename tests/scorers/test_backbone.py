@@ -127,8 +127,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(caplog):
         assert score_clips([All(means)], [clip("1", 5), clip("2", 4)]) == [[10.0, 20.0]]
     assert [len(batch) for batch in means.batches] == [2, 2, 2, 2, 1]
     assert [record.message for record in caplog.records] == [
-        "Means: out of memory at 4 x 4; 4 at once from now on",
-        "Means: out of memory at 4 x 4; 2 at once from now on",
+        "Means: out of memory at 4 x 4; batch size 4 from now on",
+        "Means: out of memory at 4 x 4; batch size 2 from now on",
     ]
 
 

@@ -44,7 +44,7 @@ def test_second_object_counts_where_the_caption_names_one(judge, still_clip):
 
 
 def test_other_prompts_are_refused(judge, still_clip):
-    with pytest.raises(ValueError, match="no caption of the demo world"):
+    with pytest.raises(ValueError, match="not a caption of the demo world"):
         judge.score(Clip(still_clip.frames_THWC, 8.0, "a dog on a beach"))
 
 

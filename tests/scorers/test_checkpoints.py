@@ -99,8 +99,8 @@ def halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 3, "nets": {"a": {}, "b": {}}}, "holds no tensors by name; it has epoch, nets"),
-        ([torch.zeros(2)], "holds no tensors by name; it is a list"),
+        ({"epoch": 3, "nets": {"a": {}, "b": {}}}, "has no named tensors; it has epoch, nets"),
+        ([torch.zeros(2)], "has no named tensors; it is a list"),
         ({"state_dict": {"first.weight": torch.zeros(2)}}, "the file has first.weight"),
         (
             {"a.inner.weight": torch.zeros(2, 3), "b.inner.weight": torch.zeros(2, 3)},

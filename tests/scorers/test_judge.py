@@ -192,7 +192,7 @@ def test_prompt_with_a_special_token_is_refused(folder, prompt):
 
 
 def test_prompt_is_needed_where_the_question_has_it(folder):
-    with pytest.raises(ValueError, match="this one is empty"):
+    with pytest.raises(ValueError, match="this prompt is empty"):
         judge_of(folder).score(clip_of(prompt=" "))
     assert 1 < judge_of(folder, question="How sharp is it?").score(clip_of(prompt=" ")) < 5
 
@@ -204,7 +204,7 @@ def test_prompt_is_needed_where_the_question_has_it(folder):
         ({"max_new_tokens": 5}, "pattern: needed"),
         ({"pattern": "(x)"}, "no effect without max_new_tokens"),
         ({"max_new_tokens": 5, "pattern": "x"}, "has 0 groups"),
-        ({"max_new_tokens": 5, "pattern": "(x"}, "no regular expression"),
+        ({"max_new_tokens": 5, "pattern": "(x"}, "not a regular expression"),
         ({"min_frames": 9, "max_frames": 8}, "less than min_frames"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_file_that_is_no_video_is_a_failed_row(run, spoil, said):
 
 def test_a_clip_that_is_gone_has_to_be_made_again(run):
     (run / "clips/1.mp4").unlink()
-    with pytest.raises(Damaged, match=r"1\.mp4: it is gone; `videodpo verify .* --discard-damaged`"):
+    with pytest.raises(Damaged, match=r"1\.mp4: it is missing; `videodpo verify .* --discard-damaged`"):
         score_all(run)
 
 

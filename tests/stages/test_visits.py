@@ -123,10 +123,8 @@ def test_at_most_a_third_of_the_prompts_is_held_back(caplog, num_pairs, num_prom
     assert measured.tolist() == sorted(measured)
     assert measured.nunique() == 2 * held_back
     prompts = num_pairs // 2
-    told = (
-        f"schedule.validation.num_prompts: {num_prompts}; {held_back} are held back, a third of the {prompts} prompts"
-    )
-    assert (told in caplog.text) == (held_back < num_prompts)
+    warning = f"num_prompts: {num_prompts}; only {held_back} are held out, a third of the {prompts} prompts"
+    assert (warning in caplog.text) == (held_back < num_prompts)
 
 
 # --- sizes
@@ -295,7 +293,7 @@ def test_a_pair_that_is_not_in_the_pairs_is_refused(run):
 
 def test_rows_out_of_order_are_refused(run):
     edited(run, list.reverse)
-    with pytest.raises(ValueError, match=r"visits\.parquet: rows are not in the order of their steps"):
+    with pytest.raises(ValueError, match=r"visits\.parquet: rows must be in the order of their steps"):
         run.train()
 
 

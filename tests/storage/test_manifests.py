@@ -75,7 +75,7 @@ def test_two_files_that_were_swapped_with_their_times_are_damaged(tmp_path):
     (tmp_path / "shard-1.json").rename(tmp_path / "shard-0.json")
     (tmp_path / "aside").rename(tmp_path / "shard-1.json")
     for number in (0, 1):
-        with pytest.raises(Damaged, match=rf"shard-{number}\.json: not what was written"):
+        with pytest.raises(Damaged, match=rf"shard-{number}\.json: differs from what was written"):
             read_json(tmp_path / f"shard-{number}.json")
 
 
@@ -106,16 +106,16 @@ def test_a_folder_with_a_file_too_many_or_too_few_is_damaged(tmp_path):
     replace_folder(tmp_path / ".a.partial", tmp_path / "a")
     assert fault(tmp_path / "a") is None
     (tmp_path / "a" / "other").write_text("y")
-    assert fault(tmp_path / "a") == "a/other: not what was written"
+    assert fault(tmp_path / "a") == "a/other: differs from what was written"
     (tmp_path / "a" / "other").unlink()
     (tmp_path / "a" / "file").unlink()
-    assert fault(tmp_path / "a") == "a/file: not what was written"
+    assert fault(tmp_path / "a") == "a/file: differs from what was written"
 
 
 def test_an_edited_table_is_used_with_a_warning_that_names_it(tmp_path, caplog):
     path = edited(tmp_path)
     assert read_table(path).prompt.tolist() == ["a blue ring"]
-    assert f"{path} was edited since its stage wrote it" in caplog.text
+    assert f"{path} was edited after its stage wrote it" in caplog.text
 
 
 def test_what_is_made_from_an_edited_table_says_so(tmp_path):

@@ -138,7 +138,7 @@ def test_the_table_has_every_arm_seed_and_score(root, verdicts):
 def test_missing_runs_are_named_with_their_log(root, made):
     text = made[1]
     assert "8 of 10 runs are finished" in text
-    assert "failed, seed 1: lacks round1/pairs.parquet; log: results/known/failed/seed1/round1/logs/pairs.log" in text
+    assert "failed, seed 1: missing round1/pairs.parquet; log: results/known/failed/seed1/round1/logs/pairs.log" in text
     page = (root / "index.html").read_text()
     assert "results/known/failed/seed2/round1/logs/pairs.log" in page
     assert "1 to 2" in page

@@ -211,7 +211,7 @@ def test_further_patterns_add_files_to_a_fetched_repository(hub):
 def test_other_bytes_than_the_hubs_digests_say_are_not_kept(server, hub, folder, name):
     hub({"part/model.safetensors": LARGE, "config.json": SMALL})
     server.files[f"/{REPOSITORY}/resolve/{COMMIT}/{name}"] = b"X" * len({"config.json": SMALL}.get(name, LARGE))
-    with pytest.raises(RunError, match=f"is not that published.*{name}"):
+    with pytest.raises(RunError, match=f"is not the published one.*{name}"):
         fetch(LOCATION, ("*.safetensors", "*.json"))
     assert not [path for path in folder.rglob("*") if path.name == Path(name).name]
 
@@ -221,13 +221,13 @@ def test_a_digest_of_the_catalogue_is_checked_after_the_download_and_by_verify(h
     fetch(LOCATION, ("*.safetensors",))
     pinned = PublishedRepository(revision=COMMIT, licence="MIT", files={"part/model.safetensors": "0" * 64})
     monkeypatch.setitem(catalogue().repositories, REPOSITORY, pinned)
-    assert [problem.partition(": ")[2] for problem in damaged(LOCATION)] == ["sha256 is not that published"]
+    assert [problem.partition(": ")[2] for problem in damaged(LOCATION)] == ["its SHA-256 is not the published one"]
     manifest_path(LOCATION).unlink()
-    with pytest.raises(RunError, match="is not that published"):
+    with pytest.raises(RunError, match="is not the published one"):
         fetch(LOCATION, ("*.safetensors",))
 
 
 def test_a_repository_without_the_wanted_files_is_an_error(hub):
     hub({"old.bin": b"pickle"})
-    with pytest.raises(RunError, match=r"holds none of \*\.safetensors"):
+    with pytest.raises(RunError, match=r"has none of \*\.safetensors"):
         fetch(LOCATION, ("*.safetensors",))

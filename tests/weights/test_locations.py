@@ -121,8 +121,8 @@ def test_a_folder_given_by_path_has_the_licence_of_its_repository(tmp_path, fold
 @pytest.mark.parametrize(
     ("card", "terms"),
     [
-        ("---\nlicense: cc-by-nc-4.0\n---\n# A model\n", "cc-by-nc-4.0, says its model card [NON-COMMERCIAL]"),
-        ("---\nlicense: mit\n---\n", "mit, says its model card"),
+        ("---\nlicense: cc-by-nc-4.0\n---\n# A model\n", "cc-by-nc-4.0, according to its model card [NON-COMMERCIAL]"),
+        ("---\nlicense: mit\n---\n", "mit, according to its model card"),
         ("---\nlicense: other\nlicense_name: a-non-commercial-license\n---\n", "[NON-COMMERCIAL]"),
         ("# A model\n", "see its model card"),
     ],

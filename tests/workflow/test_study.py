@@ -128,7 +128,9 @@ def test_a_file_behind_a_link_is_not_made_there(random_model, tmp_path):
     target = "results/tiny/dpo/seed3/round1/videos/shard-00000.parquet"
     answer = snakemake(tmp_path, "--cores", "1", target, *CALL[1:])
     assert answer.returncode != 0
-    assert f"{target}: a link to results/tiny/shared/seed3/round1/videos/shard-00000.parquet; ask" in answer.stderr
+    assert (
+        f"{target}: is a link to results/tiny/shared/seed3/round1/videos/shard-00000.parquet; request" in answer.stderr
+    )
 
 
 def test_problems_of_all_arms_are_listed_at_once_with_their_arm(study):
@@ -159,10 +161,10 @@ def test_a_problem_of_the_base_is_listed_once(study):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
+        ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
         ({"seeds": []}, "seeds: []: List should have at least 1 item"),
         ({"name": "a/b"}, "name: 'a/b' is not allowed"),
-        ({"arms": {"shared": {"about": "-"}}, "findings": []}, "arms.shared: the name 'shared' has a meaning"),
+        ({"arms": {"shared": {"about": "-"}}, "findings": []}, "arms.shared: the name 'shared' is reserved"),
         ({"arms": {"a b": {"about": "-"}}, "findings": []}, "arms.a b: a name has letters"),
         ({"arms": {"a": {"about": "-", "overlay": {"seed": 1}}}, "findings": []}, "arms.a.overlay.seed: 1; the study"),
         ({"findings": [{"claim": "-", "arm": "dop"}]}, "findings.0.arm: 'dop' is not among the arms (dpo, plain, sft)"),
@@ -194,7 +196,7 @@ def test_without_a_study_the_target_says_what_is_missing(random_model, tmp_path)
     make_workspace(tmp_path, without_default_scorers(small_run(random_model, Path("results"))))
     answer = snakemake(tmp_path, "--dry-run", "study", "--configfile", "overlay.yaml")
     assert answer.returncode != 0
-    assert "no study is chosen; add --config study=studies/core.yaml" in answer.stdout
+    assert "study: missing; choose one, for example --config study=studies/core.yaml" in answer.stdout
 
 
 def test_the_core_study_is_valid_and_sixteen_arms_of_three_seeds_are_read_in_seconds(monkeypatch):

@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
                 continue
             if (key.tag, key.value) in seen:
-                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+                raise yaml.composer.ComposerError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add((key.tag, key.value))
         return node
 
@@ -65,14 +65,14 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Read one YAML mapping; raise ConfigError if the file is missing or has other content."""
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{file}: larger than {MAX_BYTES:,} bytes, so it is no configuration")
+            raise ConfigError(f"{file}: larger than {MAX_BYTES:,} bytes; give a configuration file")
         raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except ConfigError:
         raise
     except (OSError, yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date like 2001-99-99
         raise ConfigError(f"{file}: not readable as YAML ({error})") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{file}: a mapping of keys is needed, this is {type(raw).__name__}")
+        raise ConfigError(f"{file}: is a {type(raw).__name__}; a mapping of keys is needed")
     return raw
 
 

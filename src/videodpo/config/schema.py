@@ -121,7 +121,7 @@ class Sampling(Size):
         for index, bucket in enumerate(self.buckets):
             if _size_of(bucket) in known:
                 size = f"{bucket.num_frames} frames of {bucket.height} x {bucket.width}"
-                yield f"buckets.{index}", f"{size} are there already; each size is named once"
+                yield f"buckets.{index}", f"{size} are listed twice; list each size once"
             known.append(_size_of(bucket))
 
 
@@ -245,16 +245,19 @@ class Config(Section):
         inside = [name for name, dimension in self.dimensions.items() if dimension.pillar]
         yield from filter_disagreements(self.pairs, inside)
         for name in sorted(set(self.dimensions) & set(self.evaluate.judges)):
-            yield f"evaluate.judges.{name}", "also among dimensions, so not independent; take it out of one of them"
+            yield (
+                f"evaluate.judges.{name}",
+                "also among dimensions, so it is no independent judge; remove it from one of the two",
+            )
         if self.generate.fit_clips and self.prompts.source.kind != "clips":
             yield "generate.fit_clips", f"true, but prompts.source.kind is {self.prompts.source.kind!r}, not 'clips'"
         if self.prompts.source.kind == "clips" and self.rounds != 1:
-            yield "rounds", f"{self.rounds} with clips of your own; they serve one round"
+            yield "rounds", f"{self.rounds} with clips of your own, which support one round; use 1"
         yield from self._training_disagreements()
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
         samples = self.prompts.source.kind != "clips"  # a list of clips sets its own number per prompt
         if samples and worst > (videos := self.generate.videos_per_prompt):
-            needs = f"{self.pairs.policy!r} needs at least {worst} videos a prompt"
+            needs = f"{self.pairs.policy!r} needs at least {worst} videos per prompt"
             yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"
         if samples and (self.pairs.first_samples or 0) > (videos := self.generate.videos_per_prompt):
             yield "pairs.first_samples", f"{self.pairs.first_samples}, more than generate.videos_per_prompt {videos}"

@@ -46,7 +46,7 @@ class Dimension(Section):
 
 def _empty_range(low: float, high: float) -> Iterator[tuple[str, str]]:
     if low >= high:
-        yield "min", f"{low} is not below max {high}"
+        yield "min", f"{low} is not below max, {high}"
 
 
 class PillarWeights(Section):

@@ -61,16 +61,16 @@ class Study(Section):
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if twice := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
-            yield "seeds", f"{twice[0]} is there twice; each seed is run once"
+            yield "seeds", f"{twice[0]} is listed twice; list each seed once"
         for name in sorted({BASE, SHARED} & set(self.arms)):
-            yield f"arms.{name}", f"the name {name!r} has a meaning of its own; use another one"
+            yield f"arms.{name}", f"the name {name!r} is reserved; use another one"
         for name in self.arms:
             if not re.fullmatch(_NAME, name):
                 yield f"arms.{name}", "a name has letters, digits, `.`, `_` and `-`, and begins with a letter or digit"
         overlays = {"common": self.common} | {f"arms.{name}.overlay": arm.overlay for name, arm in self.arms.items()}
         for where, overlay in overlays.items():
             for key in set(_OF_THE_STUDY) & set(overlay):
-                yield f"{where}.{key}", f"{overlay[key]!r}; the study sets it"
+                yield f"{where}.{key}", f"{overlay[key]!r}; the study sets this key, so remove it here"
         known = ", ".join(self.arms)
         for number, finding in enumerate(self.findings):
             if finding.arm not in self.arms:
@@ -78,7 +78,7 @@ class Study(Section):
             if finding.against not in (BASE, *self.arms):
                 yield f"findings.{number}.against", f"{finding.against!r} is neither {BASE} nor an arm ({known})"
             if finding.against == finding.arm:
-                yield f"findings.{number}.against", f"{finding.against!r} is the arm itself"
+                yield f"findings.{number}.against", f"{finding.against!r} is the finding's own arm; name another one"
 
     def without_extended(self) -> Study:
         """The study without its extended arms and the findings that need them."""
@@ -102,7 +102,7 @@ def read_study(file: Path, *, extended: bool) -> Study:
         raise ConfigError(f"{file}: {error}".replace("configuration: ", "")) from None
     study = study if extended else study.without_extended()
     if not study.arms:
-        raise ConfigError(f"{file}: arms: all are extended; add --config study_extended=true")
+        raise ConfigError(f"{file}: arms: all arms are extended; to run them, add --config study_extended=true")
     return study
 
 

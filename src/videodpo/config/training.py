@@ -129,7 +129,7 @@ class Objective(Section):
         if self.sdpo_mu is not None and self.loss in ("sft", "mapo"):
             yield "sdpo_mu", f"{self.sdpo_mu} has no effect on {self.loss}"
         if self.sdpo_mu is not None and self.official_code.logit_per_column:
-            yield "sdpo_mu", f"{self.sdpo_mu} does not go with official_code.logit_per_column"
+            yield "sdpo_mu", f"{self.sdpo_mu} cannot be combined with official_code.logit_per_column"
 
 
 class Train(Section):
@@ -221,10 +221,10 @@ class TrainRuntime(Section):
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.offload_activations and self.gradient_checkpointing != "off":
             kind = self.gradient_checkpointing
-            reason = f"true with gradient_checkpointing: {kind}, which keeps nothing that could be moved; use off"
+            reason = f"true with gradient_checkpointing: {kind}, which keeps no activations to offload; use off"
             yield "offload_activations", reason
         if self.offload_activations and self.compile:
-            reason = "true with compile: true, whose layers need activations as they left them in memory"
+            reason = "true with compile: true, whose layers need their activations in GPU memory"
             yield "offload_activations", f"{reason}; use one of them"
         if self.processes % self.context_parallel:
             yield "context_parallel", f"{self.context_parallel} does not divide processes: {self.processes}"

@@ -83,7 +83,9 @@ class PairData:
         losers = [self._load(row.loser_id) for row in rows]
         if len(shapes := {tuple(latent.shape) for latent in winners + losers}) > 1:
             ids = [visit.pair_id for visit in visits]
-            raise InputError(f"pairs {ids}: latents of the sizes {sorted(shapes)} do not fit into one forward pass")
+            raise InputError(
+                f"pairs {ids}: latents of several sizes, {sorted(shapes)}; one forward pass needs one size"
+            )
         draws = [(visit.noise_level, visit.noise_seed) for visit in visits]
         noise = [_noise(visit.noise_seed, latent) for visit, latent in zip(visits, winners, strict=True)]
         apart = [separate_draw(visit) for visit in visits] if separate_draw else None

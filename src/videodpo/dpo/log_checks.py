@@ -63,7 +63,7 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
     if "skipped" in whole:
         findings.append(_skipped(whole))
     if len(log) < FEWEST_STEPS:
-        expected = f"{FEWEST_STEPS} to see a trend"
+        expected = f"{FEWEST_STEPS} for a trend"
         return [*findings, Finding("trend", "fine", f"{len(log)} steps", expected, value=float(len(log)))]
     trends: list[Callable[[pd.DataFrame], Finding]] = [_winner, _apart, _buckets, _saturation, _learned]
     findings += [check(log) for check in trends]
@@ -119,7 +119,7 @@ def _skipped(log: pd.DataFrame) -> Finding:
     share = float((log["skipped"].to_numpy(bool) & ~overflows).mean())
     measured = f"{share:.1%} of the steps were skipped"
     if overflows.any():
-        measured += f", besides {int(overflows.sum())} that lowered the loss scale"
+        measured += f", in addition to {int(overflows.sum())} that lowered the loss scale"
     advice = "Lower train.learning_rate; the training's log names the pairs of each skipped step."
     return Finding("skipped", grade(share, SKIPPED, MANY_SKIPPED), measured, f"at most {SKIPPED:.0%}", advice, share)
 

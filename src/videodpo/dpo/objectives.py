@@ -185,7 +185,7 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
         InputError: shapes differ, or the standard deviation is 0 or not finite.
     """
     if ref_w.shape != ref_l.shape:
-        raise InputError(f"reference errors: {ref_w.shape} of winners, {ref_l.shape} of losers")
+        raise InputError(f"reference errors: shapes {ref_w.shape} of winners and {ref_l.shape} of losers differ")
     difference = ref_w.astype(np.float64) - ref_l.astype(np.float64)
     difference = difference[np.isfinite(difference)]
     # Test the range: by rounding, equal numbers can have a tiny standard deviation.
@@ -201,7 +201,9 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
 
 def _check_partners(target: torch.Tensor) -> None:
     if len(target) % 2 or not len(target):
-        raise InputError(f"batch of {len(target)}: winners and losers come in equal numbers, at least one each")
+        raise InputError(
+            f"batch of {len(target)}: equal numbers of winners and losers are needed, at least one of each"
+        )
 
 
 def _check_shapes(needed: torch.Size, **values: torch.Tensor | None) -> None:

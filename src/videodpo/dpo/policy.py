@@ -96,7 +96,7 @@ def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
     if runtime.compile:
         if not (layers := repeated_layers(denoiser)):
             raise InputError(
-                "train_runtime.compile: true, but this family does not say which of its layers repeat; use false"
+                "train_runtime.compile: true, but this model family does not declare its repeated layers; use false"
             )
         # The layers of a U-Net have many sizes, and each size needs a graph for each call signature.
         torch.compiler.config.recompile_limit = max(torch.compiler.config.recompile_limit, _MOST_GRAPHS)

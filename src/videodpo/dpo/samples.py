@@ -48,7 +48,7 @@ def draw_samples(
             with torch.no_grad(), model.with_vae():
                 (decoded,) = model.decode(latents_1CFHW)
             if decoded is None:
-                log.warning("step %d: the sample of prompt %s is not finite, and left out", step, prompt_id)
+                log.warning("step %d: the sample of prompt %s is not finite and is left out", step, prompt_id)
             else:
                 frames.append(decoded)
     if frames:

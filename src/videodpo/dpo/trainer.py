@@ -68,7 +68,9 @@ class Training:
         self.num_groups = accelerator.num_processes // self.train_runtime.context_parallel
         optimizer = make_optimizer(list(trainable(self.model).values()), self.train)
         if self.model.parts_by_noise_level and self.train_runtime.strategy == "fsdp":
-            raise InputError("train_runtime.strategy: fsdp, but processes would wait for each other's experts; use ddp")
+            raise InputError(
+                "train_runtime.strategy: fsdp, but processes with different experts would wait for each other; use ddp"
+            )
         if self.model.leaves_weights_out:
             allow_unused_weights(accelerator)
         self.model.denoiser, wrapped = accelerator.prepare(self.model.denoiser, optimizer)
@@ -93,7 +95,7 @@ class Training:
         if count % self.num_groups:
             what = "processes" if self.train_runtime.context_parallel == 1 else "groups of processes"
             raise InputError(
-                f"schedule: {count} micro-batches a step do not divide over {self.num_groups} {what}; "
+                f"schedule: {count} micro-batches per step cannot be divided evenly among {self.num_groups} {what}; "
                 "change global_batch_size, micro_batch_size or train_runtime.processes"
             )
 
@@ -239,7 +241,7 @@ class Training:
                 self.passes.plan.visits[index] for run in self.passes.plan.validation_micro_batches for index in run
             ]
             named = self._named([visit for visit, is_good in zip(visits, good, strict=True) if not is_good])
-            log.warning("step %d: the validation is not finite and left out of it: %s", step - 1, named)
+            log.warning("step %d: validation errors that are not finite are left out: %s", step - 1, named)
         if not good.any():
             return {"validation_loss": None, "validation_accuracy": None}
         margin, loss = measured[good].T

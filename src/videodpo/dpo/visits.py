@@ -88,7 +88,7 @@ def read_visits(round_folder: Path) -> Plan:
     steps = table["step"]
     if not (steps[:count].is_monotonic_increasing and steps[count:].isna().all()):
         raise InputError(
-            f"{path}: rows are not in the order of their steps, validation last; run the stage visits again"
+            f"{path}: rows must be in the order of their steps, with validation last; run the stage visits again"
         )
     names = ("pair_id", "visit", "noise_level", "noise_seed", "timestep")
     visits = [Visit(*row) for row in zip(*(table[name].tolist() for name in names), strict=True)]

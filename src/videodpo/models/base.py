@@ -81,8 +81,8 @@ class VideoModel(ABC):
             InputError: the family does not support it.
         """
         raise InputError(
-            f"schedule.timesteps.distribution: match_sampler; the family {settings.family} does not say at which "
-            "timesteps it samples; use uniform or logit_normal"
+            f"schedule.timesteps.distribution: match_sampler; the family {settings.family} does not declare the "
+            "timesteps of its sampler; use uniform or logit_normal"
         )
 
     @abstractmethod

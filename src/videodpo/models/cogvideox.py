@@ -42,7 +42,10 @@ class CogVideoXModel(PipelineModel):
         super().check(settings, sampling)
         options = validate(cls.Options, settings.options, "model.options")
         if options.dynamic_guidance and sampling.guidance_scale <= 1:
-            raise InputError("model.options.dynamic_guidance: true, but generate.sampling.guidance_scale 1 is off")
+            raise InputError(
+                "model.options.dynamic_guidance: true, but generate.sampling.guidance_scale 1 turns guidance off; "
+                "use a scale above 1 or false"
+            )
         try:
             config = read_config(resolve(settings.weights) / "transformer" / "config.json")
         except NotFetched:
@@ -50,15 +53,14 @@ class CogVideoXModel(PipelineModel):
         tokens = config.get("max_text_seq_length", 226)
         if not config.get("use_rotary_positional_embeddings") and settings.max_sequence_length != tokens:
             raise InputError(
-                f"model.max_sequence_length: {settings.max_sequence_length}; "
-                f"{settings.weights} has positions for {tokens}"
+                f"model.max_sequence_length: {settings.max_sequence_length}; {settings.weights} takes {tokens} only"
             )
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:
         if denoiser.get("patch_size_t") is not None:
             raise InputError(
-                "model.weights: CogVideoX 1.5, which groups latent frames, is not among what cogvideox takes"
+                "model.weights: CogVideoX 1.5, which groups latent frames, is not supported; use CogVideoX 2B or 5B"
             )
         space = 2 ** (len(vae.get("block_out_channels", (128, 256, 256, 512))) - 1)
         time = int(vae.get("temporal_compression_ratio", 4))

@@ -71,7 +71,7 @@ class LtxVideoModel(PipelineModel):
     def enable_context_parallel(self, degree: int) -> None:
         # diffusers' plan splits the text mask over the ranks, but attention on each rank needs the full mask.
         raise InputError(
-            f"train_runtime.context_parallel: {degree}, but LTX-Video's masked text cannot be shared; use 1"
+            f"train_runtime.context_parallel: {degree}, but LTX-Video's masked text cannot be split; use 1"
         )
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:

@@ -42,14 +42,14 @@ class WanModel(PipelineModel):
             return
         if sampling.guidance_scale <= 1:
             raise InputError(
-                "model.options.guidance_scale_2: generate.sampling.guidance_scale 1 is off for both experts"
+                "model.options.guidance_scale_2: generate.sampling.guidance_scale 1 turns guidance off for both experts"
             )
         try:
             index = read_config(resolve(settings.weights) / cls.index)
         except NotFetched:
             return
         if index.get("boundary_ratio") is None:
-            raise InputError(f"model.options.guidance_scale_2: {settings.weights} has one expert")
+            raise InputError(f"model.options.guidance_scale_2: {settings.weights} has one expert; use null")
 
     @staticmethod
     def compression(vae: Config, denoiser: Config) -> Compression:

@@ -36,9 +36,7 @@ class Histogram:
         wanted = _bin_of(scores, self.bin_width)
         index = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
         if (self.bins[index] != wanted).any():
-            raise InputError(
-                f"{name}: a score is in a bin without any of all_scores; all_scores must include every pair's"
-            )
+            raise InputError(f"{name}: a score is in an empty bin; all_scores must include the scores of all pairs")
         return np.asarray(self.shares[index], dtype=np.float64)
 
     def probabilities(self, winners: NDArray[np.float64], losers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -77,20 +75,20 @@ def pair_weights(
             negative, the numbers of winners and losers differ, or the bin of a pair's score is empty.
     """
     if not alpha >= 0:
-        raise InputError(f"alpha: {alpha}, must be 0 or more")
+        raise InputError(f"alpha: {alpha}; must be 0 or more")
     if beta is not None and not beta > 0:
-        raise InputError(f"beta: {beta}, must be above 0, or None for the largest bin's share")
+        raise InputError(f"beta: {beta}; must be above 0, or None for the largest bin's share")
     everything = np.asarray(all_scores, dtype=np.float64)
     winners, losers = (np.asarray(scores, dtype=np.float64) for scores in (winner_scores, loser_scores))
     if not bin_width > 0:
-        raise InputError(f"bin_width: {bin_width}, must be above 0")
+        raise InputError(f"bin_width: {bin_width}; must be above 0")
     if not everything.size:
-        raise InputError("all_scores: empty, there is no histogram to weigh with")
+        raise InputError("all_scores: empty; at least one score is needed")
     if winners.shape != losers.shape:
-        raise InputError(f"winner_scores {winners.shape} and loser_scores {losers.shape}: one of each a pair is needed")
+        raise InputError(f"winner_scores {winners.shape} and loser_scores {losers.shape}: equal shapes are needed")
     for name, scores in (("all_scores", everything), ("winner_scores", winners), ("loser_scores", losers)):
         if not np.isfinite(scores).all():
-            raise InputError(f"{name}: holds NaN or infinity")
+            raise InputError(f"{name}: has NaN or infinity")
     histogram = Histogram.of(everything.ravel(), bin_width)
     return histogram.weights(histogram.probabilities(winners, losers), alpha=alpha, beta=beta)
 

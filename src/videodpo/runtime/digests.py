@@ -34,7 +34,7 @@ def remembered_sha256(path: Path, run: Path) -> str:
         entry = memory.get(name := str(path.absolute()))
         if entry is None or entry["state"] != state:
             if stat.st_size > _LARGE:
-                log.info("%s: reading %.1f GB for their SHA-256", path, stat.st_size / 1e9)
+                log.info("%s: computing the SHA-256 of %.1f GB", path, stat.st_size / 1e9)
             entry = memory[name] = {"state": state, "sha256": sha256_of(path)}
             write_json(file, memory)
         return entry["sha256"]

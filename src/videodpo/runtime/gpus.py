@@ -84,7 +84,7 @@ def _wait_for(gpus: Mapping[str, str], count: int) -> list[str]:
     logged = time.monotonic() - _LOG_SECONDS
     while not (chosen := _free(gpus, count)):
         if time.monotonic() - logged >= _LOG_SECONDS:
-            log.info("waiting for %d free of the GPUs %s; other jobs hold the rest", count, ", ".join(gpus))
+            log.info("waiting until %d of the GPUs %s are free", count, ", ".join(gpus))
             logged = time.monotonic()
         time.sleep(_POLL_SECONDS)
     return chosen

@@ -132,7 +132,7 @@ def _take(path: Path) -> int:
             if waited > patience:
                 raise Held(f"{path} is held by {_holder(path)}; wait for it or stop it first")
             if waited > _GLANCE and not is_told:
-                log.info("%s is held by %s; waiting up to %g s for its end", path, _holder(path), patience)
+                log.info("%s is held by %s; waiting up to %g s for its release", path, _holder(path), patience)
                 is_told = True
             time.sleep(_GLANCE / 20)
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -23,6 +23,6 @@ def adapter_after(folder: Path, number: int) -> Path | None:
         return None
     adapter = round_folder(folder, number) / "adapter"
     if not adapter.is_dir():
-        raise InputError(f"{adapter}: no adapter there; train round {number} first")
+        raise InputError(f"{adapter}: this adapter does not exist; train round {number} first")
     require_intact(adapter)
     return adapter

@@ -208,7 +208,9 @@ def write_snapshot(text: str, out: Path) -> None:
         document["weights"][name] = known if is_published(name) else remembered_sha256(Path(name), run)
         file = local_path(name)
         if name.startswith(PUBLIC_PREFIX) and file.is_file() and remembered_sha256(file, run) != known:
-            raise ConfigError(f"{file}: sha256 is not that of {name!r} as published; remove it and fetch it again")
+            raise ConfigError(
+                f"{file}: its SHA-256 is not the published one of {name!r}; remove the file and fetch it again"
+            )
     record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 
 
@@ -220,7 +222,7 @@ def write_planned(planned: Path, sha256: str, out: Path) -> None:
     """
     text = planned.read_bytes()
     if hashlib.sha256(text).hexdigest() != sha256:
-        raise RunError(f"{planned}: not the settings that this run was planned with; start the workflow again")
+        raise RunError(f"{planned}: these settings differ from those of the plan; start the workflow again")
     write_snapshot(text.decode(), out)
 
 

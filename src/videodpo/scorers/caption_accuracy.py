@@ -39,7 +39,7 @@ class CaptionAccuracy(FileWeights):
         """Score a clip; raise InputError if its prompt is not a caption of the demo world."""
         scene = parse_caption(clip.prompt)
         if scene is None:
-            raise InputError(f"caption_accuracy: {clip.prompt[:80]!r} is no caption of the demo world")
+            raise InputError(f"caption_accuracy: {clip.prompt[:80]!r} is not a caption of the demo world")
         seen = self.look(clip.frames_THWC)
         right = [seen[name] == getattr(scene, name) for name in seen if getattr(scene, name) is not None]
         return float(np.mean(right))

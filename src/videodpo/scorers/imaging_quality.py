@@ -36,7 +36,9 @@ class MusiqFrames(FrameBackbone):
         height, width = clip.frames_THWC.shape[1:3]
         seen = _seen_size(height, width)
         if not all(round(min(seen) * (length / max(seen))) for length in self._musiq.lengths):
-            raise InputError(f"MUSIQ sees frames at {self._musiq.lengths[0]} pixels: {width} x {height} is too narrow")
+            raise InputError(
+                f"MUSIQ resizes frames to {self._musiq.lengths[0]} pixels: {width} x {height} is too narrow"
+            )
 
     def answer(self, parts: Sequence[Part]) -> list[float]:
         import torch.nn.functional as F

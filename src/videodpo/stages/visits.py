@@ -117,7 +117,7 @@ def _held_back(prompt_ids: pd.Series, schedule: Schedule, seed: int) -> set[str]
     wanted, most = schedule.validation.num_prompts, len(prompts) // LARGEST_HELD_BACK_PART
     if wanted > most:
         log.warning(
-            "schedule.validation.num_prompts: %d; %d are held back, a third of the %d prompts that have pairs",
+            "schedule.validation.num_prompts: %d; only %d are held out, a third of the %d prompts with pairs",
             wanted,
             most,
             len(prompts),
@@ -165,12 +165,14 @@ def _sizes_of_pairs(pairs: pd.DataFrame, sizes: Mapping[str, ClipSize]) -> dict[
     for pair_id, *clips in zip(pairs["pair_id"], pairs["winner_id"], pairs["loser_id"], strict=True):
         for video_id in clips:
             if video_id not in sizes:
-                raise InputError(f"pairs.parquet: video {video_id} is not among the round's videos; make pairs again")
+                raise InputError(
+                    f"pairs.parquet: video {video_id} is not among the round's videos; run the stage pairs again"
+                )
         winner, loser = (sizes[video_id] for video_id in clips)
         if winner != loser:
             raise InputError(
                 f"pairs.parquet: pair {pair_id}: the winner has {' x '.join(map(str, winner))}, the loser "
-                f"{' x '.join(map(str, loser))}; both get the same noise, so they need one size: make pairs again"
+                f"{' x '.join(map(str, loser))}; the same noise needs one size; run the stage pairs again"
             )
         found[int(pair_id)] = winner
     return found

@@ -41,7 +41,7 @@ def read_clip(path: Path, sha256: str) -> bytes:
     """
     file = file_of(path)
     if not file.is_file():
-        raise damaged(file, "it is gone")
+        raise damaged(file, "it is missing")
     content = _bytes_at(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise damaged(path, "sha256 differs from the videos table")

@@ -100,7 +100,7 @@ def refuse_full_disk(final: Path | None = None) -> Iterator[None]:
         if not _is_full(error, final):
             raise
         what = f"{final}: no space left on its disk" if final else f"no space left on a disk ({error})"
-        raise NoSpace(f"{what}; free some, then start again: what is done already stays") from error
+        raise NoSpace(f"{what}; free some, then start again; finished work is kept") from error
 
 
 def _is_full(error: BaseException | None, final: Path | None) -> bool:

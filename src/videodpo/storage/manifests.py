@@ -111,7 +111,7 @@ def read_manifest(product: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     if not text.endswith("\n"):
-        raise damaged(manifest_path(product), "it is cut")
+        raise damaged(manifest_path(product), "it is truncated")
     found = {}
     for line in text.splitlines():
         fields = _LINE.fullmatch(line)
@@ -136,10 +136,10 @@ def fault(product: Path) -> str | None:
     """
     known = read_manifest(product)
     if product.is_file():
-        return "not what was written" if known and sha256_of(product) != known.get(product.name) else None
+        return "differs from what was written" if known and sha256_of(product) != known.get(product.name) else None
     there = _digests_of_folder(product, product.name) if known else {}
     wrong = sorted(name for name in there.keys() | known.keys() if there.get(name) != known.get(name))
-    return f"{', '.join(wrong)}: not what was written" if wrong else None
+    return f"{', '.join(wrong)}: differs from what was written" if wrong else None
 
 
 def require_intact(path: Path) -> None:
@@ -154,7 +154,7 @@ def require_intact(path: Path) -> None:
         return
     if is_editable(path):
         if is_edited(path):
-            log.warning("%s was edited since its stage wrote it: it is used as it is", path)
+            log.warning("%s was edited after its stage wrote it; the edited table is used", path)
     elif found := fault(path):
         raise damaged(path, found)
     _checked[path] = _state(path)
@@ -188,7 +188,7 @@ def keep_edited(table: Path) -> None:
     if is_edited(table):
         copy = table.with_name(f"{table.stem}.edited-{sha256_of(table)[:8]}.parquet")
         shutil.copyfile(table, copy)
-        log.warning("%s was edited and is about to be overwritten: the edited table is kept as %s", table, copy.name)
+        log.warning("%s was edited and is about to be overwritten; the edited table is kept as %s", table, copy.name)
 
 
 def damaged(path: Path, what: str) -> Damaged:

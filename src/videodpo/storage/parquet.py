@@ -26,7 +26,7 @@ def open_file(path: Path) -> pa.NativeFile:
         InputError: the path is a folder, or the footer is too large; the message has the limit.
     """
     if path.is_dir():  # pyarrow would read every file in it, including leftovers of an earlier run
-        raise InputError(f"{path}: a folder; name one table in it")
+        raise InputError(f"{path}: is a folder; name one table in it")
     file = pa.OSFile(str(path))
     size = file.size()
     file.seek(max(0, size - 8))
@@ -47,7 +47,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     file = open_file(path)
     found = pq.read_metadata(file)
     if found.num_rows > MAX_ROWS:
-        raise InputError(f"{path}: {found.num_rows:,} rows, {MAX_ROWS:,} are allowed; cut it into several")
+        raise InputError(f"{path}: {found.num_rows:,} rows, {MAX_ROWS:,} are allowed; split it into several")
     return pq.ParquetFile(
         file,
         metadata=found,

@@ -38,7 +38,7 @@ def sort_metadata(path: Path) -> None:
         metadata = header.pop("__metadata__", {})
         sorted_header = {"__metadata__": dict(sorted(metadata.items())), **header}
         text = json.dumps(sorted_header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= length, "the header has other spaces than safetensors writes"
+        assert len(text) <= length, "the header's padding is not what safetensors writes"
         handle.seek(8)
         handle.write(text.ljust(length))
 

@@ -64,7 +64,7 @@ class Film:
                 "with ffmpeg -r RATE -i FILM -c copy FILM.mp4"
             )
         if np.diff(stamps).min(initial=0.0) < -MAX_STEP_BACK:
-            raise UnreadableVideo(f"{self.name}: its time stamps jump back; encode the film again, or cut it in two")
+            raise UnreadableVideo(f"{self.name}: its time stamps jump back; encode the film again, or split it")
         # Decoders return frames in display order; AVI stores the times in decoding order.
         ascending: np.ndarray = np.sort(np.array(stamps))
         times: np.ndarray = ascending - ascending[0]
@@ -185,7 +185,7 @@ def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> Fi
                 stamps.append(frame.time)
                 last_seconds = float(frame.duration * frame.time_base) if frame.time_base else 0.0
                 if len(frames) * frames[0].nbytes > MAX_BYTES:
-                    raise UnreadableVideo(f"{name}: too long: more than {MAX_BYTES:,} bytes of frames")
+                    raise UnreadableVideo(f"{name}: too long: its frames have more than {MAX_BYTES:,} bytes")
             if not frames:
                 raise UnreadableVideo(f"{name}: no frames")
             plays = pixel_shape == 1 and _is_mp4(box) and codec.name == "h264" and codec.pix_fmt == "yuv420p"
@@ -193,7 +193,7 @@ def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> Fi
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(f"{name}: {error.strerror or error}") from error
     if any(frame.shape != frames[0].shape for frame in frames):
-        raise UnreadableVideo(f"{name}: frames of several sizes")
+        raise UnreadableVideo(f"{name}: its frames have several sizes")
     return Film(name, np.stack(frames), fps, stamps, last_seconds, pixel_shape, plays)
 
 
@@ -211,7 +211,7 @@ def _is_mp4(box: Any) -> bool:
 
 def _refuse_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
-        raise UnreadableVideo(f"{name}: {width} x {height} pixels a frame, {MAX_PIXELS:,} are allowed")
+        raise UnreadableVideo(f"{name}: {width} x {height} pixels per frame, {MAX_PIXELS:,} are allowed")
 
 
 def _refuse_hdr(transfer: int, name: str) -> None:

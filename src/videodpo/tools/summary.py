@@ -17,6 +17,6 @@ def summary(run_folder: Path) -> str:
     """
     rounds = sorted(run_folder.glob("round*/evaluation/summary.json"), key=lambda p: int(p.parts[-3][5:]))
     if not rounds:
-        raise InputError(f"{run_folder}: no round<r>/evaluation/summary.json in it; has the run ended?")
+        raise InputError(f"{run_folder}: no round<r>/evaluation/summary.json; finish the run first")
     report = (rounds[-1].parents[1] / "report" / "index.html").resolve()
     return f"{format_table(read_json(rounds[-1]))}\n\nreport: {report}"

@@ -58,9 +58,9 @@ class Report(NamedTuple):
         ]
         kinds = [finding.kind for finding in self.findings]
         counts = "".join(f", {kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-        lines.append(f"{self.num_fine} files are what was written{counts}")
+        lines.append(f"{self.num_fine} files are intact{counts}")
         if self.targets:
-            lines.append("to make these again, and nothing else, add the run's own options:")
+            lines.append("to re-make only these, run this with the run's own options:")
             lines.append(f"  snakemake --profile ... {shlex.join(map(str, self.targets))}")
         return lines
 
@@ -85,9 +85,11 @@ def verify(run: Path, *, discard_damaged: bool = False) -> Report:
         RunError: with `discard_damaged`, a job of the run is running.
     """
     if not (run / "config").is_dir():
-        raise InputError(f"{run}: not the folder of a run, it has no config folder")
+        raise InputError(f"{run}: not a run's folder (no config folder); give <results>/<run>")
     if discard_damaged and (holders := held(run)):
-        raise RunError(f"{run}: jobs run; wait for them or stop them before you discard:\n  " + "\n  ".join(holders))
+        raise RunError(
+            f"{run}: jobs are running; wait for them or stop them before you discard files:\n  " + "\n  ".join(holders)
+        )
     findings: dict[Path, Finding] = {}
     fine: set[Path] = set()
     for path, finding in (*_products(run), *_clips(run)):
@@ -125,9 +127,9 @@ def _products(run: Path) -> Iterator[tuple[Path, Finding | None]]:
             elif sha256_of(path) == digest:
                 yield path, None
             elif is_editable(path) and _is_readable(path):
-                yield path, _finding(run, path, "edited", "not what its stage wrote; it is used as it is")
+                yield path, _finding(run, path, "edited", "edited after its stage wrote it; the edited table is used")
             else:
-                yield path, _finding(run, path, "damaged", "not what was written")
+                yield path, _finding(run, path, "damaged", "differs from what was written")
 
 
 def _clips(run: Path) -> Iterator[tuple[Path, Finding | None]]:

@@ -129,7 +129,7 @@ def _changed(now: tuple[OmniScore, Pairs], settings: Sequence[str]) -> tuple[Omn
         section, dot, _ = setting.partition("=")[0].partition(".")
         if section not in SECTIONS or not dot:
             raise ConfigError(
-                f"--set {setting!r}: keys of omniscore, dimensions and pairs can be tried; others need the run itself"
+                f"--set {setting!r}: only keys of omniscore, dimensions and pairs can be tried; others need a run"
             )
     omniscore = now[0].model_dump()
     raw = {"dimensions": omniscore.pop("dimensions"), "omniscore": omniscore, "pairs": now[1].model_dump()}

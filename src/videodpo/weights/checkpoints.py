@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         found = found[key]
     if not isinstance(found, dict) or not _has_tensors(found):
         there = f"it has {names_of(found)}" if isinstance(found, dict) else f"it is a {type(found).__name__}"
-        raise InputError(f"weights: {path}: holds no tensors by name; {there}")
+        raise InputError(f"weights: {path}: has no named tensors; {there}")
     return {_without_wrappers(str(key)): value for key, value in found.items() if isinstance(value, torch.Tensor)}
 
 
@@ -82,7 +82,7 @@ def read_tensors(path: Path) -> list[torch.Tensor]:
     """
     found = _read(path)
     if not isinstance(found, list) or not all(isinstance(value, torch.Tensor) for value in found):
-        raise InputError(f"weights: {path}: holds no list of tensors")
+        raise InputError(f"weights: {path}: has no list of tensors")
     return [value.detach() for value in found]
 
 

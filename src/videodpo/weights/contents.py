@@ -99,7 +99,7 @@ def refuse_network(folder: Path, stem: str, key: str) -> None:
         if fault := download_fault(file):
             raise InputError(f"{key}: {file} {fault}")
         if not is_safetensors(file):
-            raise InputError(f"{key}: {file} is not safetensors, whatever its name; download it again")
+            raise InputError(f"{key}: {file} is not safetensors, despite its name; download it again")
         if fault := _safetensors_fault(file):
             raise InputError(f"{key}: {file} {fault}")
 
@@ -121,7 +121,7 @@ def _head(path: Path) -> bytes:
 
 def _zip_fault(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):  # the table of contents is at the end of a zip file
-        return "is incomplete, its end is missing; download it again"
+        return "is incomplete (its end is missing); download it again"
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -145,7 +145,7 @@ def _safetensors_fault(path: Path) -> str | None:
         cut = len(header) < length
         return f"{'is incomplete' if cut else 'has a damaged header'}; download it again"
     if (wanted := 8 + length + max(ends, default=0)) != size:
-        return f"has {size} bytes, its header says {wanted}; download it again"
+        return f"has {size} bytes, {wanted} by its header; download it again"
     return None
 
 
@@ -155,7 +155,7 @@ def _shards(index: Path, key: str) -> list[Path]:
     content = read_json(index)
     named = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
-        raise InputError(f"{key}: {index} names no files (weight_map); download it again")
+        raise InputError(f"{key}: {index} lists no files (weight_map); download it again")
     files = [index.with_name(name) for name in sorted(set(named.values()))]
     if missing := [file.name for file in files if not file.is_file()]:
         raise InputError(
@@ -169,9 +169,9 @@ def _instead(folder: Path, stem: str) -> str:
     """Describe what a folder has in place of its safetensors, and what to do about it."""
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     if f"{stem}.safetensors" in names:
-        return ": it is a link to a file that is not there; download it again"
+        return ": it is a broken link; download it again"
     if any(name.startswith(f"{stem}-") and name.endswith(".safetensors") for name in names):
-        return f", but parts of it; download {stem}.safetensors.index.json, which names them"
+        return f", only shards of it; download {stem}.safetensors.index.json, which lists them"
     variants = [name for name in names if name.startswith(f"{stem}.") and ".safetensors" in name]
     if variants:
         return (

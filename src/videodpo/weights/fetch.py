@@ -42,7 +42,7 @@ def fetch_all(needed: Sequence[Needed]) -> None:
         except RunError as error:
             failures.append(f"{one.location} ({', '.join(one.keys)}): {error}")
     if failures:
-        head = f"{len(failures)} of {len(needed)} weights could not be fetched; start again, what is there stays:"
+        head = f"{len(failures)} of {len(needed)} weights could not be fetched; start again (fetched files are kept):"
         raise RunError("\n  ".join([head, *failures]))
 
 
@@ -53,8 +53,8 @@ def verify_all(needed: Sequence[Needed]) -> None:
         InputError: some files are not as published; the message lists them.
     """
     if problems := [problem for one in needed for problem in damaged(one.location)]:
-        raise InputError("\n  ".join(["weights are not as published; remove these and fetch again:", *problems]))
-    print(f"{len(needed)} published weights: every byte is as published")
+        raise InputError("\n  ".join(["weights differ from those published; remove these and fetch again:", *problems]))
+    print(f"{len(needed)} published weights: all bytes are as published")
 
 
 def fetch(location: str, patterns: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def damaged(location: str) -> Iterator[str]:
         if not path.is_file():
             yield f"{path}: missing"
         elif sha256_of(path) != published.sha256:
-            yield f"{path}: sha256 is not that published"
+            yield f"{path}: its SHA-256 is not the published one"
 
 
 def _fetch_file(published: PublishedFile, final: Path) -> None:
@@ -118,7 +118,7 @@ def _fetch_member(published: PublishedFile, final: Path) -> None:
         unzip = pooch.Unzip(members=[published.member])
         (member,) = pooch.retrieve(published.url, None, path=folder, processor=unzip, progressbar=True)
         if (found := sha256_of(Path(member))) != published.sha256:
-            raise RunError(f"{published.url}: {published.member} has sha256 {found}, published is {published.sha256}")
+            raise RunError(f"{published.url}: {published.member} has SHA-256 {found}; {published.sha256} is published")
         os.replace(member, final)
 
 
@@ -143,7 +143,7 @@ def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub library's records of finished downloads
     files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
     if not files:
-        raise RunError(f"{location}: holds none of {', '.join(patterns)}")
+        raise RunError(f"{location}: has none of {', '.join(patterns)}")
     digests = {name: sha256_of(path) for name, path in files.items()}
     pinned = pinned_digests(repository, revision)
     wrong |= {name for name in pinned.keys() & digests.keys() if pinned[name] != digests[name]}
@@ -151,6 +151,6 @@ def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
         for name in wrong:
             files[name].unlink()
         names = ", ".join(sorted(wrong))
-        raise RunError(f"{location}: sha256 is not that published, and the file was removed; fetch again: {names}")
+        raise RunError(f"{location}: SHA-256 is not the published one; these files were removed, fetch again: {names}")
     manifest = {name: {"sha256": digests[name], "size": path.stat().st_size} for name, path in files.items()}
     write_json(manifest_path(location), {"patterns": sorted(set(patterns)), "files": manifest})

@@ -74,4 +74,4 @@ def _card(path: Path) -> Licence | None:
         return None
     if not isinstance(fields, dict) or not (name := fields.get("license_name") or fields.get("license")):
         return None
-    return Licence(f"{name}, says its model card", bool(_NON_COMMERCIAL.search(str(name).replace("_", "-"))))
+    return Licence(f"{name}, according to its model card", bool(_NON_COMMERCIAL.search(str(name).replace("_", "-"))))

@@ -67,7 +67,9 @@ def hub_name(location: str) -> tuple[str, str]:
     if revision is None:
         known = catalogue().repositories.get(repository)
         example = known.revision if known else "<commit, 40 hex digits>"
-        raise ConfigError(f"{location!r} can change under you; name the commit: {HUB_PREFIX}{repository}@{example}")
+        raise ConfigError(
+            f"{location!r} has no commit and can change; name the commit: {HUB_PREFIX}{repository}@{example}"
+        )
     return repository, revision
 
 
@@ -156,5 +158,5 @@ def _manifest(location: str) -> dict[str, Any]:
 
 
 def _not_fetched(location: str) -> NotFetched:
-    command = "videodpo weights fetch, with the run's --config and --preset, where there is internet"
+    command = "videodpo weights fetch, with the run's --config and --preset, on a machine with internet access"
     return NotFetched(f"{location!r} is missing or incomplete in {root()}{os.sep}; get it by: {command}")

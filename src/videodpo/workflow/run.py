@@ -191,7 +191,7 @@ class Workflow:
         if missing:
             raise ConfigError(
                 f"weights that this run needs are not in {root()}:{''.join(missing)}\n"
-                "Get them where there is internet, with the run's --config and --preset: videodpo weights fetch"
+                "On a machine with internet access, with the run's --config and --preset: videodpo weights fetch"
             )
 
 
@@ -252,7 +252,7 @@ def previous_round(number: str, file: str) -> list[str]:
 def check_location(folder: str) -> None:
     """Raise ConfigError if the rules are in a folder whose name Snakemake would take for a pattern."""
     if set("{}") & set(folder):
-        raise ConfigError(f"{folder}: the workflow cannot be in a folder with {{ or }} in its name; move or rename it")
+        raise ConfigError(f"{folder}: the workflow's path must not contain {{ or }}; move or rename the folder")
 
 
 def put_command_first() -> None:
@@ -358,7 +358,7 @@ def _check_weights(key: str, location: str, needed: str | None = None) -> None:
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from error
     if needed and not is_published(location) and not (Path(location) / needed).is_file():
-        raise ConfigError(f"{key}: {location!r} has no {needed}, so it is no model folder of this family")
+        raise ConfigError(f"{key}: {location!r} has no {needed}; give a model folder of this family")
 
 
 def _numbers(count: int) -> list[str]:

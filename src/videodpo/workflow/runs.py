@@ -52,7 +52,7 @@ class Runs:
         """Input of the rule `study`."""
 
         def refuse(wildcards: Wildcards) -> list[str]:
-            raise ConfigError("study: no study is chosen; add --config study=studies/core.yaml")
+            raise ConfigError("study: missing; choose one, for example --config study=studies/core.yaml")
 
         return refuse
 
@@ -165,7 +165,7 @@ class Runs:
     @property
     def drivers(self) -> list[str]:
         """Each run in progress, with process id, host and start time of its driver."""
-        return [f"{run.folder} is being made by {run.driver}" for run in self.runs.values() if run.driver]
+        return [f"{run.folder} is in use by {run.driver}" for run in self.runs.values() if run.driver]
 
     def _path(self, run: str, file: str) -> str:
         return f"{self.runs[self._owner(run, file)].folder}/{file}"

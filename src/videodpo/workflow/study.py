@@ -119,7 +119,7 @@ class StudyRuns(Runs):
 
     def _refuse_link(self, run: str, output: str) -> None:
         if run and self._owner(run, file := str(Path(output).relative_to(self.runs[run].folder))) != run:
-            raise ConfigError(f"{output}: a link to {self._path(run, file)}; ask for that file")
+            raise ConfigError(f"{output}: is a link to {self._path(run, file)}; request that file")
 
 
 def _workflows(study: Study, raw: Mapping[str, Any], file: str) -> dict[str, Workflow]:

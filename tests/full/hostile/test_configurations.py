@@ -40,7 +40,7 @@ def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
     file = tmp_path / "config.yaml"
     file.write_text("run: one\nseed: 1\nrun: two\n")
     assert main(["check", "--config", str(file)]) == 1
-    assert "the key 'run' is there twice" in capsys.readouterr().err
+    assert "duplicate key 'run'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folder", ['"a\\0b"', '"a\\nb"', "~/runs", "a{round}", "'{'", "a}", "a<round>", "a>", "-a"])
@@ -63,13 +63,13 @@ def test_snakemake_refuses_a_key_that_is_there_twice(tmp_path):
     (folder / "overlay.yaml").write_text("seed: 1\nrun: two\nseed: 2\n")
     answer = snakemake(folder, "--dry-run", "--configfile", "overlay.yaml")
     assert answer.returncode != 0
-    assert "the key 'seed' is there twice" in answer.stdout + answer.stderr
+    assert "duplicate key 'seed'" in answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize(
     ("place", "results", "said"),
     [
-        ("a {round} of {{it}}", "results", "the workflow cannot be in a folder with { or } in its name; move or"),
+        ("a {round} of {{it}}", "results", "the workflow's path must not contain { or }; move or"),
         ("workspace", "results of {round}", "results: 'results of {round}' is not allowed; Folder of all runs."),
     ],
     ids=["the workspace", "the results"],

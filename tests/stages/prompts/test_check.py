@@ -67,7 +67,7 @@ def listed(tmp_path):
 def test_the_first_hundred_clips_must_be_there(listed):
     first = ", ".join(str(listed.parent / f"{number}.mp4") for number in range(3))
     with pytest.raises(
-        ConfigError, match=rf"clips\.csv: 10 of the first 100 clips are missing: {first}, \.\.\.; a path counts from"
+        ConfigError, match=rf"clips\.csv: 10 of the first 100 clips are missing: {first}, \.\.\.; paths are relative"
     ):
         _check("clips", listed)
 
@@ -107,18 +107,18 @@ def test_a_missing_file_is_refused(tmp_path, kind):
 
 
 def test_a_folder_is_no_text_file(tmp_path):
-    with pytest.raises(ConfigError, match=r"prompts\.source\.path: .*cannot be read"):
+    with pytest.raises(ConfigError, match=r"prompts\.source\.path: .*not readable"):
         _check("text", tmp_path)
 
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "p.txt").write_text("\n \n")
-    with pytest.raises(ConfigError, match=r"prompts\.source\.path: .*holds no prompts"):
+    with pytest.raises(ConfigError, match=r"prompts\.source\.path: .*has no prompts"):
         _check("text", tmp_path / "p.txt")
 
 
 def test_a_missing_column_is_refused(three):
-    with pytest.raises(ConfigError, match=r"prompts\.source\.column: no 'caption' in p.csv; there are: 'prompt'"):
+    with pytest.raises(ConfigError, match=r"prompts\.source\.column: no 'caption' in p.csv; it has: 'prompt'"):
         _check("csv", three, column="caption")
 
 

@@ -52,7 +52,7 @@ def test_an_unknown_split_of_a_saved_data_set_is_answered_with_those_there_are(r
     import datasets
 
     datasets.DatasetDict(train=datasets.Dataset.from_dict({"prompt": ["a"]})).save_to_disk(tmp_path / "saved")
-    with pytest.raises(ValueError, match=r"prompts\.source\.split: 'test' is no split .*: train"):
+    with pytest.raises(ValueError, match=r"prompts\.source\.split: 'test' is not a split .*: train"):
         run("huggingface", tmp_path / "saved", split="test")
 
 

@@ -91,7 +91,7 @@ def test_clips_give_each_prompt_once(tmp_path, suffix):
 
 def test_clips_need_a_path_column(tmp_path):
     path = _csv(tmp_path / "clips.csv", ["file", "prompt"], ["1.mp4", "a red tram"])
-    with pytest.raises(ValueError, match=r"no 'path' in clips.csv; there are: 'file', 'prompt'"):
+    with pytest.raises(ValueError, match=r"no 'path' in clips.csv; it has: 'file', 'prompt'"):
         _texts("clips", path)
 
 
@@ -115,7 +115,7 @@ def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
     ("kind", "name", "content", "message"),
     [
         ("jsonl", "p.jsonl", b'{"prompt": "a"}\n{"prompt": \n', r"p.jsonl, line 2: not valid JSON"),
-        ("jsonl", "p.jsonl", b'"a red tram"\n', r"p.jsonl, line 1: str where an object is needed"),
+        ("jsonl", "p.jsonl", b'"a red tram"\n', r"p.jsonl, line 1: is a str; each line must hold one object"),
         ("jsonl", "p.jsonl", b'{"prompt": 7}\n', r"'prompt' holds 7 in row 0 of jsonl:p.jsonl; text is needed"),
         ("text", "p.txt", "a tram\nun caf\u00e9\n".encode("latin-1"), r"p.txt, line 2: not UTF-8"),
         (  # an unquoted comma must not cut a prompt silently

@@ -66,7 +66,7 @@ def test_a_damaged_compressed_file_is_refused(tmp_path, packed):
     whole = PACKED[packed]("".join(f"{number} trams\n" for number in range(9999)).encode())
     for content in (whole[:-6], whole[:3000], whole + b"and more"):
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match=r"prompts\.source\.path: '.*prompts\.txt': cannot be read \(\w"):
+        with pytest.raises(ConfigError, match=r"prompts\.source\.path: '.*prompts\.txt': not readable \(\w"):
             read("text", path)
 
 
@@ -126,7 +126,7 @@ def test_a_nul_here_and_there_is_no_other_encoding(tmp_path):
     ("content", "what"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n", "a Git LFS pointer; fetch the file"),
-        (b"\n<!DOCTYPE html>\n<html><title>403</title></html>\n", "an HTML page, as a failed download leaves it"),
+        (b"\n<!DOCTYPE html>\n<html><title>403</title></html>\n", "an HTML page, probably from a failed download"),
         (b"PK\x03\x04" + bytes(99), "a ZIP archive or a spreadsheet; unpack it"),
         (b"BZh91AY&SY" + bytes(99), "compressed with bzip2; unpack it"),
         (b"PAR1" + bytes(99), "a Parquet file; prompts.source.kind: parquet"),

@@ -88,5 +88,5 @@ def test_several_nodes_are_reached_by_srun_and_meet_at_the_first_of_its_step(tmp
         command
     )
     assert launch_environment(train_runtime, inside)["OMP_NUM_THREADS"] == "2"
-    with pytest.raises(ValueError, match=r"train_runtime\.nodes: 2, but this is no SLURM job"):
+    with pytest.raises(ValueError, match=r"train_runtime\.nodes: 2, but this is not a SLURM job"):
         launch_command(train_runtime, ["train"], {})

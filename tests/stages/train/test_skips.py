@@ -83,7 +83,7 @@ def test_validation_pairs_without_numbers_are_named_and_left_out(trainings, capl
     assert {visit.pair_id for visit in held_back} - broken
     log = log_of(run)
     assert log["validation_loss"].notna().sum() == log["validation_accuracy"].notna().sum() == 3
-    assert f"step 19: the validation is not finite and left out of it: pair {held_back[0].pair_id}" in caplog.text
+    assert f"step 19: validation errors that are not finite are left out: pair {held_back[0].pair_id}" in caplog.text
 
 
 def test_too_many_bad_steps_stop_with_step_pair_and_timestep_named(trainings, broken_pair):

@@ -181,5 +181,5 @@ def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):
     training = Training.__new__(Training)
     training.schedule, training.train_runtime = run.config.schedule, run.config.train_runtime
     training.num_groups = 3
-    with pytest.raises(ValueError, match="2 micro-batches a step do not divide over 3 processes"):
+    with pytest.raises(ValueError, match="2 micro-batches per step cannot be divided evenly among 3 processes"):
         training._check_micro_batches()

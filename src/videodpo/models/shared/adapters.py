@@ -175,7 +175,7 @@ class AdaptedModel(VideoModel):
         files = [folder / lora_file(name) for name in self._trained()]
         if any(file.is_file() for file in files):
             if lacking := [file.name for file in files if not file.is_file()]:
-                raise InputError(f"{folder}: no {lacking[0]} in it, the model has {len(files)} networks")
+                raise InputError(f"{folder}: {lacking[0]} is missing; the model has {len(files)} networks")
             for file, name in zip(files, self._trained(), strict=True):
                 with _refused(file):
                     self.load_lora(name, folder)

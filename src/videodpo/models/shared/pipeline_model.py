@@ -365,5 +365,5 @@ def read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"model.weights: {path} is not readable ({error})") from error
     if not isinstance(config, dict):
-        raise InputError(f"model.weights: {path} holds no settings")
+        raise InputError(f"model.weights: {path} is not a JSON object")
     return config

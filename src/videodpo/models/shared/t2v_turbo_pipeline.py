@@ -91,7 +91,7 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
             found[f"{UNET}time_cond_proj.weight"] = value.new_zeros(value.shape[1] // 4, GUIDANCE_WIDTH)
     layers = _lora_weights(found)
     if len(lora) != 2 * len(layers):
-        raise InputError(f"model.weights: {path}: {len(lora)} tensors, {2 * len(layers)} are needed")
+        raise InputError(f"model.weights: {path}: has {len(lora)} tensors; {2 * len(layers)} are needed")
     for name, up, down in zip(layers, lora[::2], lora[1::2], strict=True):
         shape = found[name].shape
         if (len(up), *down.shape[1:]) != tuple(shape) or up.shape[1] != len(down):

@@ -136,7 +136,7 @@ def _renamed(name: str) -> str:
         if found[3].startswith("conv."):
             return f"up_blocks.{noise_level}.upsamplers.0.{found[3]}"
         return _inside(f"up_blocks.{noise_level}", _PARTS[int(found[2])], layer, found[3])
-    raise InputError(f"{name!r} is no tensor of VideoCrafter2's U-Net")
+    raise InputError(f"{name!r} is not a tensor of VideoCrafter2's U-Net")
 
 
 def _inside(block: str, part: str, layer: int, rest: str) -> str:

@@ -70,10 +70,10 @@ def _choose_status_command(settings: Any, sacct: str, min_job_age: int | None, l
     if min_job_age is None or min_job_age < needed:
         shown = "an unknown time (scontrol show config)" if min_job_age is None else f"{min_job_age} s (MinJobAge)"
         raise RunError(
-            f"no way to learn how jobs end: sacct does not answer ({problem}), and squeue shows a finished job for "
-            f"{shown}, at least {needed} s are needed; ask the site for job accounting or MinJobAge=300"
+            f"the state of finished jobs cannot be queried: sacct fails ({problem}), and squeue shows them for "
+            f"{shown}; at least {needed} s are needed. Ask the site for job accounting or MinJobAge=300"
         )
-    logger.warning(f"sacct does not answer ({problem}): the state of jobs is asked of squeue.")
+    logger.warning(f"sacct fails ({problem}); job states are queried from squeue.")
     settings.status_command = "squeue"
 
 
@@ -88,7 +88,7 @@ def _problem(query: str) -> str | None:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        return f"nothing within {_PATIENCE} s"
+        return f"no answer within {_PATIENCE} s"
     # Some versions print "disabled" and exit with 0.
     if answer.returncode or "disabled" in answer.stderr:
         return " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
@@ -105,7 +105,7 @@ def _keeping_jobs(query: Any) -> Any:
     async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str], float]:
         states, seconds = await query(command, logger)
         if states is None:
-            logger.warning(f"The state of the jobs is not known, as this failed; it is asked again soon: {command}")
+            logger.warning(f"Job states are unknown, because this command failed; it is retried soon: {command}")
             return {}, 0.0
         return states, seconds
 

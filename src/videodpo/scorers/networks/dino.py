@@ -44,7 +44,7 @@ class DinoFrames(FrameBackbone):
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
         if max(height, width) > NARROWEST * min(height, width):
-            raise InputError(f"DINO sees uncut frames: {width} x {height} is too narrow, at most 1 to {NARROWEST}")
+            raise InputError(f"DINO takes uncropped frames: {width} x {height} is too narrow, at most 1 to {NARROWEST}")
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:

@@ -38,7 +38,7 @@ class HpsFrames(PromptFrames):
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
         if 2 * SIDE * min(height, width) <= max(height, width):
-            raise InputError(f"HPS sees frames of 224 x 224: {width} x {height} is too narrow")
+            raise InputError(f"HPS resizes frames to 224 x 224: {width} x {height} is too narrow")
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:

@@ -43,14 +43,14 @@ class Judge(ClipBackbone):
     def refuse(self, clip: Clip) -> None:
         """Refuse a clip without a frame rate, and an empty prompt or one with special tokens, such as image markers."""
         if not clip.fps:
-            raise InputError("vision_language_judge needs a frame rate, the file declares none")
+            raise InputError("vision_language_judge needs a frame rate; the file has none")
         if PROMPT not in self._options.question:
             return
         if not clip.prompt.strip():
-            raise InputError("vision_language_judge's question has the prompt, and this one is empty")
+            raise InputError("vision_language_judge's question includes the prompt, and this prompt is empty")
         tokens = self._tokenizer.added_tokens_decoder.values()
         if found := [token.content for token in tokens if token.special and token.content in clip.prompt]:
-            raise InputError(f"the prompt has {found[0]!r}, a special token of the judge")
+            raise InputError(f"the prompt has {found[0]!r}, a special token of the judge; remove it")
 
     def answer(self, parts: Sequence[Part]) -> list[Result]:
         shown = [self._frames(clip) for clip, _ in parts]

@@ -215,7 +215,7 @@ def _ask(
         found = _answers(backbone, [(clips[number], part) for number, part in batch])
         if isinstance(found, Unavailable) and len(batch) > 1:
             limits[size] = len(batch) // 2
-            log.warning("%s: %s; %d at once from now on", type(backbone).__name__, found, limits[size])
+            log.warning("%s: %s; batch size %d from now on", type(backbone).__name__, found, limits[size])
             continue
         for index, (number, part) in enumerate(batch):
             # If a batch fails, retry its parts one by one, so that one bad part does not cost the others.

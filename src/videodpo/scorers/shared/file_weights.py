@@ -43,5 +43,5 @@ def check_file(location: str) -> None:
     if is_published(location) and not location.startswith(HUB_PREFIX):
         return
     if location.startswith(HUB_PREFIX) or not Path(location).is_file():
-        raise InputError(f"weights: {location!r} is no file")
+        raise InputError(f"weights: {location!r} is not a file")
     refuse_fault(Path(location))

@@ -42,7 +42,7 @@ class FolderWeightsScorer(NetworkScorer):
         assert isinstance(options, FolderWeightsScorer.Options)
         named = options.weights
         if named.startswith(PUBLIC_PREFIX):
-            raise InputError(f"weights: {named!r} is a file, a folder is needed")
+            raise InputError(f"weights: {named!r} is a file; a folder is needed")
         folder = resolve(named)
         needs = "a folder in transformers' format is needed, with config.json, *.safetensors, processor and tokenizer"
         for names in ("config.json",), ("preprocessor_config.json", "processor_config.json"):

@@ -56,6 +56,6 @@ def _check_pattern(pattern: str | None) -> None:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise WrongKeys(("pattern", f"{pattern!r} is no regular expression: {error}")) from error
+        raise WrongKeys(("pattern", f"{pattern!r} is not a regular expression: {error}")) from error
     if groups != 1:
         raise WrongKeys(("pattern", f"{pattern!r} has {groups} groups, one is needed: the answer"))

@@ -85,7 +85,7 @@ def check_weights(weights: str) -> None:
     if weights.startswith(HUB_PREFIX):
         return
     if not (Path(weights) / "open_clip_config.json").is_file():
-        raise InputError(f"weights: {weights!r} is no folder with an open_clip_config.json, nor a hub: name")
+        raise InputError(f"weights: {weights!r} is neither a folder with an open_clip_config.json nor a hub: name")
     refuse_downloads(Path(weights), OpenClipScorer.hub_files, "weights")
     files = [file for ending in ("safetensors", "bin", "pth") for file in sorted(Path(weights).glob(f"*.{ending}"))]
     if not files:

@@ -112,7 +112,7 @@ def _paired(
         raise RunError(f"evaluation: prompt {odd[0]}, sample {odd[1]} is in one arm only; sample both arms again")
     reasons = pd.DataFrame({arm: table.reason for arm, table in keyed.items()})
     if reasons.empty:
-        raise RunError("evaluation: there are no clips to compare; prompts.num_heldout must be 1 or more")
+        raise RunError("evaluation: no clips to compare; prompts.num_heldout must be 1 or more")
     failed = reasons[reasons.notna().any(axis=1)]
     why = ("base: " + failed["base"]).fillna("aligned: " + failed["aligned"])
     names = [f"{prompt_id}-{sample}" for prompt_id, sample in failed.index]

@@ -118,7 +118,7 @@ def _take(source: Path, request: Request, settings: Generate, files: Files) -> t
         asked = " or ".join(f"{size.num_frames} of {size.height} x {size.width}" for size in sizes)
         raise UnreadableVideo(
             f"{film.name}: {describe(film)}, generate.sampling asks for {asked} at {sampling.fps:g}; "
-            "generate.fit_clips: true cuts and scales"
+            "generate.fit_clips: true trims and scales them"
         )
     frames = film.frames_THWC if fits else fit_frames(film, nearest_size(film, sizes))
     write_mp4(copy, frames, sampling.fps, crf=sampling.crf)

@@ -32,7 +32,7 @@ def check_source(source: Source, prompts: Prompts, max_missing: float = 0.0) -> 
     rows = (row for row in read_rows(source, seed=0) if row.text and row.text.strip())
     there = sum(1 for _ in itertools.islice(rows, need))
     if there == 0:
-        raise ConfigError(f"prompts.source.path: {source.path}: holds no prompts")
+        raise ConfigError(f"prompts.source.path: {source.path}: has no prompts")
     if there < need:
         wanted = "at least one" if prompts.num_train is None else str(prompts.num_train)
         raise ConfigError(

@@ -56,8 +56,8 @@ def check_clips(source: Source, max_missing: float) -> None:
     if len(missing) > max_missing * len(paths):
         raise ConfigError(
             f"prompts.source.path: {manifest.name}: {len(missing)} of the first {len(paths)} clips are missing: "
-            f"{', '.join(missing[:3])}{', ...' if missing[3:] else ''}; a path counts from the folder of the list and "
-            "names a file of this machine"
+            f"{', '.join(missing[:3])}{', ...' if missing[3:] else ''}; paths are relative to the list's folder and "
+            "name files on this machine"
         )
 
 

@@ -47,7 +47,7 @@ def _loaded(location: str, split: str, name: str | None, data_files: str | None)
     saved = (Path(location) / "state.json").is_file() or (Path(location) / "dataset_dict.json").is_file()
     if saved and name is not None:
         raise ConfigError(
-            f"prompts.source.name: {name!r}: {location} was written by save_to_disk, which knows no configurations; "
+            f"prompts.source.name: {name!r}: {location} was written by save_to_disk and has no configurations; "
             "leave the key out"
         )
     try:
@@ -57,7 +57,7 @@ def _loaded(location: str, split: str, name: str | None, data_files: str | None)
             path, revision = hub_data_set(location) if location.startswith(HUB_PREFIX) else (location, None)
             data = datasets.load_dataset(path, name, data_files=data_files, split=split, revision=revision)
     except StopIteration:  # raised for a file without rows
-        raise ConfigError(f"prompts.source.path: {location}: there are no rows") from None
+        raise ConfigError(f"prompts.source.path: {location}: has no rows") from None
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ConfigError(
             f"prompts.source.path: {location}: split {split!r} cannot be loaded ({_reason(error)})"
@@ -65,7 +65,7 @@ def _loaded(location: str, split: str, name: str | None, data_files: str | None)
     if isinstance(data, datasets.DatasetDict):
         if split not in data:
             raise ConfigError(
-                f"prompts.source.split: {split!r} is no split of {location}; there are: {', '.join(data)}"
+                f"prompts.source.split: {split!r} is not a split of {location}; it has: {', '.join(data)}"
             )
         data = data[split]
     return data

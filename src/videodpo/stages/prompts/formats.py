@@ -44,13 +44,13 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             if len(row) != len(header):
                 raise ConfigError(
                     f"prompts.source.path: {path.name}, line {reader.line_num}: {len(row)} fields where the header has "
-                    f"{len(header)}; put quotes around prompts that hold a comma"
+                    f"{len(header)}; put quotes around prompts that contain a comma"
                 )
             yield number, tuple(row[place] for place in places)
     except csv.Error as error:
         raise ConfigError(
             f"prompts.source.path: {path.name}, line {reader.line_num}: not valid CSV ({error}); "
-            "a quote inside a quoted prompt is written twice"
+            "double each quote inside a quoted prompt"
         ) from error
 
 
@@ -70,7 +70,7 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             ) from error
         if not isinstance(record, dict):
             raise ConfigError(
-                f"prompts.source.path: {where}: {type(record).__name__} where an object is needed; each line holds one"
+                f"prompts.source.path: {where}: is a {type(record).__name__}; each line must hold one object"
             )
         need_columns(where, columns, list(record))
         yield number, tuple(record[name] for name in columns)
@@ -116,5 +116,5 @@ def need_columns(where: str, columns: Sequence[str], there: Sequence[str]) -> No
             raise ConfigError(f"prompts.source.column: {where} has {there.count(name)} columns {name!r}; rename one")
         if name not in there:
             raise ConfigError(
-                f"prompts.source.column: no {name!r} in {where}; there are: {', '.join(map(repr, there)) or 'none'}"
+                f"prompts.source.column: no {name!r} in {where}; it has: {', '.join(map(repr, there)) or 'none'}"
             )

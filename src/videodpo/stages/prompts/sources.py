@@ -124,8 +124,8 @@ def read_manifest(path: Path, column: str) -> Iterator[Record]:
     suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
     if suffix not in _MANIFESTS:
         raise ConfigError(
-            f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}, packed in "
-            f"{' or '.join(PACKED)} behind it"
+            f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}, or these with "
+            f"{' or '.join(PACKED)}"
         )
     return _MANIFESTS[suffix](path, (column, "path"))
 

@@ -105,7 +105,7 @@ def _usable(settings: Prompts, seed: int, tally: _Tally) -> tuple[list[int], lis
     for row, raw, toxicity in read_rows(settings.source, seed):
         tally.read += 1
         if raw is None:
-            tally.drop(row, "", "null", "the source has no text here")
+            tally.drop(row, "", "null", "the source has no text in this row")
             continue
         text = clean(raw)
         if not low <= len(text) <= high:
@@ -114,7 +114,7 @@ def _usable(settings: Prompts, seed: int, tally: _Tally) -> tuple[list[int], lis
         elif toxicity is not None and not toxicity <= limit:  # so that NaN is dropped
             tally.drop(row, text, "toxicity", f"{toxicity:.4g} is not at most {limit:g}")
         elif (key := exact_key(text)) in seen:
-            tally.drop(row, text, "duplicate", "differs from an earlier prompt in case and blanks at most")
+            tally.drop(row, text, "duplicate", "differs from an earlier prompt in case and whitespace only")
         else:
             seen.add(key)
             rows.append(row)

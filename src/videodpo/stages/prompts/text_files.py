@@ -52,7 +52,7 @@ def read_text(path: Path) -> Iterator[str]:
                 if len(block) > MAX_LINE or total > MAX_UNPACKED:
                     raise ConfigError(
                         f"prompts.source.path: {path}, line {number + 1}: a line may have {MAX_LINE:,} bytes, the "
-                        f"(unpacked) file {MAX_UNPACKED:,}; cut it"
+                        f"(unpacked) file {MAX_UNPACKED:,}; split it"
                     )
                 for line in block.splitlines(keepends=True):
                     yield line.decode("utf-8" if number else "utf-8-sig")
@@ -64,7 +64,7 @@ def read_text(path: Path) -> Iterator[str]:
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"prompts.source.path: {str(path)!r}: cannot be read ({reason})") from error
+        raise ConfigError(f"prompts.source.path: {str(path)!r}: not readable ({reason})") from error
 
 
 def is_garbled(text: str) -> bool:
@@ -100,7 +100,7 @@ def _unpacked(raw: io.BufferedReader) -> io.BufferedReader:
 def _refuse_other_content(path: Path, head: bytes) -> None:
     found = next((answer for start, answer in _OTHERS.items() if head.startswith(start)), None)
     if _HTML.match(head):
-        found = "an HTML page, as a failed download leaves it", "download the file itself"
+        found = "an HTML page, probably from a failed download", "download the file itself"
     elif is_garbled(head.decode("latin-1")) or head.startswith(_MARKS):
         encoding = _wide_encoding(head)
         found = found or (f"text in {encoding}", f"convert it with iconv -f {encoding} -t UTF-8")

@@ -120,13 +120,13 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
         if (lacking := [column for column in columns if any(store.lacks(column.key(video)) for video in block)])
     ]
     if not todo:
-        log.info("%s: nothing is lacking", store.path.name)
+        log.info("%s: all scores exist", store.path.name)
         return
     folder = columns[0].snapshot.folder
     table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
     prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
-        raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; make videos again")
+        raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; run the stage generate again")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     total = sum(map(len, blocks))

@@ -79,7 +79,7 @@ def _is_to_be_spread(runtime: TrainRuntime, environment: Mapping[str, str]) -> b
         return False
     if "SLURM_JOB_ID" not in environment:
         raise InputError(
-            f"train_runtime.nodes: {runtime.nodes}, but this is no SLURM job; run it by snakemake --profile slurm"
+            f"train_runtime.nodes: {runtime.nodes}, but this is not a SLURM job; run snakemake --profile slurm"
         )
     return environment.get("SLURM_STEP_NUM_NODES") != str(runtime.nodes)  # otherwise srun has already spread it
 

@@ -29,7 +29,7 @@ def write_study(root: Path) -> str:
     runs, missing = read_runs(root, plan)
     if not runs:
         listing = "\n  ".join(map(_missing_line, missing))
-        raise InputError(f"{root}: no run of the study is finished, so there is nothing to compare:\n  {listing}")
+        raise InputError(f"{root}: nothing to compare; no run of the study is finished:\n  {listing}")
     rows, findings = table_rows(runs, plan["bootstrap_resamples"]), judge_findings(plan, runs)
     digest = _digest(plan)
     write_table(root / "study.parquet", rows, STUDY, stage="study", digest=digest, seed=plan["study"]["seeds"][0])
@@ -54,4 +54,4 @@ def _text(root: Path, plan: dict[str, Any], findings: list[dict[str, Any]], miss
 
 
 def _missing_line(one: Missing) -> str:
-    return f"{one.arm}, seed {one.seed}: lacks {one.lacks}; " + (f"log: {one.log}" if one.log else "not started")
+    return f"{one.arm}, seed {one.seed}: missing {one.lacks}; " + (f"log: {one.log}" if one.log else "not started")

@@ -78,7 +78,7 @@ def read_plan(root: Path) -> dict[str, Any]:
         InputError: the folder is not that of a study.
     """
     if not (root / "study.json").is_file():
-        raise InputError(f"{root}: not the folder of a study, it has no study.json; <results>/<name> is needed")
+        raise InputError(f"{root}: not a study's folder (no study.json); give <results>/<name>")
     plan: dict[str, Any] = read_json(root / "study.json")
     return plan
 
