@@ -59,14 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def fault_tries(request: pytest.FixtureRequest) -> int:
-    """Number of tries of each fault whose tries take seconds."""
+    """Number of tries for each fault whose tries take seconds."""
     tries: int = request.config.getoption("--fault-tries")
     return tries
 
 
 @pytest.fixture(scope="session")
 def figures() -> Callable[[str, dict[str, Any]], None]:
-    """Print what a test measured, and write it to the JSON file that the environment variable names, if it is set."""
+    """Print a test's measurements; also write them to the JSON file named by the environment variable, if set."""
 
     def write(name: str, values: dict[str, Any]) -> None:
         print(name, json.dumps(values))
@@ -206,7 +206,7 @@ class Stages:
         plan_visits(self.snapshot("visits"), self.round_folder)
 
     def reference(self) -> None:
-        """Make the visits and the reference errors."""
+        """Compute the visits and the reference errors."""
         from videodpo.stages.reference import reference_shard
 
         self.visits()
@@ -230,7 +230,7 @@ class Stages:
 
 
 def made(stages: type[Stages], small_config: Callable[..., dict[str, Any]], **changes: Any) -> Stages:
-    """Make a run with its prompts and their clips."""
+    """Create a run with its prompts and clips."""
     run = stages(small_config(**changes))
     run.prompts()
     run.generate()
@@ -309,7 +309,9 @@ def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     overlay["prompts"] |= {"source": {"kind": "jsonl", "path": "prompts.jsonl"}, "num_train": 4, "num_heldout": 2}
     overlay["prompts"]["max_chars"] = 12_000
     overlay["generate"]["shards"] = 2
-    overlay["generate"]["sampling"]["batch_size"] = 12  # all in one shard, the other is empty: saves one model load
+    overlay["generate"]["sampling"]["batch_size"] = (
+        12  # all clips in one shard, the other is empty: saves one model load
+    )
     overlay["evaluate"]["shards"] = 1
     dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
     overlay["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension, "options": {"gain": 1.0}}}
@@ -318,7 +320,7 @@ def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def paired(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    """The small run up to its pairs, made once per process. Tests read it or change a `copy`."""
+    """The small run up to its pairs, created once per process. Tests read it or change a `copy`."""
     run = Stages(small_run(random_model, tmp_path_factory.mktemp("paired")))
     run.until_pairs()
     return run
@@ -334,7 +336,7 @@ def every_stage(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def trainings(random_model: Path, paired: Stages, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Trainings on one small round, whose pairs and reference errors they share."""
+    """Trainings on one small round; they share its pairs and reference errors."""
     from tests.support.trainings import Trainings
 
     folder = tmp_path_factory.mktemp("train")

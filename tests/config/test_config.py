@@ -1,4 +1,4 @@
-"""What is refused before anything runs, and that the shipped configuration and the classes behind it say the same."""
+"""Configuration checks before a run; the shipped configuration agrees with its classes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def raw_with(files: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """The small run with dotted keys changed; `{files}` in a text is the folder of the inputs."""
+    """The small run with dotted keys changed; `{files}` in a value stands for the folder of the inputs."""
     raw = copy.deepcopy(small_run(files / "model", files / "results"))
     for key, value in changes.items():
         *above, name = key.split(".")
@@ -98,7 +98,7 @@ WRONG = {
     "unknown source": ({"prompts.source.kind": "xml"}, "prompts.source.kind", "'jsonl'"),
     "run name with a slash": ({"run": "a/b"}, "run", "letters, digits"),
     "run name that climbs": ({"run": ".."}, "run", "letters, digits"),
-    # keys against each other
+    # combinations of keys
     "min above max": ({f"{FLICKER}.min": 2.0}, f"{FLICKER}.min", "not below max"),
     "noise levels in wrong order": ({"schedule.timesteps": {"low": 0.9, "high": 0.1}}, "schedule.timesteps.low", "0.1"),
     "text lengths in wrong order": ({"prompts.min_chars": 9000}, "prompts.min_chars", "max_chars"),
@@ -156,7 +156,7 @@ WRONG = {
         "rounds",
         "clips of your own",
     ),
-    # what lies on the disk
+    # files on disk
     "no prompts file named": ({"prompts.source": {"kind": "text"}}, "prompts.source.path", "'text' needs one"),
     "model does not exist": ({"model.weights": "{files}/none"}, "model.weights", "does not exist"),
     "model folder without an index": ({"model.weights": "{files}/folder"}, "model.weights", "no model_index.json"),
@@ -224,7 +224,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("changes", "key", "reason"), WRONG.values(), ids=WRONG.keys())
-def test_refused_by_a_message_that_names_the_key(files, changes, key, reason):
+def test_an_error_names_the_key(files, changes, key, reason):
     with pytest.raises(ConfigError) as caught:
         Workflow(raw_with(files, changes))
     first, *others = str(caught.value).removeprefix("configuration: ").splitlines()
@@ -241,7 +241,7 @@ def test_an_old_key_is_refused_with_its_new_name(files, old, new):
 
 
 @pytest.mark.parametrize("new", renamed.KEYS.values())
-def test_the_new_name_of_an_old_key_is_a_key(files, new):
+def test_the_new_name_of_an_old_key_exists(files, new):
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     section, _, key = new.rpartition(".")
     heading = f"## `{section}`" if section else "## Top level"
@@ -262,7 +262,7 @@ def test_all_wrong_keys_are_named_at_once(files):
     assert found == ["pairs.policy", "pairs.reweight.exponent", "rounds"]
 
 
-def test_all_that_is_missing_on_the_disk_is_named_at_once(files):
+def test_all_missing_files_are_named_at_once(files):
     changes = {"model.weights": "none", "prompts.source": {"kind": "text", "path": "none"}, "dimensions.taste": {}}
     with pytest.raises(ConfigError) as caught:
         Workflow(raw_with(files, changes))
@@ -282,7 +282,7 @@ def test_all_wrong_buckets_are_named_at_once(files):
     assert [line.strip().partition(": ")[0] for line in lines] == [f"generate.sampling.buckets.{k}" for k in (0, 1)]
 
 
-def test_a_list_of_values_is_no_configuration():
+def test_a_list_is_not_a_configuration():
     with pytest.raises(ConfigError, match="a mapping of keys is needed"):
         Workflow(["run"])  # type: ignore[arg-type]
 
@@ -293,7 +293,7 @@ def test_a_long_value_is_cut_in_the_message(files):
     assert len(str(caught.value)) < 400
 
 
-def test_the_small_run_itself_is_fine(files):
+def test_the_small_run_itself_is_valid(files):
     assert Workflow(raw_with(files, {})).folder == str(files / "results" / "small")
 
 
@@ -305,7 +305,7 @@ def test_the_small_run_itself_is_fine(files):
     ],
     ids=["videos_per_prompt with clips of one's own", "motion_dimension without an evaluation"],
 )
-def test_a_value_that_the_run_never_uses_is_no_reason_to_refuse(files, changes):
+def test_a_value_that_the_run_never_uses_is_not_checked(files, changes):
     parse_config(raw_with(files, changes))
 
 
@@ -315,7 +315,7 @@ def test_numbers_as_yaml_users_write_them_are_numbers(files, text):
     assert parse_config(raw).train.learning_rate == pytest.approx(6e-6)
 
 
-def test_a_null_takes_out_what_the_base_configuration_named(files):
+def test_null_removes_an_entry_of_the_base_configuration(files):
     flicker = {FLICKER: None}
     config = parse_config(
         raw_with(files, flicker | {"evaluate.judges": {"caption_accuracy": None, "world_fidelity": None}})
@@ -351,7 +351,7 @@ def test_check_passes_a_good_configuration(files, config_file, capsys):
     assert "valid; run 'small' writes to" in capsys.readouterr().out
 
 
-def test_check_lays_presets_and_settings_over_the_file(files, config_file, tmp_path, capsys):
+def test_check_applies_presets_and_settings_to_the_file(files, config_file, tmp_path, capsys):
     preset = tmp_path / "preset.yaml"
     preset.write_text("run: other\npairs: {policy: all, reweight: {exponent: 2.0}}\n")
     file = str(config_file(raw_with(files, {})))
@@ -365,7 +365,7 @@ def test_check_lays_presets_and_settings_over_the_file(files, config_file, tmp_p
     ("content", "said"),
     [("- a list\n", "a mapping of keys is needed"), ("a: [\n", "not readable as YAML"), ("", "a mapping of keys")],
 )
-def test_check_refuses_a_file_that_is_no_mapping(tmp_path, capsys, content, said):
+def test_check_refuses_a_file_that_is_not_a_mapping(tmp_path, capsys, content, said):
     (tmp_path / "config.yaml").write_text(content)
     assert main(["check", "--config", str(tmp_path / "config.yaml")]) == 1
     assert said in capsys.readouterr().err
@@ -383,7 +383,7 @@ def test_check_refuses_a_setting_that_fits_nowhere(files, config_file, capsys, s
 # --- what is shipped
 
 
-def test_the_shipped_configuration_is_fine_without_weights_or_network(monkeypatch):
+def test_the_shipped_configuration_is_valid_without_weights_or_network(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert Workflow(read_config(ROOT / "config.yaml")).config.pairs.reweight.exponent == 0.72
 
@@ -424,7 +424,7 @@ MODELS = sorted({path.stem for path in PRESETS if "\nmodel:" in path.read_text(e
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_models_preset_says_the_memory_and_time_that_were_counted(name):
+def test_every_model_preset_states_the_computed_memory_and_time(name):
     said = _opening(ROOT / "presets" / f"{name}.yaml")
     found = re.search(r"step of one pair ([\d.]+) s and (\d+) GB.* a clip ([\d.]+) s and (\d+) GB", said)
     assert found, said
@@ -436,7 +436,7 @@ def test_every_models_preset_says_the_memory_and_time_that_were_counted(name):
     assert sampling == pytest.approx(_sampling(_table_of_costs()[name]), abs=1.0)
 
 
-def test_the_configuration_says_the_memory_and_time_that_were_counted():
+def test_the_configuration_states_the_computed_memory_and_time():
     said = _opening(ROOT / "config.yaml")
     found = re.search(r"with full checkpointing, ([\d.]+) s and (\d+) GB; sampling (\d+) GB", said)
     assert found, said
@@ -446,7 +446,7 @@ def test_the_configuration_says_the_memory_and_time_that_were_counted():
 
 
 @pytest.mark.parametrize("name", ["config.yaml", *MODELS])
-def test_the_table_of_costs_says_what_was_counted(name):
+def test_the_table_of_costs_has_the_computed_costs(name):
     forward, step, memory, clip, denoiser, text, decoding = _table_of_costs()[name]
     counted = COSTS[name]
     assert forward == pytest.approx(counted["forward_tflop_a_clip"], rel=0.01)
@@ -471,7 +471,7 @@ def _of_preset(name: str) -> Config:
 
 
 @pytest.mark.parametrize(("name", "row"), _table_of_defaults().items())
-def test_the_table_of_training_defaults_says_what_the_presets_have(name, row):
+def test_the_table_of_training_defaults_agrees_with_the_presets(name, row):
     lora, full, beta, levels = row
     config = _of_preset(name)
     train, timesteps = config.train, config.schedule.timesteps
@@ -480,7 +480,7 @@ def test_the_table_of_training_defaults_says_what_the_presets_have(name, row):
     logit_normal = f"logit_normal {timesteps.mean:g}, {timesteps.std:g}, shift {timesteps.shift:g}"
     assert levels == (logit_normal if timesteps.distribution == "logit_normal" else timesteps.distribution)
     assert timesteps.distribution != "uniform" or timesteps.shift == 1
-    if name != "t2v-turbo":  # its LoRA is not a fresh one
+    if name != "t2v-turbo":  # its LoRA is a trained one
         assert train.lora.dropout == 0
         assert config.schedule.num_steps * config.schedule.global_batch_size == 24_000
 
@@ -499,19 +499,19 @@ def test_the_papers_presets_keep_its_fine_tune(name):
 
 
 def _opening(path: Path) -> str:
-    """The comment that a file begins with."""
+    """Comment at the beginning of a file."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _sampling(row: list[float]) -> float:
-    """Peak memory: prompts are encoded before the denoiser and the VAE are loaded."""
+    """Peak memory of sampling: prompts are encoded before the denoiser and the VAE are loaded."""
     denoiser, text, decoding = row[4:]
     return max(text, denoiser + decoding)
 
 
 def _table_of_costs() -> dict[str, list[float]]:
-    """TFLOP, step's seconds and GB, clip's seconds, GB of denoiser, text and decoding, by preset."""
+    """TFLOP, seconds and GB of a step, seconds of a clip, and GB of denoiser, text and decoding, by preset."""
     rows = {}
     for line in (ROOT / "docs" / "models.md").read_text(encoding="utf-8").splitlines():
         name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -540,11 +540,11 @@ def test_the_shipped_configuration_names_every_key():
     assert [key for key, _ in _fields(Config) if key not in there] == []
 
 
-def test_every_key_has_a_line_of_documentation():
+def test_every_key_is_documented():
     assert [key for key, field in _fields(Config) if not field.description] == []
 
 
-def test_the_shipped_values_are_the_defaults_where_a_default_is_the_papers():
+def test_the_shipped_values_equal_the_defaults_from_the_paper():
     shipped = parse_config(read_config(ROOT / "config.yaml"))
     assert shipped.pairs == Pairs()
     assert shipped.omniscore.pillars == PillarWeights()

@@ -1,4 +1,4 @@
-"""What is made from the configuration's classes is up to date, and says what they say."""
+"""Files generated from the configuration classes are up to date and complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videodpo.cli import main
 from videodpo.config.docs import markdown_text, schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
-BOUNDS = {"gt", "ge", "lt", "le"}  # pydantic's own words; JSON schema has others
+BOUNDS = {"gt", "ge", "lt", "le"}  # pydantic's names; those of JSON schema differ
 
 
 def _keys(value: Any) -> Iterator[str]:
@@ -37,7 +37,7 @@ def test_committed_file_is_what_the_command_prints(
     assert capsys.readouterr().out == (ROOT / path).read_text(encoding="utf-8"), "out of date: run make docs"
 
 
-def test_schema_gives_bounds_in_words_that_editors_know() -> None:
+def test_schema_states_bounds_in_json_schema_keywords() -> None:
     assert not BOUNDS & set(_keys(json.loads(schema_text())))
 
 
@@ -51,7 +51,7 @@ def test_page_explains_every_key() -> None:
         assert cells[3], row
 
 
-def test_links_of_the_page_lead_to_its_headings() -> None:
+def test_links_of_the_page_point_to_its_headings() -> None:
     page = markdown_text()
     headings = {re.sub(r"[^a-z0-9_-]", "", line[3:].lower()) for line in page.splitlines() if line.startswith("## ")}
     assert set(re.findall(r"\(#([^)]*)\)", page)) <= headings

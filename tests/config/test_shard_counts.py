@@ -1,4 +1,4 @@
-"""How many shards `auto` is: from the configuration alone, and never so many that the plan drowns in jobs."""
+"""Number of shards for `auto`: it depends on the configuration only, and is limited so that the plan stays small."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_shards_of_200_clips_until_there_are_1000(num_train, shards):
 
 
 @pytest.mark.parametrize("num_train", [1000, 1_000_000, None])
-def test_a_further_round_changes_nothing_of_the_first(num_train):
+def test_another_round_does_not_change_the_shards_of_the_first(num_train):
     one, more = config(num_train), config(num_train, rounds=4)
     assert (more.generate.shards, more.reference.shards) == (one.generate.shards, one.reference.shards)
 
 
-def test_a_number_stays():
+def test_a_given_number_is_used():
     assert config(1_000_000, generate__shards=7).generate.shards == 7
 
 
@@ -61,7 +61,7 @@ def test_anything_else_is_refused_by_its_key(shards):
         config(10, generate__shards=shards)
 
 
-def test_snapshots_hold_the_number_so_auto_and_its_number_are_the_same():
+def test_auto_and_its_number_give_the_same_snapshots():
     assert snapshot_text(config(10_000), "generate") == snapshot_text(config(10_000, generate__shards=200), "generate")
     assert snapshot_text(config(10_000), "reference") == snapshot_text(
         config(10_000, reference={"shards": 32}), "reference"

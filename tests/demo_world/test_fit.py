@@ -1,4 +1,4 @@
-"""The nearest clip of the world: scene, places and sizes are found again, after H.264 too."""
+"""The nearest clip of the world: scene, positions and sizes are recovered, also after H.264."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_encoding_moves_no_object_by_more_than_a_third_of_a_pixel(two_object_sha
         frames = through_mp4(true, tmp_path)
         nearest = nearest_clip(frames)
         assert np.allclose(nearest.layout, draw_layout(scene, random.Random(seed)), atol=0.3)
-        # H.264 halves the colour planes, so that another shape may come nearer than the true one, but none is missed.
+        # H.264 halves the colour planes, so another shape may fit better than the true one; no object is missed.
         error = np.square(nearest.clip_THW3 - frames / 255).sum()
         assert error < 1.1 * np.square((true - frames.astype(float)) / 255).sum()
 
 
-def test_the_drawn_clip_has_the_scene_and_layout_that_are_named():
+def test_the_fitted_clip_has_the_returned_scene_and_layout():
     rng = random.Random(5)
     frames = render(random_scene(rng, two_object_share=1.0), rng)
     assert np.abs(nearest_clip(frames).clip_THW3 * 255 - frames).max() < 4

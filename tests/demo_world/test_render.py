@@ -1,4 +1,4 @@
-"""Drawing of clips: the bundled weights were made from these pixels, so that they must never change."""
+"""Drawing of clips. The bundled weights were trained on these pixels, so they must never change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_same_draws_give_the_bytes_of_the_bundled_weights_data():
     assert digest.hexdigest() == DIGEST
 
 
-def test_a_clip_can_be_drawn_from_given_places_and_sizes():
+def test_a_clip_can_be_drawn_from_given_positions_and_sizes():
     for seed in range(20):
         scene = random_scene(random.Random(seed), two_object_share=0.5)
         layout = draw_layout(scene, random.Random(seed))

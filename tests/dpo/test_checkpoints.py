@@ -1,4 +1,4 @@
-"""Training states on disk: what is kept, and what a training finds of it."""
+"""Training states on disk: which are kept, and which a training resumes from."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ MINE, OTHERS = "a" * 64, "b" * 64
 
 @pytest.fixture
 def training():
-    """A network, one layer of it frozen, with an optimiser that has taken a step."""
+    """A network with one frozen layer, and an optimiser that has taken one step."""
     return _training(torch.optim.AdamW)
 
 
@@ -33,7 +33,7 @@ def _adamw_8bit():
 
 
 @pytest.mark.parametrize("kind", [lambda: torch.optim.AdamW, _adamw_8bit], ids=["adamw", "adamw_8bit"])
-def test_the_newest_state_comes_back_with_weights_optimiser_and_log(tmp_path, kind):
+def test_the_newest_state_is_restored_with_weights_optimiser_and_log(tmp_path, kind):
     network, optimizer = _training(kind())
     for step in (10, 20):
         with torch.no_grad():
@@ -59,7 +59,7 @@ def test_two_states_are_kept(tmp_path, training):
     assert sorted(path.name for path in tmp_path.glob("*/step-*")) == ["step-00000003", "step-00000004"]
 
 
-def test_a_training_with_other_settings_keeps_its_own_states_whatever_was_there(tmp_path, training):
+def test_a_training_with_other_settings_ignores_existing_states_and_keeps_its_own(tmp_path, training):
     Checkpoints(tmp_path, OTHERS, *training).save(3000, [])
     assert Checkpoints(tmp_path, MINE, *training).load() == (0, [])
     Checkpoints(tmp_path, MINE, *training).save(100, [])
@@ -67,7 +67,7 @@ def test_a_training_with_other_settings_keeps_its_own_states_whatever_was_there(
     assert Checkpoints(tmp_path, OTHERS, *training).load()[0] == 0
 
 
-def test_a_state_that_was_being_written_is_not_found(tmp_path, training):
+def test_a_partly_written_state_is_ignored(tmp_path, training):
     Checkpoints(tmp_path, MINE, *training).save(1, [])
     (state,) = tmp_path.glob("*/step-*")
     state.rename(state.with_name(".step-00000002.partial"))
@@ -75,7 +75,7 @@ def test_a_state_that_was_being_written_is_not_found(tmp_path, training):
 
 
 @pytest.mark.parametrize("name", [".metadata", "__0_0.distcp"])
-def test_a_state_that_cannot_be_read_is_named_with_what_to_do(tmp_path, training, name):
+def test_an_unreadable_state_is_named_with_what_to_do(tmp_path, training, name):
     Checkpoints(tmp_path, MINE, *training).save(1, [])
     (state,) = tmp_path.glob("*/step-*")
     (state / name).write_bytes((state / name).read_bytes()[:-20])
@@ -83,8 +83,8 @@ def test_a_state_that_cannot_be_read_is_named_with_what_to_do(tmp_path, training
         Checkpoints(tmp_path, MINE, *training).load()
 
 
-def test_a_weight_without_a_gradient_so_far_has_moments_in_the_state(tmp_path):
-    """An expert that no pass has asked yet."""
+def test_a_weight_that_never_had_a_gradient_has_moments_in_the_state(tmp_path):
+    """For example an expert that no pass has used yet."""
 
     def start():
         network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))

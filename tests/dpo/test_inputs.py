@@ -1,4 +1,4 @@
-"""The identity of a training is what it reads, not who wrote the files."""
+"""A training's identity depends on its input values, not on the code that wrote them."""
 
 from videodpo.dpo.inputs import digest_of_inputs
 from videodpo.dpo.visits import read_visits
@@ -18,7 +18,7 @@ def _rewrite(run, name, change=lambda row: row):
     write_table(path, rows, TABLES[name], stage="other", digest="of other code", seed=1)
 
 
-def test_the_same_rows_written_by_other_code_are_the_same_inputs(own_trainings):
+def test_the_same_rows_written_by_other_code_have_the_same_digest(own_trainings):
     run = own_trainings.variant()
     before, bytes_before = _digest(run, ["weight"]), (run.round_folder / "pairs.parquet").read_bytes()
     for name in TABLES:
@@ -27,7 +27,7 @@ def test_the_same_rows_written_by_other_code_are_the_same_inputs(own_trainings):
     assert _digest(run, ["weight"]) == before
 
 
-def test_other_weights_are_another_training_with_the_same_reference_errors(own_trainings):
+def test_other_pair_weights_change_the_training_but_not_the_reference_errors(own_trainings):
     run = own_trainings.variant()
     training, reference = _digest(run, ["weight"]), _digest(run)
     _rewrite(run, "pairs.parquet", lambda row: row | {"weight": 2 * row["weight"]})

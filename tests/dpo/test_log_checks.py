@@ -1,4 +1,4 @@
-"""Healthy training logs raise no alarm; each fault raises its own."""
+"""Healthy training logs raise no alarm; each fault raises its own alarm."""
 
 import json
 
@@ -17,7 +17,7 @@ LN_2 = np.log(2)
 
 
 def healthy(steps=150, seed=0):
-    """As the demo's: noisy losses, errors of which the loser's rises twice as fast, drift at all noise levels."""
+    """A log like the demo's: noisy losses, a loser's error that rises twice as fast, drift at all noise levels."""
     rng = np.random.default_rng(seed)
     step = np.arange(steps)
     rise = step / steps
@@ -55,7 +55,7 @@ def not_fine(log, **options):
 
 @pytest.fixture
 def doctor(tmp_path, capsys):
-    """Calls the command line on a log; the exit code, and what it says by check."""
+    """Function that runs the command on a log; it returns the exit code and the output by check."""
 
     def call(log, folder="round1"):
         path = tmp_path / folder / "train_log.parquet"
@@ -67,7 +67,7 @@ def doctor(tmp_path, capsys):
 
 
 def columns(log):
-    """With those that the table has by now."""
+    """Add the columns that the table has now."""
     absent = {name: False if name == "skipped" else None for name in TRAIN_LOG.names if name not in log}
     return log.assign(**absent)[list(TRAIN_LOG.names)]
 
@@ -91,7 +91,7 @@ def test_the_log_of_a_finished_round_has_no_alarm(tmp_path):
     assert "alarm" not in not_fine(log).values()
 
 
-def test_winners_that_get_worse_with_the_losers(doctor):
+def test_winners_that_get_worse_with_the_losers_are_an_alarm(doctor):
     log = healthy()
     for side, drift in (("winner", 0.07), ("loser", 0.1)):
         log[f"error_{side}"] = log[f"ref_error_{side}"] + drift * log["step"] / len(log)
@@ -107,7 +107,7 @@ def test_winners_that_get_a_little_worse_are_a_warning():
     assert not_fine(log) == {"winner_drift": "warning"}
 
 
-def test_a_start_off_ln_2(doctor):
+def test_a_first_loss_other_than_ln_2_is_an_alarm(doctor):
     log = healthy()
     log.loc[0, "loss"] *= 1.2
     code, said = doctor(log)
@@ -117,7 +117,7 @@ def test_a_start_off_ln_2(doctor):
         assert (code, "step_0_loss" in said) == (0, False)
 
 
-def test_a_skipped_first_step_is_no_start_and_skipped_steps_are_in_no_mean():
+def test_skipped_steps_are_neither_the_start_nor_part_of_a_mean():
     log = healthy().assign(skipped=False)
     for step in (0, len(log) - 1):
         log.loc[step, ["loss", "margin", "error_winner", "error_loser", "grad_norm"]] = np.nan
@@ -127,25 +127,25 @@ def test_a_skipped_first_step_is_no_start_and_skipped_steps_are_in_no_mean():
     assert "step 1" in found(log)["step_0_loss"].measured
 
 
-def test_a_log_of_skipped_steps_alone_is_an_alarm_for_that():
+def test_a_log_with_only_skipped_steps_is_an_alarm():
     log = healthy(30).assign(skipped=True, loss=np.nan, grad_norm=np.nan)
     assert not_fine(log) == {"skipped": "alarm"}
 
 
-def test_a_gradient_that_is_never_skipped_is_no_alarm():
+def test_a_gradient_below_the_clipping_norm_is_not_a_spike():
     log = healthy()
     log.loc[70, "grad_norm"] = log["grad_norm"].median() * 1000
     assert not_fine(log) == {"spikes": "alarm"}
     assert not_fine(log, max_grad_norm=log["grad_norm"].max()) == {"spikes": "warning"}
 
 
-def test_a_start_off_by_rounding_is_a_warning():
+def test_a_first_loss_off_by_rounding_is_a_warning():
     log = healthy()
     log.loc[0, "margin"] = 0.02
     assert not_fine(log) == {"step_0_loss": "warning"}
 
 
-def test_a_log_that_starts_later_has_no_step_0():
+def test_a_log_that_starts_later_is_not_checked_for_its_start():
     assert "step_0_loss" not in found(healthy().tail(100))
 
 
@@ -184,7 +184,7 @@ def test_winner_and_loser_that_move_together():
     assert not_fine(log) == {"drift_apart": "warning"}
 
 
-def test_one_part_of_the_noise_levels_that_moves_alone():
+def test_drift_at_one_range_of_noise_levels_only():
     log = healthy()
     for side in ("winner", "loser"):
         for bucket in (0, 1, 2):
@@ -199,10 +199,10 @@ def test_a_safeguard_that_never_acts():
     log = healthy()
     assert not_fine(log.assign(safeguard_share=0.0)) == {"safeguard": "warning"}
     assert "train.objective.sdpo_mu" in found(log.assign(safeguard_share=0.0))["safeguard"].advice
-    assert "safeguard" not in found(log.head(10).assign(safeguard_share=0.0))  # too early to say
+    assert "safeguard" not in found(log.head(10).assign(safeguard_share=0.0))  # too few steps
 
 
-def test_a_safeguard_that_acts_now_and_then_or_is_not_there():
+def test_a_safeguard_that_acts_sometimes_or_is_absent():
     log = healthy()
     assert not_fine(log.assign(safeguard_share=np.where(log["step"] == 70, 0.25, 0.0))) == {}
     assert "safeguard" not in found(log.assign(safeguard_share=None))
@@ -210,7 +210,7 @@ def test_a_safeguard_that_acts_now_and_then_or_is_not_there():
     assert found(resumed)["safeguard"].value == 0.5
 
 
-def test_the_action_of_the_safeguard_in_skipped_steps_does_not_count():
+def test_skipped_steps_do_not_count_for_the_safeguard():
     log = healthy().assign(skipped=lambda log: log["step"] == 70)
     log["safeguard_share"] = np.where(log["skipped"], 1.0, 0.0)
     assert not_fine(log) == {"safeguard": "warning"}
@@ -246,7 +246,7 @@ def test_a_training_that_has_just_begun_is_not_judged():
     assert not_fine(healthy().head(0)) == {"log": "warning"}
 
 
-def test_another_table_is_the_users_error(tmp_path, capsys):
+def test_another_table_is_refused(tmp_path, capsys):
     FinishedRound(tmp_path, clips=False).write()
     assert main(["doctor", str(tmp_path / "prompts.parquet")]) == 1
     assert "a train_log.parquet is needed" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The DPO loss against numbers worked out by hand."""
+"""The DPO loss against numbers computed by hand."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_predictions_give_the_loss_of_their_errors():
     assert result.per_pair.shape == (3,)
 
 
-def test_one_logit_a_video_whatever_its_dimensions():
+def test_one_logit_per_video_for_any_number_of_dimensions():
     flat = torch.randn(4, 48)
     shaped = flat.view(4, 3, 2, 2, 4)
     target, reference = torch.zeros(4, 48), torch.ones(4, 48)
@@ -42,7 +42,7 @@ def test_errors_are_taken_in_float32():
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (0, 4)])
-def test_a_batch_without_partners_is_refused(shape):
+def test_a_batch_with_unequal_winners_and_losers_is_refused(shape):
     x = torch.zeros(shape)
     with pytest.raises(ValueError, match="winners and losers"):
         diffusion_dpo_loss(x, x, x, beta=1.0)

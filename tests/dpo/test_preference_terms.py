@@ -1,4 +1,4 @@
-"""Every objective against numbers worked out by hand, and its gradient against finite differences."""
+"""Every objective against numbers computed by hand, and its gradient against finite differences."""
 
 import math
 
@@ -22,7 +22,7 @@ LOG_SIGMOID_MINUS_1 = -1.3132616875182228
 
 
 def _changed(value):
-    """The options of an objective that are not the default, as a test's name."""
+    """Test id: the options of an objective that differ from the defaults."""
     return str(value.model_dump(exclude_defaults=True)) if isinstance(value, Objective) else None
 
 
@@ -58,7 +58,7 @@ def test_hinge_falls_to_zero_at_a_margin_of_one(policy_w, expected):
 
 
 @pytest.mark.parametrize("beta", [2.0, 50.0, 5000.0])
-def test_ipo_is_least_at_a_margin_of_one_half_whatever_beta(beta):
+def test_ipo_is_least_at_a_margin_of_one_half_for_every_beta(beta):
     zero = torch.zeros(1, dtype=torch.float64)
     lead = torch.tensor([1 / beta], dtype=torch.float64, requires_grad=True)
     result = preference_loss(Objective(loss="ipo"), -lead, zero, zero, zero, beta=beta)
@@ -80,7 +80,7 @@ def test_mapo_equals_the_hand_computed_number_and_ignores_the_reference():
 def test_a_mapo_step_lowers_the_winners_error_and_raises_the_losers():
     winner, loser = (torch.tensor([value], requires_grad=True) for value in (0.4, 0.6))
     mapo(winner, loser, beta=10.0, weight=0.1).sum().backward()
-    assert winner.grad.item() > 1.0  # the winner's error alone has 1
+    assert winner.grad.item() > 1.0  # the winner's error alone gives 1
     assert loser.grad.item() < 0.0
 
 
@@ -95,7 +95,7 @@ def test_a_mapo_step_lowers_the_winners_error_and_raises_the_losers():
         (1e30, 0.0, 0.0),
     ],
 )
-def test_mapo_is_finite_in_float32_near_zero_and_far_out(error, score, slope):
+def test_mapo_is_finite_in_float32_near_zero_and_for_large_errors(error, score, slope):
     # The loser's score is 0, so that the loss is e + ln(1 + exp(-o)) and its slope 1 - o' / (1 + exp(o)).
     winner = torch.tensor([error], requires_grad=True)
     loss = mapo(winner, torch.tensor([1e20]), beta=1.0, weight=1.0)
@@ -140,7 +140,7 @@ def test_gradient_agrees_with_finite_differences(objective, shape):
 
 
 def test_label_smoothing_treats_both_sides_alike():
-    # Swapping winner and loser is the same as taking the other share of labels to be wrong.
+    # Swapping winner and loser equals swapping the shares of right and wrong labels.
     errors = _numbers(*ERRORS)
     swapped = [errors[1], errors[0], errors[3], errors[2]]
     smoothed = [
@@ -150,7 +150,7 @@ def test_label_smoothing_treats_both_sides_alike():
     assert smoothed[1] == pytest.approx(-0.25 * LOG_SIGMOID_1 - 0.75 * LOG_SIGMOID_MINUS_1, abs=1e-14)
 
 
-def test_defaults_equal_the_plain_dpo_loss_to_the_last_bit():
+def test_defaults_equal_the_plain_dpo_loss_bit_for_bit():
     generator = torch.Generator().manual_seed(2)
     values = [torch.rand(64, generator=generator) for _ in range(4)]
     weight = torch.rand(64, generator=generator)
@@ -168,7 +168,7 @@ def test_defaults_equal_the_plain_dpo_loss_to_the_last_bit():
 
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "hinge", "sft", "mapo"])
-def test_one_column_equals_one_error_a_video(name):
+def test_one_column_equals_one_error_per_video(name):
     generator = torch.Generator().manual_seed(3)
     values = [torch.rand(5, generator=generator) for _ in range(4)]
     weight = torch.rand(5, generator=generator)
@@ -178,8 +178,8 @@ def test_one_column_equals_one_error_a_video(name):
     torch.testing.assert_close(column.margin, plain.margin)
 
 
-def test_columns_have_a_logit_each_and_a_pair_their_mean():
-    # Margins 1 and -1 at beta 2: the pair's margin is 0, its loss the mean of two logits, not that of their mean.
+def test_each_column_has_a_logit_and_a_pair_has_the_mean_of_their_losses():
+    # Margins 1 and -1 at beta 2: the pair's margin is 0; its loss is the mean over both logits, not of their mean.
     policy_w, other = torch.tensor([[0.0, 2.0]]), torch.ones(1, 2)
     result = preference_loss(Objective(), policy_w, other, other, other, beta=2.0, weight=torch.tensor([2.0]))
     assert result.margin.tolist() == [0.0]
@@ -192,7 +192,7 @@ def test_columns_have_a_logit_each_and_a_pair_their_mean():
     [
         (0.5, 1.0, 0.0, 0.5),
         (0.5, 1.0, 0.6, 0.2),
-        (0.5, 0.25, 0.0, 1.0),  # 2, cut to 1
+        (0.5, 0.25, 0.0, 1.0),  # 2, clipped to 1
         (0.5, 0.0, 0.6, 1.0),
         (0.5, -1.0, 0.6, 1.0),
         (0.0, 0.0, 0.0, 1.0),
@@ -204,7 +204,7 @@ def test_safeguard_scale_equals_the_hand_computed_number(error, overlap, mu, exp
 
 
 def _output_gradients(objective, prediction, target):
-    """The loss of pairs whose reference errors are 1, and its gradient by the prediction."""
+    """Loss of pairs whose reference errors are 1, and its gradient with respect to the prediction."""
     prediction = prediction.clone().requires_grad_()
     policy_w, policy_l = denoising_errors(prediction, target).chunk(2)
     ones = torch.ones_like(policy_w)
@@ -215,7 +215,7 @@ def _output_gradients(objective, prediction, target):
 
 
 def _pairs():
-    """Predictions and targets [8, 2, 3] of which the losers' residuals are mostly twice the winners'."""
+    """Predictions and targets [8, 2, 3]; the losers' residuals are mostly twice the winners'."""
     generator = torch.Generator().manual_seed(4)
     target = torch.randn(8, 2, 3, generator=generator)
     residual = torch.randn(4, 2, 3, generator=generator)
@@ -243,7 +243,7 @@ def test_safeguard_scales_the_losers_output_gradient_alone(name, mu):
     torch.testing.assert_close(guarded[4:], torch.tensor(expected)[:, None, None] * plain[4:])
 
 
-def test_the_loss_says_for_each_pair_how_far_the_safeguard_acts():
+def test_the_loss_reports_the_safeguard_scale_of_each_pair():
     prediction, target = _pairs()
     errors = [*denoising_errors(prediction, target).chunk(2), torch.ones(4), torch.ones(4)]
     overlap = residual_overlap(prediction, target)
@@ -254,7 +254,7 @@ def test_the_loss_says_for_each_pair_how_far_the_safeguard_acts():
 
 @pytest.mark.parametrize(("sdpo_mu", "rises"), [(None, True), (0.0, False), (0.6, False)])
 def test_safeguard_keeps_a_step_in_output_space_from_raising_the_winners_error(sdpo_mu, rises):
-    # The network is taken to answer both videos from the same outputs: a step moves the winner's by the sum of both.
+    # Assume that both videos share the network's outputs: a step moves the winner's by the sum of both gradients.
     prediction, target = _pairs()
     _, gradient = _output_gradients(Objective(sdpo_mu=sdpo_mu), prediction, target)
     step = -gradient[:4] - gradient[4:]

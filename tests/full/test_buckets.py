@@ -26,7 +26,7 @@ LATENTS = {OWN: (2, 8, 8), BUCKETS[0]: (2, 16, 8), BUCKETS[1]: (3, 8, 8)}
 
 
 def configuration(model, results, *, shards=1, reference_shards=1, train=None, **sampling):
-    """18 videos of 6 prompts, batches of 4; all in all 18 pairs."""
+    """18 videos of 6 prompts in batches of 4; 18 pairs in total."""
     raw = small_run(model, results, reference={"shards": reference_shards}, pairs={"policy": "all"})
     buckets = [dict(zip(CLIP_SIZE, bucket, strict=True)) for bucket in BUCKETS]
     raw["generate"] |= {"sampling": raw["generate"]["sampling"] | {"buckets": buckets} | sampling, "shards": shards}
@@ -51,7 +51,7 @@ def run(stages, random_model, results):
 
 @pytest.fixture(scope="module")
 def trained(stages, random_model, results, run):
-    """The log of a fine-tune, with the reference's errors as asked for."""
+    """Function that trains with the given `reference` and returns the log."""
 
     def train(reference):
         variant = stages(configuration(random_model, results, train={"reference": reference}))
@@ -79,7 +79,7 @@ def test_clips_and_latents_have_the_size_that_the_table_names(run):
             assert file.get_tensor(key).shape[1:] == LATENTS[size]
 
 
-def test_a_batch_of_several_sizes_is_the_same_whatever_the_shard_count(run, stages, random_model, tmp_path):
+def test_a_batch_of_several_sizes_is_the_same_for_every_shard_count(run, stages, random_model, tmp_path):
     other = stages(configuration(random_model, tmp_path, shards=3))
     other.prompts()
     other.generate()
@@ -87,8 +87,8 @@ def test_a_batch_of_several_sizes_is_the_same_whatever_the_shard_count(run, stag
     assert one["sha256"].equals(three["sha256"])
 
 
-def test_a_bucket_more_leaves_a_prompts_noise_as_it_is(run, stages, random_model, tmp_path):
-    """Seeds do not depend on sizes: the clip of the sampling's own size is the one of a run without buckets."""
+def test_an_additional_bucket_does_not_change_a_prompts_noise(run, stages, random_model, tmp_path):
+    """Seeds do not depend on sizes: a clip of the default size equals that of a run without buckets."""
     alone = stages(configuration(random_model, tmp_path, buckets=[], batch_size=1))
     bucketed = stages(configuration(random_model, tmp_path / "b", batch_size=1))
     for each in (alone, bucketed):
@@ -101,7 +101,7 @@ def test_a_bucket_more_leaves_a_prompts_noise_as_it_is(run, stages, random_model
 
 
 @pytest.mark.parametrize("dimension", ["temporal_flickering", "imaging_quality_sharpness"])
-def test_clips_of_several_sizes_are_scored_as_each_is_alone(run, dimension):
+def test_clips_of_several_sizes_are_scored_as_if_alone(run, dimension):
     scores = read_shards(run.round_folder / "scores" / dimension).set_index("video_id")
     assert (scores["status"] == "ok").all()
     one_of_each = read_shards(run.round_folder / "videos").groupby(list(CLIP_SIZE)).first()
@@ -126,7 +126,7 @@ def test_the_reference_table_does_not_depend_on_its_shard_count(run, stages, ran
     assert four.equals(one)
 
 
-def test_every_pass_of_the_plan_starts_at_ln_2_and_takes_one_size(run):
+def test_every_forward_pass_starts_at_ln_2_and_has_one_size(run):
     passes = Passes(run.snapshot("train"), run.round_folder, build_policy(run.snapshot("train"), None, "cpu"))
     shapes = set()
     for places in passes.plan.micro_batches:
@@ -189,7 +189,7 @@ def test_the_doctor_finds_a_healthy_round_healthy_and_looks_at_every_size(run, m
     run.snapshot("train")
     assert main(["doctor", "--config", str(run.folder / "config" / "train.json"), "--round", "1", "--json"]) == 0
     findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    # Random weights, and a short training.
+    # The weights are random, and the training is short.
     unusual = {finding["check"] for finding in findings if finding["status"] != "fine"}
     assert unusual <= {"vae_round_trip", "movement"}
     assert shapes == set(LATENTS.values())

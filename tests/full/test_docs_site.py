@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Attributes of tags that a browser loads by itself; a link that a reader may follow is no such tag.
+# Attributes that make a browser load something by itself; links are not among them.
 LOADED = re.compile(
     r"<(?:script|img|source|iframe|link)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*\"|@import|url\([\"']?http"
 )

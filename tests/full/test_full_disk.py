@@ -1,6 +1,6 @@
-"""A full disk stops every stage with one line and nothing half written; with more room it goes on to the same end.
+"""A full disk stops every stage with one line and no partial file; with more space the stage ends with the same result.
 
-The disk is a small tmpfs that grows: the kernel refuses the writes, at another file with every size.
+The disk is a small tmpfs that grows, so that the kernel refuses the writes at a different file each time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = only_root_mounts
 
 
 def leave(disk: Path, num_bytes: int) -> None:
-    """Shrink or grow it until that much is free."""
+    """Resize the disk until that much is free."""
     now = os.statvfs(disk)
     remount(disk, f"size={(now.f_blocks - now.f_bfree) * now.f_frsize + num_bytes}")
 
@@ -47,7 +47,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("stage", COMMANDS)
-def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
+def test_a_stage_on_a_full_disk_says_so_and_resumes_with_more_space(
     stage, every_stage, random_model, disk, capsys, figures
 ):
     results = disk / "results"
@@ -63,7 +63,7 @@ def test_a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
 
 
 @pytest.mark.parametrize("other", ["clips in a tar", "clips of one's own"])
-def test_so_does_another_way_to_get_clips(other, random_model, disk, tmp_path, capsys, figures):
+def test_other_ways_to_get_clips_do_so_too(other, random_model, disk, tmp_path, capsys, figures):
     changes: dict[str, Any] = {"clip_storage": "tar"}
     if other == "clips of one's own":
         source = {"kind": "clips", "path": str(own_clips(tmp_path / "own"))}
@@ -78,19 +78,19 @@ def test_so_does_another_way_to_get_clips(other, random_model, disk, tmp_path, c
 
 
 def fill(disk: Path, words: list[str], needed: int, capsys: pytest.CaptureFixture[str]) -> dict[str, int]:
-    """Call a command with ever more room, up to what it needs; it is told each time, and ends once there is enough.
+    """Call a command with more and more space, up to what it needs. It reports a full disk until it succeeds.
 
     Args:
         words: of the command line. needed: bytes that it writes.
     """
     results, stopped = disk / "results", 0
-    for number in range(SIZES):  # from no room at all to nearly enough
+    for number in range(SIZES):  # from no space at all to nearly enough
         leave(disk, (4096 if needed else 0) + needed * number // (SIZES + 1))
         capsys.readouterr()
         code = main(words)
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("videodpo ")]
         if code == 0:
-            assert number, "the stage needed no room"
+            assert number, "the stage needed no space"
             break
         stopped += 1
         assert code == 1
@@ -108,7 +108,7 @@ def fill(disk: Path, words: list[str], needed: int, capsys: pytest.CaptureFixtur
 
 
 def own_clips(folder: Path) -> Path:
-    """A list of four clips, two of each prompt."""
+    """Folder with a list of four clips, two per prompt."""
     rng, lines = random.Random(0), ["path,prompt"]
     folder.mkdir()
     for number in range(4):
@@ -121,14 +121,14 @@ def own_clips(folder: Path) -> Path:
 
 
 def used_by(stage: str, every_stage: Path) -> int:
-    """Bytes, in pages, of what a stage writes."""
+    """Size of a stage's outputs in bytes, rounded up to pages."""
     files = [path for path in (every_stage / "small").rglob("*") if path.is_file()]
     own = [path for path in files if maker(path.relative_to(every_stage)) == stage]
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in own)
 
 
 def cut_clips(results: Path) -> list[Path]:
-    """Clips under a final name that do not decode to all their frames."""
+    """Clips under their final names that do not decode to all frames."""
     from videodpo.storage.video import read_mp4
 
     return [path for path in results.rglob("*.mp4") if len(read_mp4(path)[0]) != 5]

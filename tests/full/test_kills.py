@@ -1,4 +1,4 @@
-"""kill -9 at any moment of a writer: the final name is absent or whole, and nothing stays of the killed ones."""
+"""kill -9 at any moment of a writer: the final file is absent or complete, and no temporary file is left."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 
 from tests.support.writers import WRITERS, write_for_ever
 
-MOST = 100  # tries until one comes while a file is half written
+MOST = 100  # tries until a kill hits a partly written file
 
 
 @pytest.fixture(scope="module")
 def server():
-    """Forks each writer from a process that has imported everything."""
+    """Server that forks each writer from a process that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.support.writers"])
     return context
 
 
 def products(folder: Path) -> list[Path]:
-    """What lies under a final name."""
+    """Files under their final names."""
     return [path for path in folder.rglob("*") if not path.is_dir() and not hidden(path.relative_to(folder))]
 
 
@@ -33,13 +33,13 @@ def hidden(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_killed_writer_leaves_its_file_whole_or_absent(tmp_path, server, kind, fault_tries, figures):
+def test_a_killed_writer_leaves_a_complete_file_or_none(tmp_path, server, kind, fault_tries, figures):
     writer, draws = WRITERS[kind], random.Random(kind)
     path = tmp_path / "place" / writer.name
     found = {"absent": 0, "whole": 0, "caught writing": 0}
     number = 0
     while number < fault_tries or (not found["caught writing"] and number < MOST):
-        if number % 2:  # a file to be replaced, from then on
+        if number % 2:  # from now on the writer replaces a file
             writer.write(path, 1)
         elif path.parent.exists():
             shutil.rmtree(path.parent)
@@ -60,10 +60,10 @@ def test_a_killed_writer_leaves_its_file_whole_or_absent(tmp_path, server, kind,
             assert number % 2 == 0, "the old file is gone"
             found["absent"] += 1
         number += 1
-    assert found["caught writing"], "no kill came while a file was half written: the test shows nothing"
+    assert found["caught writing"], "no kill hit a partly written file: the test shows nothing"
     writer.write(path, 1)
     writer.write(path, 2)
     assert writer.read(path) == 2
     left = [name for name in path.parent.rglob("*") if ".partial" in name.name or ".scratch" in name.name]
-    assert left == [], "what killed writers left is there for ever"
+    assert left == [], "temporary files of killed writers are never removed"
     figures(f"killed writer, {kind}", {"tries": number, **found})

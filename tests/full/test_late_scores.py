@@ -1,4 +1,4 @@
-"""A score that failed and that a later measurement found reaches the tables, in the same call of Snakemake."""
+"""A score that failed at first and succeeds later reaches the tables in the same call of Snakemake."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BRIGHTNESS = {"pillar": "quality", "min": 0.0, "max": 1.0}
 
 
 @pytest.mark.parametrize("later", ["another dimension", "by hand"])
-def test_a_score_that_is_found_later_replaces_the_failed_one(later: str, random_model: Path, tmp_path: Path) -> None:
+def test_a_later_score_replaces_the_failed_one(later: str, random_model: Path, tmp_path: Path) -> None:
     overlay = small_run(random_model, Path("results"), max_failed_fraction=0.5)
     overlay = without_default_scorers(overlay | {"dimensions": {"brightness": BRIGHTNESS}})
     folder = make_workspace(tmp_path / "run", overlay)

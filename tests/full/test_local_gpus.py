@@ -1,4 +1,4 @@
-"""One machine with several GPUs, pretended: the local profile runs as many jobs, and each has a GPU of its own."""
+"""One machine with several pretended GPUs: the local profile runs as many jobs, each on its own GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.pretend_gpus import pretend_gpus
 from tests.support.workspace import make_workspace, snakemake, without_default_scorers
 
 
-def test_jobs_of_the_local_profile_run_on_gpus_of_their_own(random_model: Path, tmp_path: Path) -> None:
+def test_each_job_of_the_local_profile_has_its_own_gpu(random_model: Path, tmp_path: Path) -> None:
     overlay = small_run(random_model, Path("results"), device="auto", generate={"shards": 3, "videos_per_prompt": 4})
     folder = make_workspace(tmp_path / "run", without_default_scorers(overlay))
     profile = ("--profile", "profiles/local", "--cores", "8", "--resources", "gpu=8")

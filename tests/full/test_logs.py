@@ -1,4 +1,4 @@
-"""What the logs of a run hold: every try of a job, and no noise of libraries."""
+"""Logs of a run contain every try of a job, and no noise of libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.workspace import Finished, make_workspace, snakemake, without
 NOISE = re.compile(r"FutureWarning|DeprecationWarning|torchao|_pytree|it/s\]|\d+%\||^\S+ \S+ root: ", re.MULTILINE)
 
 
-def test_the_logs_of_a_run_hold_no_noise_of_libraries(session_run: Finished) -> None:
+def test_the_logs_of_a_run_contain_no_noise_of_libraries(session_run: Finished) -> None:
     logs = sorted(session_run.folder.glob("*/small/**/logs/**/*.log"))
     assert {"generate", "reference", "evaluate_generate"} <= {log.parent.name for log in logs} | {
         log.parent.parent.name for log in logs
@@ -19,8 +19,8 @@ def test_the_logs_of_a_run_hold_no_noise_of_libraries(session_run: Finished) -> 
     assert {log.name: found for log in logs if (found := NOISE.findall(log.read_text(encoding="utf-8")))} == {}
 
 
-def test_a_retry_keeps_the_log_of_the_try_before(random_model: Path, tmp_path: Path) -> None:
-    """The prompts fail each time, and each time says so in one log after a line with time, host and process."""
+def test_a_retry_keeps_the_log_of_the_earlier_try(random_model: Path, tmp_path: Path) -> None:
+    """The stage prompts fails at each try. One log has all tries, each with a first line of time, host and process."""
     overlay = small_run(random_model, Path("results"), prompts={"min_chars": 900, "max_chars": 1000})
     folder = make_workspace(tmp_path, without_default_scorers(overlay))
     target = "results/small/prompts.parquet"

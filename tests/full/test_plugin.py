@@ -1,4 +1,4 @@
-"""The example of a scorer in a package of its own: built, installed beside videodpo, and used."""
+"""The example of a scorer in its own package: built, installed next to videodpo, and used."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from videodpo.storage.video import read_mp4, write_mp4
 EXAMPLE = ROOT / "docs" / "example-plugin"
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 GREY, RED, BLUE, SAND, TEAL = (128, 128, 128), (255, 0, 0), (0, 0, 255), (200, 170, 120), (30, 130, 140)
-# Deviation is half the difference, mean half the sum, of red's opponents (255, 127.5) and blue's (0, -255).
+# Red has the opponents (255, 127.5) and blue (0, -255): deviation is half their difference, mean half their sum.
 RED_BESIDE_BLUE = math.hypot(127.5, 191.25) + 0.3 * math.hypot(127.5, -63.75)
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the example as an installer leaves it: its wheel unpacked.
+    """Folder with the unpacked wheel of the example, as an installer leaves it.
 
     Built by the package's own build backend, on a copy: it writes beside the sources. Without pip, which the
     environment of `make setup` does not have.
@@ -61,7 +61,7 @@ def halves(left: tuple[int, ...], right: tuple[int, ...]) -> np.ndarray:
 
 
 def colorfulness_of_pixels(frame: np.ndarray) -> float:
-    """The metric of a frame, pixel by pixel in Python's own numbers."""
+    """The metric of a frame, pixel by pixel in Python floats."""
     pixels = frame.reshape(-1, 3).tolist()
     opponents = [r - g for r, g, _ in pixels], [(r + g) / 2 - b for r, g, b in pixels]
     sigma = math.hypot(*map(statistics.pstdev, opponents))
@@ -82,7 +82,7 @@ def videodpo(*arguments: str | Path, plugins: Path) -> subprocess.CompletedProce
 
 @pytest.fixture
 def check(installed, config_file, tmp_path):
-    """`videodpo check` of a run that counts colorfulness in its OmniScore, with these options."""
+    """Function: `videodpo check` of a run with colorfulness in its OmniScore, with the given options."""
 
     def run(**options: Any) -> subprocess.CompletedProcess[str]:
         raw = small_run(ROOT / "demo" / "text_to_video", tmp_path / "results")
@@ -102,12 +102,12 @@ def test_a_clip_is_scored_by_the_installed_plugin(installed, clip):
 
 @pytest.fixture
 def kind(installed, monkeypatch) -> Any:
-    """The scorer's class."""
+    """The class of the scorer."""
     monkeypatch.syspath_prepend(str(installed))
     return registry.load("videodpo.scorers", "colorfulness")
 
 
-def test_red_beside_blue_is_what_the_formula_says(kind):
+def test_red_next_to_blue_has_the_value_of_the_formula(kind):
     value = kind(kind.Options(), "cpu").score(Clip(halves(RED, BLUE)[None], 8.0, ""))
     assert value == pytest.approx(RED_BESIDE_BLUE, rel=1e-12)
 

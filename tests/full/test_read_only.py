@@ -1,5 +1,5 @@
-"""A disk that turned read-only, folders that may not be written, inputs that may not be read: every stage says so in
-one line, nothing is lost, and it goes on to the same end once it may."""
+"""A read-only disk, folders without write permission, inputs without read permission: every stage says so in
+one line, loses nothing, and later ends with the same result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.every_stage import (
 from videodpo.cli import main
 from videodpo.tools.verify import verify
 
-# Rights mean nothing to root, unless it gives up its capabilities.
+# Permissions do not apply to root, unless it drops its capabilities.
 PLAIN_USER = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 ROUND = "small/round1"
 INPUTS = {
@@ -59,9 +59,7 @@ print(json.dumps(answers))
 
 @only_root_mounts
 @pytest.mark.parametrize("stage", COMMANDS)
-def test_a_stage_on_a_disk_that_turned_read_only_says_so_and_goes_on_later(
-    stage, every_stage, random_model, tmp_path, capsys
-):
+def test_a_stage_on_a_read_only_disk_says_so_and_resumes_later(stage, every_stage, random_model, tmp_path, capsys):
     with own_disk(tmp_path / "disk") as disk:
         results = disk / "results"
         config(random_model, results)
@@ -79,8 +77,8 @@ def test_a_stage_on_a_disk_that_turned_read_only_says_so_and_goes_on_later(
         assert_as(every_stage, results)
 
 
-def test_a_stage_without_the_rights_says_so_and_goes_on_with_them(every_stage, random_model, tmp_path):
-    """A folder that may not be written; then the stage's input, which may not be read."""
+def test_a_stage_without_permissions_says_so_and_resumes_with_them(every_stage, random_model, tmp_path):
+    """First a folder without write permission, then an input without read permission."""
     calls = {}
     for stage in COMMANDS:
         for fault in ("write", "read"):
@@ -124,7 +122,7 @@ def as_plain_user(calls: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
 
 
 def assert_as(every_stage: Path, results: Path) -> None:
-    """What there is has the bytes of the undisturbed run, and verifies."""
+    """All files have the bytes of the undisturbed run, and pass `verify`."""
     expected, found = comparable(every_stage / "small"), comparable(results / "small")
     assert found == {name: digest for name, digest in expected.items() if name in found}
     assert verify(results / "small").exit_code == 0

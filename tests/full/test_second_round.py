@@ -1,4 +1,4 @@
-"""On-policy rounds: the second samples from the first one's adapter and trains on from it; the reference stays."""
+"""On-policy rounds: round 2 samples and trains from the adapter of round 1; the reference stays the base model."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def two_rounds(paired, random_model, tmp_path_factory, stages):
     return run
 
 
-def test_its_clips_come_from_the_first_rounds_adapter_and_from_other_seeds(two_rounds):
+def test_round_2_samples_from_the_first_adapter_with_other_seeds(two_rounds):
     first, second = (read_shards(two_rounds.folder / f"round{number}" / "videos") for number in (1, 2))
     assert first["adapter"].isna().all()
     assert second["adapter"].str.startswith("round1/adapter ").all()
@@ -38,7 +38,7 @@ def test_its_clips_come_from_the_first_rounds_adapter_and_from_other_seeds(two_r
     assert not set(first["seed"]) & set(second["seed"])
 
 
-def test_it_trains_on_from_the_first_rounds_adapter_against_the_base_model(two_rounds):
+def test_round_2_trains_from_the_first_adapter_against_the_base_model(two_rounds):
     log = read_table(two_rounds.folder / "round2" / "train_log.parquet")
     assert log["margin"][0] != 0  # the policy is no longer the reference
     one, two = (

@@ -1,4 +1,4 @@
-"""Sites whose SLURM has no accounting, or no --gpus; the commands are pretended, Snakemake and its plugin are real."""
+"""Sites whose SLURM has no accounting or no --gpus. The commands are pretended; Snakemake and its plugin are real."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPTS = "results/r/prompts.parquet"
 
 @pytest.fixture
 def submit(tmp_path):
-    """Runs the prompts stage as a SLURM job; extra arguments for Snakemake, environment for the site."""
+    """Function that runs the stage prompts as a SLURM job; arguments for Snakemake, environment for the site."""
 
     def call(*arguments: str, **site: str) -> subprocess.CompletedProcess[str]:
         folder = make_workspace(tmp_path / "run", RUN)
@@ -35,14 +35,14 @@ def submit(tmp_path):
 
 
 @pytest.mark.parametrize("sacct", ["disabled", "disabled, exit 0"])
-def test_without_accounting_the_state_of_jobs_is_asked_of_squeue(sacct: str, submit, tmp_path: Path) -> None:
+def test_without_accounting_job_states_are_queried_from_squeue(sacct: str, submit, tmp_path: Path) -> None:
     answer = submit(SACCT=sacct)
     assert answer.returncode == 0, answer.stderr
     assert "sacct fails (Slurm accounting storage is disabled)" in answer.stderr
     assert (tmp_path / "run" / PROMPTS).exists()
 
 
-def test_a_site_that_cannot_tell_how_jobs_end_stops_before_the_first_job(submit, tmp_path: Path) -> None:
+def test_a_site_without_states_of_finished_jobs_is_refused_before_the_first_job(submit, tmp_path: Path) -> None:
     answer = submit(SACCT="disabled", MIN_JOB_AGE="2")
     assert answer.returncode != 0
     assert (
@@ -53,8 +53,8 @@ def test_a_site_that_cannot_tell_how_jobs_end_stops_before_the_first_job(submit,
     assert not (tmp_path / "slurm" / "submitted").exists()
 
 
-def test_jobs_are_not_forgotten_while_sacct_fails_for_a_time(submit, tmp_path: Path) -> None:
-    """Its first call is the check at the start; the second one fails, all others work."""
+def test_jobs_are_still_tracked_after_sacct_fails_once(submit, tmp_path: Path) -> None:
+    """The first call of sacct is the check at the start; the second one fails, all others work."""
     answer = submit(SACCT="fails second")
     assert answer.returncode == 0, answer.stderr
     assert "Job states are unknown" in answer.stderr

@@ -1,4 +1,4 @@
-"""How a run starts: its environment not activated, settings of any length, a dry run that a person can read."""
+"""Start of a run: without an activated environment, with settings of any length, and with a readable dry run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALL = ("--cores", "1", "--configfile", "config.yaml", "overlay.yaml")
 
 @pytest.fixture
 def workspace(random_model: Path, tmp_path: Path) -> Path:
-    """A run on a model folder with 2000 further files, so that its settings are longer than a command line can be."""
+    """A run on a model folder with 2000 more files, so that its settings exceed the length of a command line."""
     model = shutil.copytree(random_model, tmp_path / "model")
     (model / "extra").mkdir()
     for number in range(2000):
@@ -44,7 +44,7 @@ def test_a_dry_run_prints_no_settings(workspace: Path) -> None:
     assert all("reason: " in block for block in blocks)
 
 
-def test_an_environment_need_not_be_activated(workspace: Path) -> None:
+def test_the_environment_need_not_be_activated(workspace: Path) -> None:
     program = Path(sys.executable).with_name("snakemake")
     environment = os.environ | {"PATH": os.defpath}
     target = "results/small/prompts.parquet"

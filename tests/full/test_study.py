@@ -1,4 +1,4 @@
-"""A study of three arms end to end: each shared file is made once, and failures, edits and kills cost one arm alone."""
+"""A study of three arms end to end: shared files are computed once; failures, edits and kills affect one arm only."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SAME = [
 
 @pytest.fixture(scope="module")
 def made(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a finished study, and what the start said."""
+    """Folder of a finished study, and Snakemake's output."""
     folder = make_study(tmp_path_factory.mktemp("study"), random_model)
     answer = run_study(folder)
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -48,7 +48,7 @@ def made(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 @pytest.fixture
 def study(made: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, which is also the working directory."""
+    """A copy of the study, which is also the working directory."""
     folder = shutil.copytree(made[0], tmp_path / "study", symlinks=True)
     monkeypatch.chdir(folder)
     return folder
@@ -58,7 +58,7 @@ def study(made: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def edited(
     made: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A copy of it with a further arm, in which an edit lets `sft` fail; and how the second start ended."""
+    """A copy with an additional arm, and an edit that makes `sft` fail; and the result of the second start."""
     folder = shutil.copytree(made[0], tmp_path_factory.mktemp("edited") / "study", symlinks=True)
     write_study(folder, arms={**with_arm("sft", **BROKEN), "late": {"about": "-", "overlay": LATE}})
     return folder, run_study(folder)
@@ -68,7 +68,7 @@ def tries(log: Path) -> int:
     return log.read_text(encoding="utf-8").count(" started on ")
 
 
-def test_each_shared_file_is_made_once(made):
+def test_each_shared_file_is_computed_once(made):
     logs = made[0] / SHARED / "round1" / "logs"
     for name in ("generate/shard-00000.log", "score/shard-00000.log", "reference/shard-00000.log", "visits.log"):
         assert tries(logs / name) == 1
@@ -102,7 +102,7 @@ def test_tables_page_and_verdicts_are_written(made):
     assert "Not resolved" in made[1]
 
 
-def test_an_arm_has_the_bytes_of_an_ordinary_run(made, random_model, tmp_path):
+def test_an_arm_has_the_same_bytes_as_an_ordinary_run(made, random_model, tmp_path):
     raw = small_run(random_model, Path("results"), run="seed3", pairs={"reweight": {"exponent": 0.0}})
     make_workspace(tmp_path, without_default_scorers(raw))
     answer = snakemake(tmp_path, "--cores", "2", "--configfile", "overlay.yaml")
@@ -135,7 +135,7 @@ def test_a_damaged_shared_file_is_named_with_the_run_that_made_it(study, capsys)
     assert [(job.rule, job.wildcards["run"]) for job in jobs] == [("evaluate_generate", "shared/seed3")]
 
 
-def test_an_edited_arm_alone_is_made_again(study):
+def test_only_an_edited_arm_is_re_run(study):
     write_study(study, arms=with_arm("sft", **LATE))
     jobs = planned(study)
     assert {job.wildcards["run"] for job in jobs if job.rule != "study"} == {"sft/seed3"}
@@ -143,19 +143,19 @@ def test_an_edited_arm_alone_is_made_again(study):
     assert {job.rule for job in jobs} == again | {"study"}
 
 
-def test_an_arm_that_leaves_the_shared_files_takes_none_from_the_others(study):
+def test_an_arm_that_stops_sharing_removes_no_files_of_the_others(study):
     write_study(study, arms=with_arm("dpo", generate={"sampling": {"num_steps": 3}}))
     jobs = planned(study)
     assert {job.wildcards["run"] for job in jobs if job.rule != "study"} == {"dpo/seed3"}
     assert {"generate", "score", "omniscore", "pairs", "visits", "reference"} <= {job.rule for job in jobs}
 
 
-def test_an_edited_finding_runs_the_comparison_alone(study):
+def test_an_edited_finding_runs_only_the_comparison(study):
     write_study(study, findings=[{"claim": "Another", "arm": "sft"}])
     assert [job.rule for job in planned(study)] == ["study"]
 
 
-def test_a_failed_arm_stops_no_other_and_is_named_with_its_log(edited):
+def test_a_failed_arm_does_not_stop_others_and_is_named_with_its_log(edited):
     folder, answer = edited
     assert answer.returncode != 0
     assert "sft, seed 3: missing round1/" in answer.stdout
@@ -171,7 +171,7 @@ def test_a_failed_edit_of_an_arm_does_not_show_its_old_result(edited):
     assert json.loads((root / "verdicts.json").read_text())[2]["verdict"] == "no result"
 
 
-def test_a_killed_study_goes_on_with_the_same_bytes(study, edited):
+def test_a_killed_study_resumes_with_the_same_bytes(study, edited):
     write_study(study, arms=with_arm("late", **LATE))
     process = subprocess.Popen(
         ["snakemake", "--cores", "2", *OF_THE_PROFILES, *CALL],

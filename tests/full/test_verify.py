@@ -1,4 +1,4 @@
-"""What is changed, cut or swapped behind our back is found by name, refused by the stage that reads it, and mended."""
+"""Changed, truncated or swapped files are found by name, refused by the stage that reads them, and re-made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from videodpo.storage.tables import read_shards, read_table
 from videodpo.tools.verify import verify
 
 DAMAGES = int(os.environ.get("VIDEODPO_DAMAGES", "50"))
-# Of `planned`, the digest is in the command that reads it; `weights.json` is only a memory.
+# The digest of `planned` is in the command that reads it; `weights.json` is only a cache.
 NOT_CHECKED = {
     "planned",
     "weights.json",
@@ -36,7 +36,7 @@ NOT_CHECKED = {
 
 @pytest.fixture(scope="module")
 def workspace(session_run, tmp_path_factory) -> Path:
-    """A copy of the finished run with its times, and hard links as they were."""
+    """A copy of the finished run that keeps times and hard links."""
     folder = tmp_path_factory.mktemp("damaged") / "workspace"
     shutil.copytree(session_run.folder, folder, symlinks=True)
     links = {}
@@ -57,7 +57,7 @@ def run(workspace) -> Path:
 
 @pytest.fixture
 def keep(tmp_path):
-    """Puts files back as they were, bytes and times, when the test is over."""
+    """Function that restores files, with bytes and times, after the test."""
     kept: dict[Path, tuple[bytes, os.stat_result]] = {}
 
     def remember(*paths: Path) -> None:
@@ -70,7 +70,7 @@ def keep(tmp_path):
 
 
 def overwrite(path: Path, content: bytes, stat: os.stat_result) -> None:
-    """In place, as a bad disk or a careless hand does it; the times are those of before."""
+    """Overwrite in place with unchanged times, as a failing disk does."""
     with open(path, "r+b") as handle:
         handle.write(content)
         handle.truncate()
@@ -95,7 +95,7 @@ def swap(one: Path, other: Path) -> None:
 
 
 def kind_of(path: Path, run: Path) -> str:
-    """Its place without numbers and ids, so that clips are one kind and each sort of table another."""
+    """Path without numbers and ids, so that all clips are one kind and each type of table another."""
     return re.sub(r"[0-9a-f]{16}|\d+", "#", path.relative_to(run).as_posix())
 
 
@@ -110,14 +110,14 @@ def files_by_kind(run: Path) -> dict[str, list[Path]]:
 
 
 def named(path: Path, run: Path) -> set[str]:
-    """Under which names a damage of this file may be told: its own, its product's, and the folder's that it is in."""
+    """Names under which damage of this file may be reported: its own, its product's and its folder's."""
     whole = path.with_name(path.name[1:].removesuffix(".sha256")) if path.name.endswith(".sha256") else path
     return {
         one.relative_to(run).as_posix() for one in (whole, *whole.parents) if one.is_relative_to(run) and one != run
     }
 
 
-def test_an_undamaged_run_has_nothing_to_tell(run):
+def test_an_undamaged_run_has_no_findings(run):
     report = verify(run)
     assert report.findings == []
     assert report.exit_code == 0
@@ -182,7 +182,7 @@ READERS = {
 
 
 def refused(command: list[str], run: Path, capsys) -> str:
-    """What the stage says, in one line."""
+    """The stage's error, which is one line."""
     capsys.readouterr()
     command = [str(run.relative_to(Path.cwd()) / one) if one.startswith("config/") else one for one in command]
     assert main(command) == 1
@@ -201,7 +201,7 @@ def test_the_stage_that_reads_a_damaged_file_refuses_it(run, keep, name, monkeyp
 
 
 def of_one_pair(run: Path, column: str) -> str:
-    """A clip's path or the place of its latents, of the first pair's winner: every pair is read."""
+    """Path of the clip or latents of the first pair's winner: every pair is read."""
     pairs, videos = read_table(run / "round1/pairs.parquet"), read_shards(run / "round1/videos").set_index("video_id")
     return str(videos.loc[pairs.winner_id[0], column])
 
@@ -211,7 +211,7 @@ def test_a_damaged_clip_is_refused_by_the_scoring_and_by_the_report(run, keep, m
     clip, store = run / of_one_pair(run, "path"), run / "round1/scores/by-clip/shard-00001.jsonl"
     keep(clip, store)
     flip(clip, random.Random(0))
-    store.unlink()  # or nothing would be measured
+    store.unlink()  # otherwise nothing would be scored
     try:
         command = ["score", "--config", "config/score/temporal_flickering.json", "--shard", "1"]
         assert clip.name in refused(command, run, capsys)
@@ -221,13 +221,13 @@ def test_a_damaged_clip_is_refused_by_the_scoring_and_by_the_report(run, keep, m
 
 
 def digests(run: Path) -> dict[str, str]:
-    """Every product of the run."""
+    """Digest of every product of the run."""
     files = [path for path in run.rglob("*") if path.is_file() and not NOT_CHECKED & set(path.relative_to(run).parts)]
     wanted = (".parquet", ".safetensors", ".mp4", ".html", ".svg")
     return {str(path.relative_to(run)): sha256_of(path) for path in files if path.suffix in wanted}
 
 
-# What is damaged; the rules that make it again; those that a call of the whole workflow then runs.
+# The damaged file; the rules that re-make it; the rules that a call of the full workflow then runs.
 MENDED = {
     "clip": ({"generate"}, set()),
     "round1/videos/latents/shard-00001.safetensors": ({"generate"}, set()),
@@ -242,7 +242,7 @@ MENDED = {
 
 
 @pytest.mark.parametrize("name", MENDED)
-def test_mending_makes_again_what_was_damaged_and_nothing_else(session_run, workspace, run, name, monkeypatch, capsys):
+def test_discard_damaged_re_makes_exactly_the_damaged_files(session_run, workspace, run, name, monkeypatch, capsys):
     monkeypatch.chdir(workspace)
     made, after = MENDED[name]
     options = ["--configfile", "overlay.yaml"]
@@ -269,7 +269,7 @@ def test_mending_makes_again_what_was_damaged_and_nothing_else(session_run, work
     assert main(["verify", f"{SIGNS}/small"]) == 0
 
 
-def test_an_edited_table_is_listed_and_alarms_nobody(run, keep):
+def test_an_edited_table_is_listed_without_an_alarm(run, keep):
     keep(run / "round1/pairs.parquet")
     table = pd.read_parquet(run / "round1/pairs.parquet").iloc[1:]
     table.to_parquet(run / "round1/pairs.parquet")

@@ -1,4 +1,4 @@
-"""What Snakemake would run again after a change, asked of Snakemake itself on a run that is really finished."""
+"""Jobs that Snakemake plans after a change of a finished run."""
 
 from __future__ import annotations
 
@@ -55,40 +55,40 @@ def test_a_second_call_does_nothing(finished):
     assert finished.jobs() == []
 
 
-def test_a_changed_scorer_reruns_its_dimension_in_all_shards_and_what_follows(finished):
+def test_a_changed_scorer_reruns_its_dimension_in_all_shards_and_later_rules(finished):
     jobs = finished.jobs_after("dimensions.brightness.options.gain", 2.0)
     assert rules(jobs) == {"snapshot", "score", "collect_scores", "omniscore", "pairs"} | AFTER_PAIRS
     assert wildcards(jobs, "snapshot", "snapshot") == {("score/brightness",)}
     assert wildcards(jobs, "score", "shard") == {("00000",), ("00001",)}
     assert wildcards(jobs, "collect_scores", "dimension") == {(BRIGHTNESS,)}
-    # The base model's held-out clips stay; the aligned model's are sampled again, and so scored in all dimensions.
+    # The base model's held-out clips stay; the aligned model's are re-sampled, and so re-scored in all dimensions.
     assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
     arms = wildcards(jobs, "evaluate_collect_scores", "arm", "dimension")
     assert arms == {("base", BRIGHTNESS), ("aligned", BRIGHTNESS), ("aligned", FLICKER)}
 
 
-def test_a_dimension_that_does_not_count_is_measured_and_trains_nothing_again(finished):
+def test_a_new_dimension_outside_the_omniscore_is_scored_without_a_new_training(finished):
     jobs = finished.jobs_after("dimensions.dynamic_degree_dis", {})
     scoring = {"score", "collect_scores", "evaluate_score", "evaluate_collect_scores"}
     assert rules(jobs) == {"snapshot", "evaluate", "report"} | scoring
     assert wildcards(jobs, "collect_scores", "dimension") == {("dynamic_degree_dis",)}  # for its headroom
 
 
-def test_a_new_omniscore_weight_scores_and_samples_nothing_again(finished):
+def test_a_new_omniscore_weight_re_scores_and_re_samples_nothing(finished):
     jobs = finished.jobs_after("dimensions.brightness.weight", 0.5)
     assert rules(jobs) == {"snapshot", "omniscore", "pairs"} | AFTER_PAIRS
     assert wildcards(jobs, "snapshot", "snapshot") == {("omniscore",), ("evaluate",)}
     assert wildcards(jobs, "evaluate_collect_scores", "arm") == {("aligned",)}
 
 
-def test_a_new_alpha_reruns_only_pairs_and_what_follows(finished):
+def test_a_new_alpha_reruns_only_pairs_and_later_rules(finished):
     jobs = finished.jobs_after("pairs.reweight.exponent", 0.0)
     assert rules(jobs) == {"snapshot", "pairs"} | AFTER_PAIRS
     assert wildcards(jobs, "snapshot", "snapshot") == {("pairs",)}
     assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
 
 
-def test_a_new_beta_trains_and_evaluates_the_aligned_model_on_the_same_reference_errors(finished):
+def test_a_new_beta_retrains_and_evaluates_with_the_same_reference_errors(finished):
     jobs = finished.jobs_after("train.beta", 200.0)
     assert rules(jobs) == {"snapshot"} | AFTER_PAIRS - {"visits", "reference"}
     assert wildcards(jobs, "snapshot", "snapshot") == {("train",)}
@@ -99,13 +99,13 @@ def test_a_new_beta_trains_and_evaluates_the_aligned_model_on_the_same_reference
     )
 
 
-def test_report_settings_rerun_the_report_alone(finished):
+def test_report_settings_rerun_only_the_report(finished):
     jobs = finished.jobs_after("report.num_pairs", 3)
     assert rules(jobs) == {"snapshot", "report"}
     assert wildcards(jobs, "snapshot", "snapshot") == {("report",)}
 
 
-def test_how_a_run_is_executed_reruns_nothing(finished):
+def test_execution_settings_rerun_nothing(finished):
     runtime = {"processes": 2, "gradient_checkpointing": "full", "samples": {"num_prompts": 1}}
     settings = {"max_failed_fraction": 0.3, "device": "auto"}
     runtime = finished.overlay["train_runtime"] | runtime
@@ -113,7 +113,7 @@ def test_how_a_run_is_executed_reruns_nothing(finished):
     assert finished.jobs() == []
 
 
-def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished, tmp_path):
+def test_an_unfinished_run_resumes_after_an_edit_of_execution_settings(finished, tmp_path):
     folder = unfinished(finished, tmp_path, "adapter", "doctor.json")
     write_overlay(folder, finished.overlay | {"max_failed_fraction": 0.3})
     target = f"{SIGNS}/small/round1/adapter"
@@ -124,8 +124,8 @@ def test_an_unfinished_run_goes_on_after_an_edit_of_how_it_is_executed(finished,
     assert snapshot["settings"]["max_failed_fraction"] == 0.3
 
 
-def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
-    """Without .snakemake it does not know which settings a snapshot was made of, and would keep it."""
+def test_an_edit_is_noticed_without_the_records_of_snakemake(finished, tmp_path):
+    """Without .snakemake it does not know which settings a snapshot has, and would keep an outdated one."""
     folder = unfinished(finished, tmp_path, "pairs.parquet")
     write_overlay(folder, finished.overlay | {"pairs": {"reweight": {"exponent": 0.0}}})
     shutil.move(folder / ".snakemake", tmp_path / "records")
@@ -142,7 +142,7 @@ def test_an_edit_is_not_lost_with_the_records_of_snakemake(finished, tmp_path):
 
 
 def unfinished(finished: Finished, place: Path, *missing: str) -> Path:
-    """A copy of the run and of Snakemake's records, without some products of the round."""
+    """A copy of the run with Snakemake's records, without some products of the round."""
     folder = place / "unfinished"
     shutil.copytree(finished.folder, folder, symlinks=True)
     for name in missing:
@@ -151,8 +151,8 @@ def unfinished(finished: Finished, place: Path, *missing: str) -> Path:
     return folder
 
 
-def test_a_plan_that_leaves_out_what_is_missing_is_no_success(finished, tmp_path):
-    """Snakemake looks no further than an `ancient` input that is made again."""
+def test_a_plan_that_omits_missing_files_is_not_a_success(finished, tmp_path):
+    """Snakemake does not plan beyond an `ancient` input that is re-made."""
     folder = unfinished(finished, tmp_path, "omniscore.parquet")
     call = ("--cores", "2", "--configfile", "overlay.yaml")
     target = ("--", f"{SIGNS}/small/round1/omniscore.parquet")
@@ -178,7 +178,7 @@ def test_comments_and_the_order_of_keys_rerun_nothing(finished):
         file.write_text(before, encoding="utf-8")
 
 
-def test_a_million_prompts_are_fewer_than_3000_jobs(tmp_path):
+def test_a_million_prompts_need_fewer_than_3000_jobs(tmp_path):
     folder = make_workspace(tmp_path, {"prompts": {"num_train": 1_000_000}})
     jobs = dry_run(folder, "--configfile", "config.yaml", "overlay.yaml")
     assert 2000 < len(jobs) < 3000

@@ -1,4 +1,4 @@
-"""SIGKILL of the driver, of a stage and of everything, at random moments of a whole run: it ends as if undisturbed."""
+"""SIGKILL of the driver, a stage or all processes at random moments: the run ends with the undisturbed result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MADE = re.compile(r"(shard-\d+: batch \d+ done|shard-\d+\.\w+: (?:block|micro-ba
 
 @pytest.fixture(scope="module")
 def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six prompts, three clips each, in two shards, through every rule; or the demo."""
+    """Workspace with six prompts and three clips each, in two shards; or the demo."""
     if RUN == "demo":
         overlay = read_config(ROOT / "presets" / "demo.yaml")
     else:
@@ -45,12 +45,12 @@ def workspace(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     overlay["clip_storage"] = CLIP_STORAGE
     overlay["train_runtime"]["checkpoint_steps"] = 1
     folder = make_workspace(tmp_path_factory.mktemp("workspace"), overlay)
-    (folder / "demo").symlink_to(ROOT / "demo")  # which the preset names from here
+    (folder / "demo").symlink_to(ROOT / "demo")  # the preset's paths are relative to this folder
     return folder
 
 
 def start(workspace: Path, results: str, *arguments: str) -> subprocess.Popen[str]:
-    # A job that meets a left-over one with its lock names it in its log alone.
+    # A job that meets a left-over job's lock names it only in its own log.
     options = ["--cores", "2", "--nolock", "--ignore-incomplete", "--show-failed-logs", "--configfile", "overlay.yaml"]
     return subprocess.Popen(
         ["snakemake", *options, "--config", f"results={results}", *arguments],
@@ -64,7 +64,7 @@ def start(workspace: Path, results: str, *arguments: str) -> subprocess.Popen[st
 
 
 def result(folder: Path) -> dict[str, bytes | pd.DataFrame]:
-    """Every table, the adapter and the evaluation's summary; of the training's log what is no clock's."""
+    """Every table, the adapter, the evaluation's summary, and the training log without its clocks."""
     found: dict[str, bytes | pd.DataFrame] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -87,7 +87,7 @@ def assert_same(actual: dict[str, bytes | pd.DataFrame], expected: dict[str, byt
 
 
 def stages_of(driver: int) -> list[int]:
-    """Processes of the stages that this driver, or an earlier one of its session, has started."""
+    """Stage processes that this driver, or an earlier one of its session, has started."""
     found = []
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -101,7 +101,7 @@ def stages_of(driver: int) -> list[int]:
 
 
 def kill(driver: subprocess.Popen[str], what: str, rng: random.Random) -> str:
-    """What was killed: where no stage is at work, the driver instead."""
+    """Kill a process and return its name; the driver if no stage runs."""
     if what == "group":
         os.killpg(driver.pid, signal.SIGKILL)
     elif what == "stage" and (stages := stages_of(driver.pid)):
@@ -113,7 +113,7 @@ def kill(driver: subprocess.Popen[str], what: str, rng: random.Random) -> str:
 
 
 def work_done(folder: Path) -> list[str]:
-    """What the logs of sampling, scoring and reference errors tell that was saved since the last look."""
+    """New lines about saved work in the logs of sampling, scoring and reference errors."""
     lines = []
     for stage in ("generate", "score", "reference", "evaluate_generate", "evaluate_score"):
         for log in (folder / "round1" / "logs" / stage).rglob("*.log"):
@@ -125,7 +125,7 @@ def work_done(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(workspace: Path) -> Path:
-    """The folder of a run that nothing disturbed."""
+    """Folder of an undisturbed run."""
     driver = start(workspace, "whole")
     output, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, output
@@ -147,19 +147,19 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
         except subprocess.TimeoutExpired:
             kills[kill(driver, what, rng)] += 1
         driver.communicate(timeout=PATIENCE)
-        while stages_of(driver.pid):  # what a killed driver leaves behind works on
+        while stages_of(driver.pid):  # stages of a killed driver continue
             if rng.random() < 0.5:
                 second = start(workspace, "killed")
                 try:
                     told, _ = second.communicate(timeout=LATEST[RUN] / 2)
                     assert second.returncode == 0 or LEAVES.search(told), told
-                except subprocess.TimeoutExpired:  # nothing was left to wait for, and it works
+                except subprocess.TimeoutExpired:  # no left-over job to wait for: it runs
                     kills[kill(second, what, rng)] += 1
                     second.communicate(timeout=PATIENCE)
                     driver = second
             time.sleep(0.5)
         done.update(work_done(folder))
-        if driver.returncode == 0:  # over before the kill
+        if driver.returncode == 0:  # it ended before the kill
             ended += 1
             assert_same(result(folder), expected)
             if what == "nothing":
@@ -175,8 +175,8 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
     assert again == 0, done
 
 
-def test_a_clock_that_jumps_by_a_year_makes_nothing_again(workspace, whole):
-    """Tables of the past start jobs, which find their work done; an input of the future fails a job, and is told."""
+def test_a_clock_that_jumps_by_a_year_re_runs_nothing(workspace, whole):
+    """Older tables start jobs that find their work done; an input from the future fails a job with a message."""
     expected, logs = result(whole), whole / "round1" / "logs" / "evaluate_generate"
     for path in (whole / "round1" / "evaluation").rglob("*"):
         move(path, -YEAR)
@@ -201,12 +201,12 @@ def test_a_clock_that_jumps_by_a_year_makes_nothing_again(workspace, whole):
 
 
 def move(path: Path, seconds: float) -> None:
-    """In time."""
+    """Shift the times of a file or folder."""
     moved = path.stat().st_mtime + seconds
     os.utime(path, (moved, moved))
 
 
-def test_of_two_drivers_one_works_and_the_other_says_who_does(workspace):
+def test_a_second_driver_stops_and_names_the_first(workspace):
     folder = workspace / "two" / "run"
     first = start(workspace, "two", "--", "tables")
     while driver(folder) is None:
@@ -220,7 +220,7 @@ def test_of_two_drivers_one_works_and_the_other_says_who_does(workspace):
     assert first.returncode == 0, output
 
 
-def test_of_two_drivers_that_start_at_once_one_makes_the_table(workspace, whole, fault_tries, figures):
+def test_of_two_drivers_that_start_at_once_only_one_writes_the_table(workspace, whole, fault_tries, figures):
     left = 0
     for number in range(fault_tries):
         target = f"race{number}/run/prompts.parquet"

@@ -1,6 +1,6 @@
-"""What a SIGKILL in the middle of a stage's work costs: the batch in hand; and it ends with the same bytes.
+"""A SIGKILL during a stage costs only the batch in progress, and the stage ends with the same bytes.
 
-Pieces of work are counted that were done and are done again; the one in hand comes on top.
+Counts the finished pieces of work that are repeated; the piece in progress comes in addition.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.every_stage import comparable, config
 from videodpo.cli import main
 
 PLUGIN = ROOT / "tests" / "slow_plugin"
-SECONDS = 0.25  # that a piece of work takes: a batch of clips, a measured clip, a forward pass
+SECONDS = 0.25  # duration of a piece of work: a batch of clips, a scored clip, a forward pass
 STAGES = {
     "generate": ["generate", "--config", "generate"],
     "score": ["score", "--config", "score/slow"],
@@ -49,7 +49,7 @@ PRODUCTS = {
     "reference": ["reference"],
     "train": ["adapter", ".adapter.sha256", "state", "train_log.parquet"],
 }
-# Pieces that are saved together. Of sampling, one batch is decoded and written while the next is denoised.
+# Pieces that are saved together. Sampling decodes and writes one batch while it denoises the next.
 BATCH = {"generate": 2, "score": 8, "reference": 1, "train": 2}
 PIECES = {"generate": 6, "score": 24, "reference": 16, "train": 16}
 
@@ -63,7 +63,7 @@ def slow_plugin() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of a run that nothing disturbed: 24 clips in 6 batches, scored in 3 blocks, 8 steps of 2 passes."""
+    """Results of an undisturbed run: 24 clips in 6 batches, scored in 3 blocks, 8 steps of 2 passes."""
     results = tmp_path_factory.mktemp("whole") / "results"
     run = config(random_model, results, **CHANGES)
     for words in (["prompts", "--config", "prompts"], STAGES["generate"], STAGES["score"]):
@@ -77,7 +77,7 @@ def whole(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_sigkill_costs_a_stage_the_batch_in_hand(stage, whole, random_model, tmp_path, fault_tries, figures):
+def test_a_sigkill_costs_a_stage_only_the_batch_in_progress(stage, whole, random_model, tmp_path, fault_tries, figures):
     rng, again, kills = random.Random(5), [], 0
     while kills < fault_tries:
         results = tmp_path / f"results-{kills}"
@@ -93,7 +93,7 @@ def test_a_sigkill_costs_a_stage_the_batch_in_hand(stage, whole, random_model, t
             done |= set(pieces)
         assert len(done) == PIECES[stage]
         expected, found = comparable(whole / "small"), comparable(results / "small")
-        if stage == "score":  # what gathers them by dimension is another command
+        if stage == "score":  # another command collects the scores by dimension
             expected = {name: digest for name, digest in expected.items() if name in found or "/slow/" not in name}
         assert found == expected
     figures(
@@ -104,10 +104,10 @@ def test_a_sigkill_costs_a_stage_the_batch_in_hand(stage, whole, random_model, t
 
 
 def until_killed(words: list[str], results: Path, moment: float | None) -> tuple[list[str], bool]:
-    """Pieces of work that were done, the last perhaps in vain, and whether the stage ended by itself.
+    """Return the pieces of work done (the last one may be lost), and whether the stage ended by itself.
 
     Args:
-        moment: of the SIGKILL, in seconds from the first piece on.
+        moment: time of the SIGKILL in seconds after the first piece; None for no SIGKILL.
     """
     record = results / "record.jsonl"
     process = subprocess.Popen(
@@ -136,7 +136,7 @@ def python_path() -> str:
 
 
 def ended_before(process: subprocess.Popen[str], record: Path, seconds: float) -> bool:
-    """Whether it ended by itself within so many seconds of its first piece of work."""
+    """True if the process ended by itself within so many seconds after its first piece of work."""
     while process.poll() is None and not record.exists():
         time.sleep(0.02)
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Every video asked for has one row in every table, or the stage fails and says which one."""
+"""Every requested video has one row in every table, or the stage fails and names the video."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_score_that_is_not_finite_is_written_to_no_table(finished, bad):
         finished.write()
 
 
-def test_videos_that_were_asked_for_and_have_no_row_stop_the_omniscore(finished):
+def test_a_requested_video_without_a_row_stops_the_omniscore(finished):
     finished.write()
     rows = finished.videos["train"]
     for shard in range(2):

@@ -1,4 +1,4 @@
-"""Small files that ask for far more memory than they are worth are refused before they are decoded."""
+"""Small files that would decode to huge sizes are refused before they are decoded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from videodpo.storage.video import UnreadableVideo, read_mp4, write_mp4
 
 
 def many_texts(path: Path) -> None:
-    """Write 30 million rows of one text of 1,000 characters: 28 GiB decoded, kilobytes as a dictionary."""
+    """Write 30 million rows of the same 1,000 characters: 28 GiB decoded, kilobytes with a dictionary."""
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array(["x" * 1000]))
     with pq.ParquetWriter(path, pa.schema({"prompt": text.type}), compression="zstd") as writer:
         for _ in range(30):
@@ -28,7 +28,7 @@ def many_texts(path: Path) -> None:
 
 
 def large_footer(path: Path) -> None:
-    """Write a file whose footer, of 32 MiB, could describe a million columns."""
+    """Write a file with a footer of 32 MiB, which could describe a million columns."""
     path.write_bytes(b"PAR1" + bytes(2**25) + struct.pack("<I", 2**25) + b"PAR1")
 
 
@@ -56,7 +56,7 @@ def test_a_configuration_above_a_mebibyte_is_refused(tmp_path):
         read_config(tmp_path / "config.yaml")
 
 
-def test_a_film_that_declares_a_billion_frames_has_those_that_are_there(tmp_path):
+def test_a_film_that_declares_a_billion_frames_has_the_frames_in_the_file(tmp_path):
     path = tmp_path / "clip.mp4"
     write_mp4(path, np.zeros((4, 32, 32, 3), np.uint8), 8.0, crf=40)
     content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Configurations from strangers, through `videodpo check` and through Snakemake: refused, and nothing in them runs."""
+"""Untrusted configurations are refused by `videodpo check` and by Snakemake, and no code in them runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_check_refuses_odd_values_in_one_message(text, tmp_path, capsys):
     assert len(said) < 2000
 
 
-def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
+def test_check_refuses_a_duplicate_key(tmp_path, capsys):
     file = tmp_path / "config.yaml"
     file.write_text("run: one\nseed: 1\nrun: two\n")
     assert main(["check", "--config", str(file)]) == 1
@@ -44,7 +44,7 @@ def test_check_refuses_a_key_that_is_there_twice(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("folder", ['"a\\0b"', '"a\\nb"', "~/runs", "a{round}", "'{'", "a}", "a<round>", "a>", "-a"])
-def test_check_refuses_a_results_folder_that_something_takes_for_more_than_a_name(folder, tmp_path, capsys):
+def test_check_refuses_a_results_folder_with_special_characters(folder, tmp_path, capsys):
     file = tmp_path / "config.yaml"
     file.write_text(f"results: {folder}\n")
     assert main(["check", "--config", str(file)]) == 1
@@ -52,13 +52,13 @@ def test_check_refuses_a_results_folder_that_something_takes_for_more_than_a_nam
     assert "Folder of all runs. It must not contain control characters, `{`, `}`" in line
 
 
-def test_a_key_may_lie_over_that_of_a_merged_mapping(tmp_path):
+def test_a_key_may_override_one_of_a_merged_mapping(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a: {b: &b {x: 0}, c: {d: &d {<<: *b, x: 1}}}\ne: {<<: *d, x: 2}\n")
     assert read_config(file) == {"a": {"b": {"x": 0}, "c": {"d": {"x": 1}}}, "e": {"x": 2}}
 
 
-def test_snakemake_refuses_a_key_that_is_there_twice(tmp_path):
+def test_snakemake_refuses_a_duplicate_key(tmp_path):
     folder = make_workspace(tmp_path / "work", {})
     (folder / "overlay.yaml").write_text("seed: 1\nrun: two\nseed: 2\n")
     answer = snakemake(folder, "--dry-run", "--configfile", "overlay.yaml")
@@ -74,7 +74,7 @@ def test_snakemake_refuses_a_key_that_is_there_twice(tmp_path):
     ],
     ids=["the workspace", "the results"],
 )
-def test_snakemake_refuses_a_folder_that_it_takes_for_a_pattern_before_any_job(place, results, said, tmp_path):
+def test_snakemake_refuses_a_folder_with_wildcards_before_any_job(place, results, said, tmp_path):
     folder = make_workspace(tmp_path / place, {"results": results})
     before = {path.name for path in folder.iterdir()}
     answer = snakemake(folder, "--cores", "1", "--configfile", "overlay.yaml")

@@ -1,4 +1,4 @@
-"""Damaged files for every reader of a user's files: a value, or one error that names the file."""
+"""Damaged files for every reader of user files: each gives a value or one error that names the file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reader(NamedTuple):
     make: Callable[[Path], object]
     read: Callable[[Path], object]
     named: str = ""
-    """What an error names, if not the file."""
+    """Name in an error, if it is not the file's."""
 
 
 def read_prompts(kind: str, path: Path) -> object:
@@ -101,7 +101,7 @@ READERS = {
 
 
 def damaged(valid: bytes) -> Iterator[bytes]:
-    """Yield the file empty, as noise, cut, and with bytes changed, removed, inserted or repeated."""
+    """Yield the file empty, as noise, truncated, and with bytes changed, removed, inserted or repeated."""
     rng = random.Random(0)
     yield b""
     yield rng.randbytes(500)
@@ -130,4 +130,4 @@ def test_a_damaged_file_is_read_or_refused_with_its_name(name, tmp_path, monkeyp
         try:
             reader.read(path)
         except VideodpoError as error:
-            assert (reader.named or path.name) in str(error)  # noqa: PT017 (some damage is legible)
+            assert (reader.named or path.name) in str(error)  # noqa: PT017 (some damaged files are readable)

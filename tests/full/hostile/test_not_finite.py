@@ -1,4 +1,4 @@
-"""What is no finite number, from a model or a scorer: a failed row, or a stop that names the place."""
+"""Values that are not finite, from a model or a scorer, give a failed row or an error that names them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIVEN = [math.nan, math.inf, -math.inf, None, "high", [], [0.5, 0.5], torch.ones
 
 
 class Odd(Scorer):
-    """Gives what it is told."""
+    """Scorer that returns a given value."""
 
     def __init__(self, given):
         self.given = given
@@ -29,7 +29,7 @@ class Odd(Scorer):
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=repr)
-def test_what_a_scorer_gives_that_is_no_number_is_a_reason(given):
+def test_a_score_that_is_not_a_number_is_a_failure_with_a_reason(given):
     clip = Clip(np.zeros((2, 16, 16, 3), np.uint8), 8.0, "a tram")
     (((result,),),) = ([score_clips([Odd(given)], [clip])[0]],)
     assert isinstance(result, ValueError)
@@ -38,14 +38,14 @@ def test_what_a_scorer_gives_that_is_no_number_is_a_reason(given):
 
 @pytest.fixture
 def lenient(stages, small_config):
-    """Prompts of a run that may lose half of its clips."""
+    """A run with prompts in which half of the clips may fail."""
     run = stages(small_config(max_failed_fraction=0.5))
     run.prompts()
     return run
 
 
 def failed(run):
-    """Reasons by video; every other clip is there, and no table of scores has a number for these."""
+    """Reasons by video. All other clips must exist, and no score table may have a number for these."""
     table = read_shards(run.round_folder / "videos")
     lost = table[table["status"] != "ok"]
     assert lost[["path", "sha256", "latents"]].isna().all(axis=None)
@@ -69,7 +69,7 @@ def test_a_clip_that_the_decoder_spoils_is_a_failed_row(lenient, monkeypatch, ba
     monkeypatch.setattr(WanModel, "decode_raw", spoiled)
     lenient.generate()
     found = failed(lenient)
-    assert len(found) == 5  # of each batch the second clip
+    assert len(found) == 5  # the second clip of each batch
     assert set(found.values()) == {"the VAE gave NaN or infinite pixels of finite latents"}
 
 
@@ -89,7 +89,7 @@ def test_clips_of_a_prompt_whose_encoding_is_infinite_are_failed_rows(lenient, m
 
 
 def spoil(run, bad, names=None):
-    """Put a number that is not finite into these latents, or into all."""
+    """Write a value that is not finite into these latents, or into all."""
     (file,) = (run.round_folder / "videos" / "latents").glob("*.safetensors")
     latents = load_file(file)
     for name in names or latents:
@@ -98,7 +98,7 @@ def spoil(run, bad, names=None):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_reference_errors_of_which_none_is_finite_stop_the_stage_and_name_the_first(stages, small_config, bad):
+def test_a_stage_without_any_finite_reference_error_stops_and_names_the_first(stages, small_config, bad):
     run = stages(small_config(prompts={"num_train": 2}))
     run.until_pairs()
     spoil(run, bad)

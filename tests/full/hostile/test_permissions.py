@@ -1,4 +1,4 @@
-"""A configuration and prompts that may not be read: one line. Of every stage, see tests/test_read_only.py."""
+"""One error line for an unreadable configuration or prompt file. For stages, see tests/full/test_read_only.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from tests.conftest import small_run
 from tests.support.workspace import ROOT
 
-# Rights mean nothing to root, unless it gives up its capabilities.
+# Permissions do not apply to root, unless it drops its capabilities.
 PLAIN_USER = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
 
@@ -28,7 +28,7 @@ def config(random_model, tmp_path):
     return file
 
 
-def test_a_configuration_that_may_not_be_read_is_one_line(config):
+def test_an_unreadable_configuration_is_one_line(config):
     config.chmod(0o000)
     answer = videodpo("check", "--config", config, prefix=PLAIN_USER)
     config.chmod(0o644)
@@ -38,7 +38,7 @@ def test_a_configuration_that_may_not_be_read_is_one_line(config):
     assert str(config) in line
 
 
-def test_prompts_that_may_not_be_read_are_one_line(config, tmp_path):
+def test_unreadable_prompts_are_one_line(config, tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a tram\n" * 9)
     prompts.chmod(0o000)

@@ -1,4 +1,4 @@
-"""Hostile prompts through a whole small round: text in the tables and the page, and never anything else."""
+"""Hostile prompts in a small round stay text, in the tables and on the page."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_long_prompt_is_dropped_with_its_length_by_default(sampled, stages, tm
     assert reason == f"{max(map(len, CLEAN))} characters after cleaning, 3 to 2000 are allowed"
 
 
-def test_nothing_of_a_prompt_ran_or_became_a_file_name(sampled):
+def test_no_part_of_a_prompt_ran_or_became_a_file_name(sampled):
     names = [path.name for path in Path(sampled.config.results).parent.rglob("*")]
     assert "owned" not in names
     for word in ("touch", "etc", "passwd", "script", "wildcard", "cmd", "long", "سوق", "夜"):
@@ -65,7 +65,7 @@ def test_nothing_of_a_prompt_ran_or_became_a_file_name(sampled):
     assert all(path.stem.rpartition("-")[0] in {prompt_id(text) for text in CLEAN} for path in clips)
 
 
-def test_a_whole_run_of_them_runs_nothing_of_them(session_run):
+def test_a_run_of_hostile_prompts_executes_none_of_them(session_run):
     """Every rule, through Snakemake and its shell."""
     run = session_run.folder / SIGNS / "small"
     asked = {row["prompt"] for row in map(json.loads, (session_run.folder / "prompts.jsonl").read_text().splitlines())}
@@ -79,7 +79,7 @@ def test_a_whole_run_of_them_runs_nothing_of_them(session_run):
 
 
 class Page(HTMLParser):
-    """Tags, and the text outside of style and script."""
+    """Parser for tags, and for the text outside of style and script."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Prompts that a shell, a template, a file system, a page or a terminal would take for something else."""
+"""Prompts that a shell, a template, a file system, a page or a terminal might interpret."""
 
 HOSTILE = [
     "a tram $(touch owned) in the rain",
@@ -19,7 +19,7 @@ HOSTILE = [
     "long " + "слово 字 كلمة word " * 600 + "end",
 ]
 
-# All of it in as many prompts as a whole run in a test has.
+# All of them, joined into as many prompts as a test's full run has.
 WORST = [
     "a tram $(touch owned) `touch owned`; touch owned & a cat | tee owned > owned",
     "{wildcard} {output} {{ 7 * 7 }} %s %(x)s ../../etc/passwd <script>alert(1)</script> touch owned",

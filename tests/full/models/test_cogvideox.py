@@ -1,4 +1,4 @@
-"""How CogVideoX is sampled, against a loop of the scheduler and the denoiser, and against its pipeline."""
+"""CogVideoX's sampling against a loop over the scheduler and the denoiser, and against its pipeline."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_guidance_grows_from_1_to_the_last_step():
     assert scales[-1] == pytest.approx(6.9, abs=0.05)
 
 
-def test_dynamic_guidance_is_that_of_the_step(family, folder):
+def test_dynamic_guidance_follows_the_step(family, folder):
     model = load(family, folder, dynamic_guidance=True)
     found = model.sample(texts(model, PROMPT), [SEED], family.sampling)
     pipe, constant = plain(model, family, folder, output_type="latent")
@@ -80,7 +80,7 @@ def test_dynamic_guidance_without_guidance_is_refused(family, folder):
         CogVideoXModel.check(settings, unguided)
 
 
-def test_no_words_are_zeros_as_in_its_training(family, folder):
+def test_the_empty_prompt_is_zeros_as_in_its_training(family, folder):
     model = load(family, folder)
     empty = model.encode_prompt("")["prompt_embeds"]
     assert empty.shape == model.encode_prompt(PROMPT)["prompt_embeds"].shape

@@ -1,4 +1,4 @@
-"""What HunyuanVideo 1.5 has beside what every family has: a text stream in its LoRA, timesteps in float32."""
+"""What only HunyuanVideo 1.5 has: a text stream in its LoRA, and timesteps in float32."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def load(folder, dtype):
     return HunyuanVideo15Model(settings_of(FAMILY, folder).model_copy(update={"dtype": dtype}), "cpu")
 
 
-def test_a_lora_adapts_every_linear_layer_of_the_blocks_and_no_other(folder):
+def test_a_lora_adapts_exactly_the_linear_layers_of_the_blocks(folder):
     model = load(folder, "float32")
     layers = {
         name
@@ -33,7 +33,7 @@ def test_a_lora_adapts_every_linear_layer_of_the_blocks_and_no_other(folder):
     assert len(adapted) == 12 * model.denoiser.config.num_layers
 
 
-def test_layers_that_are_named_are_adapted_wherever_they_are(folder):
+def test_named_layers_are_adapted_also_outside_the_blocks(folder):
     model = load(folder, "float32")
     model.add_lora(Lora(rank=2, target_modules=["to_q"]), seed=0)
     adapted = [name for name, _ in model.denoiser.named_parameters() if ".lora_A" in name]
@@ -41,7 +41,7 @@ def test_layers_that_are_named_are_adapted_wherever_they_are(folder):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_sampler_tells_the_timesteps_of_the_scheduler(folder, dtype):
+def test_the_sampler_passes_the_timesteps_of_the_scheduler(folder, dtype):
     model = load(folder, dtype)
     text = texts(model, PROMPT)
     sampling = FAMILY.sampling.model_copy(update={"num_steps": 7})
@@ -54,7 +54,7 @@ def test_the_sampler_tells_the_timesteps_of_the_scheduler(folder, dtype):
     assert {timestep.dtype for timestep in found} == {torch.float32}
 
 
-def test_a_bfloat16_model_tells_timesteps_apart_that_bfloat16_does_not(folder):
+def test_a_bfloat16_model_distinguishes_timesteps_that_bfloat16_does_not(folder):
     model = load(folder, "bfloat16")
     found = []
     model.pipe.transformer.time_embed.time_proj.register_forward_hook(lambda module, args, out: found.append(out))

@@ -13,7 +13,7 @@ def load(folder, tokens=None):
     return LtxVideoModel(settings.model_copy(update={"max_sequence_length": tokens or 32}), "cpu")
 
 
-def test_padding_changes_no_word(tmp_path):
+def test_padding_does_not_change_the_embeddings(tmp_path):
     folder = write(FAMILIES["ltx_video"], tmp_path)
     short, long = (load(folder, tokens).encode_prompt(PROMPT) for tokens in (32, 256))
     words = int(short["prompt_attention_mask"].sum())
@@ -22,7 +22,7 @@ def test_padding_changes_no_word(tmp_path):
     assert not long["prompt_embeds"][words:].any()
 
 
-def test_a_flow_shift_is_one_number_in_place_of_that_of_the_tokens(tmp_path):
+def test_a_flow_shift_replaces_the_one_computed_from_the_token_count(tmp_path):
     family = FAMILIES["ltx_video"]
     folder = write(family, tmp_path / "dynamic")
     pipe = diffusers.LTXPipeline.from_pretrained(folder)

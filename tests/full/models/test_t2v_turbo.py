@@ -1,4 +1,4 @@
-"""T2V-Turbo's distilled LoRA, trained itself."""
+"""Training of T2V-Turbo's distilled LoRA itself."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def trainable(model):
 
 
 def in_the_files_order(model):
-    """The trained LoRA as its authors' file has one: up and down of every layer."""
+    """The trained LoRA in its authors' format: up and down matrix of every layer."""
     found = []
     for name in model.pipe.lora_layers:
         layer = model.denoiser.get_submodule(name)
@@ -41,7 +41,7 @@ def in_the_files_order(model):
     return found
 
 
-def test_it_starts_from_the_file_and_at_the_reference(folder):
+def test_training_starts_from_the_file_and_equals_the_reference(folder):
     model, distilled = load(folder, lora=Lora(rank=RANK)), load(folder, "fixed")
     for found, expected in zip(in_the_files_order(model), make_turbo()["unet_lora.pt"], strict=True):
         assert torch.equal(found, expected)
@@ -55,7 +55,7 @@ def test_its_two_adapters_are_added_without_a_warning(folder, recwarn):
     assert [str(one.message) for one in recwarn] == []
 
 
-def test_the_distilled_lora_alone_is_trained_before_and_after_a_look_at_the_reference(folder):
+def test_only_the_distilled_lora_is_trained_before_and_after_a_reference_pass(folder):
     model = load(folder, lora=Lora(rank=RANK))
     before = trainable(model)
     with model.reference_weights():
@@ -65,8 +65,8 @@ def test_the_distilled_lora_alone_is_trained_before_and_after_a_look_at_the_refe
     assert all(".default." in name for name in before)
 
 
-def test_what_is_trained_is_the_authors_file(folder, tmp_path):
-    """With the trained tensors in its file, T2V-Turbo is the policy; and so it is with the saved adapter."""
+def test_the_trained_tensors_correspond_to_the_authors_file(folder, tmp_path):
+    """T2V-Turbo equals the policy with the trained tensors in its file, and with the saved adapter."""
     model = load(folder, lora=Lora(rank=RANK))
     base = one_forward(model, FAMILY)
     train(model, FAMILY)
@@ -89,7 +89,7 @@ def test_what_is_trained_is_the_authors_file(folder, tmp_path):
     torch.testing.assert_close(one_forward(other, FAMILY), policy, rtol=0, atol=1e-5)
 
 
-def test_a_further_round_goes_on_from_the_trained_lora(folder, tmp_path):
+def test_a_later_round_starts_from_the_trained_lora(folder, tmp_path):
     model = load(folder, lora=Lora(rank=RANK))
     for value in trainable(model).values():
         value.data += 0.01
@@ -105,6 +105,6 @@ def test_a_further_round_goes_on_from_the_trained_lora(folder, tmp_path):
     ("lora", "key"),
     [({"rank": 4}, "rank: 4"), ({"alpha": 1.0}, "alpha: 1.0"), ({"target_modules": ["to_q"]}, "target")],
 )
-def test_another_lora_than_the_files_is_refused(folder, lora, key):
+def test_lora_settings_other_than_the_files_are_refused(folder, lora, key):
     with pytest.raises(InputError, match=rf"train\.lora\.{key}.*distilled_lora: trained trains unet_lora\.pt, which"):
         load(folder, lora=Lora(**{"rank": RANK} | lora))

@@ -1,4 +1,4 @@
-"""VideoCrafter2 against what its authors' code computes."""
+"""VideoCrafter2 against recorded results of its authors' code."""
 
 from pathlib import Path
 
@@ -44,14 +44,14 @@ def test_the_published_size_has_1413_million_weights():
     assert round(sum(weight.numel() for weight in unet.parameters()) / 1e6) == 1413
 
 
-def test_the_frame_rate_is_heard(pipe):
+def test_the_frame_rate_changes_the_output(pipe):
     x, text = torch.randn(1, 4, 2, 8, 8), torch.randn(1, 5, videocrafter2.WIDTH)
     with torch.no_grad():
         slow, fast = (pipe.unet(x, torch.tensor(3), encoder_hidden_states=text, fps=torch.tensor([r])) for r in (8, 28))
     assert not torch.allclose(slow.sample, fast.sample, atol=1e-3)
 
 
-def test_a_step_of_the_sampler_by_its_formula():
+def test_a_sampler_step_follows_the_formula():
     scheduler = VideoCrafterScheduler()
     scheduler.set_timesteps(50)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -71,7 +71,7 @@ def test_a_step_of_the_sampler_by_its_formula():
         torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-5)
 
 
-def test_texts_are_those_before_the_last_layer_with_the_final_norm():
+def test_texts_are_the_penultimate_layer_with_the_final_norm():
     torch.manual_seed(0)
     tower = videocrafter2.text_tower().eval()
     tokens = torch.randint(1, 1000, (2, 77))
@@ -85,8 +85,8 @@ def test_texts_are_those_before_the_last_layer_with_the_final_norm():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_the_vae_has_every_tensor_in_its_place(pipe):
-    """A tensor under a wrong name would be refused, one swapped with another of its shape would not."""
+def test_the_vae_has_every_tensor_under_the_right_name(pipe):
+    """Loading refuses a wrong name, but not two swapped tensors of the same shape."""
     places = {
         "encoder.down.0.block.0.conv1.weight": "encoder.down_blocks.0.resnets.0.conv1.weight",
         "decoder.up.3.block.1.conv2.weight": "decoder.up_blocks.0.resnets.1.conv2.weight",
@@ -135,7 +135,7 @@ def test_consistency_sampling_takes_every_twelfth_trained_timestep():
     assert len(consistency_timesteps(50)) == 50
 
 
-def test_turbo_hears_its_guidance(tmp_path):
+def test_the_guidance_changes_turbos_output(tmp_path):
     torch.manual_seed(0)
     for name, content in videocrafter2.make_turbo().items():
         torch.save(content, tmp_path / name)

@@ -26,7 +26,7 @@ from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 
 def moving_square(num_frames: int, height: int = 128, width: int = 136, speed: int = 2, fps: float = 8.0) -> Clip:
-    """A bright square on a textured ground."""
+    """A bright square on a textured background."""
     ground = np.random.default_rng(0).integers(0, 80, (height, width, 3), dtype=np.uint8)
     frames = np.stack([ground] * num_frames)
     for number, frame in enumerate(frames):
@@ -34,7 +34,7 @@ def moving_square(num_frames: int, height: int = 128, width: int = 136, speed: i
     return Clip(frames, fps, "")
 
 
-def test_a_flow_of_whole_pixels_moves_the_picture():
+def test_a_flow_of_integer_pixels_moves_the_picture():
     image = torch.rand(1, 3, 8, 9)
     flow = torch.zeros(1, 2, 8, 9)
     flow[:, 0] = 2.0
@@ -54,7 +54,7 @@ def test_padding_repeats_the_border_on_both_sides():
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[str, Path]:
-    """Random checkpoints: dimension to file."""
+    """Files of random checkpoints, by dimension."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
     networks = {
@@ -81,7 +81,7 @@ def scorer(name: str, weights: dict[str, Path]):
     return kind(kind.Options(weights=str(weights[name])), "cpu")
 
 
-def test_subject_consistency_takes_any_shape_and_knows_a_still_clip(weights):
+def test_subject_consistency_takes_any_shape_and_is_1_for_a_still_clip(weights):
     subject = scorer("subject_consistency", weights)
     moving = moving_square(3, 75, 50, speed=9)
     assert subject.score(Clip(moving.frames_THWC[[0, 0, 0]], 8.0, "")) == pytest.approx(1.0, abs=1e-5)
@@ -90,14 +90,14 @@ def test_subject_consistency_takes_any_shape_and_knows_a_still_clip(weights):
         subject.score(moving_square(1))
 
 
-def test_positions_of_a_square_are_the_networks_own(weights):
+def test_position_embeddings_of_a_square_frame_are_the_networks_own(weights):
     dino = scorer("subject_consistency", weights).backbone
     assert torch.equal(dino._positions(224, 224), dino._network.pos_embed)
     assert dino._positions(224, 336).shape == (1, 1 + 14 * 21, 768)
 
 
-def test_positions_of_a_frame_that_is_nearly_square_are_interpolated(weights):
-    """14 x 14 patches as a square has, but DINO's authors ask whether the frame is one: 2e-3 of a score."""
+def test_position_embeddings_of_a_nearly_square_frame_are_interpolated(weights):
+    """It has 14 x 14 patches like a square, but the authors' code checks the frame's shape: 2e-3 of a score."""
     dino = scorer("subject_consistency", weights).backbone
     known, found = dino._network.pos_embed, dino._positions(224, 230)
     assert found.shape == known.shape
@@ -107,7 +107,7 @@ def test_positions_of_a_frame_that_is_nearly_square_are_interpolated(weights):
     torch.testing.assert_close(found[:, 1:], grid.flatten(2).transpose(1, 2))
 
 
-def test_class_tokens_of_a_square_are_the_networks_own(weights):
+def test_class_tokens_of_a_square_frame_are_the_networks_own(weights):
     dino = scorer("subject_consistency", weights).backbone
     network = timm.create_model("vit_base_patch16_224.dino", num_classes=0).eval()
     load_weights(network, read_checkpoint(weights["subject_consistency"]), weights["subject_consistency"])
@@ -119,7 +119,7 @@ def test_class_tokens_of_a_square_are_the_networks_own(weights):
 
 
 def bilinear(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Each new pixel from its four nearest old ones: no antialias, however much smaller the picture gets."""
+    """Bilinear resize without antialias: each new pixel from its four nearest old ones."""
     found = frame_HWC.astype(np.float64)
     for axis, (old, new) in enumerate(zip(frame_HWC.shape, (height, width), strict=False)):
         place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
@@ -133,7 +133,7 @@ def bilinear(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(100, 150, (224, 336)), (510, 301, (379, 224)), (448, 450, (224, 225))]
 )
-def test_dino_sees_the_whole_frame_at_224_without_antialias(weights, monkeypatch, height, width, size):
+def test_dino_gets_the_entire_frame_at_224_without_antialias(weights, monkeypatch, height, width, size):
     dino = scorer("subject_consistency", weights).backbone
     frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     seen = []
@@ -142,13 +142,13 @@ def test_dino_sees_the_whole_frame_at_224_without_antialias(weights, monkeypatch
     )
     monkeypatch.setattr(dino, "_positions", lambda height, width: torch.zeros(1, 2, 768))
     dino.encode(torch.from_numpy(frame)[None].permute(0, 3, 1, 2))
-    rows, columns = (side // 16 * 16 for side in size)  # of the network, which drops what is no whole patch
+    rows, columns = (side // 16 * 16 for side in size)  # of the network, which drops partial patches
     expected = bilinear(frame, *size)[:rows, :columns] / 255
     found = (seen[0] * dino._std + dino._mean)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_a_drawn_frame_is_cut_down_to_8_bits_not_rounded(weights, monkeypatch):
+def test_an_interpolated_frame_is_truncated_to_8_bits_not_rounded(weights, monkeypatch):
     smooth = scorer("motion_smoothness", weights)
     clip = Clip(np.full((3, 113, 128, 3), 100, np.uint8), 8.0, "")
     for drawn, difference in ((100.0, 0), (100.9, 0), (101.1, 1), (99.9, 1)):
@@ -156,7 +156,7 @@ def test_a_drawn_frame_is_cut_down_to_8_bits_not_rounded(weights, monkeypatch):
         assert smooth.score(clip) == pytest.approx((255 - difference) / 255, abs=1e-12)
 
 
-def test_amt_sees_frames_padded_to_16_by_their_border(weights, monkeypatch):
+def test_amt_gets_frames_padded_to_16_by_their_border(weights, monkeypatch):
     smooth = scorer("motion_smoothness", weights)
     seen = []
     monkeypatch.setattr(smooth.backbone._network, "forward", lambda a, b: seen.append((a, b)) or a)
@@ -170,7 +170,7 @@ def test_amt_sees_frames_padded_to_16_by_their_border(weights, monkeypatch):
     assert torch.equal(before[..., 0, 3:141], known[:2, :, 0])
 
 
-def test_a_step_is_the_mean_of_the_largest_twentieth_in_shorter_sides(weights, monkeypatch):
+def test_a_flow_step_is_the_mean_of_the_largest_5_percent_relative_to_the_shorter_side(weights, monkeypatch):
     flow = scorer("dynamic_flow", weights)
     field = torch.zeros(1, 2, 128, 200)
     field[:, 0, :10, :128], field[:, 1, :10, :128] = 3.0, 4.0  # exactly 5 % of the pixels move by 5
@@ -180,7 +180,7 @@ def test_a_step_is_the_mean_of_the_largest_twentieth_in_shorter_sides(weights, m
     assert flow.score(moving_square(2, 128, 200)) == pytest.approx(5 / 128, rel=1e-6)
 
 
-def test_raft_sees_frames_between_minus_1_and_1_padded_to_8(weights, monkeypatch):
+def test_raft_gets_frames_between_minus_1_and_1_padded_to_8(weights, monkeypatch):
     flow = scorer("dynamic_flow", weights)
     seen = []
     monkeypatch.setattr(
@@ -204,20 +204,20 @@ def test_flow_takes_every_kth_frame(fps, frames):
     assert len(sampled_frames(Clip(np.zeros((9, 8, 8, 3), np.uint8), fps, ""))) == frames
 
 
-def test_amt_refuses_what_its_coarsest_correlation_cannot_hold(weights):
+def test_amt_refuses_frames_too_small_for_its_coarsest_correlation(weights):
     with pytest.raises(ValueError, match="sides of at least 113 pixels, the clip has 112 x 300"):
         scorer("motion_smoothness", weights).score(moving_square(3, 300, 112))
     assert np.isfinite(scorer("motion_smoothness", weights).score(moving_square(3, 113, 130)))
 
 
 @pytest.mark.parametrize("name", ["dynamic_flow", "dynamic_degree"])
-def test_raft_refuses_what_its_coarsest_correlation_cannot_hold(weights, name):
+def test_raft_refuses_frames_too_small_for_its_coarsest_correlation(weights, name):
     with pytest.raises(ValueError, match="sides of at least 121 pixels, the clip has 120 x 300"):
         scorer(name, weights).score(moving_square(3, 300, 120))
     assert np.isfinite(scorer(name, weights).score(moving_square(3, 121, 130)))
 
 
-def test_smoothness_leaves_the_last_of_an_even_number_out(weights):
+def test_smoothness_ignores_the_last_of_an_even_number_of_frames(weights):
     smooth = scorer("motion_smoothness", weights)
     odd = moving_square(5, 113, 130)
     even = Clip(np.concatenate([odd.frames_THWC, 255 - odd.frames_THWC[-1:]]), 8.0, "")
@@ -227,7 +227,7 @@ def test_smoothness_leaves_the_last_of_an_even_number_out(weights):
         smooth.score(moving_square(2))
 
 
-def test_flow_looks_at_eight_frames_a_second(weights):
+def test_flow_takes_eight_frames_per_second(weights):
     flow = scorer("dynamic_flow", weights)
     slow = moving_square(3)
     fast = Clip(np.repeat(slow.frames_THWC, 3, axis=0), 24.0, "")
@@ -238,7 +238,7 @@ def test_flow_looks_at_eight_frames_a_second(weights):
 
 @pytest.fixture
 def degree(weights, monkeypatch):
-    """A dynamic degree whose clips have the given steps instead of RAFT's, and how many of them it looked at."""
+    """Function: dynamic degree for given steps instead of RAFT's, and the number of steps that it computed."""
     scorer_ = scorer("dynamic_degree", weights)
 
     def score(steps: list[float]) -> tuple[float, int]:
@@ -267,13 +267,13 @@ def test_dynamic_degree_counts_steps_above_the_threshold(degree, steps, value):
     ("steps", "looked"),
     [([0.03] * 15, 4), ([0.0] * 15, 12), ([0.0] * 3 + [0.03] * 12, 7), ([0.03] * 3 + [0.0] * 12, 15)],
 )
-def test_dynamic_degree_looks_no_further_than_it_must(degree, steps, looked):
-    """4 of 16 frames are needed: certain after 4 above the threshold, or 12 below."""
+def test_dynamic_degree_computes_no_more_steps_than_it_needs(degree, steps, looked):
+    """4 of 16 frames are needed: the answer is certain after 4 above the threshold, or 12 below."""
     assert degree(steps) == (float(sum(step > 0 for step in steps) >= 4), looked)
 
 
 @pytest.mark.parametrize(("num_frames", "value"), [(1, 0.0), (2, 1.0)])
-def test_dynamic_degree_of_one_or_two_frames_asks_no_network_whatever_their_size(weights, num_frames, value):
+def test_dynamic_degree_of_one_or_two_frames_runs_no_network(weights, num_frames, value):
     assert scorer("dynamic_degree", weights).score(moving_square(num_frames, 80, 100)) == value
 
 
@@ -285,7 +285,7 @@ def test_correlations_of_both_directions_are_those_of_torchvision(size):
     flows = 3 * torch.randn(2, 4, *size)
     found = amt._Correlation(first, second)(flows)
     expected = []
-    # Flows point from the middle to the first frame, then to the second, which is half of the way between them.
+    # Flows point from the middle frame to the first, then to the second, each half of the way between them.
     for maps, flow in (((first, second), flows[:, 2:]), ((second, first), flows[:, :2])):
         block = CorrBlock(num_levels=4, radius=3)
         block.build_pyramid(*maps)
@@ -293,7 +293,7 @@ def test_correlations_of_both_directions_are_those_of_torchvision(size):
     torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=0, atol=5e-5)
 
 
-def test_flow_is_that_of_torchvision_whatever_the_pairs_share(weights):
+def test_flow_equals_torchvisions_also_for_pairs_that_share_frames(weights):
     raft = Raft(weights["dynamic_flow"], "cpu")
     network = raft_large(weights=None).eval()
     network.load_state_dict(torch.load(weights["dynamic_flow"], weights_only=True))
@@ -307,10 +307,10 @@ def test_flow_is_that_of_torchvision_whatever_the_pairs_share(weights):
 
 
 def test_steps_near_the_threshold_are_computed_again_in_float32(weights, monkeypatch):
-    """Steps of 0.95 to 1.05 thresholds, whatever shares their batch; the first look may be in TF32."""
+    """Steps of 0.95 to 1.05 thresholds are recomputed in every batch; the first pass may use TF32."""
     steps = FlowSteps(weights["dynamic_flow"], "cpu", THRESHOLD)
     looks = []
-    lengths = {0: 0.5, 1: 0.96, 2: 1.04, 3: 1.2}  # of the threshold, by the square's place in the frames
+    lengths = {0: 0.5, 1: 0.96, 2: 1.04, 3: 1.2}  # relative to the threshold, by the square's position in the frames
 
     def flow(frames, pairs, num_updates):
         looks.append((len(pairs), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
@@ -328,7 +328,7 @@ def test_steps_near_the_threshold_are_computed_again_in_float32(weights, monkeyp
     assert found == pytest.approx([THRESHOLD * share for share in (0.5, 0.97, 1.01, 1.2)])
 
 
-def test_a_score_that_is_a_flow_stays_in_float32(weights):
+def test_a_score_computed_from_flow_stays_in_float32(weights):
     assert not scorer("dynamic_flow", weights).backbone.tf32
     assert FlowSteps(weights["dynamic_flow"], "cpu", THRESHOLD).tf32
 
@@ -378,7 +378,7 @@ def test_imaging_quality_is_the_mean_over_frames_of_the_network(weights):
 
 
 @pytest.mark.parametrize(("height", "width"), [(140, 200), (60, 400), (320, 512)])
-def test_patches_that_only_fill_up_are_left_out_and_change_nothing(weights, height, width):
+def test_padding_patches_are_left_out_and_change_nothing(weights, height, width):
     quality, clip = scorer("imaging_quality", weights), moving_square(1, height=height, width=width)
     network = MUSIQ(pretrained=False).eval()
     load_weights(network, read_checkpoint(weights["imaging_quality"]), weights["imaging_quality"])
@@ -387,7 +387,7 @@ def test_patches_that_only_fill_up_are_left_out_and_change_nothing(weights, heig
     assert quality.score(clip) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_frame_beyond_512_is_brought_to_it(weights, monkeypatch):
+def test_a_frame_larger_than_512_is_resized_to_512(weights, monkeypatch):
     quality = scorer("imaging_quality", weights)
     seen, scores = [], quality.backbone._musiq.scores
     monkeypatch.setattr(quality.backbone._musiq, "scores", lambda x: seen.append(tuple(x.shape[-2:])) or scores(x))
@@ -400,7 +400,7 @@ def test_a_frame_beyond_512_is_brought_to_it(weights, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "imaging_quality"]
 )
-def test_weights_that_are_no_numbers_are_a_reason_and_no_still_clip(weights, tmp_path, name):
+def test_weights_that_are_not_finite_fail_and_do_not_count_as_a_still_clip(weights, tmp_path, name):
     tensors = torch.load(weights[name], weights_only=True)
     broken = {key: torch.full_like(t, float("nan")) if t.is_floating_point() else t for key, t in tensors.items()}
     torch.save(broken, tmp_path / "broken.pth")
