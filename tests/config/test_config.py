@@ -149,7 +149,7 @@ WRONG = {
     "judge also among dimensions": (
         {"evaluate.judges": {"temporal_flickering": {}}},
         "evaluate.judges.temporal_flickering",
-        "not independent",
+        "no independent judge",
     ),
     "own clips with two rounds": (
         {"prompts.source": {"kind": "clips", "path": "{files}/three.csv"}, "rounds": 2},
@@ -207,7 +207,7 @@ WRONG = {
     "bucket of the sampling's own size": (
         {"generate.sampling.buckets": [{"num_frames": 5, "height": 32, "width": 32}]},
         "generate.sampling.buckets.0",
-        "5 frames of 32 x 32 are there already",
+        "5 frames of 32 x 32 exist already",
     ),
     "bucket named twice": (
         {"generate.sampling.buckets": [{"num_frames": 5, "height": 32, "width": 64}] * 2},

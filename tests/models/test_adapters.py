@@ -1,4 +1,4 @@
-"""A LoRA of every kind goes from the training through a file into the plain pipeline at the right scale."""
+"""A LoRA of every kind is saved by the training and loaded into the plain pipeline at the right scale."""
 
 import diffusers
 import pytest
@@ -32,7 +32,7 @@ def forward(model):
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("all", "float32"), ("dora", "bfloat16"), ("all", "float16")])
-def test_a_fresh_adapter_of_this_kind_is_the_base_to_the_bit(random_model, kind, dtype):
+def test_a_fresh_adapter_of_this_kind_equals_the_base_bit_for_bit(random_model, kind, dtype):
     model = load(random_model, dtype, parts={"denoiser"})
     base = forward(model)
     model.add_lora(Lora(rank=4, **KINDS[kind]), seed=0)
@@ -40,7 +40,7 @@ def test_a_fresh_adapter_of_this_kind_is_the_base_to_the_bit(random_model, kind,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lora_of_this_kind_comes_back_at_its_scale(random_model, tmp_path, kind):
+def test_a_lora_of_this_kind_is_loaded_at_its_scale(random_model, tmp_path, kind):
     model = load(random_model, parts={"denoiser"})
     base = forward(model)
     lora = Lora(rank=4, **KINDS[kind])

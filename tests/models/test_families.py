@@ -50,7 +50,7 @@ def model(load):
 
 
 def plain(model, family, folder, **options):
-    """The plain pipeline's frames or latents, from the same noise."""
+    """Frames or latents of the plain pipeline from the same noise."""
     pipe = family.plain(folder)
     pipe.tokenizer_max_length = TEXT_TOKENS
     pipe.set_progress_bar_config(disable=True)
@@ -78,7 +78,7 @@ def run_plain(pipe, model, family, seed, **options):
 
 
 def load_into_unet(unet, model, folder):
-    """What docs/models.md shows for pipelines with a U-Net that diffusers gives no adapters."""
+    """The code of docs/models.md for pipelines with a U-Net for which diffusers supports no adapters."""
     config = LoraConfig(r=4, lora_alpha=4, target_modules=model.lora_targets)
     inject_adapter_in_model(config, unet)
     state = load_file(folder / "pytorch_lora_weights.safetensors")
@@ -90,14 +90,14 @@ def texts(model, *prompts):
 
 
 def one_forward(model, family):
-    """At two noise levels: of two experts, each has one."""
+    """Forward pass at two noise levels, one for each of two experts."""
     noise = torch.randn(2, *model.latent_shape(family.sampling), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         return model.predict(noise, torch.tensor([0.8, 0.3]), texts(model, PROMPT, OTHER))
 
 
 def train(model, family, steps=3, rate=1e-2):
-    """Steps of DPO on random latents; the loss of each."""
+    """Take steps of DPO on random latents; return the loss of each."""
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(4, *model.latent_shape(family.sampling), generator=generator)
     noise = torch.randn(latents[:2].shape, generator=generator).repeat(2, 1, 1, 1, 1)
@@ -153,7 +153,7 @@ def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monke
         timestep = torch.as_tensor(told["timestep"]).reshape(-1)[:1]
         noise_level = (timestep.float() + 0.5 * (not timestep.is_floating_point())) / 1000
         noisy = model.from_pipeline(told.get("hidden_states", told.get("sample")), family.sampling)
-        noisy = noisy[:, : model.latent_channels]  # without what is put beside them
+        noisy = noisy[:, : model.latent_channels]  # without the channels that are concatenated
         with torch.no_grad():
             prediction = model.predict(noisy, noise_level, text)
         expected = model.from_pipeline(expected, family.sampling)
@@ -164,7 +164,7 @@ def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monke
 
 
 def test_match_sampler_draws_the_timesteps_of_the_pipelines_own_calls(model, family, folder):
-    """400 draws against the timesteps of the denoiser's calls, and their shares; at a flow shift, if it has one."""
+    """400 draws against the timesteps of the denoiser's calls and their shares; with a flow shift, if supported."""
     sampling = family.sampling.model_copy(update={"flow_shift": 7.0 if model.takes_flow_shift else None})
     asked = []
 
@@ -182,13 +182,13 @@ def test_match_sampler_draws_the_timesteps_of_the_pipelines_own_calls(model, fam
     drawn = torch.tensor([draw_noise_level(matched, seed, levels) for seed in range(400)])
     found = make_schedule(settings).timestep(drawn).double()
     nearest = (found[:, None] - torch.tensor(asked, dtype=torch.float64)).abs()
-    assert float(nearest.min(dim=1).values.max()) <= 0.11  # pure noise is drawn as a level of 0.9999
+    assert float(nearest.min(dim=1).values.max()) <= 0.11  # pure noise is drawn as level 0.9999
     shares = torch.bincount(nearest.argmin(dim=1), minlength=len(asked)) / len(found)
     torch.testing.assert_close(shares, torch.full((len(asked),), 1 / len(asked)), rtol=0, atol=0.08)
 
 
-def test_texts_and_clips_need_not_have_their_networks_in_memory_together(load, model, family):
-    """The text encoder alone encodes, and denoiser and VAE alone sample: to the bit what the entire model gives."""
+def test_encoding_and_sampling_work_with_only_their_own_networks_loaded(load, model, family):
+    """The text encoder alone encodes, and denoiser and VAE alone sample, with the bits of the entire model."""
     prompts = (PROMPT, family.sampling.negative_prompt)
     encoder = load(parts={"text"})
     own, negative = (encoder.encode_prompt(prompt) for prompt in prompts)
@@ -206,14 +206,14 @@ def test_texts_and_clips_need_not_have_their_networks_in_memory_together(load, m
     assert torch.equal(load(parts={"vae"}).encode(frames), model.encode(frames))
 
 
-def test_a_clip_follows_from_its_own_seed_whatever_its_batch(model, family):
+def test_a_clip_depends_on_its_own_seed_and_not_on_its_batch(model, family):
     together = model.sample(texts(model, PROMPT, PROMPT), [4, 5], family.sampling)
     alone = model.sample(texts(model, PROMPT), [4], family.sampling)
     torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-4)
     assert not torch.allclose(together[0], together[1])
 
 
-def test_encoding_ends_on_the_scale_that_decoding_starts_from(model, family):
+def test_encoding_and_decoding_use_the_same_latent_scale(model, family):
     shape = (family.sampling.num_frames, family.sampling.height, family.sampling.width, 3)
     frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     latents = model.encode(frames)
@@ -229,7 +229,7 @@ def test_the_schedule_is_the_schedulers(model, family):
     scheduler, schedule = model.pipe.scheduler, model.noise_schedule
     if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
         scheduler.set_timesteps(4, **({"mu": 1.0} if scheduler.config.use_dynamic_shifting else {}))
-        # With the right answer, a step leads from noisy latents to less noisy ones.
+        # With the exact prediction, a step leads from noisy latents to less noisy ones.
         for first, second in pairwise(scheduler.timesteps):
             noise_level, lower = (timestep.view(1) / 1000 for timestep in (first, second))
             noisy, answer = (
@@ -254,7 +254,7 @@ def test_the_schedule_is_the_schedulers(model, family):
 def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, folder, tmp_path):
     model = load()
     before = one_forward(model, family)
-    # The adapter's dropout alone: the base has dropout of its own, which stays off.
+    # Only the adapter's dropout: the base has its own dropout, which stays off.
     model.add_lora(Lora(rank=4, dropout=0.5), seed=0)
     assert torch.equal(one_forward(model, family), before)
     assert train(model, family)[0] == pytest.approx(np.log(2), abs=1e-5)
@@ -287,7 +287,9 @@ def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, 
 
 def test_loading_and_a_lora_log_nothing(load, caplog, recwarn):
     set_up_logs()
-    libraries = [logging.getLogger(name) for name in ("diffusers", "transformers")]  # which hand nothing to the root
+    libraries = [
+        logging.getLogger(name) for name in ("diffusers", "transformers")
+    ]  # their records do not propagate to the root logger
     for library in libraries:
         library.addHandler(caplog.handler)
     load().add_lora(Lora(rank=2), seed=0)
@@ -309,11 +311,11 @@ def test_full_fine_tuning_is_saved_and_loaded(load, family, tmp_path):
     other.load_adapter(tmp_path)
     trained = model.denoiser.state_dict()
     assert all(torch.equal(weight, trained[name]) for name, weight in other.denoiser.state_dict().items())
-    # Where weights lie in memory decides on some processors in which order their products are summed.
+    # On some processors, the memory addresses of weights decide in which order their products are summed.
     torch.testing.assert_close(one_forward(other, family), one_forward(model, family), rtol=0, atol=1e-5)
-    for name in model._trained():  # by diffusers alone, into any pipeline
+    for name in model._trained():  # with diffusers alone, for any pipeline
         network = getattr(model.pipe, name)
-        kind = getattr(diffusers, type(network).__name__, type(network))  # VideoCrafter's U-Net is in no library
+        kind = getattr(diffusers, type(network).__name__, type(network))  # VideoCrafter's U-Net is not in diffusers
         plainly = kind.from_pretrained(tmp_path / name).state_dict()
         assert all(torch.equal(plainly[key], weight) for key, weight in network.state_dict().items())
 
@@ -327,16 +329,16 @@ def test_a_size_that_does_not_divide_is_refused(family, folder):
             kind.check(settings, wrong)
 
 
-def test_layers_are_found_that_are_compiled_and_sharded_alone(model):
+def test_repeated_layers_for_compilation_and_sharding_are_found(model):
     for name in model.networks:
         if network := getattr(model.pipe, name):
             found = {type(part).__name__ for part in network.modules()}
             assert found & set(network._repeated_blocks)
-            assert found >= set(network._no_split_modules)  # else accelerate refuses
+            assert found >= set(network._no_split_modules)  # otherwise accelerate refuses
 
 
-def test_tokens_that_cannot_be_shared_are_refused(model, family):
-    if family.family == "wan":  # of whose two heads three processes would share none
+def test_tokens_that_cannot_be_split_are_refused(model, family):
+    if family.family == "wan":  # two heads cannot be split among three processes
         with pytest.raises(ValueError, match="context_parallel: 3 does not divide the 2 heads"):
             model.enable_context_parallel(3)
     else:

@@ -1,4 +1,4 @@
-"""Noise schedules by themselves."""
+"""Noise schedules without a model."""
 
 import pytest
 import torch

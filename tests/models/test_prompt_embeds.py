@@ -1,4 +1,4 @@
-"""Encoded prompts: what is read is what the model gave, to the bit."""
+"""Stored prompt embeddings equal the model's bit for bit."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from videodpo.storage.tables import read_shards, read_table
 
 
 def sampled(random_model, folder, shards):
-    """The small run with a negative prompt, sampled in so many shards."""
+    """The small run with a negative prompt, sampled in the given number of shards."""
     raw = small_run(random_model, folder)
     raw["generate"] |= {"shards": shards}
     raw["generate"]["sampling"] |= {"negative_prompt": "still, blurred"}
@@ -59,7 +59,7 @@ def train_prompts(run):
     return dict(zip(table["prompt_id"], table["prompt"], strict=True))
 
 
-def test_stored_texts_are_those_of_the_model_to_the_bit(one, model):
+def test_stored_texts_equal_the_models_bit_for_bit(one, model):
     cached, fresh = CachedTexts(one.round_folder), OnlineTexts(one.folder, model)
     for prompt_id, words in train_prompts(one).items():
         assert same_bits(cached.of(prompt_id), model.encode_prompt(words))
@@ -74,21 +74,21 @@ def test_the_empty_and_the_negative_prompt_are_stored_too(one, model):
 
 
 def test_padding_is_not_stored(one):
-    """Tokens of one caption, where 32 are allowed."""
+    """Only the tokens of the caption are stored, of at most 32."""
     (file,) = (one.round_folder / "videos" / "texts").glob("*.safetensors")
     for text in read_texts(file).values():
         short, length = text["prompt_embeds"]
         assert len(short) < length == 32
 
 
-def test_texts_are_the_same_whatever_the_shard_count(one, two):
+def test_texts_are_the_same_for_every_shard_count(one, two):
     left, right = CachedTexts(one.round_folder), CachedTexts(two.round_folder)
     for prompt_id in (*train_prompts(one), EMPTY, NEGATIVE):
         assert same_bits(left.of(prompt_id), right.of(prompt_id))
 
 
 def test_a_prompt_that_spans_two_shards_is_in_both_files(two):
-    """18 clips, 3 per prompt, in shards of 8 and 10: the third prompt has clips in each."""
+    """18 clips, 3 per prompt, in shards of 8 and 10: the third prompt has clips in both."""
     folder = two.round_folder / "videos"
     videos = read_shards(folder)
     for shard in range(2):
@@ -104,7 +104,7 @@ def test_a_prompt_without_a_text_names_the_prompt_and_the_stage_to_run(one, mode
         OnlineTexts(one.folder, model).of("0123")
 
 
-def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_that_mends(one, tmp_path):
+def test_a_missing_file_names_the_stage_to_run_and_a_damaged_one_the_command_that_repairs(one, tmp_path):
     one.copy(tmp_path)
     round_folder = tmp_path / "small" / "round1"
     file = round_folder / "videos" / "texts" / "shard-00000.safetensors"
@@ -128,7 +128,7 @@ def test_the_evaluation_stores_no_texts(one):
 
 
 def test_masks_of_tokens_and_tensors_of_zeros_alone_are_stored(tmp_path):
-    """As HunyuanVideo has them: a mask of integers, and glyphs of which most prompts have none."""
+    """As in HunyuanVideo: a mask of integers, and glyph embeddings, which are zero for most prompts."""
     text = {
         "mask": torch.tensor([1, 1, 0, 0]),
         "flags": torch.tensor([True, False, True, False]),

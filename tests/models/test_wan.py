@@ -1,4 +1,4 @@
-"""What Wan has beside what every family has."""
+"""What only Wan has: a float32 VAE, two experts, UniPC, and a flow shift in its folder."""
 
 import diffusers
 import pytest
@@ -17,14 +17,14 @@ def load(folder, dtype="float32", **options):
     return WanModel(settings, "cpu")
 
 
-def test_the_vae_has_its_own_weights_in_float32_beside_a_half_precision_denoiser(random_model):
+def test_the_vae_stays_in_float32_with_a_half_precision_denoiser(random_model):
     full, half = load(random_model), load(random_model, "bfloat16")
     assert {p.dtype for p in half.denoiser.parameters()} >= {torch.bfloat16}
     for name, value in full.pipe.vae.state_dict().items():
         assert torch.equal(half.pipe.vae.state_dict()[name], value), name
 
 
-def test_the_noise_level_picks_the_expert_and_a_mixed_batch_is_parted():
+def test_the_noise_level_selects_the_expert_and_a_mixed_batch_is_split():
     class Says(torch.nn.Module):
         def __init__(self, factor):
             super().__init__()
@@ -56,7 +56,7 @@ def test_the_second_expert_has_a_guidance_of_its_own(tmp_path, second):
 
 
 def test_the_published_scheduler_samples_as_the_plain_pipeline_does(tmp_path):
-    """Wan's repositories come with UniPC, several steps of which share what they know."""
+    """Wan's repositories use UniPC, a multi-step scheduler with a state."""
     family = FAMILIES["wan-2.1"]
     pipe = family.make()
     pipe.scheduler = diffusers.UniPCMultistepScheduler(
@@ -120,7 +120,7 @@ def test_a_flow_shift_samples_as_a_folder_that_has_it(tmp_path, scheduler):
 
 @pytest.mark.parametrize(("shift", "steps"), [(3.0, 13), (12.0, 26)])
 def test_the_flow_shift_decides_how_many_of_40_steps_the_expert_for_high_noise_has(shift, steps):
-    """26 at the shift of Wan 2.2 A14B's authors; 3 is what the converted folder says."""
+    """26 steps at the shift of Wan 2.2 A14B's authors; the converted folder has a shift of 3."""
     scheduler = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
@@ -129,6 +129,6 @@ def test_the_flow_shift_decides_how_many_of_40_steps_the_expert_for_high_noise_h
     assert int((shifted.timesteps >= 0.875 * 1000).sum()) == steps
 
 
-def test_a_flow_shift_is_refused_where_the_folders_scheduler_has_none():
+def test_a_flow_shift_is_refused_if_the_folders_scheduler_has_none():
     with pytest.raises(InputError, match=r"generate\.sampling\.flow_shift: 5; the model's DDIMScheduler has no"):
         with_flow_shift(diffusers.DDIMScheduler(), 5.0)

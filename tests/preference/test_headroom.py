@@ -1,4 +1,4 @@
-"""Headroom and gain: the best of N base samples, and the share of it that an alignment reaches."""
+"""Headroom (best of N base samples minus their mean) and gain (the share of it that an alignment reaches)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from videodpo.preference.statistics import gain_interval, headroom
 
 
 def of(*prompts):
-    """Headroom of lists of scores, one list a prompt."""
+    """Headroom of lists of scores, one list per prompt."""
     values = [value for prompt in prompts for value in prompt]
     ids = [number for number, prompt in enumerate(prompts) for _ in prompt]
     return headroom(pd.Series(values, dtype=float), pd.Series(ids))
 
 
-def test_it_is_the_best_minus_the_mean_of_each_prompt():
+def test_headroom_is_the_best_minus_the_mean_of_each_prompt():
     count, found = of([1, 2, 6], [0, 0, 3])
     assert (count, found.to_dict()) == (3, {0: 3.0, 1: 2.0})
 
@@ -29,12 +29,12 @@ def test_prompts_with_a_failed_or_absent_sample_are_left_out():
     assert (count, found.to_dict()) == (3, {0: 3.0})
 
 
-def test_a_single_sample_leaves_no_choice():
+def test_a_single_sample_has_no_headroom():
     count, found = of([1], [2])
     assert (count, len(found)) == (1, 0)
 
 
-def test_equal_samples_have_exactly_none_whatever_their_mean_rounds_to():
+def test_equal_samples_have_exactly_no_headroom_despite_rounding():
     assert of([0.1] * 3, [0.7] * 3)[1].tolist() == [0.0, 0.0]
 
 
@@ -56,15 +56,15 @@ def test_the_interval_covers_the_ratio_about_95_times_in_100(paired):
 
 
 def test_the_same_prompts_are_drawn_together():
-    """Where each prompt gains exactly half of its own headroom, every resample does."""
+    """If each prompt gains exactly half of its own headroom, so does every resample."""
     rooms = np.random.default_rng(6).gamma(1, 1.0, 40)
     assert interval(rooms / 2, rooms, paired=True) == pytest.approx((0.5, 0.5))
     low, high = interval(rooms / 2, rooms)
     assert low < 0.4 < 0.6 < high
 
 
-def test_prompts_that_lack_one_side_count_on_the_other_alone():
-    """As for a judge that could not score every clip."""
+def test_prompts_with_one_side_missing_count_only_on_the_other():
+    """For example a judge that could not score every clip."""
     deltas = pd.Series([0.5] * 6, index=range(6))
     rooms = pd.Series([1.0] * 6, index=range(3, 9))
     assert interval(deltas, rooms, paired=True) == pytest.approx((0.5, 0.5))
@@ -75,12 +75,12 @@ def test_a_single_prompt_on_either_side_has_no_interval(deltas, rooms):
     assert interval(deltas, rooms) is None
 
 
-def test_an_interval_without_end_is_none():
-    """A third of the resamples of three prompts never draws the only one with a headroom."""
+def test_an_unbounded_interval_is_none():
+    """A third of the resamples of three prompts do not contain the only one with a headroom."""
     assert interval([0.1, 0.2, 0.3], [0.0, 0.0, 1.0]) is None
 
 
-def test_a_few_resamples_without_headroom_are_no_reason_to_have_none():
+def test_a_few_resamples_without_headroom_do_not_remove_the_interval():
     rooms = [0.0] * 4 + [1.0] * 4  # 1 of 256 resamples has none
     low, high = interval([0.1] * 8, rooms)
     assert 0.1 < low < 0.2 < high < np.inf

@@ -1,4 +1,4 @@
-"""Raw scores to OmniScore: the published formula, the accounting, and what is left out."""
+"""Raw scores to OmniScore: the published formula, complete accounting, and left-out videos."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def test_scaled_scores_leave_the_unit_range_unless_clipping_is_on():
     assert omniscore(table, {**TWO, "clip": True}).norm_sharp.tolist() == [0.0, 1.0]
 
 
-def test_a_pillar_without_dimensions_is_zero_and_counts_nothing():
+def test_a_pillar_without_dimensions_is_zero_and_has_no_weight():
     alone = config({"sharp": ("quality", 0.0, 1.0, 1.0)}, pillars={"quality": 1.0, "semantic": 0.0})
     table = omniscore(raw(sharp=[0.25]), alone)
     assert (table.semantic[0], table.omniscore[0]) == (0.0, 0.25)
 
 
-def test_columns_come_in_the_schema_order_whatever_the_input_order():
+def test_columns_have_the_schema_order_for_every_input_order():
     forward = omniscore(raw(sharp=[0.2], match=[0.4], unused=[1.0]), TWO)
     backward = omniscore(
         raw(match=[0.4], sharp=[0.2])[["raw_sharp", "raw_match", "sample", "prompt_id", "video_id"]], TWO
@@ -115,7 +115,7 @@ def test_a_mapping_is_validated_like_the_configuration():
 class Round:
     """A small round on disk: five prompts, two samples, two dimensions, two shards.
 
-    Shards lie as the stages write them, or, `shuffled`, hold every other row of prompts in reversed positions.
+    Shards are as the stages write them or, if `shuffled`, hold every other row of prompts in reversed positions.
     """
 
     def __init__(self, folder, *, shuffled, max_failed_fraction=0.5):
@@ -241,7 +241,7 @@ def test_scores_in_another_order_than_their_videos_give_the_same_table(tmp_path)
     assert run.run().equals(expected)
 
 
-def test_a_video_that_is_there_twice_is_refused(make_round):
+def test_a_duplicate_video_is_refused(make_round):
     run = make_round()
     run.videos[3] |= {"prompt_id": run.prompts[0], "sample": 0}
     with pytest.raises(RuntimeError, match=r"the videos table has .* twice; run the stage generate again"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import snakemake.api  # first: its modules import each other
+import snakemake.api  # imported first, because its modules import each other
 import snakemake_executor_plugin_slurm as plugin
 import torch
 from accelerate import Accelerator
@@ -98,7 +98,7 @@ def test_failed_nodes_are_excluded_only_without_requeueing(
 ) -> None:
     monkeypatch.setattr(plugin.Executor, "__post_init__", plugin.Executor.__post_init__)
     monkeypatch.setattr(plugin, "query_job_status", plugin.query_job_status)
-    monkeypatch.setattr(atexit, "register", lambda _: None)  # it would clean up after a workflow
+    monkeypatch.setattr(atexit, "register", lambda _: None)  # the handler would clean up after a workflow
     monkeypatch.setenv("PRETEND_SLURM", str(pretend_slurm.install(tmp_path / "slurm")))
     monkeypatch.setenv("PATH", str(tmp_path / "slurm"), prepend=os.pathsep)
     slurm_plugin.prepare()
@@ -111,10 +111,10 @@ def test_failed_nodes_are_excluded_only_without_requeueing(
     assert executor._failed_nodes == excluded
 
 
-def test_private_names_of_libraries_are_used_in_compat_alone() -> None:
+def test_private_names_of_libraries_are_used_only_in_compat() -> None:
     trees = {path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
     own = {name for tree in trees.values() for name in _defined(tree)}
-    # Tuples made by NamedTuple; torch's reader of checkpoints is extended by a class of its own.
+    # Exceptions: methods of NamedTuple, and torch's reader of checkpoints, which has a subclass.
     known = own | {"_asdict", "_fields", "_replace"}
     outside = [
         f"{path}: {name}"

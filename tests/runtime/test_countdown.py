@@ -1,4 +1,4 @@
-"""Lines that say how far a long stage is."""
+"""Progress lines of a long stage."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def test_each_named_item_has_a_line_with_total_and_end(lines, monkeypatch):
     assert countdown.line(datetime(2026, 1, 1, 12)).endswith("ends 2026-01-01 12:08")
 
 
-def test_an_item_that_takes_long_does_not_silence_the_log(lines):
+def test_a_long_item_does_not_silence_the_log(lines):
     with Countdown(log, "shard-00000", 2, "batches", seconds=0.05):
         time.sleep(0.3)
     assert len(lines()) >= 3
     assert set(lines()) == {"shard-00000: 0 of 2 batches; 0:00:00 so far"}
 
 
-def test_unnamed_items_are_told_at_intervals_and_at_the_end(lines):
+def test_unnamed_items_are_logged_at_intervals_and_at_the_end(lines):
     with Countdown(log, "training", 3, "steps") as countdown:
         for step in range(3):
             countdown.add(note=f"loss {step}")
     assert lines() == ["training: 3 of 3 steps: loss 2"]
 
 
-def test_an_error_is_not_followed_by_a_line_that_looks_like_an_end(lines):
+def test_an_error_is_not_followed_by_a_line_about_the_end(lines):
     countdown = Countdown(log, "training", 3, "steps")
     with suppress(ValueError), countdown:
         countdown.add()

@@ -1,4 +1,4 @@
-"""Weights given by path are read once per run for their digest, and again when they change."""
+"""Weights given by path are read once per run to compute their digest, and again when they change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_edit_that_keeps_size_and_time_is_noticed(tmp_path: Path) -> None:
     assert remembered_sha256(file, tmp_path) == sha256_of(file)
 
 
-def test_jobs_that_begin_at_once_read_a_file_in_turn(tmp_path: Path) -> None:
+def test_jobs_that_start_together_read_a_file_one_after_the_other(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.pth" for number in range(4)]
     for file in files:
         file.write_bytes(file.name.encode())
@@ -53,7 +53,7 @@ def test_jobs_that_begin_at_once_read_a_file_in_turn(tmp_path: Path) -> None:
     assert json.loads((tmp_path / MEMORY).read_text()).keys() == {str(file) for file in files}
 
 
-def test_a_damaged_memory_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_digest_cache_is_rewritten(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(b"one")
     (tmp_path / MEMORY).write_text("{")

@@ -1,4 +1,4 @@
-"""When failures stop a stage, and what its message says."""
+"""Failures that stop a stage, and the message."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_more_than_allowed_stops_with_clip_and_reason():
         refuse_too_many("generate", failed(3), 100, 0.02)
 
 
-def test_nothing_left_stops_whatever_is_allowed():
+def test_no_success_stops_for_every_limit():
     with pytest.raises(RuntimeError, match="5 of 5"):
         refuse_too_many("generate", failed(5), 5, 1.0)
 
@@ -54,6 +54,6 @@ def test_failures_of_all_shards_add_up(tmp_path):
     assert failed_so_far(rows, shard_path(tmp_path, 3), "d") == {"0-0": "gone", "3-1": "gone"}
 
 
-def test_a_shard_without_failures_does_not_look_at_the_others(tmp_path):
+def test_a_shard_without_failures_does_not_read_the_others(tmp_path):
     (tmp_path / "shard-00000.parquet").write_text("no table")
     assert failed_so_far([{"video_id": "a", "status": "ok", "error": None}], shard_path(tmp_path, 1), "d") == {}

@@ -1,4 +1,4 @@
-"""Jobs that run at the same time on one machine reserve different GPUs; the GPUs are pretended, the jobs are real."""
+"""Concurrent jobs on one machine reserve different GPUs. The GPUs are pretended, the jobs are real."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ os.execvp("sleep", ["sleep", "600"])  # as a training becomes its launcher
 
 
 class Job:
-    """A process that reserves GPUs, prints which, and holds them."""
+    """A process that reserves GPUs, prints their names, and holds them."""
 
     def __init__(self, count: int, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -41,7 +41,7 @@ class Job:
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts jobs on a machine with four GPUs."""
+    """Function that starts jobs on a machine with four GPUs."""
     jobs: list[Job] = []
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     environment |= pretend_gpus(tmp_path, 4)
@@ -57,7 +57,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Makes this process believe in so many GPUs; its environment without CUDA_VISIBLE_DEVICES."""
+    """Function that pretends so many GPUs to this process; returns an environment without CUDA_VISIBLE_DEVICES."""
 
     def call(count: int) -> dict[str, str]:
         environment = pretend_gpus(tmp_path, count)
@@ -67,7 +67,7 @@ def machine(tmp_path, monkeypatch):
     return call
 
 
-def test_jobs_at_the_same_time_get_different_gpus_and_one_too_many_waits(start):
+def test_concurrent_jobs_get_different_gpus_and_an_additional_one_waits(start):
     jobs = [start(1) for _ in range(4)]
     assert sorted(job.gpus for job in jobs) == ["0", "1", "2", "3"]
     late = start(1)
@@ -77,7 +77,7 @@ def test_jobs_at_the_same_time_get_different_gpus_and_one_too_many_waits(start):
     assert late.gpus in {"0", "1", "2", "3"}
 
 
-def test_a_training_takes_its_gpus_at_once_or_none(start):
+def test_a_training_reserves_all_its_gpus_together_or_none(start):
     one = start(1)
     assert one.gpus == "0"
     training = start(4)
@@ -94,8 +94,8 @@ def test_an_outer_list_of_gpus_is_kept(start):
     assert start(1, CUDA_VISIBLE_DEVICES="1,3,2").gpus == "2"  # the same GPUs by other names
 
 
-def test_a_scheduler_that_assigned_the_gpus_has_the_last_word(start):
-    """SLURM may give one GPU to several jobs on purpose."""
+def test_gpus_assigned_by_a_scheduler_are_used(start):
+    """SLURM may intentionally give one GPU to several jobs."""
     assert [start(1, CUDA_VISIBLE_DEVICES="2").gpus for _ in range(2)] == ["2", "2"]
     assert start(2, CUDA_VISIBLE_DEVICES="2,3").gpus == "2,3"
 
@@ -125,6 +125,6 @@ def test_the_processes_of_a_training_reserve_nothing_themselves(machine):
         ("NoDevFiles", []),
     ],
 )
-def test_the_outer_list_is_read_as_cuda_reads_it(value, names, machine):
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(value, names, machine):
     machine(4)
     assert list(visible_gpus({"CUDA_VISIBLE_DEVICES": value})) == names

@@ -1,4 +1,4 @@
-"""Two writers are kept apart, and so are two drivers of a run; who holds a lock has a name."""
+"""Locks exclude a second writer and a second driver of a run, and name their holder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with exclusive(folder, folder / output):
 
 @pytest.fixture
 def hold(tmp_path):
-    """Starts a process that holds a lock of the run in `tmp_path`; the processes are killed at the end."""
+    """Function that starts a process with a lock of the run in `tmp_path`; the processes are killed at the end."""
     holders = []
 
     def start(output):
@@ -45,22 +45,22 @@ def hold(tmp_path):
         holder.communicate()
 
 
-def test_a_second_writer_is_refused_and_told_who_holds_the_lock(tmp_path, hold):
+def test_a_second_writer_is_refused_with_the_holder_of_the_lock(tmp_path, hold):
     holder = hold("round1/pairs.parquet")
     with pytest.raises(Held, match=f"held by pid {holder.pid} on .* since 20"):
         take(tmp_path, "round1/pairs.parquet")
     take(tmp_path, "round2/pairs.parquet")
 
 
-def test_a_killed_holder_blocks_nobody(tmp_path, hold):
+def test_the_lock_of_a_killed_holder_is_free(tmp_path, hold):
     holder = hold("pairs.parquet")
     holder.kill()
     holder.wait()
     take(tmp_path, "pairs.parquet")
 
 
-def test_who_looks_whether_a_lock_is_held_lets_nobody_fail(tmp_path):
-    """A look takes the lock for a moment, shared."""
+def test_checking_whether_a_lock_is_held_makes_no_job_fail(tmp_path):
+    """The check takes the shared lock for a moment."""
     take(tmp_path, "pairs.parquet")
     with open(tmp_path / "locks" / "pairs.parquet.lock") as look:
         fcntl.flock(look, fcntl.LOCK_SH)
@@ -69,7 +69,7 @@ def test_who_looks_whether_a_lock_is_held_lets_nobody_fail(tmp_path):
 
 
 def test_a_slurm_job_waits_for_the_end_of_its_earlier_try(tmp_path, hold, monkeypatch, caplog):
-    """Which may need a while to save, and whose lock an NFS server may keep for the length of a lease."""
+    """The earlier try may still save its state, and an NFS server may keep its lock for the length of a lease."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     caplog.set_level("INFO")
     dying = hold("round1/adapter")
@@ -78,12 +78,12 @@ def test_a_slurm_job_waits_for_the_end_of_its_earlier_try(tmp_path, hold, monkey
     assert f"held by pid {dying.pid} on" in caplog.text
 
 
-def test_a_lock_can_be_taken_again_after_it_was_given_back(tmp_path):
+def test_a_lock_can_be_taken_again_after_its_release(tmp_path):
     for _ in range(2):
         take(tmp_path, "pairs.parquet")
 
 
-def test_a_second_driver_is_refused_and_told_who_is_the_first(tmp_path, hold):
+def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path, hold):
     assert driver(tmp_path) is None
     first = hold("the run")
     assert driver(tmp_path).startswith(f"pid {first.pid} on ")

@@ -1,4 +1,4 @@
-"""Names to classes, plug-ins of other packages included."""
+"""Registry: names to classes, including plug-ins of other packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videodpo.scorers.base import Scorer
 
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
-    """A package of another author, installed: its module and its dist-info are on the path."""
+    """An installed package of another author: its module and its dist-info are on the path."""
     monkeypatch.syspath_prepend(str(install_plugin(tmp_path)))
 
 
@@ -30,7 +30,7 @@ def test_every_file_of_a_model_family_is_one_with_a_version():
     assert all(registry.load("videodpo.models", name).version for name in registry.names("videodpo.models"))
 
 
-def test_what_scorers_share_is_no_scorer():
+def test_shared_modules_are_not_scorers():
     assert not {"base", "shared", "networks"} & set(registry.names("videodpo.scorers"))
 
 
@@ -56,7 +56,7 @@ def test_a_plugin_is_configured_like_any_scorer(plugin, tmp_path):
     assert '"code_version": "1"' in Workflow(raw).snapshots["score/brightness"]
 
 
-def test_looking_for_a_name_loads_no_other_scorer():
+def test_looking_up_a_name_imports_no_other_scorer():
     code = "import sys; from videodpo.runtime import registry; registry.load('videodpo.scorers', 'temporal_flickering')"
     code += "; print([m for m in sys.modules if m.startswith('videodpo.scorers.')])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

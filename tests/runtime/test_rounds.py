@@ -1,4 +1,4 @@
-"""Which adapter a round starts from."""
+"""The adapter that a round starts from."""
 
 import pytest
 

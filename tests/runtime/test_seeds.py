@@ -1,12 +1,12 @@
-"""Draws follow from the run's seed and the draw's name alone."""
+"""Draws depend only on the run's seed and the draw's name."""
 
 import pytest
 
 from videodpo.runtime.seeds import derive_seed
 
 
-def test_a_known_seed_in_figures():
-    """A changed derivation changes every run: this number is for ever."""
+def test_a_known_seed_has_its_recorded_value():
+    """A changed derivation would change every run, so this number must never change."""
     assert derive_seed(0, "video", "0123456789abcdef", 3) == 664019095566816461
 
 

@@ -1,4 +1,4 @@
-"""Batches follow from global positions, whatever the shard count."""
+"""Batches depend on global positions and not on the shard count."""
 
 import pytest
 
@@ -29,6 +29,6 @@ def test_shards_differ_by_one_batch_at_most():
 
 
 @pytest.mark.parametrize("shard", [-1, 3])
-def test_a_shard_that_there_is_not_is_refused(shard):
+def test_a_shard_that_does_not_exist_is_refused(shard):
     with pytest.raises(ValueError, match=f"shard {shard}: there are 3"):
         shard_batches(10, 2, shard, 3)

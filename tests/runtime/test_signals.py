@@ -1,4 +1,4 @@
-"""A stage that is told to stop saves what it has, and goes on from there."""
+"""A stage that receives a stop signal saves its state, and resumes from there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from videodpo.storage.tables import read_table
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_stops_where_everything_is_saved(number):
+def test_a_signal_stops_a_stage_after_everything_is_saved(number):
     before = signal.getsignal(number)
     with Interrupts() as interrupts:
         interrupts.stop_here("nothing")
@@ -45,7 +45,7 @@ def test_a_second_ctrl_c_kills():
     assert "Traceback" not in ended.stderr
 
 
-def test_sampling_that_is_stopped_keeps_its_batches_and_ends_as_if_it_was_not(stages, small_config):
+def test_stopped_sampling_keeps_its_batches_and_ends_like_an_undisturbed_one(stages, small_config):
     sampling = {"num_frames": 5, "height": 32, "width": 32, "fps": 8.0, "num_steps": 2, "batch_size": 1}
     run = stages(small_config(generate={"videos_per_prompt": 3, "shards": 1, "sampling": sampling}))
     run.prompts()

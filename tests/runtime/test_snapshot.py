@@ -1,4 +1,4 @@
-"""What a stage's settings snapshot follow from, and which files stand behind a weights path."""
+"""Inputs of a stage's settings snapshot, and the files that a weights path stands for."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _model_folder(folder: Path) -> Path:
     return folder
 
 
-def test_every_file_of_a_model_folder_counts_in_a_fixed_order(tmp_path: Path) -> None:
+def test_the_digest_covers_every_file_of_a_model_folder_in_a_fixed_order(tmp_path: Path) -> None:
     folder = _model_folder(tmp_path)
     assert weight_files(str(folder)) == [folder / "model_index.json", folder / "vae" / "weights.safetensors"]
 
 
-def test_edited_model_card_is_no_new_model(tmp_path: Path) -> None:
+def test_an_edited_model_card_does_not_change_the_digest(tmp_path: Path) -> None:
     assert not [file for file in weight_files(str(_model_folder(tmp_path))) if file.suffix == ".md"]
 
 

@@ -1,4 +1,4 @@
-"""Rendered clips through real MP4 files, and an open_clip folder with random weights."""
+"""Rendered clips from real MP4 files, and an open_clip folder with random weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def clips_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | None],
 
 @pytest.fixture
 def matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, whose product of bfloat16 with float32 sums a CPU has not."""
+    """Emulate a GPU's products of bfloat16 with float32 sums, which a CPU does not have."""
     import torch
 
     from videodpo.scorers.networks import products

@@ -1,4 +1,4 @@
-"""Networks shared by scorers: what is asked, in which batches, and what happens when one fails."""
+"""Networks shared by scorers: their calls, batches and failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videodpo.scorers.temporal_flickering import TemporalFlickering
 
 
 class Means(Backbone):
-    """The mean of every frame; remembers its batches as (number of the clip, frame)."""
+    """Mean of every frame; records its batches as (number of the clip, frame)."""
 
     def __init__(self, at_once: int, memory: int | None = None) -> None:
         self.batches: list[list[tuple[str, int]]] = []
@@ -34,7 +34,7 @@ class Means(Backbone):
 
 
 class First(NetworkScorer):
-    """The first frame's mean."""
+    """Scorer: mean of the first frame."""
 
     version = "1"
 
@@ -49,7 +49,7 @@ class First(NetworkScorer):
 
 
 class All(First):
-    """The mean of all frames; refuses clips of one."""
+    """Scorer: mean of all frames; refuses clips of one frame."""
 
     def wanted(self, clip, answers):
         return range(len(clip.frames_THWC))
@@ -67,27 +67,27 @@ def clip(name: str, num_frames: int, side: int = 4) -> Clip:
     return Clip(frames, 8.0, name)
 
 
-def test_scorers_of_one_backbone_have_each_part_asked_once():
+def test_scorers_of_one_backbone_compute_each_part_once():
     means = Means(at_once=100)
     first, whole = score_clips([First(means), All(means)], [clip("1", 3), clip("2", 2)])
     assert (first, whole) == ([10.0, 20.0], [10.0, 20.0])
     assert means.batches == [[("1", 0), ("1", 1), ("1", 2), ("2", 0), ("2", 1)]]
 
 
-def test_only_what_is_wanted_is_asked():
+def test_only_requested_parts_are_computed():
     means = Means(at_once=100)
     score_clips([First(means)], [clip("1", 3), clip("2", 2)])
     assert means.batches == [[("1", 0), ("2", 0)]]
 
 
-def test_batches_cross_the_borders_of_clips_but_not_of_sizes():
+def test_a_batch_may_mix_clips_but_not_sizes():
     means = Means(at_once=4)
     score_clips([All(means)], [clip("1", 3), clip("2", 2, side=8), clip("3", 3)])
     assert means.batches == [[("1", 0), ("1", 1), ("1", 2), ("3", 0)], [("3", 1), ("3", 2)], [("2", 0), ("2", 1)]]
 
 
 def test_a_clip_that_one_scorer_refuses_stays_in_the_batches():
-    """Else its batch mates' last bits would depend on which scorers are asked for."""
+    """Otherwise the last bits of other clips in its batch would depend on the requested scorers."""
     means = Means(at_once=100)
     ((refused, score),) = score_clips([All(means)], [clip("1", 1), clip("2", 2)])
     assert str(refused) == "one frame"
@@ -95,7 +95,7 @@ def test_a_clip_that_one_scorer_refuses_stays_in_the_batches():
     assert means.batches == [[("1", 0), ("2", 0), ("2", 1)]]
 
 
-def test_a_clip_that_the_network_refuses_is_not_asked_about(monkeypatch):
+def test_a_clip_that_the_network_refuses_is_not_computed(monkeypatch):
     def refuse(clip):
         if len(clip.frames_THWC) < 2:
             raise ValueError("too short")
@@ -107,7 +107,7 @@ def test_a_clip_that_the_network_refuses_is_not_asked_about(monkeypatch):
     assert means.batches == [[("2", 0)]]
 
 
-def test_a_part_without_an_answer_costs_its_batch_mates_nothing(monkeypatch):
+def test_a_failed_part_does_not_affect_the_others_of_its_batch(monkeypatch):
     means = Means(at_once=100)
     answer = means.answer
 
@@ -121,7 +121,7 @@ def test_a_part_without_an_answer_costs_its_batch_mates_nothing(monkeypatch):
     assert (one, str(two), three) == (10.0, "cannot say", 30.0)
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(caplog):
+def test_out_of_memory_halves_the_batch_with_a_warning(caplog):
     means = Means(at_once=8, memory=3)
     with caplog.at_level(logging.WARNING):
         assert score_clips([All(means)], [clip("1", 5), clip("2", 4)]) == [[10.0, 20.0]]
@@ -132,34 +132,34 @@ def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(caplog):
     ]
 
 
-def test_a_part_that_does_not_fit_alone_is_a_reason():
+def test_a_part_that_does_not_fit_alone_fails_with_a_reason():
     means = Means(at_once=8, memory=0)
     ((result,),) = score_clips([All(means)], [clip("1", 2)])
     assert isinstance(result, Unavailable)
     assert str(result) == "out of memory at 4 x 4"
 
 
-def test_other_errors_of_a_network_are_defects_and_stop(monkeypatch):
+def test_other_errors_of_a_network_stop_the_stage(monkeypatch):
     means = Means(at_once=8)
     monkeypatch.setattr(means, "answer", lambda parts: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         score_clips([All(means)], [clip("1", 2)])
 
 
-def test_a_networks_nan_is_a_reason(monkeypatch):
+def test_nan_from_a_network_is_a_failure_with_a_reason(monkeypatch):
     means = Means(at_once=8)
     monkeypatch.setattr(means, "answer", lambda parts: [float("nan")] * len(parts))
     ((result,),) = score_clips([First(means)], [clip("1", 2)])
     assert str(result) == "the scorer gave nan"
 
 
-def test_scorers_without_a_network_stand_beside_the_others():
+def test_scorers_without_a_network_work_next_to_the_others():
     means = Means(at_once=8)
     plain, first = score_clips([TemporalFlickering(TemporalFlickering.Options(), "cpu"), First(means)], [clip("1", 2)])
     assert (plain, first) == ([1.0], [10.0])
 
 
-def test_arithmetic_holds_inside_alone_after_an_error_too():
+def test_arithmetic_flags_are_restored_also_after_an_error():
     def flags() -> tuple[bool, bool]:
         return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 

@@ -1,4 +1,4 @@
-"""The judge on random weights (the arithmetic) and on the bundled ones (the claim of its card)."""
+"""The judge with random weights (its arithmetic) and with the bundled ones (the claim of its model card)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_other_prompts_are_refused(judge, still_clip):
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32, 3), (40, 48, 64, 3), (9, 16, 16, 3)])
-def test_other_sizes_and_lengths_are_looked_at(judge, shape):
+def test_other_sizes_and_lengths_are_scored(judge, shape):
     assert set(judge.look(np.zeros(shape, np.uint8))) == {
         "shape",
         "color",

@@ -1,4 +1,4 @@
-"""Weights of scorers in the formats that they are published in."""
+"""Weights of scorers in their published formats."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def written(folder: Path, network: torch.nn.Module, form: str) -> Path:
 
 
 @pytest.mark.parametrize("form", ["plain", "state_dict", "model", "module", "safetensors", "torchscript"])
-def test_tensors_come_out_of_every_published_format(tmp_path, pair, form, monkeypatch):
+def test_tensors_are_read_from_every_published_format(tmp_path, pair, form, monkeypatch):
     path = written(tmp_path, pair, form)
     entry = {"what": "", "url": "", "sha256": sha256_of(path), "size": path.stat().st_size, "licence": "MIT"}
     monkeypatch.setitem(catalogue().files, "own.pt", PublishedFile(**entry))
@@ -79,7 +79,7 @@ def test_tensors_come_out_of_every_published_format(tmp_path, pair, form, monkey
         lambda tensors: {"state_dict": under("model.net.", tensors)},
     ],
 )
-def test_wrappers_and_prefixes_of_trainers_come_off(tmp_path, pair, wrap):
+def test_wrappers_and_prefixes_of_trainers_are_removed(tmp_path, pair, wrap):
     path = tmp_path / "weights.pth"
     torch.save(wrap(pair.state_dict()), path)
     other = Pair()
@@ -109,7 +109,7 @@ def halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ({"state_dict": {}, "best": fractions.Fraction(1, 2)}, "objects other than tensors: fractions.Fraction"),
     ],
 )
-def test_a_message_names_what_the_file_has(tmp_path, pair, content, message):
+def test_the_error_lists_the_content_of_the_file(tmp_path, pair, content, message):
     path = tmp_path / "weights.pth"
     torch.save(content, path)
     with pytest.raises(InputError, match=re.escape(message)):
@@ -117,13 +117,13 @@ def test_a_message_names_what_the_file_has(tmp_path, pair, content, message):
 
 
 @pytest.mark.parametrize(("form", "ending"), [("safetensors", ".pth"), ("plain", ".safetensors")])
-def test_the_content_says_how_a_file_is_read_and_not_its_ending(tmp_path, pair, form, ending):
+def test_the_format_is_found_by_content_and_not_by_extension(tmp_path, pair, form, ending):
     path = written(tmp_path, pair, form).rename(tmp_path / f"other{ending}")
     assert read_checkpoint(path).keys() == pair.state_dict().keys()
 
 
 class Call:
-    """Creates a file when it is unpickled without a check."""
+    """Object that creates a file if it is unpickled without a check."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -148,7 +148,7 @@ def test_a_torchscript_archive_outside_the_catalogue_is_refused(tmp_path, pair):
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04cut"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, content):
     for name in ("weights.pth", "weights.safetensors"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match="not readable as a checkpoint"):

@@ -1,4 +1,4 @@
-"""The class token alone is what the libraries' own blocks make of it."""
+"""Computing only the class token gives the same as the libraries' blocks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAKERS = [open_clip_blocks, timm_blocks, musiq_blocks]
 
 @torch.no_grad()
 def both_ways(make, length):
-    """The first token by `class_token`, and by the library's own blocks."""
+    """The first token by `class_token`, and by the library's blocks."""
     torch.manual_seed(0)
     theirs, convert = make()
     for parameter in (parameter for block in theirs for parameter in block.parameters()):
@@ -48,13 +48,13 @@ def both_ways(make, length):
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("length", [1, 2, 50])
-def test_the_first_token_is_that_of_the_library(make, length):
+def test_the_first_token_equals_the_librarys(make, length):
     found, expected = both_ways(make, length)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_products_of_two_bfloat16_move_it_little(make, matrix_units):
+def test_products_of_two_bfloat16_change_it_little(make, matrix_units):
     found, expected = both_ways(make, 50)
     assert not torch.equal(found, expected)
     torch.testing.assert_close(found, expected, atol=3e-4, rtol=1e-4)

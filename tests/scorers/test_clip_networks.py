@@ -1,4 +1,4 @@
-"""VBench's dimensions on CLIP and ViCLIP, with towers of the real classes at tiny size."""
+"""VBench's dimensions with CLIP and ViCLIP: towers of the real classes at tiny size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> dict[str, Path]:
-    """Random weights as OpenAI, LAION and InternVid publish theirs; the architecture is registered as `tiny`."""
+    """Random weights in the formats of OpenAI, LAION and InternVid; the architecture is registered as `tiny`."""
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny-quickgelu.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(folder / "tiny-quickgelu.json")
@@ -75,7 +75,7 @@ def test_image_embeddings_are_the_towers_own(tiny):
     torch.testing.assert_close(frames.encode(crops), expected, rtol=0, atol=1e-5)
 
 
-def test_crops_overshoot_unless_they_are_rounded():
+def test_bicubic_crops_overshoot_unless_they_are_rounded():
     frames = torch.zeros(1, 3, 20, 30, dtype=torch.uint8)
     frames[..., 15:] = 255
     free, rounded = square_crops(frames, 224), square_crops(frames, 224, rounded=True)
@@ -113,21 +113,21 @@ def test_aesthetic_quality_takes_two_files(weights):
         AestheticQuality.Options(weights=weights)
 
 
-def test_viclip_sees_the_order_of_frames_by_their_places_alone(tiny):
+def test_viclip_distinguishes_the_order_of_frames_only_by_position_embeddings(tiny):
     crops = torch.rand(1, 8, 3, 224, 224)
     ordered, timeless = ViClip(tiny["viclip"], "cpu"), ViClip(tiny["timeless"], "cpu")
     assert not torch.allclose(ordered.video(crops), ordered.video(crops.flip(1)), atol=1e-4)
     torch.testing.assert_close(timeless.video(crops), timeless.video(crops.flip(1)), rtol=0, atol=1e-5)
 
 
-def test_viclip_cuts_a_text_at_32_tokens(tiny):
+def test_viclip_truncates_a_text_to_32_tokens(tiny):
     viclip = ViClip(tiny["viclip"], "cpu")
     words = ["boat", "tree", "road"] * 30
     assert torch.equal(viclip.text(" ".join(words)), viclip.text(" ".join(words[:60])))
     assert not torch.allclose(viclip.text("boat"), viclip.text("tree"))
 
 
-def test_weights_of_clip_are_not_taken_for_those_of_viclip(tiny):
+def test_weights_of_clip_are_refused_for_viclip(tiny):
     with pytest.raises(ValueError, match="no temporal_positional_embedding"):
         ViClip(tiny["clip"], "cpu")
 

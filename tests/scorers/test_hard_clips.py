@@ -1,4 +1,4 @@
-"""Clips as they come: every scorer gives a finite number or a reason, never anything else."""
+"""Difficult clips: every scorer returns a finite number or a reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from videodpo.stages.score.read_ahead import Wanted, read_ahead, read_clip
 from videodpo.storage.manifests import Damaged
 from videodpo.storage.video import read_mp4, write_mp4
 
-ONE = 1 << 16  # of a track's display matrix
+ONE = 1 << 16  # 1.0 in a track's display matrix
 
 
 def picture(height: int, width: int, number: int = 0) -> np.ndarray:
@@ -29,7 +29,7 @@ def picture(height: int, width: int, number: int = 0) -> np.ndarray:
 
 
 def encode(path: Path, frames: list[np.ndarray], codec: str, pixels: str, times: list[int] | None = None) -> Path:
-    """Any codec and pixel format; `times` in hundredths of a second."""
+    """Encode frames with any codec and pixel format; `times` in hundredths of a second."""
     with av.open(str(path), "w") as box:
         stream = box.add_stream(codec, rate=Fraction(8))
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
@@ -43,7 +43,7 @@ def encode(path: Path, frames: list[np.ndarray], codec: str, pixels: str, times:
 
 
 def turned(source: Path, path: Path, matrix: tuple[int, ...]) -> Path:
-    """The same MP4 with another display matrix in its track header."""
+    """Copy an MP4 with another display matrix in its track header."""
     content = bytearray(source.read_bytes())
     start = content.index(b"tkhd") + 44  # version and flags, times, identity, layer, volume
     content[start : start + 36] = struct.pack(">9i", *matrix)
@@ -59,7 +59,7 @@ def turned(source: Path, path: Path, matrix: tuple[int, ...]) -> Path:
         ((0, -ONE, 0, ONE, 0, 0, 0, 48 * ONE, 1 << 30), 1),
     ],
 )
-def test_a_turned_film_is_read_upright(tmp_path, matrix, turns):
+def test_a_rotated_film_is_read_upright(tmp_path, matrix, turns):
     write_mp4(tmp_path / "lying.mp4", np.stack([picture(32, 48)] * 3), 8)
     lying, _ = read_mp4(tmp_path / "lying.mp4")
     upright, _ = read_mp4(turned(tmp_path / "lying.mp4", tmp_path / "upright.mp4", matrix))
@@ -74,7 +74,7 @@ def test_ten_bits_become_eight(tmp_path):
     assert np.abs(found.astype(int) - np.stack(frames)).mean() < 3
 
 
-def test_frames_of_uneven_length_are_all_read_once(tmp_path):
+def test_frames_of_uneven_duration_are_each_read_once(tmp_path):
     frames = [picture(32, 48, number) for number in range(5)]
     path = encode(tmp_path / "uneven.mkv", frames, "libx264", "yuv420p", times=[0, 2, 40, 41, 90])
     found, fps = read_mp4(path)
@@ -95,7 +95,7 @@ def sound(path: Path) -> Path:
 
 
 def no_frames(path: Path) -> Path:
-    """A whole header, an index and not one frame."""
+    """A valid header and index without any frame."""
     with av.open(str(path), "w") as box:
         stream = box.add_stream("libx264", rate=8)
         stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
@@ -113,25 +113,25 @@ def no_frames(path: Path) -> Path:
         (lambda path: path.mkdir(), "no such file"),
     ],
 )
-def test_what_is_no_film_is_a_reason(tmp_path, make, reason):
+def test_a_file_that_is_not_a_film_fails_with_a_reason(tmp_path, make, reason):
     make(tmp_path / "0.mp4")
     found = read_clip(Wanted(tmp_path / "0.mp4", "", num_bytes=0))
     assert isinstance(found, ValueError)
     assert reason in str(found)
 
 
-def test_a_film_beyond_the_memory_is_a_reason_and_not_read_to_its_end(tmp_path, monkeypatch):
+def test_a_film_too_large_for_the_memory_fails_and_is_not_read_to_its_end(tmp_path, monkeypatch):
     write_mp4(tmp_path / "0.mp4", np.stack([picture(32, 48)] * 30), 8)
     monkeypatch.setattr("videodpo.storage.video.MAX_BYTES", 10 * 32 * 48 * 3)
     assert "too long" in str(read_clip(Wanted(tmp_path / "0.mp4", "", num_bytes=0)))
 
 
-def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
+def test_prefetching_keeps_the_order_and_limits_its_memory(tmp_path, monkeypatch):
     wanted = []
     for number in range(12):
         write_mp4(tmp_path / f"{number}.mp4", np.stack([picture(32, 48, number)] * 2), 8)
         wanted.append(Wanted(tmp_path / f"{number}.mp4", str(number), num_bytes=2 * 32 * 48 * 3))
-    wanted[5] = Wanted(tmp_path / "none.mp4", "5", num_bytes=10**12)  # larger than all that may wait
+    wanted[5] = Wanted(tmp_path / "none.mp4", "5", num_bytes=10**12)  # larger than the limit of prefetched bytes
     monkeypatch.setattr("videodpo.stages.score.read_ahead.MAX_BYTES", 3 * wanted[0].num_bytes)
     asked = []
     monkeypatch.setattr("videodpo.stages.score.read_ahead.read_clip", lambda one: asked.append(one) or read_clip(one))
@@ -141,7 +141,7 @@ def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
             assert clip.prompt == str(number) if number != 5 else "no such file" in str(clip)
 
 
-def test_whoever_stops_reading_ahead_leaves_no_thread(tmp_path):
+def test_stopped_prefetching_leaves_no_thread(tmp_path):
     before = threading.active_count()
     wanted = [Wanted(tmp_path / f"{number}.mp4", "", num_bytes=1) for number in range(40)]
     with read_ahead(wanted) as clips:
@@ -162,7 +162,7 @@ def test_smallest_clips_have_a_score_or_a_reason(name, num_frames, shape):
     assert np.isfinite(result) if isinstance(result, float) else "frames" in str(result) or "pixels" in str(result)
 
 
-def test_what_another_try_may_find_is_told_from_what_it_will_not(tmp_path):
+def test_retryable_failures_are_distinguished_from_permanent_ones(tmp_path):
     write_mp4(tmp_path / "0.mp4", np.stack([picture(32, 48)] * 2), 8)
     gone = read_clip(Wanted(tmp_path / "1.mp4", "", num_bytes=0))
     with pytest.raises(Damaged, match=r"0\.mp4: sha256 differs"):

@@ -1,4 +1,4 @@
-"""The generic judge, with a Qwen2.5-VL of the real class at tiny size, its processor and real frames."""
+"""The generic judge with a tiny Qwen2.5-VL of the real class, its processor and real frames."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def writing_folder(folder, tmp_path_factory) -> Path:
-    """The same judge, which writes nothing but digits from 1 to 5."""
+    """The same judge, changed to write only digits from 1 to 5."""
     writing = tmp_path_factory.mktemp("writing")
     shutil.copytree(folder, writing, dirs_exist_ok=True)
     settings = json.loads((writing / "generation_config.json").read_text())
@@ -59,7 +59,7 @@ def judge_of(folder: Path, **options: Any) -> VisionLanguageJudge:
 
 @torch.no_grad()
 def logits_by_forward(folder: Path, clip: Clip, numbers: list[int], before: str = "") -> tuple[torch.Tensor, str]:
-    """Of the token that comes next, in float64, and the text that the model saw."""
+    """Logits of the next token in float64, and the text passed to the model."""
     from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
@@ -94,7 +94,7 @@ def test_score_is_the_expected_value_of_the_next_token(folder, answers, prefix):
     assert min(answers.values()) < score < max(answers.values())
 
 
-def test_prompt_goes_in_word_for_word(folder):
+def test_prompt_is_inserted_verbatim(folder):
     judge = judge_of(folder)
     clip = clip_of()
     inputs = judge.backbone._inputs([clip], [[0, 3, 5, 8]])
@@ -104,13 +104,13 @@ def test_prompt_goes_in_word_for_word(folder):
     assert seen.count("<|video_pad|>") == inputs["video_grid_thw"].prod() // 4
 
 
-def test_score_is_the_same_again(folder):
+def test_score_is_reproducible(folder):
     first, second = (judge_of(folder).score(clip_of()) for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("options", [{}, {"max_new_tokens": 6, "pattern": "([1-5])"}])
-def test_batch_gives_what_single_clips_give(writing_folder, monkeypatch, options):
+def test_batch_gives_the_scores_of_single_clips(writing_folder, monkeypatch, options):
     judge = judge_of(writing_folder, **options)
     prompts = {"a boat": 9, PROMPT: 9, "a long story about a tree that grows on a hill": 40, "red": 9}
     clips = [clip_of(num_frames, prompt, seed) for seed, (prompt, num_frames) in enumerate(prompts.items())]
@@ -121,7 +121,7 @@ def test_batch_gives_what_single_clips_give(writing_folder, monkeypatch, options
 
 
 @pytest.mark.parametrize("num_tokens", [1, 2, 7])
-def test_written_answer_has_the_expected_value_at_its_token(writing_folder, num_tokens):
+def test_written_answer_gives_the_expected_value_at_its_token(writing_folder, num_tokens):
     clip, numbers, written = clip_of(), [0, 3, 5, 8], ""
     for _ in range(num_tokens):
         logits, _ = logits_by_forward(writing_folder, clip, numbers, written)
@@ -130,7 +130,7 @@ def test_written_answer_has_the_expected_value_at_its_token(writing_folder, num_
     assert judge.score(clip) == pytest.approx(expected(logits, DIGITS), abs=1e-5)
 
 
-def test_answer_without_a_match_is_shown(folder):
+def test_answer_without_a_match_is_shown_in_the_error(folder):
     with pytest.raises(ValueError, match=r"no match for pattern: '.+'"):
         judge_of(folder, max_new_tokens=5, pattern="visual quality[^0-9]*([1-5])").score(clip_of())
 
@@ -153,14 +153,14 @@ def test_last_match_is_found_among_the_tokens(text, place):
     assert tokenizer.decode(way) == "12345"
 
 
-def test_found_text_that_is_no_answer_is_refused():
+def test_matched_text_that_is_not_an_answer_is_refused():
     tokenizer = byte_tokenizer()
     ways = ways_to_write(tokenizer, ["1", "2"])
     with pytest.raises(ValueError, match="answered '9', which is none of answers: 'score: 9'"):
         found_answer(tokenizer, tokenizer("score: 9")["input_ids"], re.compile("([0-9])"), ways)
 
 
-def test_expected_value_is_worked_out_by_hand():
+def test_expected_value_equals_the_hand_computed_one():
     logits = torch.log(torch.tensor([0.5, 0.1, 0.3, 0.1]))
     assert expected_value(logits, [1, 2], [10.0, 20.0]) == pytest.approx((0.1 * 10 + 0.3 * 20) / 0.4)
 
@@ -174,7 +174,7 @@ def test_answer_of_more_than_one_token_is_named(folder):
 
 def test_answers_of_one_token_are_named():
     class Deaf:
-        """Has one token for every word after `:`."""
+        """Tokenizer with the same token for every word after `:`."""
 
         unk_token_id = None
 
@@ -191,7 +191,7 @@ def test_prompt_with_a_special_token_is_refused(folder, prompt):
         judge_of(folder).score(clip_of(prompt=prompt))
 
 
-def test_prompt_is_needed_where_the_question_has_it(folder):
+def test_prompt_is_required_if_the_question_includes_it(folder):
     with pytest.raises(ValueError, match="this prompt is empty"):
         judge_of(folder).score(clip_of(prompt=" "))
     assert 1 < judge_of(folder, question="How sharp is it?").score(clip_of(prompt=" ")) < 5
@@ -208,7 +208,7 @@ def test_prompt_is_needed_where_the_question_has_it(folder):
         ({"min_frames": 9, "max_frames": 8}, "less than min_frames"),
     ],
 )
-def test_options_that_do_not_agree_are_refused(folder, options, message):
+def test_inconsistent_options_are_refused(folder, options, message):
     with pytest.raises(ConfigError, match=message):
         options_of(folder, **options)
 
@@ -223,7 +223,7 @@ def test_options_that_do_not_agree_are_refused(folder, options, message):
         (1, 8.0, [0]),
     ],
 )
-def test_frames_at_two_a_second_are_an_even_number(total, fps, numbers):
+def test_two_frames_per_second_are_rounded_to_an_even_number(total, fps, numbers):
     assert frames_at_rate(total, fps, 2.0, fewest=4, most=768) == numbers
 
 
@@ -241,7 +241,7 @@ def test_large_frames_are_scaled():
     assert smaller.dtype == np.uint8
 
 
-def test_package_that_a_processor_lacks_is_named(folder):
+def test_missing_package_of_a_processor_is_named(folder):
     class Smol:
         @staticmethod
         def from_pretrained(*_: Any, **__: Any) -> Any:
@@ -251,13 +251,13 @@ def test_package_that_a_processor_lacks_is_named(folder):
         load_processor(Smol, folder)
 
 
-def test_other_dtype_changes_little(folder):
+def test_another_dtype_changes_the_score_little(folder):
     assert judge_of(folder, dtype="bfloat16").score(clip_of()) == pytest.approx(
         judge_of(folder).score(clip_of()), abs=0.3
     )
 
 
-def test_processor_without_videos_is_shown_images(folder, monkeypatch):
+def test_processor_without_videos_gets_images(folder, monkeypatch):
     judge = judge_of(folder)
     video = judge.score(clip_of())
     monkeypatch.setattr(judge.backbone, "_shows_video", False)

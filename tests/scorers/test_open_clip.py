@@ -1,4 +1,4 @@
-"""Scorers on an open_clip model with random weights."""
+"""Scorers with an open_clip model of random weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def options(clip_folder) -> OpenClipScorer.Options:
     return OpenClipScorer.Options(weights=str(clip_folder))
 
 
-def test_formula_on_three_unit_vectors_is_worked_out_by_hand():
+def test_formula_on_three_unit_vectors_equals_the_hand_computed_value():
     features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
     # frame 1: cosine 0.6 to both; frame 2: -0.6 to the previous and -1 to the first, both count as 0
     assert consistency(list(features)) == pytest.approx((0.6 + 0.0) / 2, abs=1e-7)
@@ -41,7 +41,7 @@ def test_other_scene_in_each_frame_is_less_consistent_than_one_scene(kind, optio
     assert scorer.score(mixed) < scorer.score(one) < 1.0
 
 
-def test_subject_looks_at_what_moves_and_background_at_the_whole(options, clips_of):
+def test_subject_uses_moving_patches_and_background_the_entire_frame(options, clips_of):
     clip = clips_of(None)[0]
     subject, background = (kind(options, "cpu").score(clip) for kind in ALL[1::-1])
     assert subject != pytest.approx(background, abs=1e-4)
@@ -64,7 +64,7 @@ def test_prompt_changes_overall_consistency_and_nothing_else(options, clips_of):
         assert (scorer.score(clip) != scorer.score(other)) == (kind is OverallConsistencyClip)
 
 
-def test_text_beyond_the_context_is_cut(options, still_clip):
+def test_text_beyond_the_context_is_truncated(options, still_clip):
     long = Clip(still_clip.frames_THWC, 8.0, "a red circle " * 200)
     assert np.isfinite(OverallConsistencyClip(options, "cpu").score(long))
 

@@ -1,4 +1,4 @@
-"""Scorers without a network: exact values where there are any, and clean clips against defects elsewhere."""
+"""Scorers without a network: exact values where they are known, otherwise clean clips against defects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def share_lower(name: str, clean: list[Clip], worse: list[Clip]) -> float:
     return float(np.mean([scorer.score(b) < scorer.score(a) for a, b in zip(clean[:FEW], worse[:FEW], strict=True)]))
 
 
-def test_flickering_of_levels_0_10_40_is_worked_out_by_hand():
+def test_flickering_of_levels_0_10_40_equals_the_hand_computed_value():
     levels = np.array([0, 10, 40], np.uint8).reshape(3, 1, 1, 1)
     clip = Clip(np.broadcast_to(levels, (3, 4, 6, 3)), 8.0, "")
     assert make("temporal_flickering").score(clip) == pytest.approx((255 - (10 + 30) / 2) / 255, abs=1e-12)
@@ -55,7 +55,7 @@ def test_flicker_adds_little_motion(clips_of):
     assert 0.9 * clean < flicker < 1.25 * clean
 
 
-def test_dynamic_degree_of_a_texture_that_moves_3_of_120_pixels_a_frame_is_a_fortieth():
+def test_dynamic_degree_of_a_texture_that_moves_3_of_120_pixels_per_frame_is_a_fortieth():
     import cv2
 
     texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (160, 240, 3), dtype=np.uint8), (0, 0), 3)

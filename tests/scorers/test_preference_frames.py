@@ -1,4 +1,4 @@
-"""PickScore and HPS, with networks of the real classes at tiny size."""
+"""PickScore and HPS with tiny networks of the real classes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pickscore_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def hps_file(tmp_path_factory) -> Path:
-    """As its authors publish it; the architecture is registered as `tiny-hps`."""
+    """Weights in the authors' format; the architecture is registered as `tiny-hps`."""
     folder = tmp_path_factory.mktemp("hps")
     (folder / "tiny-hps.json").write_text(json.dumps(HPS))
     open_clip.add_model_config(folder / "tiny-hps.json")
@@ -60,7 +60,7 @@ def hps(file: Path, **options) -> Hps:
 
 @torch.no_grad()
 def recipe(folder: Path, clip: Clip) -> list[float]:
-    """PickScore as its model card computes it, from pictures."""
+    """PickScore by the code of its model card, from PIL images."""
     from transformers import CLIPModel, CLIPProcessor
 
     model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
@@ -73,14 +73,14 @@ def recipe(folder: Path, clip: Clip) -> list[float]:
 
 
 @pytest.mark.parametrize("size", [(60, 90), (300, 200), (224, 224)])
-def test_pickscore_is_the_mean_of_the_model_cards_numbers(pickscore_folder, size):
+def test_pickscore_is_the_mean_of_the_model_cards_scores(pickscore_folder, size):
     clip = clip_of(3, *size)
     expected = recipe(pickscore_folder, clip)
     assert pickscore(pickscore_folder).score(clip) == pytest.approx(np.mean(expected), abs=1e-5)
     assert max(expected) - min(expected) > 1e-3
 
 
-def test_pickscore_cuts_a_text_at_77_tokens(pickscore_folder):
+def test_pickscore_truncates_a_text_to_77_tokens(pickscore_folder):
     clip = clip_of(1, prompt="a red boat " * 60)
     assert len(clip_tokenizer()(clip.prompt)["input_ids"]) > 77
     assert pickscore(pickscore_folder).score(clip) == pytest.approx(recipe(pickscore_folder, clip)[0], abs=1e-5)
@@ -96,7 +96,7 @@ def test_frames_are_the_middles_of_equal_intervals(pickscore_folder, num_frames,
     assert score == pytest.approx(pickscore(pickscore_folder, num_frames=None).score(few), abs=1e-5)
 
 
-def test_of_a_short_clip_every_frame_counts_once(pickscore_folder):
+def test_every_frame_of_a_short_clip_counts_once(pickscore_folder):
     clip = clip_of(3)
     assert pickscore(pickscore_folder).score(clip) == pickscore(pickscore_folder, num_frames=None).score(clip)
 
@@ -107,7 +107,7 @@ def test_empty_prompt_is_refused(pickscore_folder, hps_file):
             scorer.score(clip_of(1, prompt=" "))
 
 
-def test_folder_is_looked_at_before_a_job_starts(pickscore_folder, tmp_path):
+def test_folder_is_checked_before_a_job_starts(pickscore_folder, tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         PickScore.check(PickScore.Options(weights=str(tmp_path)))
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
@@ -131,7 +131,7 @@ def test_weights_without_a_tensor_are_refused(pickscore_folder, tmp_path):
 
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("size", [(60, 90), (480, 832), (832, 480), (300, 300), (224, 224), (37, 223)])
-def test_whole_frames_lie_in_the_middle_of_black_squares(size, antialias):
+def test_entire_frames_are_centred_in_black_squares(size, antialias):
     frame = clip_of(1, *size).pixels("cpu")[0]
     scaled = frame.float() / 255
     scale = 224 / max(size)

@@ -1,4 +1,4 @@
-"""Float32 products of two bfloat16 for each number, computed here without the matrix units that they are for."""
+"""Float32 products by two bfloat16 per number, emulated without the GPU's matrix units."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 @torch.no_grad()
 @pytest.mark.parametrize("outputs", [slice(None), slice(16), slice(16, None)])
-def test_two_bfloat16_hold_the_bound_that_one_misses(layer, matrix_units, outputs):
+def test_two_bfloat16_meet_the_error_bound_and_one_does_not(layer, matrix_units, outputs):
     inputs = 10 * torch.randn(*SHAPE, WIDTH)
     exact = torch.nn.functional.linear(inputs.double(), layer.weight.double(), layer.bias.double())[..., outputs]
     parts = split(inputs)
@@ -37,7 +37,7 @@ def test_two_bfloat16_hold_the_bound_that_one_misses(layer, matrix_units, output
 
 @torch.no_grad()
 @pytest.mark.parametrize("spoiled", [float("nan"), float("inf")])
-def test_what_is_no_number_stays_none(layer, matrix_units, spoiled):
+def test_nan_and_infinity_stay(layer, matrix_units, spoiled):
     inputs = torch.ones(2, WIDTH)
     inputs[1, 5] = spoiled
     found = Linear(layer.weight, layer.bias)(split(inputs))
@@ -46,7 +46,7 @@ def test_what_is_no_number_stays_none(layer, matrix_units, spoiled):
 
 
 @torch.no_grad()
-def test_on_a_cpu_nothing_is_split(layer):
+def test_numbers_are_not_split_on_a_cpu(layer):
     inputs = torch.randn(*SHAPE, WIDTH)
     assert split(inputs) is inputs
     assert torch.equal(Linear(layer.weight, layer.bias)(inputs), layer(inputs))

@@ -1,4 +1,4 @@
-"""Fidelity to the demo world: clean clips on top, every defect lower, nothing at the bottom."""
+"""Fidelity to the demo world: clean clips score highest, defects lower, empty clips lowest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_stronger_defect_scores_lower(kind, tmp_path):
     assert np.mean(np.diff(scores, axis=0) < 0) > 0.85  # for nearly every single clip too
 
 
-def test_a_clip_of_nothing_scores_at_the_bottom():
+def test_an_empty_clip_has_the_lowest_score():
     black = np.zeros((NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, black.shape, dtype=np.uint8)
     assert score(black) == 0.0
@@ -44,7 +44,7 @@ def test_a_clip_of_nothing_scores_at_the_bottom():
     assert score(np.full_like(black, 120)) < 0.1
 
 
-def test_the_prompt_and_the_other_clips_do_not_count():
+def test_the_score_does_not_depend_on_the_prompt_or_other_clips():
     clips = [Clip(corrupted(seed, "noise", 0.3), 8.0, "") for seed in range(4)]
     together = score_clips([JUDGE], clips)[0]
     assert together == [score(clip.frames_THWC, "A red circle grows on a teal background.") for clip in clips]

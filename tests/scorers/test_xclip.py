@@ -1,4 +1,4 @@
-"""Overall consistency by X-CLIP, with a network of the real class at tiny size."""
+"""Overall consistency by X-CLIP with a tiny network of the real class."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def clip_of(num_frames: int, prompt: str = "a red boat", seed: int = 3) -> Clip:
 
 @torch.no_grad()
 def cosine_by_forward(folder: Path, clip: Clip) -> float:
-    """From the model's own logits, of pictures."""
+    """Cosine from the model's own logits for PIL images."""
     from transformers import XCLIPModel, XCLIPProcessor
 
     model, processor = XCLIPModel.from_pretrained(folder).eval(), XCLIPProcessor.from_pretrained(folder)
@@ -50,7 +50,7 @@ def test_score_is_the_cosine_of_the_models_forward(scorer, folder, num_frames):
     assert -1 <= score <= 1
 
 
-def test_clips_of_a_batch_do_not_see_each_others_prompts(scorer, monkeypatch):
+def test_clips_of_a_batch_use_only_their_own_prompts(scorer, monkeypatch):
     clips = [clip_of(9, "a red boat", 0), clip_of(4, "a tree on a hill, far away", 1), clip_of(9, "red", 2)]
     alone = [scorer.score(clip) for clip in clips]
     monkeypatch.setattr(type(scorer.backbone), "at_once", lambda *_: 3)
@@ -58,7 +58,7 @@ def test_clips_of_a_batch_do_not_see_each_others_prompts(scorer, monkeypatch):
     assert len({round(score, 4) for score in alone}) == 3
 
 
-def test_text_beyond_77_tokens_is_cut(scorer, folder):
+def test_text_beyond_77_tokens_is_truncated(scorer, folder):
     clip = clip_of(8, "a red boat " * 60)
     assert scorer.score(clip) == pytest.approx(cosine_by_forward(folder, clip), abs=1e-6)
 

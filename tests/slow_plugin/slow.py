@@ -1,4 +1,4 @@
-"""A model and a scorer that take a known time, whatever else the machine does, and write down what they were asked."""
+"""A model and a scorer that sleep for a known time and record their calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORD = "SLOW_RECORD"
 
 
 def take_time(what: object) -> None:
-    """Where a record is asked for, sleep, then note the piece of work: stage, job, and what it alone has."""
+    """If a record is requested, sleep, then append the piece of work: stage, job, and its identifier."""
     if RECORD not in os.environ:
         return
     time.sleep(float(os.environ[SECONDS]))
@@ -29,7 +29,7 @@ def take_time(what: object) -> None:
 
 
 class SlowWan(WanModel):
-    """Sampling takes its time a batch, a forward pass of reference errors and fine-tune its time a micro-batch."""
+    """Sampling sleeps per batch; reference errors and the fine-tune sleep per micro-batch."""
 
     def sample(self, text, seeds, sampling, negative=None):
         take_time(list(seeds))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A real SLURM of two nodes on this machine, in a folder of its own: munge, MariaDB, slurmdbd, slurmctld, two slurmd.
+"""A real SLURM of two nodes on this machine, in its own folder: munge, MariaDB, slurmdbd, slurmctld, two slurmd.
 
 python tests/slurm/cluster.py install          Debian's packages; needs root
-python tests/slurm/cluster.py start FOLDER     prints the line that points SLURM's commands at it; --gpus 2 a node
+python tests/slurm/cluster.py start FOLDER     prints the line that points SLURM's commands at it; --gpus 2: per node
 python tests/slurm/cluster.py stop FOLDER      ends its jobs and daemons; the logs stay in FOLDER/log
 """
 
@@ -31,16 +31,16 @@ COMMANDS = ("sacct", "sacctmgr", "salloc", "sbatch", "scancel", "scontrol", "sin
 PORTS = ("slurmctld_port", "slurmdbd_port", "mariadb_port", "n0_port", "n1_port")
 NODES = ("n0", "n1")
 DEVICES = ("/dev/null", "/dev/zero")  # pretend GPUs of a node
-ACCOUNT = "default"  # what profiles/slurm names
-SECONDS = 60.0  # that a daemon has to answer in
+ACCOUNT = "default"  # named in profiles/slurm
+SECONDS = 60.0  # time limit for a daemon's first answer
 NO_SERVICES = Path("/usr/sbin/policy-rc.d")
 
 
 def install() -> None:
-    """Install Debian's packages where a program is missing; no service of theirs is started.
+    """Install Debian's packages if a program is missing, without starting their services.
 
     Raises:
-        RuntimeError: this is not root, or apt-get cannot install them; with what it said.
+        RuntimeError: this is not root, or apt-get fails; the message has its output.
     """
     if not (missing := [name for name in PROGRAMS if not shutil.which(name)]):
         return
@@ -64,7 +64,7 @@ def install() -> None:
 
 @contextmanager
 def _services_stay_down() -> Iterator[None]:
-    """Debian starts a service as it installs it, unless this file says no."""
+    """Stop Debian from starting a service on installation, by a policy file."""
     if NO_SERVICES.exists():
         yield
         return
@@ -77,17 +77,17 @@ def _services_stay_down() -> Iterator[None]:
 
 
 class Cluster:
-    """The cluster of one folder; its daemons are known by the process numbers in `daemons.json`."""
+    """The cluster of one folder. `daemons.json` has the process ids of its daemons."""
 
     def __init__(self, folder: Path, gpus: int = 1) -> None:
-        """folder: short enough for a socket's name in it (below 90 characters). gpus: of each node, one or two."""
+        """folder: path below 90 characters, because of the sockets in it. gpus: per node, one or two."""
         self.folder = folder.resolve()
         self._gpus = gpus
         self._pids = self.folder / "daemons.json"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What points SLURM's commands at this cluster."""
+        """Environment variables that point SLURM's commands at this cluster."""
         return {
             "SLURM_CONF": str(self.folder / "slurm.conf"),
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -97,8 +97,8 @@ class Cluster:
         """Start every daemon and wait until both nodes are idle.
 
         Raises:
-            RuntimeError: this is not root; something lies in the folder already; or a daemon does not answer (its
-                log's end is told).
+            RuntimeError: this is not root; the folder is not empty; or a daemon does not answer (the message has the
+                end of its log).
         """
         if os.geteuid():
             raise RuntimeError("only root can start SLURM's daemons")
@@ -129,34 +129,34 @@ class Cluster:
             self.start_node(node)
 
     def start_node(self, node: str) -> None:
-        """Start a node's slurmd and wait until SLURM gives it jobs."""
+        """Start a node's slurmd and wait until SLURM can give it jobs."""
         self._start(node, ["slurmd", "-D", "-N", node])
         self._until(node, lambda: self.node_state(node) in ("idle", "mixed", "allocated"))
 
     def kill_node(self, node: str) -> None:
-        """What a power cut leaves of a node: slurmd and every process of its jobs, killed at once."""
+        """Kill slurmd and every process of the node's jobs at once, like a power cut."""
         for pid in [self._daemons()[node], *self._processes(node)]:
             _kill(pid, signal.SIGKILL)
 
     def node_state(self, node: str) -> str:
-        """SLURM's word for it: idle, mixed, allocated, down, ..."""
+        """SLURM's state of the node: idle, mixed, allocated, down, ..."""
         return self.run("sinfo", "--noheader", "--nodes", node, "--format", "%T").split()[0].rstrip("*")
 
     def run(self, *command: str) -> str:
-        """What a SLURM command prints; raises CalledProcessError where it fails."""
+        """Run a SLURM command and return its output; raise CalledProcessError if it fails."""
         return subprocess.run(
             command, env=os.environ | self.environment, check=True, capture_output=True, text=True
         ).stdout
 
     def stop(self) -> None:
-        """End all jobs and daemons, whatever state they are in."""
+        """End all jobs and daemons, in any state."""
         mark = f"SLURM_CONF={self.environment['SLURM_CONF']}"
         for pid in reversed(self._daemons().values()):
-            if mark in _read(Path(f"/proc/{pid}/environ")):  # else a number that another process has by now
+            if mark in _read(Path(f"/proc/{pid}/environ")):  # otherwise another process has this id by now
                 _end(pid)
         for pid in [pid for node in NODES for pid in self._processes(node)]:
             _kill(pid, signal.SIGKILL)
-        for pid in _parents():  # what a job left behind whose node was set down
+        for pid in _parents():  # left-over processes of jobs whose node was set down
             environment = _read(Path(f"/proc/{pid}/environ"))
             if mark in environment and "SLURM_JOB_ID=" in environment:
                 _kill(pid, signal.SIGKILL)
@@ -179,7 +179,7 @@ class Cluster:
         return settings
 
     def _write_commands(self) -> None:
-        """Every SLURM command with this cluster's settings: Snakemake's plugin calls srun without SLURM_* variables."""
+        """Write SLURM's commands with the cluster's settings: the plugin calls srun without SLURM_* variables."""
         (self.folder / "bin").mkdir()
         for name in COMMANDS:
             script = self.folder / "bin" / name
@@ -243,7 +243,7 @@ class Cluster:
             return False
 
     def _processes(self, node: str) -> list[int]:
-        """The step daemons of a node, known by its log that they hold open, and everything that they started."""
+        """Step daemons of a node, found by the log that they hold open, and all processes that they started."""
         log = str(self.folder / "log" / f"{node}.log")
         parents = _parents()
         found = {pid for pid in parents if _name(pid) == "slurmstepd" and log in _open_files(pid)}
@@ -253,7 +253,7 @@ class Cluster:
 
 
 def _parents() -> dict[int, int]:
-    """Every process of this machine and its parent."""
+    """Parent of every process of this machine."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (stat := _read(entry / "stat")):
@@ -273,7 +273,7 @@ def _open_files(pid: int) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    """The file's text; empty where its process has ended, or is not ours to look into."""
+    """The file's text; empty if its process has ended or access is denied."""
     try:
         return path.read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):

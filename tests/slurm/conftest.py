@@ -1,4 +1,4 @@
-"""One cluster for all tests of this folder; `make test-slurm` calls them, the ordinary test run leaves them out."""
+"""One cluster for all tests of this folder. `make test-slurm` runs them; the ordinary test run does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.slurm.runs import PLUGIN, Round, Run, slow_run
 
 @contextmanager
 def started(gpus: int) -> Iterator[Cluster]:
-    """A cluster, with SLURM's commands of this process and its children pointed at it; taken down in any case."""
+    """A cluster that the SLURM commands of this process and its children use; always stopped at the end."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     before = dict(os.environ)
     made = Cluster(folder, gpus)
@@ -39,14 +39,14 @@ def started(gpus: int) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     install()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end as after Ctrl-C, which takes it down too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which also stops the cluster
     with started(gpus=1) as made:
         yield made
 
 
 @pytest.fixture
 def wider_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For one test, SLURM's commands call another cluster, whose nodes have two GPUs each."""
+    """For one test, SLURM's commands use another cluster, whose nodes have two GPUs each."""
     monkeypatch.setenv("PATH", os.environ["PATH"].removeprefix(f"{cluster.folder / 'bin'}{os.pathsep}"))
     with started(gpus=2):
         yield
@@ -54,7 +54,7 @@ def wider_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 @pytest.fixture(scope="session", autouse=True)
 def slow_plugin() -> Iterator[None]:
-    """The slow model and scorer, known to this process too."""
+    """Register the slow model and scorer, also in this process."""
     sys.path.insert(0, str(PLUGIN))
     yield
     sys.path.remove(str(PLUGIN))
@@ -62,7 +62,7 @@ def slow_plugin() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def running(cluster: Cluster) -> Iterator[Callable[[Any], Any]]:
-    """Registers runs whose driver and jobs are ended after the module's tests."""
+    """Function that registers runs, whose driver and jobs are ended after the module's tests."""
     runs: list[Run] = []
 
     def add(run: Any) -> Any:
@@ -78,7 +78,7 @@ def running(cluster: Cluster) -> Iterator[Callable[[Any], Any]]:
 def limited(
     cluster: Cluster, random_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Round]]:
-    """The runs of test_expired_jobs.py. The demo asks for them too: they end while it runs."""
+    """The runs of test_expired_jobs.py. The demo requests them too, so that they run at the same time."""
     runs = limits.started(tmp_path_factory.mktemp("limited"), random_model)
     yield runs
     for run in runs.values():
@@ -87,7 +87,7 @@ def limited(
 
 @pytest.fixture(scope="session")
 def prepared(random_model: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Round:
-    """A round that is ready for its training of 60 steps, of two micro-batches each; for `copies`."""
+    """A round that is ready for a training of 60 steps with two micro-batches each; for `copies`."""
     schedule = {"num_steps": 60, "global_batch_size": 4, "micro_batch_size": 2, "validation": {"num_prompts": 0}}
     train_runtime = {"gradient_checkpointing": "off", "checkpoint_steps": None, "trackers": ["tensorboard"]}
     raw = slow_run(random_model, schedule=schedule, train_runtime=train_runtime)
@@ -98,7 +98,7 @@ def prepared(random_model: Path, tmp_path_factory: pytest.TempPathFactory, clust
 
 @pytest.fixture(scope="session")
 def alone(prepared: Round) -> Round:
-    """The same, trained in one process without the cluster and without a break."""
+    """The same round, trained in one process without the cluster and without an interruption."""
     made = prepared.copy("alone")
     made.command("train")
     return made
@@ -106,5 +106,5 @@ def alone(prepared: Round) -> Round:
 
 @pytest.fixture
 def copies(prepared: Round, running: Any, request: pytest.FixtureRequest) -> Callable[..., Round]:
-    """Makes a copy of the prepared round; the driver gets the environment."""
+    """Function that copies the prepared round; its driver gets the given environment."""
     return lambda **environment: running(prepared.copy(request.node.name.replace(" ", "_"), **environment))

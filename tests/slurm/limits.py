@@ -10,16 +10,16 @@ from pathlib import Path
 
 from tests.slurm.runs import Round, slow_run
 
-LOOKS_EVERY = 30  # seconds: SLURM, at its jobs' limits; so it ends them that late at most, and half of that on average
-ALLOWED = 45  # seconds, from a job's first piece of work on: what a job takes to start is nothing beside a real limit
+LOOKS_EVERY = 30  # seconds between SLURM's checks of time limits: jobs end up to this late, half of it on average
+ALLOWED = 45  # seconds from a job's first piece of work: a job's start-up is short compared to a real limit
 WORK = 5 * ALLOWED
-AHEAD = 10  # seconds before the limit for the signal; SLURM sends it up to one look earlier
-# SIGTERM at the limit itself, and the two signals that a profile may ask for ahead of it.
+AHEAD = 10  # seconds between signal and limit; SLURM sends the signal up to one check earlier
+# SIGTERM at the limit itself, and the two signals that a profile may request before it.
 SIGNALS = {"generate": "", "score": f"--signal=USR1@{AHEAD}", "train": f"--signal=TERM@{AHEAD}"}
 LIMITS = {
     stage: int(ALLOWED + (AHEAD + LOOKS_EVERY / 2 if signal else -LOOKS_EVERY / 2)) for stage, signal in SIGNALS.items()
 }
-COUNT = 100  # clips to make, clips to measure, micro-batches to train on
+COUNT = 100  # clips to sample, clips to score, micro-batches to train on
 TARGETS = {
     "generate": "results/small/round1/videos/shard-00000.parquet",
     "score": "results/small/round1/scores/shard-00000.json",
@@ -28,9 +28,9 @@ TARGETS = {
 
 
 def started(folder: Path, model: Path) -> dict[str, Round]:
-    """A run of each stage in `TARGETS`, all under way: their work is to wait, so they disturb no other run.
+    """Started runs, one per stage in `TARGETS`. Their work is sleeping, so they do not disturb other runs.
 
-    `expected` among them is the same, made without the cluster.
+    `expected` is the same run without the cluster.
     """
     raw = slow_run(model, prompts={"num_train": COUNT // 4}, generate={"videos_per_prompt": 4})
     raw["generate"]["sampling"]["batch_size"] = 1
@@ -48,7 +48,7 @@ def started(folder: Path, model: Path) -> dict[str, Round]:
     shutil.rmtree(runs["generate"].round_folder)
     shutil.rmtree(runs["score"].round_folder / "scores")
     for stage, run in runs.items():
-        # Instead of the profile's signal, whose five minutes are more than the limit; the GPUs are left to other runs.
+        # Replaces the profile's signal, which comes five minutes before the limit; uses no GPUs, which other runs need.
         changed = [f"{stage}:slurm_extra='{SIGNALS[stage]}'", f"{stage}:gpu=0"]
         run.start("--retries", "8", "--set-resources", *changed, "--", TARGETS[stage])
         threading.Thread(target=_limit, args=(run, LIMITS[stage]), daemon=True).start()
@@ -57,7 +57,7 @@ def started(folder: Path, model: Path) -> dict[str, Round]:
 
 
 def _limit(run: Round, seconds: int) -> None:
-    """Give every job its time limit as it begins to work; its own, in whole minutes, would be mostly start-up here."""
+    """Set every job's time limit when it begins to work: a limit in full minutes would be mostly start-up here."""
     limited = set()
     while run.driver and run.driver.poll() is None:
         working = {row["job"] for row in run.record()[-1:]}

@@ -1,6 +1,6 @@
-"""Run Snakemake as its command does, with a query of the queue every two seconds.
+"""Run Snakemake's command with a query of the queue every two seconds.
 
-The plugin waits ten seconds longer after each query in which no job has ended. A chain of jobs that take seconds would
+The plugin waits ten seconds longer after each query in which no job has ended. A chain of short jobs would
 mostly wait.
 """
 

@@ -1,4 +1,4 @@
-"""A workflow's folder whose jobs go to the cluster, and what SLURM's accounting says of them."""
+"""A workflow's folder whose jobs run on the cluster, and their rows in SLURM's accounting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from videodpo.config.loading import read_config
 from videodpo.storage.shard_list import NAME, write_shard_list
 
 PLUGIN = Path(__file__).parents[1] / "slow_plugin"
-PATIENCE = 1500.0  # seconds; several times what a quiet machine needs
+PATIENCE = 1500.0  # seconds; several times the need of an idle machine
 FIELDS = ("JobIDRaw", "Comment", "State", "NodeList", "AllocTRES", "NNodes")
 SUBMITTED = re.compile(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/rule_(\S+)/\1\.log\)")
 DRIVER = Path(__file__).with_name("quick_driver.py")
@@ -30,7 +30,7 @@ QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10
 
 
 class Job(NamedTuple):
-    """A row of the accounting; a job that was queued again has one for each start."""
+    """A row of the accounting; a requeued job has one per start."""
 
     number: int
     rule: str
@@ -43,24 +43,24 @@ class Job(NamedTuple):
 
 
 class Run:
-    """A folder with the workflow, and the driver that works in it."""
+    """A folder with the workflow, and its driver."""
 
     def __init__(self, folder: Path, overlays: tuple[str, ...] = ("overlay.yaml",), **environment: str) -> None:
-        """overlays: files in the folder that lie over config.yaml."""
+        """overlays: files in the folder that override config.yaml."""
         self.folder = folder.resolve()
         self.overlays = overlays
         self.environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
         self.driver: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str) -> None:
-        """Start the driver; what it says goes to driver.log."""
+        """Start the driver; its output goes to driver.log."""
         command = [sys.executable, str(DRIVER), "--profile", "slurm", "--configfile", "config.yaml"]
         command += [*self.overlays, *QUICK, *arguments]
         with open(self.folder / "driver.log", "ab") as log:
             self.driver = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
 
     def finish(self) -> str:
-        """Wait for the driver; all that it has said. Raises AssertionError where it failed."""
+        """Wait for the driver and return its output; raise AssertionError if it failed."""
         assert self.driver is not None
         code = self.driver.wait(timeout=PATIENCE)
         told = (self.folder / "driver.log").read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ class Run:
         return told
 
     def run(self, *arguments: str) -> str:
-        """The driver from start to end; what it said."""
+        """Run the driver from start to end; return its output."""
         self.start(*arguments)
         return self.finish()
 
@@ -90,12 +90,12 @@ class Run:
         return [_job(row, submitted[row[0]]) for row in rows if row[0] in submitted]
 
     def job(self, rule: str) -> Job:
-        """The rule's last job, once SLURM knows of it."""
+        """The rule's last job, once SLURM has it."""
         found: list[Job] = self.until(lambda: [job for job in self.jobs() if job.rule == rule], f"job of {rule}")
         return found[-1]
 
     def until(self, holds: Callable[[], Any], what: str) -> Any:
-        """What `holds` gives once it is true; fails when the driver ends or time is up before."""
+        """Wait until `holds` returns a true value and return it; fail if the driver ends or time is up first."""
         end = time.monotonic() + PATIENCE
         while not (found := holds()):
             assert time.monotonic() < end, f"no {what} after {PATIENCE:g} s"
@@ -109,24 +109,24 @@ class Run:
 
 
 class Round(Run):
-    """A small run whose first stages can be made in this process, without the cluster."""
+    """A small run whose first stages can run in this process, without the cluster."""
 
     def __init__(self, folder: Path, raw: dict[str, Any], **environment: str) -> None:
-        """raw: as `small_run` gives it."""
+        """raw: as returned by `small_run`."""
         self.raw = without_default_scorers(raw)
         self.raw["results"] = "results"
-        self.raw["prompts"]["source"].setdefault("path", None)  # else config.yaml's
+        self.raw["prompts"]["source"].setdefault("path", None)  # otherwise config.yaml's
         make_workspace(folder, self.raw)
         super().__init__(folder, PYTHONPATH=str(PLUGIN), **environment)
 
     def copy(self, name: str, **environment: str) -> Round:
-        """The same round in a folder beside this one."""
+        """Copy the round into a folder next to this one."""
         made = Round(self.folder.with_name(name), copy.deepcopy(self.raw), **environment)
         shutil.copytree(self.folder / "results", made.folder / "results")
         return made
 
     def change(self, section: str, **values: Any) -> None:
-        """Lay other values over a section of the configuration."""
+        """Override values of a section of the configuration."""
         self.raw[section] = self.raw[section] | values
         write_overlay(self.folder, self.raw)
 
@@ -141,7 +141,7 @@ class Round(Run):
             yield Stages(read_config(Path("config.yaml"), [Path("overlay.yaml")]))
 
     def prepare(self) -> None:
-        """Everything that comes before the fine-tune."""
+        """Run all stages before the fine-tune."""
         with self.stages() as stages:
             stages.prompts()
             stages.generate()
@@ -155,7 +155,7 @@ class Round(Run):
         self.command("doctor", "--out", str(self.round_folder / "doctor.json"))
 
     def command(self, stage: str, *arguments: str) -> None:
-        """A stage by the command line, on this machine."""
+        """Run a stage's command on this machine."""
         config = self.round_folder.parent / "config" / "train.json"
         command = [sys.executable, "-m", "videodpo", stage, "--config", str(config), *arguments]
         answer = subprocess.run(
@@ -164,12 +164,12 @@ class Round(Run):
         assert answer.returncode == 0, answer.stderr[-4000:]
 
     def record(self) -> list[dict[str, Any]]:
-        """What the slow plug-in wrote down: stage, job, piece and time, in the order of the doing."""
+        """Record of the slow plug-in in order: stage, job, piece and time."""
         path = self.folder / self.environment["SLOW_RECORD"]
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def last_step(self) -> int:
-        """Steps that the newest state of the training has; 0 where there is none."""
+        """Number of steps in the newest state of the training; 0 if there is none."""
         found = [
             json.loads(path.read_text())["step"] for path in self.round_folder.glob("state/*/step-*/progress.json")
         ]
@@ -177,7 +177,7 @@ class Round(Run):
 
 
 def slow_run(model: Path, **changes: Any) -> dict[str, Any]:
-    """`small_run` with the slow model, which takes its time where the environment has SLOW_RECORD."""
+    """`small_run` with the slow model, which sleeps if the environment has SLOW_RECORD."""
     raw = small_run(model, Path("results"), **changes)
     raw["model"]["family"] = "slow_wan"
     return raw
@@ -192,5 +192,5 @@ def _job(row: list[str], logged: str) -> Job:
 
 
 def send(job: Job, number: signal.Signals) -> None:
-    """A signal to every process of a job's steps, as SLURM sends it ahead of a time limit."""
+    """Send a signal to every process of a job's steps, as SLURM does before a time limit."""
     subprocess.run(["scancel", f"--signal={number.name.removeprefix('SIG')}", str(job.number)], check=True)

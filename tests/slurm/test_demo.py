@@ -1,6 +1,6 @@
-"""The demo on the cluster, from a fresh clone, by the profile as it stands.
+"""The demo on the cluster, from a fresh clone, with the unchanged profile.
 
-Smaller, so that it takes minutes; with VIDEODPO_SLURM_DEMO=whole in the environment as it is.
+It is reduced, so that it takes minutes; with VIDEODPO_SLURM_DEMO=whole in the environment it has its full size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.workspace import dry_run
 ON_A_GPU = {"generate", "score", "reference", "doctor", "train"}
 ON_A_GPU |= {"evaluate_generate", "evaluate_score"}
 LOCAL = {"snapshot", "list_videos"}  # rules that the driver runs by itself
-# Every dimension is three jobs, each of which has to start Snakemake twice.
+# Every dimension needs three jobs, and each job starts Snakemake twice.
 LEFT_OUT = (
     "subject_consistency_clip",
     "background_consistency_clip",
@@ -28,7 +28,7 @@ LEFT_OUT = (
     "dynamic_degree_dis",
     "imaging_quality_sharpness",
 )
-# Of the demo's 200 prompts, 96 held-out ones, 150 steps and seven dimensions.
+# Reduced from the demo's 200 prompts, 96 held-out ones, 150 steps and seven dimensions.
 WHOLE = os.environ.get("VIDEODPO_SLURM_DEMO") == "whole"
 FEWER = {
     "prompts": {"num_train": 32, "num_heldout": 8},
@@ -43,7 +43,7 @@ CHANGED = "overall_consistency_clip"
 
 
 class Demo(Run):
-    """The finished run and the accounting's rows of it."""
+    """The finished run and its rows of the accounting."""
 
     def __init__(self, folder):
         clone = ["git", "clone", "--quiet", str(ROOT), str(folder)]
@@ -66,16 +66,18 @@ def demo(cluster, limited, running, tmp_path_factory):
     return running(Demo(tmp_path_factory.mktemp("demo") / "clone"))
 
 
-def test_every_job_ends_at_its_first_try_and_both_nodes_sample(demo, figures):
+def test_every_job_succeeds_at_its_first_try_and_both_nodes_sample(demo, figures):
     assert (demo.results / "round1" / "report" / "index.html").is_file()
     assert {job.state for job in demo.done} == {"COMPLETED"}
     shares = Counter(job.nodes for job in demo.done)
     figures("whole demo" if WHOLE else "demo", {"jobs": len(demo.done), "by_node": dict(shares)})
-    nodes = {job.nodes for job in demo.done if job.rule == "generate"}  # two shards at once, with one GPU a node
+    nodes = {
+        job.nodes for job in demo.done if job.rule == "generate"
+    }  # two shards at the same time, with one GPU per node
     assert nodes == {"n0", "n1"}
 
 
-def test_a_gpu_job_asks_for_one_gpu_and_sees_one_and_no_other_job_has_any(demo):
+def test_a_gpu_job_requests_and_gets_one_gpu_and_other_jobs_get_none(demo):
     asked = {job.rule: job.gpus for job in demo.done}
     assert asked == {rule: int(rule in ON_A_GPU) for rule in asked}
     assert set(asked) >= ON_A_GPU
@@ -89,7 +91,7 @@ def test_a_gpu_job_asks_for_one_gpu_and_sees_one_and_no_other_job_has_any(demo):
     assert seen == ON_A_GPU
 
 
-def test_logs_benchmarks_and_accounting_are_where_the_page_says(demo):
+def test_logs_benchmarks_and_accounting_are_where_docs_slurm_says(demo):
     for job in demo.done:
         assert job.comment == f"rule_{job.rule}" + f"_wildcards_{job.wildcards}" * bool(job.wildcards)
         slurm = demo.folder / ".snakemake" / "slurm_logs" / f"rule_{job.rule}" / job.wildcards / f"{job.number}.log"
@@ -102,7 +104,7 @@ def test_logs_benchmarks_and_accounting_are_where_the_page_says(demo):
         assert (demo.results / benchmark).read_text().startswith("s\th:m:s"), benchmark
 
 
-def test_a_second_call_does_nothing_and_a_changed_scorer_runs_its_dimension_and_what_follows(demo):
+def test_a_second_call_does_nothing_and_a_changed_scorer_reruns_its_dimension_and_later_rules(demo):
     demo.run()
     assert demo.jobs() == demo.done
     other = {"weights": str(ROOT / "demo" / "clip")}

@@ -1,4 +1,4 @@
-"""Jobs whose time limit is a fifth of their work: they end by themselves, and do next to nothing twice."""
+"""Jobs whose time limit is a fifth of their work stop by themselves and repeat almost no work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_LOST = 0.03
 
 
 @pytest.mark.parametrize("stage", TARGETS)
-def test_a_stage_ends_in_seven_submissions_and_loses_little_at_each(limited, stage, figures):
+def test_a_stage_ends_in_seven_submissions_and_repeats_little_work(limited, stage, figures):
     run = limited[stage]
     run.finish()
     done = pd.DataFrame([row for row in run.record() if row["stage"] == stage])
@@ -51,7 +51,7 @@ MADE = {"generate": _clips, "score": _measured, "train": _adapter}
 
 
 def _redone(done: pd.DataFrame) -> list[float]:
-    """Of all the work, the share that was done in each job but the last and again in a later one."""
+    """For each job but the last, the share of all work that a later job repeated."""
     last = done.groupby("piece")["job"].max()
     numbers = sorted(done["job"].unique())
     of = {number: done[done["job"] == number]["piece"] for number in numbers}

@@ -1,4 +1,4 @@
-"""What a cluster does to jobs, and what it costs: lost nodes, time limits, preemption, a driver that died."""
+"""Faults of a cluster and their cost: lost nodes, time limits, preemption, a killed driver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from videodpo.storage.tables import read_shards, read_table
 
 TRAINED = "results/small/round1/adapter"
 STEPS = 60
-SLOW = {"SLOW_SECONDS": "0.25"}  # a micro-batch; a step has two
+SLOW = {"SLOW_SECONDS": "0.25"}  # per micro-batch; a step has two
 
 
 def adapter(run):
@@ -36,7 +36,7 @@ def scontrol(*arguments):
 
 
 def pieces(run, stage):
-    """The stage's work that the slow plug-in wrote down, [time, job, piece], in the order of its doing."""
+    """Record of the stage's work by the slow plug-in in order, [time, job, piece]."""
     return pd.DataFrame(
         [row for row in run.record() if row["stage"] == stage], columns=["stage", "time", "job", "piece"]
     )
@@ -44,12 +44,12 @@ def pieces(run, stage):
 
 @pytest.fixture
 def slow(copies, tmp_path):
-    """A prepared round whose training takes 30 s at least, and writes down its micro-batches."""
+    """A prepared round whose training takes at least 30 s and records its micro-batches."""
     return copies(SLOW_RECORD="record.jsonl", **SLOW)
 
 
 def test_requeue_and_preemption_of_a_training_end_in_the_same_weights(slow, alone, figures):
-    """Both send SIGTERM, wait, and kill; the state is saved in between, whatever checkpoint_minutes is."""
+    """Both send SIGTERM, wait, and kill; the state is saved in between, regardless of checkpoint_minutes."""
     slow.start("--set-resources", "train:slurm_partition=preemptible", "--", TRAINED)
     reached = [0]
 
@@ -74,7 +74,7 @@ def test_requeue_and_preemption_of_a_training_end_in_the_same_weights(slow, alon
 
 
 def trained_steps(run):
-    """Steps of the training, those that were done twice too, by the record."""
+    """Number of recorded training steps, including repeated ones."""
     return len(pieces(run, "train")) // 2
 
 
@@ -95,7 +95,7 @@ def test_a_killed_node_costs_a_training_less_than_checkpoint_minutes(cluster, sl
     same_training(slow, alone)
     assert slow.job("train").nodes != node
     record = pieces(slow, "train")
-    killed_at = record["time"].diff().idxmax()  # the longest break is that of the lost node
+    killed_at = record["time"].diff().idxmax()  # the longest gap is that of the lost node
     lost = len(record) // 2 - STEPS
     seconds = record["time"][killed_at - 1] - record["time"][2 * kept] if lost else 0.0
     figures(
@@ -106,7 +106,7 @@ def test_a_killed_node_costs_a_training_less_than_checkpoint_minutes(cluster, sl
 
 @pytest.fixture
 def tables(cluster, running, random_model, tmp_path):
-    """A run from the prompts to the pairs, two shards of slow sampling; not started."""
+    """A run from the prompts to the pairs with two shards of slow sampling; not yet started."""
     raw = slow_run(random_model, generate={"shards": 2})
     raw["generate"]["sampling"]["batch_size"] = 1
     raw["generate"]["videos_per_prompt"] = 4
@@ -143,7 +143,7 @@ def test_a_run_ends_on_the_other_node_with_the_same_tables(cluster, tables, figu
     assert {job.nodes for job in tables.jobs() if job.rule == "pairs"} != {node}
 
 
-def test_a_second_driver_names_the_jobs_that_a_killed_one_left_and_leaves(tables, figures):
+def test_a_second_driver_names_the_jobs_of_a_killed_one_and_stops(tables, figures):
     tables.start("--until", "generate")
     tables.until(lambda: shards_at_work(tables) == 2, "two shards at work")
     tables.driver.kill()

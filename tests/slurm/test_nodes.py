@@ -1,4 +1,4 @@
-"""The fine-tune on two nodes, or two GPUs of one: the same training as in one process, in one log."""
+"""The fine-tune on two nodes or two GPUs per node: the same training as in one process, in one log."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def test_two_nodes_train_like_one_process_into_one_log(copies, alone, figures):
     figures("two nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)})
 
 
-def test_so_do_two_gpus_of_each_of_two_nodes(wider_nodes, prepared, figures):
-    prepared, alone = in_smaller_passes(prepared)  # as many as there are processes
+def test_two_gpus_on_each_of_two_nodes_train_like_one_process(wider_nodes, prepared, figures):
+    prepared, alone = in_smaller_passes(prepared)  # as many micro-batches as processes
     run = prepared.copy("two_gpus_of_2")
     run.change("train_runtime", processes=2, nodes=2)
     try:
         run.run(TRAINED)
         job = run.job("train")
     finally:
-        run.stop()  # as long as SLURM's commands call its cluster
+        run.stop()  # while SLURM's commands still use its cluster
     assert (job.state, job.num_nodes, job.gpus) == ("COMPLETED", 2, 4)
     assert "CUDA_VISIBLE_DEVICES 0,1" in (run.round_folder / "logs" / "train.log").read_text()
     figures("two GPUs of each of 2 nodes", {"steps": STEPS, "largest_difference_of_loss": compare(run, alone)})
 
 
 def in_smaller_passes(prepared):
-    """The prepared round with a pair a pass, and the same trained in one process."""
+    """The prepared round with one pair per pass, and the same round trained in one process."""
     found = prepared.copy("smaller_passes"), prepared.copy("smaller_passes_alone")
     for run in found:
         run.change("schedule", micro_batch_size=1)
@@ -55,7 +55,7 @@ def in_smaller_passes(prepared):
 
 
 def compare(run, alone):
-    """Largest difference of the loss, of 1e-5 at most; there is one log, and one tracker's run."""
+    """Check for one log and one tracker run; return the largest difference of the loss, which is at most 1e-5."""
     difference = float(np.abs(losses(run) - losses(alone)).max())
     assert difference <= 1e-5
     log = (run.round_folder / "logs" / "train.log").read_text()
@@ -69,7 +69,7 @@ def compare(run, alone):
 
 
 def test_a_checkpoint_of_two_nodes_is_resumed_on_one(copies, alone, figures):
-    run = copies(SLOW_RECORD="record.jsonl", SLOW_SECONDS="0.25")  # else it ends before the signal
+    run = copies(SLOW_RECORD="record.jsonl", SLOW_SECONDS="0.25")  # otherwise it ends before the signal
     run.change("train_runtime", nodes=2, checkpoint_steps=10)
     run.start("--retries", "0", TRAINED)
     job = run.job("train")

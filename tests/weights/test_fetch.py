@@ -221,7 +221,7 @@ def test_a_digest_of_the_catalogue_is_checked_after_the_download_and_by_verify(h
     fetch(LOCATION, ("*.safetensors",))
     pinned = PublishedRepository(revision=COMMIT, licence="MIT", files={"part/model.safetensors": "0" * 64})
     monkeypatch.setitem(catalogue().repositories, REPOSITORY, pinned)
-    assert [problem.partition(": ")[2] for problem in damaged(LOCATION)] == ["its SHA-256 is not the published one"]
+    assert [problem.partition(": ")[2] for problem in damaged(LOCATION)] == ["its sha256 is not the published one"]
     manifest_path(LOCATION).unlink()
     with pytest.raises(RunError, match="is not the published one"):
         fetch(LOCATION, ("*.safetensors",))

@@ -121,7 +121,7 @@ class Sampling(Size):
         for index, bucket in enumerate(self.buckets):
             if _size_of(bucket) in known:
                 size = f"{bucket.num_frames} frames of {bucket.height} x {bucket.width}"
-                yield f"buckets.{index}", f"{size} are listed twice; list each size once"
+                yield f"buckets.{index}", f"{size} exist already; list each size once"
             known.append(_size_of(bucket))
 
 

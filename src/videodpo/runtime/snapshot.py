@@ -209,7 +209,7 @@ def write_snapshot(text: str, out: Path) -> None:
         file = local_path(name)
         if name.startswith(PUBLIC_PREFIX) and file.is_file() and remembered_sha256(file, run) != known:
             raise ConfigError(
-                f"{file}: its SHA-256 is not the published one of {name!r}; remove the file and fetch it again"
+                f"{file}: its sha256 is not the published one of {name!r}; remove the file and fetch it again"
             )
     record_text(out, json.dumps(document, sort_keys=True, indent=2, ensure_ascii=True) + "\n")
 

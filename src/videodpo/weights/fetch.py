@@ -84,7 +84,7 @@ def damaged(location: str) -> Iterator[str]:
         if not path.is_file():
             yield f"{path}: missing"
         elif sha256_of(path) != published.sha256:
-            yield f"{path}: its SHA-256 is not the published one"
+            yield f"{path}: its sha256 is not the published one"
 
 
 def _fetch_file(published: PublishedFile, final: Path) -> None:
@@ -118,7 +118,7 @@ def _fetch_member(published: PublishedFile, final: Path) -> None:
         unzip = pooch.Unzip(members=[published.member])
         (member,) = pooch.retrieve(published.url, None, path=folder, processor=unzip, progressbar=True)
         if (found := sha256_of(Path(member))) != published.sha256:
-            raise RunError(f"{published.url}: {published.member} has SHA-256 {found}; {published.sha256} is published")
+            raise RunError(f"{published.url}: {published.member} has sha256 {found}; {published.sha256} is published")
         os.replace(member, final)
 
 
@@ -151,6 +151,6 @@ def _fetch_repository(location: str, patterns: Sequence[str]) -> None:
         for name in wrong:
             files[name].unlink()
         names = ", ".join(sorted(wrong))
-        raise RunError(f"{location}: SHA-256 is not the published one; these files were removed, fetch again: {names}")
+        raise RunError(f"{location}: sha256 is not the published one; these files were removed, fetch again: {names}")
     manifest = {name: {"sha256": digests[name], "size": path.stat().st_size} for name, path in files.items()}
     write_json(manifest_path(location), {"patterns": sorted(set(patterns)), "files": manifest})

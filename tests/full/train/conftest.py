@@ -1,4 +1,4 @@
-"""One server of processes for all trainings here."""
+"""One server that forks the processes of all trainings in this folder."""
 
 import pytest
 

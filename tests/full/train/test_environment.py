@@ -1,4 +1,4 @@
-"""The configuration decides how a training runs, whatever launcher or environment is around it."""
+"""Only the configuration decides how a training runs, not a surrounding launcher or environment."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def _trained(run, environment):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_foreign_variables_change_no_bit_of_the_adapter(trainings, processes):
+def test_variables_of_other_launchers_do_not_change_the_adapter(trainings, processes):
     settings = {"train_runtime": {"processes": processes}}
     expected = _trained(trainings.fresh(**settings), {})
     everything = {name: value for variables in FOREIGN.values() for name, value in variables.items()}
@@ -38,7 +38,7 @@ def test_foreign_variables_change_no_bit_of_the_adapter(trainings, processes):
             assert torch.equal(found[name], value), (name, sorted(variables))
 
 
-def test_several_processes_train_from_the_file_that_was_named(trainings, tmp_path):
+def test_several_processes_train_from_the_given_file(trainings, tmp_path):
     run = trainings.fresh(train_runtime={"processes": 2})
     words = command(run)
     own = run.folder / "config" / "train.json"

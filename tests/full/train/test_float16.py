@@ -1,4 +1,4 @@
-"""Training with products in float16: gradients of the preset's size reach the weights, and an overflow is skipped."""
+"""Training with float16 products: gradients of the preset's size reach the weights, and overflows are skipped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.trainings import OfFamily, adapter_of, log_of
 from videodpo.dpo.policy import trainable
 from videodpo.dpo.trainer import Training
 
-# The gradient of a pair's loss by one element of the prediction is beta / 2 times the residual, over the number of
-# elements and of pairs per step: 16 x 13 x 60 x 90 and 8 in presets/cogvideox-2b.yaml, 4 x 3 x 4 x 8 and 4 here.
+# The gradient of a pair's loss with respect to one element of the prediction is beta / 2 times the residual, over
+# the elements and pairs per step: 16 x 13 x 60 x 90 and 8 in presets/cogvideox-2b.yaml, 4 x 3 x 4 x 8 and 4 here.
 OF_THE_PRESET = (4 * 3 * 4 * 8 * 4) / (16 * 13 * 60 * 90 * 8)
 
 
@@ -35,7 +35,7 @@ def at_dtype(trainings: OfFamily, dtype: str, *, mixed_precision: bool = False, 
 
 
 def first_gradients(run: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Direction of the first step's gradients by name, from AdamW's first moments; the step's row."""
+    """Direction of the first step's gradients by name, from AdamW's first moments; and the step's row of the log."""
     training = Training(run.snapshot("train"), run.round_folder, None, Accelerator(cpu=True))
     row = training._step(0, [])
     weights = trainable(training.model)
@@ -63,7 +63,7 @@ def test_gradients_of_the_presets_size_are_those_of_float32(
     assert min(found.values()) > 0.99
 
 
-# So large a beta that the first scaled gradients are above 65504, float16's largest number.
+# Beta is so large that the first scaled gradients exceed 65504, float16's maximum.
 OVERFLOWS: dict[str, Any] = {"beta": 1e6, "max_skipped_steps": 0, "learning_rate": 1e-5}
 
 

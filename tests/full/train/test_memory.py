@@ -1,4 +1,4 @@
-"""What gradient checkpointing keeps and what it computes again."""
+"""What gradient checkpointing keeps and what it recomputes."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ class Count(TorchDispatchMode):
 
 @pytest.fixture
 def denoise(random_model):
-    """The mean of the squared prediction of one clip, and the model, whose memory is saved as a trainer says."""
+    """Function: mean of the squared prediction of one clip, and the model with the memory options of a trainer."""
 
     def prepared(train_runtime):
         settings = Model(family="wan", weights=str(random_model), dtype="float32", max_sequence_length=TEXT_TOKENS)
@@ -45,16 +45,18 @@ def denoise(random_model):
 
 
 @pytest.mark.parametrize(("kind", "attention"), [("off", 1), ("selective", 1), ("full", 2)])
-def test_attention_is_computed_again_only_with_full_checkpointing(denoise, kind, attention):
+def test_attention_is_recomputed_only_with_full_checkpointing(denoise, kind, attention):
     model, loss = denoise(TrainRuntime(gradient_checkpointing=kind))
     with Count() as count:
         found = loss()
         forward = count.products
         found.backward()
-    layers = 2 * model.denoiser.config.num_layers  # of the clip itself, and of the text
+    layers = 2 * model.denoiser.config.num_layers  # self-attention of the clip, and attention to the text
     assert count.attention == attention * layers
     backward = count.products - forward
-    assert (backward > 2.2 * forward) == (kind != "off")  # two products each, and once more where they are recomputed
+    assert (backward > 2.2 * forward) == (
+        kind != "off"
+    )  # two products per forward product, and one more if it is recomputed
 
 
 @pytest.mark.parametrize(("kind", "attention"), [("off", 1), ("selective", 1), ("full", 2)])
@@ -64,7 +66,7 @@ def test_compiled_layers_keep_and_recompute_the_same(denoise, kind, attention):
     with torch.no_grad():
         loss()  # compiles
         forward = calls(loss)
-    loss().backward()  # and for this
+    loss().backward()  # compiles the backward pass
     both = calls(lambda: loss().backward())
     assert forward[ATTENTION] == 2 * model.denoiser.config.num_layers
     assert both[ATTENTION] == attention * forward[ATTENTION]
@@ -72,7 +74,7 @@ def test_compiled_layers_keep_and_recompute_the_same(denoise, kind, attention):
 
 
 def calls(what):
-    """How often each operator ran."""
+    """Number of calls of each operator."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         what()
     return {event.key: event.count for event in profiled.key_averages()}

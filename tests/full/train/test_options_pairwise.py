@@ -1,4 +1,4 @@
-"""Options of a training by pairs: any two values either train together, or the configuration refuses them."""
+"""Pairwise options of a training: any two values either train together, or the configuration refuses them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class AtPrecision(Trainings):
 
 
 def runtime_of(choice: Choice) -> dict[str, Any]:
-    """The keys of `train_runtime`: two processes, or one where that is enough."""
+    """Keys of `train_runtime`, with two processes or, if enough, one."""
     return {"processes": 1 if choice["offload_optimizer"] else 2} | {name: choice[name] for name in RUNTIME}
 
 
 def reason_against(choice: Choice) -> str | None:
-    """Why the configuration refuses the choice; None if it does not."""
+    """Reason why the configuration refuses the choice; None if it accepts it."""
     try:
         validate(TrainRuntime, runtime_of(choice), "train_runtime")
     except ConfigError as error:
@@ -58,7 +58,7 @@ def pairs_of(choice: Choice) -> set[Pair]:
 
 
 def covering(choices: list[Choice]) -> Iterator[Choice]:
-    """Greedy: the first choice with the most pairs that no earlier one has, until there are none left."""
+    """Greedy cover: repeatedly take the choice with the most new pairs, until all pairs are covered."""
     missing = set[Pair]().union(*map(pairs_of, choices))
     while missing:
         best = max(choices, key=lambda choice: len(pairs_of(choice) & missing))
@@ -100,7 +100,7 @@ def test_accepted_options_train(at: Any, server: Any, choice: Choice) -> None:
     server.finish(run)
     log = log_of(run)
     assert len(log) == 2
-    # In float16 the first steps may only lower the loss scale: so small a model has large gradients.
+    # In float16 the first steps may only lower the loss scale, because so small a model has large gradients.
     assert not log["skipped"][log["loss_scale"].isna()].any()
     assert log["loss"].notna().all()
     np.testing.assert_allclose(log["loss"][0], log["weight_mean"][0] * np.log(2), rtol=0.05)

@@ -1,4 +1,4 @@
-"""Several processes on models that are not one transformer, and on every weight: they train like one."""
+"""Several processes train like one, also on other networks than one transformer, and in full fine-tuning."""
 
 import functools
 import subprocess
@@ -11,7 +11,7 @@ from tests.support.trainings import OfFamily, adapter_of, command, log_of
 
 @pytest.fixture(scope="module")
 def of_family(tmp_path_factory):
-    """Trainings of a family on one round per family."""
+    """Function that returns trainings of a family, which share one round per family."""
 
     @functools.cache
     def made(name, kind=OfFamily, **changes):
@@ -60,7 +60,7 @@ def test_two_processes_train_like_one(of_family, server, name, train_runtime, tr
 
 
 class Rounded(OfFamily):
-    """In bfloat16, as the presets have it; weights in float32 where they say so."""
+    """Trainings in bfloat16 as in the presets, with float32 weights if `mixed_precision`."""
 
     def variant(self, mixed_precision=False, **changes):
         run = super().variant(**changes)
@@ -80,7 +80,7 @@ class Rounded(OfFamily):
     ids=["plain", "compiled, reference online", "sharded, moments in 8 bits", "every weight in float32, sharded"],
 )
 def test_bfloat16_trains(of_family, server, train_runtime, changes):
-    """Errors are of the size of 1 and beta is 100: rounding alone moves a loss by some hundredths."""
+    """Errors are about 1 and beta is 100, so rounding alone changes a loss by some hundredths."""
     trainings = of_family("wan-2.1", Rounded, mixed_precision=changes.get("mixed_precision", False))
     run = trainings.fresh(train_runtime=train_runtime, **changes)
     server.finish(run)

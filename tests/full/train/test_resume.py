@@ -1,4 +1,4 @@
-"""A training that is killed, or told to stop, ends with what it would have ended with."""
+"""A training that is killed or stopped by a signal ends with the same result as an undisturbed one."""
 
 import os
 import random
@@ -18,13 +18,13 @@ DROPOUT = {"rank": 4, "dropout": 0.1}
 
 
 def _finish(server, run):
-    """Train to the end; the tensors and the log."""
+    """Train to the end; return the tensors and the log."""
     server.finish(run)
     return adapter_of(run), log_of(run)
 
 
 def _kill_at_random(server, run, draws, most_seconds):
-    """Start, and kill all at once at any point of a step or of a write after the first new state."""
+    """Start, and kill all processes at a random point of a step or write after the first new state."""
     before = last_step(run)
     started = server.start(run)
     while all(process.is_alive() for process in started) and last_step(run) <= before:
@@ -60,10 +60,10 @@ def test_kills_at_random_points_change_no_bit(trainings, server, fault_tries, tr
 
 
 def _signalled(run, *signals):
-    """Start by the command line and send signals in mid-training: the second as soon as the first is acknowledged.
+    """Start the command and send signals during the training, the second one as soon as the first is acknowledged.
 
     Returns:
-        The exit code, and what the training logged.
+        The exit code and the log.
     """
     process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
     told = ""
@@ -103,14 +103,14 @@ def test_a_signal_to_the_launcher_saves_the_state_of_every_process(trainings, nu
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_second_ctrl_c_kills_every_process(trainings, processes):
-    settings = {"num_steps": 4, "global_batch_size": 512}  # a step takes longer than the test
+    settings = {"num_steps": 4, "global_batch_size": 512}  # a step would take longer than the test
     runtime = {"processes": processes, "checkpoint_steps": None}
     run = trainings.fresh(reference="online", train_runtime=runtime, schedule=settings)
     code, told = _signalled(run, signal.SIGINT, signal.SIGINT)
     assert code == -signal.SIGINT, told
     assert "Traceback" not in told
     assert last_step(run) == -1
-    with exclusive(run.folder, run.round_folder / "adapter"):  # nobody is left who holds it
+    with exclusive(run.folder, run.round_folder / "adapter"):  # no process holds the lock any more
         pass
 
 
@@ -124,7 +124,7 @@ def test_several_processes_end_with_the_exit_code_of_the_one_that_failed(trainin
 
 
 def _kill_all_after(run, step):
-    """Start by the command line, and kill the launcher and its workers once there is a state of that step."""
+    """Start the command, and kill the launcher and its workers once that step's state exists."""
     process = subprocess.Popen(command(run), stderr=subprocess.DEVNULL)
     while process.poll() is None and last_step(run) < step:
         time.sleep(0.02)
@@ -135,7 +135,7 @@ def _kill_all_after(run, step):
     for number in killed:
         os.kill(number, signal.SIGKILL)
     process.wait()
-    while True:  # the killed ones close their files in their own time
+    while True:  # wait until the killed processes have closed their files
         try:
             with exclusive(run.folder, run.round_folder / "adapter"):
                 return

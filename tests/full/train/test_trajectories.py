@@ -1,4 +1,4 @@
-"""Trainings that must be the same one: 50 steps of each, against a recorded run."""
+"""50 steps of equivalent trainings against one recorded run."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def on_eight_pairs(trainings, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_trajectory_is_the_recorded_one(on_eight_pairs, server, name):
+def test_trajectory_equals_the_recorded_one(on_eight_pairs, server, name):
     changes = dict(VARIANTS[name])
     changes["schedule"] = SCHEDULE | changes.get("schedule", {})
     run = on_eight_pairs.fresh(**changes)

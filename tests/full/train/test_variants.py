@@ -26,7 +26,7 @@ def test_the_safeguard_and_the_added_error_hold_the_winner(trainings):
 
 
 @pytest.mark.parametrize("quirk", ["separate_noise", "logit_per_column"])
-def test_quirks_of_the_released_code_can_be_had(trainings, quirk):
+def test_quirks_of_the_released_code_can_be_enabled(trainings, quirk):
     plain, _ = trainings.trained(reference="online", lora={"rank": 4, "dropout": 0.5})
     odd, _ = trainings.trained(
         reference="online", lora={"rank": 4, "dropout": 0.5}, objective={"official_code": {quirk: True}}
@@ -37,7 +37,7 @@ def test_quirks_of_the_released_code_can_be_had(trainings, quirk):
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "adamw_fp8"])
 def test_moments_in_8_bits_train_nearly_the_same(trainings, optimizer):
-    # Layers of fewer than 4096 numbers keep float32.
+    # Layers with fewer than 4096 weights keep float32.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         low, _ = trainings.trained(optimizer=optimizer, lora={"rank": 64}, learning_rate=3e-4)
@@ -63,13 +63,13 @@ def test_caption_dropout_trains_from_ln_2_on(trainings):
 
 @pytest.fixture(scope="module")
 def of_a_unet(tmp_path_factory):
-    """Trainings of a U-Net, which has dropout of its own."""
+    """Trainings of a U-Net, which has its own dropout."""
     made = OfFamily("text_to_video_sd", tmp_path_factory.mktemp("unet"))
     made.variant().until_pairs()
     return made
 
 
-def test_network_dropout_falls_on_policy_and_reference_each_by_itself(of_a_unet):
+def test_network_dropout_is_drawn_separately_for_policy_and_reference(of_a_unet):
     logs = {}
     for name, wanted in {"off": False, "on": True, "on again": True}.items():
         run = of_a_unet.fresh(reference="online", objective={"official_code": {"network_dropout": wanted}})

@@ -78,7 +78,7 @@ def test_a_compressed_file_is_not_unpacked_beyond_its_limits(tmp_path, monkeypat
         read("text", path)
     path.write_bytes(PACKED[packed](b"a tram\n" * 1000))
     monkeypatch.setattr(text_files, "MAX_UNPACKED", 700)
-    with pytest.raises(ConfigError, match=r"line 101: .*the \(unpacked\) file 700; cut it"):
+    with pytest.raises(ConfigError, match=r"line 101: .*the \(unpacked\) file 700; split it"):
         read("text", path)
 
 
