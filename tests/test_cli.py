@@ -1,4 +1,4 @@
-"""The command line: light to start, one line for a user's error, and tools on tables and files."""
+"""The command line: light imports, one line for a user's error, and tools for tables and files."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_stage_takes_config_preset_and_set(stage, capsys):
     assert all(option in said for option in ("--config", "--preset", "--set", "--round"))
 
 
-def test_help_needs_nothing_heavy():
+def test_help_imports_nothing_heavy():
     code = "import sys, videodpo.cli\ntry: videodpo.cli.main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'pandas', 'pyarrow', 'numpy', 'av', 'diffusers'} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -103,7 +103,7 @@ def test_inspect_summarises_every_column(table, capsys):
     assert lines["prompt"][2:] == ["0", "9"]
 
 
-def test_inspect_refuses_what_is_no_table_in_one_line(tmp_path, capsys):
+def test_inspect_refuses_other_files_in_one_line(tmp_path, capsys):
     (tmp_path / "x.parquet").write_text("no table")
     assert main(["inspect", str(tmp_path / "x.parquet")]) == 1
     assert capsys.readouterr().err.startswith(f"videodpo inspect: {tmp_path / 'x.parquet'}: not a readable table")
@@ -117,7 +117,7 @@ def test_inspect_refuses_a_folder(tmp_path, capsys):
 # --- score-files
 
 
-def test_score_files_gives_one_json_object_a_line(clips, capsys):
+def test_score_files_prints_one_json_object_per_line(clips, capsys):
     assert main(["score-files", *clips, "--dimension", "temporal_flickering", "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["file"] for answer in answers] == clips
@@ -126,7 +126,7 @@ def test_score_files_gives_one_json_object_a_line(clips, capsys):
     assert set(answers[0]) == {"file", "dimension", "value"}
 
 
-def test_score_files_goes_on_after_a_bad_clip_and_fails_in_the_end(clips, tmp_path, capsys):
+def test_score_files_continues_after_a_bad_clip_and_fails_at_the_end(clips, tmp_path, capsys):
     (tmp_path / "cut.mp4").write_bytes(b"cut")
     files = [str(tmp_path / "cut.mp4"), clips[0]]
     assert main(["score-files", *files, "--dimension", "temporal_flickering", "--json"]) == 1
@@ -161,14 +161,14 @@ def test_a_stage_refuses_the_snapshot_of_another(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["[]", '{"stage": "pairs"}', "{"])
-def test_a_stage_refuses_json_that_is_no_snapshot(tmp_path, capsys, text):
+def test_a_stage_refuses_json_that_is_not_a_snapshot(tmp_path, capsys, text):
     (tmp_path / "pairs.json").write_text(text)
     assert main(["pairs", "--config", str(tmp_path / "pairs.json")]) == 1
     assert "not a settings snapshot" in capsys.readouterr().err
 
 
 def test_a_librarys_error_keeps_its_traceback(random_model):
-    """Compiled code shows no frame of its own: the error seems to come from the adapter's line."""
+    """Compiled code has no Python frame, so the error seems to come from the adapter's line."""
     model = WanModel(Model(family="wan", weights=str(random_model), dtype="float32"), "cpu")
     with pytest.raises(RuntimeError) as caught:
         model.noise_schedule.add_noise(torch.zeros(1, 2, 3, 4, 5), torch.zeros(1, 2, 3, 4, 6), torch.zeros(1))
@@ -183,7 +183,7 @@ def test_a_damaged_table_is_named_in_one_line(tmp_path, stages, small_config, ca
     assert "shard-00000.parquet: not a readable table" in capsys.readouterr().err
 
 
-def test_the_aligned_arm_needs_an_adapter(stages, small_config, capsys):
+def test_the_aligned_arm_requires_an_adapter(stages, small_config, capsys):
     run = stages(small_config())
     run.prompts()
     run.snapshot("evaluate_generate")
@@ -208,7 +208,7 @@ def test_summary_of_a_folder_without_results_says_so(tmp_path, capsys):
     assert "finish the run first" in capsys.readouterr().err
 
 
-def test_traceback_is_shown_when_asked_for(tmp_path):
+def test_traceback_is_shown_with_the_option(tmp_path):
     with pytest.raises(ValueError, match="not readable"):
         main(["check", "--traceback", "--config", str(tmp_path / "none.yaml")])
 
@@ -230,7 +230,7 @@ def said_in_emoji(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_text_that_the_terminal_lacks_is_escaped(said_in_emoji, encoding):
+def test_characters_that_the_terminal_lacks_are_escaped(said_in_emoji, encoding):
     command = [sys.executable, "-m", "videodpo", "inspect", said_in_emoji]
     answer = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=True)
     assert "caf\u00e9 \U0001f436".encode(encoding, "backslashreplace") in answer.stdout
@@ -238,16 +238,16 @@ def test_text_that_the_terminal_lacks_is_escaped(said_in_emoji, encoding):
 
 
 @pytest.mark.parametrize("arguments", [["inspect", "TABLE", "--rows", "3000"], ["schema"], ["inspect", "--help"]])
-def test_a_reader_that_goes_early_ends_the_command_quietly(said_in_emoji, arguments):
+def test_a_closed_pipe_ends_the_command_quietly(said_in_emoji, arguments):
     command = [sys.executable, "-m", "videodpo", *(said_in_emoji if word == "TABLE" else word for word in arguments)]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered)
-    job.stdout.close()  # long before the command has anything to say
+    job.stdout.close()  # long before the command prints anything
     assert job.stderr.read() == b""
     assert job.wait() == 141
 
 
-def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capfd):
+def test_another_broken_pipe_is_an_error(monkeypatch, capfd):
     def fail(arguments):
         raise BrokenPipeError
 

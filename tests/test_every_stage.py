@@ -1,4 +1,4 @@
-"""Every stage once, end to end, in one process: a small run leaves each published file with its columns."""
+"""Every stage once, end to end, in one process: a small run writes each published file with its columns."""
 
 import json
 
@@ -57,14 +57,14 @@ def test_tables_of_the_training_clips_have_a_row_per_clip(run):
         assert (table["status"] == "ok").all()
 
 
-def test_clips_and_latents_are_where_the_table_names_them(run):
+def test_clips_and_latents_have_the_paths_of_the_table(run):
     for video in read_table(run / "round1/videos/shard-00000.parquet").itertuples():
         assert len(read_mp4(run / video.path)[0]) == video.num_frames
         file, _, key = video.latents.partition("#")
         assert key in load_file(run / file)
 
 
-def test_the_aligned_arm_alone_was_sampled_with_the_adapter(run):
+def test_only_the_aligned_arm_was_sampled_with_the_adapter(run):
     base, aligned = (
         read_table(run / f"round1/evaluation/videos/{arm}/shard-00000.parquet")["adapter"]
         for arm in ("base", "aligned")

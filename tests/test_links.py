@@ -1,4 +1,4 @@
-"""Relative links in Markdown lead to files and headings that exist."""
+"""Relative links in Markdown point to existing files and headings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGES = subprocess.run(
 
 
 def _headings(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
+    """Anchors of a page's headings by GitHub's rules."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     titles = re.findall(r"^#+ (.*)", text, flags=re.MULTILINE)
     plain = (re.sub(r"&[lg]t;|[^\w\- ]", "", title.lower()).strip() for title in titles)
@@ -23,7 +23,7 @@ def _headings(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_have_a_target(name: str) -> None:
     page = ROOT / name
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
     for link in links:

@@ -1,4 +1,4 @@
-"""What stands in several files of the repository says the same in all of them."""
+"""Facts that several files of the repository state are the same in all of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _project() -> dict[str, Any]:
 
 
 def _locked() -> dict[str, tuple[Version, str]]:
-    """Name: version and the lock's lines about it, for the packages that a Linux machine gets."""
+    """Version and lines of the lock by package name, for packages that are installed on Linux."""
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     found = {}
     for block in re.split(r"\n(?=[A-Za-z0-9])", text):
@@ -62,12 +62,12 @@ def test_lock_has_a_hash_for_every_package() -> None:
     assert [name for name, (_, block) in locked.items() if "--hash=sha256:" not in block] == []
 
 
-def test_lock_names_no_index_and_no_address() -> None:
+def test_lock_has_no_index_and_no_url() -> None:
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"https?://|--index-url|--extra-index-url|--find-links|--trusted-host| @ ", text)
 
 
-def test_lock_leaves_out_what_the_overrides_leave_out() -> None:
+def test_lock_omits_the_packages_that_the_overrides_omit() -> None:
     lines = (ROOT / "overrides.txt").read_text(encoding="utf-8").splitlines()
     left_out = [Requirement(line).name for line in lines if line and not line.startswith("#")]
     assert left_out
@@ -105,7 +105,7 @@ def test_apptainer_image_takes_its_packages_from_the_lock_alone() -> None:
         "--no-cache-dir --no-deps --no-build-isolation .",
     ]
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
-    for requirement in map(Requirement, build):  # without isolation, the build takes what the lock has installed
+    for requirement in map(Requirement, build):  # without isolation, the build uses the locked packages
         assert requirement.specifier.contains(_locked()[_canonical(requirement.name)][0])
     copied = re.findall(r"^    (\S+) /opt/videodpo/(\S+)$", definition, flags=re.MULTILINE)
     assert {"requirements.lock", "pyproject.toml", "src"} <= {source for source, _ in copied}
@@ -127,19 +127,19 @@ def _rules() -> str:
 
 
 def _submitted() -> set[str]:
-    """Rules that run as jobs of a cluster: all but those that say that they are local."""
+    """Rules that run as jobs of a cluster: all but the local rules."""
     bodies = re.split(r"^rule (\w+):$", _rules(), flags=re.MULTILINE)[1:]
     return {name for name, body in zip(bodies[::2], bodies[1::2], strict=True) if "localrule: True" not in body}
 
 
 def _asked_for(rule: str, attempt: int) -> tuple[int, int]:
-    """Megabytes and minutes that a rule asks SLURM for, for one process."""
+    """Megabytes and minutes that a rule requests from SLURM for one process."""
     values = _profile()["default-resources"] | _profile()["set-resources"].get(rule, {})
     memory, minutes = (eval(values[name], {"attempt": attempt, "threads": 1}) for name in ("mem_mb", "runtime"))
     return memory, minutes
 
 
-def test_slurm_page_has_what_the_profile_asks_for_by_rule() -> None:
+def test_slurm_page_has_the_resources_of_each_rule_in_the_profile() -> None:
     page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([a-z_, ]+) \|[^|]*\| (\d+) GB[^|]*\| (\d+) (h|min) \|$", page, flags=re.MULTILINE)
     minutes = {"h": 60, "min": 1}
@@ -151,13 +151,13 @@ def test_slurm_page_has_what_the_profile_asks_for_by_rule() -> None:
     assert told == {rule: _asked_for(rule, 1) for rule in _submitted()}
 
 
-def test_a_second_try_gets_twice_the_memory_and_time() -> None:
+def test_a_second_try_requests_twice_the_memory_and_time() -> None:
     for rule in _submitted():
         memory, minutes = _asked_for(rule, 1)
         assert _asked_for(rule, 2) == (2 * memory, 2 * minutes), rule
 
 
-def test_memory_and_time_of_jobs_stand_in_the_slurm_profile_alone() -> None:
+def test_memory_and_time_of_jobs_are_only_in_the_slurm_profile() -> None:
     assert set(_profile()["set-resources"]) <= _submitted()
     assert not re.search(r"\b(mem_mb|runtime)=", _rules())
 
@@ -168,7 +168,7 @@ def test_every_rule_names_the_conda_environment() -> None:
         assert text.count("\nrule ") + text.startswith("rule ") == text.count('"../envs/videodpo.yaml"'), rules.name
 
 
-def test_licence_is_the_one_that_the_project_names() -> None:
+def test_the_licence_file_is_the_one_named_in_pyproject() -> None:
     project = _project()
     assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
     assert APACHE_2 in (ROOT / "LICENSE").read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def test_slurm_profile_is_found_from_a_fresh_clone() -> None:
     assert (link / "config.yaml").is_file()
 
 
-def test_no_profile_loads_by_itself() -> None:
+def test_no_profile_is_loaded_by_default() -> None:
     assert not (ROOT / "profiles" / "default").exists()
 
 
@@ -211,7 +211,7 @@ def test_licences_page_has_every_dependency() -> None:
     assert [name for name in needed if f"`{name}`" not in page] == []
 
 
-def test_citation_is_of_this_version() -> None:
+def test_citation_has_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == videodpo.__version__
     assert citation["license"] == _project()["license"]

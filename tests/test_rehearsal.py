@@ -1,4 +1,4 @@
-"""The rehearsal before a release: it covers every model's preset, and no unexpected log line passes it."""
+"""The rehearsal before a release covers every model preset, and fails on an unexpected log line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rehearsal(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("rehearsal")
 
 
-def test_every_models_preset_is_rehearsed(rehearsal):
+def test_every_model_preset_is_rehearsed(rehearsal):
     presets = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "presets").glob("*.yaml")}
     weights = {name: preset.get("model", {}).get("weights", "") for name, preset in presets.items()}
     models = {name for name, location in weights.items() if location and not location.startswith("demo/")}
@@ -38,7 +38,7 @@ def test_the_overlay_of_every_preset_is_a_valid_configuration(rehearsal, tmp_pat
         assert config.model.weights == "model"
 
 
-def test_only_our_own_lines_below_warning_and_listed_ones_are_expected(rehearsal, tmp_path, monkeypatch):
+def test_only_own_lines_below_warning_and_known_lines_are_expected(rehearsal, tmp_path, monkeypatch):
     monkeypatch.setattr(rehearsal, "KNOWN", {"^listed$": "a test"})
     log = write(tmp_path / "round1" / "logs" / "generate" / "shard-00000.log")
     time = "2026-01-01 12:00:00,123"

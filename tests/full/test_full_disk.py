@@ -81,7 +81,7 @@ def fill(disk: Path, words: list[str], needed: int, capsys: pytest.CaptureFixtur
     """Call a command with more and more space, up to what it needs. It reports a full disk until it succeeds.
 
     Args:
-        words: of the command line. needed: bytes that it writes.
+        words: arguments of the command line. needed: bytes that it writes.
     """
     results, stopped = disk / "results", 0
     for number in range(SIZES):  # from no space at all to nearly enough

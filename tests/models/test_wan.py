@@ -120,7 +120,7 @@ def test_a_flow_shift_samples_as_a_folder_that_has_it(tmp_path, scheduler):
 
 @pytest.mark.parametrize(("shift", "steps"), [(3.0, 13), (12.0, 26)])
 def test_the_flow_shift_decides_how_many_of_40_steps_the_expert_for_high_noise_has(shift, steps):
-    """26 steps at the shift of Wan 2.2 A14B's authors; the converted folder has a shift of 3."""
+    """26 steps at the shift of Wan 2.2 A14B's authors; the converted folder's shift of 3 gives 13."""
     scheduler = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )

@@ -1,4 +1,4 @@
-"""The paired comparison: who is compared with whom, the interval, and what is said about motion."""
+"""The paired comparison: the compared clips, the interval, headroom, and the report on motion."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_rows_are_sorted_by_prompt_position_sample_and_dimension(finished):
     assert list(zip(rows.prompt_id, rows["sample"], rows.dimension, strict=True)) == expected
 
 
-def test_each_row_holds_the_two_arms_own_scores(finished):
+def test_each_row_has_the_scores_of_both_arms(finished):
     rows, _ = run(finished)
     judged = rows[rows.dimension == "caption_accuracy"]
     assert judged.base.tolist() == [row["value"] for row in finished.scores["base"]["caption_accuracy"]]
@@ -64,7 +64,7 @@ def test_summary_agrees_with_the_rows(finished):
     assert (summary["num_prompts"], summary["num_clips"], summary["num_left_out"]) == (4, 8, 0)
 
 
-def test_judges_are_marked_as_such_and_stay_out_of_the_omniscore(finished):
+def test_judges_are_marked_and_not_part_of_the_omniscore(finished):
     _, summary = run(finished)
     before = summary["dimensions"]["omniscore"]
     for row in finished.scores["aligned"]["caption_accuracy"]:
@@ -88,7 +88,7 @@ def test_too_many_failures_stop_the_run_and_name_the_arm(finished):
         run(finished, max_failed_fraction=0.1)
 
 
-def test_a_judge_that_fits_no_clip_is_listed_and_stops_nothing(finished):
+def test_a_judge_that_can_score_no_clip_is_listed_and_stops_nothing(finished):
     for arm in ("base", "aligned"):
         fail(finished.scores[arm]["caption_accuracy"], *range(8))
     rows, summary = run(finished, max_failed_fraction=0.0)
@@ -109,7 +109,7 @@ def test_a_judge_is_compared_on_the_clips_that_it_could_judge_in_both_arms(finis
     assert "caption_accuracy: could score 5 of 8 clip pairs" in format_table(summary)
 
 
-def test_an_omniscore_dimension_that_fits_no_clip_stops_the_run(finished):
+def test_an_omniscore_dimension_that_can_score_no_clip_stops_the_run(finished):
     for arm in ("base", "aligned"):
         fail(finished.scores[arm]["imaging_quality"], *range(8))
     with pytest.raises(RuntimeError, match="8 of 8 clips failed"):
@@ -125,21 +125,21 @@ def test_arms_with_different_clips_are_refused(finished):
 
 
 def test_a_single_heldout_prompt_has_no_interval(tmp_path):
-    """However many clips it has: every resample of one prompt is the same."""
+    """Every resample of one prompt is the same, for any number of clips."""
     _, summary = run(FinishedRound(tmp_path, num_heldout=1, clips=False))
     assert (summary["num_prompts"], summary["num_clips"]) == (1, 2)
     assert {(row["ci_low"], row["ci_high"]) for row in summary["dimensions"].values()} == {(None, None)}
     assert "interval none: a single held-out prompt has none, and supports no claim" in format_table(summary)
 
 
-def test_a_judge_that_could_score_one_prompt_has_no_interval(finished):
+def test_a_judge_that_could_score_only_one_prompt_has_no_interval(finished):
     fail(finished.scores["base"]["caption_accuracy"], *range(2, 8))
     _, summary = run(finished)
     assert summary["dimensions"]["caption_accuracy"]["ci_low"] is None
     assert summary["dimensions"]["omniscore"]["ci_low"] is not None
 
 
-def test_a_pillar_of_weight_0_is_shown_nowhere_and_its_dimensions_stay_outside_the_omniscore(finished):
+def test_a_pillar_of_weight_0_is_not_shown_and_its_dimensions_are_outside_the_omniscore(finished):
     finished.pillars = {"quality": 1.0, "semantic": 0.0}
     rows, summary = run(finished)
     assert "semantic" not in set(rows.dimension) | set(summary["order"]) | set(summary["dimensions"])
@@ -183,7 +183,7 @@ def test_interval_covers_the_truth_about_95_times_in_100():
     assert 0.90 <= covered / 300 <= 0.98
 
 
-def test_interval_does_not_depend_on_how_many_resamples_are_held_at_once(monkeypatch):
+def test_interval_does_not_depend_on_the_number_of_resamples_in_memory(monkeypatch):
     deltas, prompts = normal_deltas(np.random.default_rng(4), 30, 2), pd.Series(np.repeat(range(30), 2))
     whole = bootstrap_interval(deltas, prompts, resamples=500, seed=1)
     monkeypatch.setattr("videodpo.preference.statistics._CELLS", 100)
@@ -221,7 +221,7 @@ def test_the_headroom_is_the_best_of_the_base_samples_minus_their_mean_on_the_tr
         assert [row[f"headroom_{key}"] for key in ("samples", "prompts", "source")] == [4, 4, "training prompts"]
 
 
-def test_a_judges_headroom_is_that_of_the_base_arms_clips(finished):
+def test_a_judges_headroom_is_computed_from_the_base_arms_clips(finished):
     rows, summary = run(finished)
     row = summary["dimensions"]["caption_accuracy"]
     base = rows[rows.dimension == "caption_accuracy"].groupby("prompt_id").base
@@ -230,7 +230,7 @@ def test_a_judges_headroom_is_that_of_the_base_arms_clips(finished):
     assert row["gain_low"] < row["gain"] < row["gain_high"]
 
 
-def test_clips_of_the_users_own_say_nothing_about_the_base_model(finished):
+def test_own_clips_give_no_headroom_of_the_base_model(finished):
     finished.from_clips = True
     _, summary = run(finished)
     assert {row["headroom_source"] for row in summary["dimensions"].values()} == {"held-out prompts"}
@@ -247,7 +247,7 @@ def test_a_later_round_is_measured_against_the_samples_of_the_first(finished, tm
     assert second["dimensions"] == first["dimensions"]
 
 
-def test_one_clip_of_each_prompt_leaves_its_judge_no_headroom(finished):
+def test_a_judge_with_one_clip_per_prompt_has_no_headroom(finished):
     for arm in ("base", "aligned"):
         finished.videos[arm] = finished.videos[arm][::2]
         finished.scores[arm] = {name: rows[::2] for name, rows in finished.scores[arm].items()}
@@ -280,7 +280,7 @@ def test_a_dimension_outside_the_omniscore_has_the_headroom_of_its_training_scor
     assert [row[f"headroom_{key}"] for key in ("samples", "prompts", "source")] == [4, 3, "training prompts"]
 
 
-def test_the_table_says_which_share_of_the_headroom_was_gained_and_what_100_percent_is(finished):
+def test_the_printed_table_has_the_gain_and_explains_100_percent(finished):
     for row in finished.scores["aligned"]["motion_amount"]:
         row["value"] *= 0.2
     _, summary = run(finished)
@@ -291,7 +291,7 @@ def test_the_table_says_which_share_of_the_headroom_was_gained_and_what_100_perc
     assert "of headroom (training prompts): 100 % is as good as the best of 4 samples of the base model" in text
 
 
-def test_the_strength_is_that_of_the_trainings_end_without_skipped_steps(finished):
+def test_the_strength_is_measured_at_the_end_of_the_training_without_skipped_steps(finished):
     _, summary = run(finished)
     end = read_table(finished.round / "train_log.parquet").tail(12)
     moved = summary["strength"]
@@ -317,6 +317,6 @@ def test_terminal_table_has_aligned_columns_and_the_warning(finished):
     _, summary = run(finished)
     text = format_table(summary)
     table = [line for line in text.splitlines() if "[" in line]
-    assert len({line.index("]") for line in table}) == 1  # the first of a line
+    assert len({line.index("]") for line in table}) == 1  # the first bracket of a line
     assert [line.split()[0] for line in table[1:4]] == ["omniscore", "quality", "semantic"]
     assert "WARNING: the aligned model moves less. motion (motion_amount)" in text

@@ -1,4 +1,4 @@
-"""Sampling shards: what a video depends on, what is stored, and how a killed job goes on."""
+"""Sampling of shards: inputs of a video, stored files, and how a killed job resumes."""
 
 import shutil
 
@@ -24,7 +24,7 @@ def one(stages, small_config):
     return made(stages, small_config)
 
 
-def test_every_train_prompt_has_its_videos_and_no_heldout_one_has(one):
+def test_train_prompts_have_videos_and_heldout_prompts_have_none(one):
     videos = read_shards(one.round_folder / "videos")
     prompts = read_table(one.folder / "prompts.parquet")
     train = set(prompts.loc[prompts["split"] == "train", "prompt_id"])
@@ -32,7 +32,7 @@ def test_every_train_prompt_has_its_videos_and_no_heldout_one_has(one):
     assert all(list(samples) == [0, 1, 2] for _, samples in videos.groupby("prompt_id")["sample"])
 
 
-def test_clips_are_what_the_table_says(one):
+def test_clips_agree_with_the_table(one):
     for row in read_shards(one.round_folder / "videos").itertuples():
         frames, fps = read_mp4(one.folder / row.path)
         assert frames.shape == (row.num_frames, row.height, row.width, 3) == (5, 32, 32, 3)
@@ -47,18 +47,18 @@ def test_stored_latents_decode_to_the_stored_clip(one):
     with safe_open(one.folder / name, framework="pt") as file:
         frames = model.decode(file.get_tensor(key)[None])[0]
     clip, _ = read_mp4(one.folder / row["path"])
-    assert np.abs(frames.astype(int) - clip.astype(int)).mean() < 25  # what H.264 and 4:2:0 leave of a random picture
+    assert np.abs(frames.astype(int) - clip.astype(int)).mean() < 25  # the loss of H.264 and 4:2:0 on a random picture
 
 
 @pytest.mark.parametrize("shards", [2, 5])
-def test_a_video_is_the_same_whatever_the_shard_count(one, stages, small_config, shards, tmp_path):
+def test_a_video_is_the_same_for_every_shard_count(one, stages, small_config, shards, tmp_path):
     base = small_config()["generate"]
     other = made(stages, small_config, results=str(tmp_path / "other"), generate=base | {"shards": shards})
     assert digests(other) == digests(one)
 
 
-def test_a_killed_shard_goes_on_after_its_last_whole_batch(one, monkeypatch):
-    """Parts of two batches stay from a job that died; only the rest is sampled again."""
+def test_a_killed_shard_resumes_after_its_last_finished_batch(one, monkeypatch):
+    """Two batches of a killed job are kept; only the others are re-sampled."""
     videos = one.round_folder / "videos"
     files = [shard_path(videos, 0), *(videos / kind / "shard-00000.safetensors" for kind in ("latents", "texts"))]
     expected = [file.read_bytes() for file in files]
@@ -66,8 +66,8 @@ def test_a_killed_shard_goes_on_after_its_last_whole_batch(one, monkeypatch):
     assert [file.read_bytes() for file in files] == expected
 
 
-def test_an_error_in_the_background_stops_the_job_and_leaves_only_whole_parts(one, monkeypatch):
-    """The third batch's clips cannot be written: the two before stay, and nothing else."""
+def test_an_error_in_the_background_stops_the_job_and_keeps_only_finished_batches(one, monkeypatch):
+    """The clips of the third batch cannot be written: only the first two batches are kept."""
     import videodpo.stages.generate.sample
 
     write, written = videodpo.stages.generate.sample.write_mp4, []
@@ -91,7 +91,7 @@ def test_an_error_in_the_background_stops_the_job_and_leaves_only_whole_parts(on
 
 
 def test_a_batch_is_finished_while_the_next_is_sampled(one, monkeypatch):
-    """The sampling of the second batch ends only when a clip of the first is being written."""
+    """Sampling of the second batch waits until a clip of the first is being written."""
     import threading
 
     import videodpo.stages.generate.sample
@@ -116,7 +116,7 @@ def test_a_batch_is_finished_while_the_next_is_sampled(one, monkeypatch):
 
 
 def run_again_from_parts(run, monkeypatch, *, keep, resampled):
-    """Interrupt a fresh job after `keep` batches, then count the batches that its successor samples."""
+    """Interrupt a fresh job after `keep` batches, then count the batches that the next job samples."""
     shutil.rmtree(run.round_folder / "videos")
     calls = []
     sample = WanModel.sample
@@ -138,7 +138,7 @@ def run_again_from_parts(run, monkeypatch, *, keep, resampled):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """A number of each batch's first latents is NaN, until `poisoned.undo()`."""
+    """One value of each batch's first latents is NaN, until `poisoned.undo()`."""
     sample = WanModel.sample
 
     def spoilt(self, *args):
@@ -178,7 +178,7 @@ def test_clips_that_failed_are_tried_again(stages, small_config, poisoned):
 
 
 def test_shards_that_fail_one_after_the_other_stop_the_run(stages, small_config, monkeypatch):
-    """18 clips in shards of one block of 8: one alone is below the limit of a half, the second one goes beyond."""
+    """18 clips in shards of one block of 8: one failed shard is below the limit of a half, two exceed it."""
     from videodpo.stages.generate.sample import generate_shard
 
     sample = WanModel.sample
@@ -203,7 +203,7 @@ def test_each_text_is_encoded_once(stages, small_config, monkeypatch):
     assert len(texts) == len(set(texts)) == 8
 
 
-def test_the_text_encoder_is_gone_before_the_denoiser_is_loaded(stages, small_config, monkeypatch):
+def test_the_text_encoder_is_freed_before_the_denoiser_is_loaded(stages, small_config, monkeypatch):
     import weakref
 
     encoders, loaded, load = [], [], WanModel.__init__
@@ -219,8 +219,8 @@ def test_the_text_encoder_is_gone_before_the_denoiser_is_loaded(stages, small_co
     assert loaded == [({"text"}, []), ({"denoiser", "vae"}, [None])]
 
 
-def test_a_stopped_job_encodes_no_prompt_again(one, monkeypatch):
-    """Its successor has the encodings of all batches, and loads no text encoder."""
+def test_a_stopped_job_re_encodes_no_prompt(one, monkeypatch):
+    """The next job finds the encodings of all batches, and loads no text encoder."""
     shutil.rmtree(one.round_folder / "videos")
     sample, encoded = WanModel.sample, []
 

@@ -19,7 +19,7 @@ from videodpo.storage.video import Film, UnreadableVideo, read_film, read_mp4, w
 
 
 def moving(num_frames, height, width):
-    """A white bar that goes down by two rows a frame, over grey."""
+    """A white bar that moves down by two rows per frame, on grey."""
     frames = np.full((num_frames, height, width, 3), 60, np.uint8)
     for number, frame in enumerate(frames):
         frame[2 * number + 4 : 2 * number + 12] = 240
@@ -32,7 +32,7 @@ def positions(frames):
 
 
 def encode(path, frames, codec="libx264", pixels="yuv420p", times=None, pixel_shape=None, box_format=None):
-    """Any codec and pixel format at 8 frames a second; `times` in hundredths of a second."""
+    """Encode with any codec and pixel format at 8 frames per second; `times` in hundredths of a second."""
     with av.open(f"file:{path}", "w", format=box_format) as box:
         stream = box.add_stream(codec, rate=8)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
@@ -51,7 +51,7 @@ def encode(path, frames, codec="libx264", pixels="yuv420p", times=None, pixel_sh
 
 @pytest.fixture
 def own_clips(tmp_path):
-    """A folder with a list of clips: 4 prompts, 2 clips each, one file that is no video."""
+    """A folder with a list of clips: 4 prompts with 2 clips each; one file is not a video."""
     rng = random.Random(0)
     lines = ["path,prompt"]
     (tmp_path / "mine").mkdir()
@@ -134,7 +134,7 @@ def test_a_clip_that_the_encoder_spoils_is_a_failed_row(stages, small_config, ow
         taken_in(stages, small_config, own_clips)
 
 
-def test_clips_of_other_sizes_and_lengths_are_cut_and_scaled_when_asked(stages, small_config, own_clips):
+def test_clips_of_other_sizes_and_lengths_are_trimmed_and_scaled_with_fit_clips(stages, small_config, own_clips):
     rng = random.Random(1)
     for clip in own_clips.glob("*_1.mp4"):
         frames = render(random_scene(rng), rng)  # 9 frames
@@ -151,7 +151,7 @@ BUCKETS = {"buckets": [{"num_frames": 9, "height": 64, "width": 32}, {"num_frame
 
 
 def other_sizes(own_clips):
-    """Of each prompt, the second clip is tall and long."""
+    """The second clip of each prompt is tall and long."""
     rng = random.Random(1)
     for clip in own_clips.glob("*_1.mp4"):
         write_mp4(clip, render(random_scene(rng), rng).repeat(2, axis=1), 8.0)
@@ -174,7 +174,7 @@ def test_own_clips_of_several_sizes_keep_their_sizes_and_are_not_paired(stages, 
         run.pairs()
 
 
-def test_a_clip_of_none_of_the_sizes_is_a_failed_row_that_names_them_all(stages, small_config, own_clips):
+def test_a_clip_of_another_size_is_a_failed_row_that_lists_all_sizes(stages, small_config, own_clips):
     rng = random.Random(1)
     for clip in own_clips.glob("*_1.mp4"):
         write_mp4(clip, render(random_scene(rng), rng), 8.0)
@@ -187,7 +187,7 @@ def test_a_clip_of_none_of_the_sizes_is_a_failed_row_that_names_them_all(stages,
     assert failed["error"].str.contains(said).all()
 
 
-def test_a_clip_is_fitted_to_the_size_of_its_proportions(stages, small_config, own_clips):
+def test_a_clip_is_fitted_to_the_size_nearest_to_its_proportions(stages, small_config, own_clips):
     rng = random.Random(1)
     for clip in own_clips.glob("*_1.mp4"):
         write_mp4(clip, render(random_scene(rng), rng).repeat(2, axis=1).repeat(5, axis=2), 8.0)  # 64 x 160
@@ -198,7 +198,7 @@ def test_a_clip_is_fitted_to_the_size_of_its_proportions(stages, small_config, o
     assert read_mp4(run.folder / videos["path"][1])[0].shape == (5, 32, 64, 3)
 
 
-def test_clips_that_no_browser_plays_are_encoded_and_keep_their_frames(stages, small_config, own_clips):
+def test_clips_that_browsers_cannot_play_are_re_encoded_with_the_same_frames(stages, small_config, own_clips):
     made = {
         "0_0.avi": {"codec": "mpeg4"},
         "0_1.mkv": {"codec": "ffv1"},
@@ -245,27 +245,27 @@ def numbered(num_frames):
 
 
 @pytest.mark.parametrize(("fps", "picked"), [(20.0, [0, 2, 4, 6]), (5.0, [0, 1, 1, 2]), (24000 / 1001, [0, 2, 5, 7])])
-def test_fitting_takes_the_frames_nearest_to_the_wanted_times(fps, picked):
+def test_fitting_takes_the_frames_nearest_to_the_target_times(fps, picked):
     assert fit_frames(at_rate(numbered(10), fps), sampling())[:, 0, 0, 0].tolist() == picked
 
 
-def test_fitting_goes_by_time_stamps_where_the_rate_varies():
+def test_fitting_uses_time_stamps_if_the_rate_varies():
     times = [3.0, 3.01, 3.02, 3.1, 3.25, 3.28, 3.6]  # a film need not start at 0
     assert fit_frames(film(numbered(7), times), sampling())[:, 0, 0, 0].tolist() == [0, 3, 4, 5]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_a_film_that_moves_evenly_moves_evenly_after_fitting(tmp_path, name):
-    """12 frames in the first second and 2 in the next: by number, the bar would come half as far."""
+    """12 frames in the first second and 2 in the next: by frame number, the bar would move half as far."""
     times = [*range(0, 100, 8), 150, 199]
-    steps = [int(time / 8) for time in times]  # two rows each 0.08 seconds
+    steps = [int(time / 8) for time in times]  # two rows per 0.08 seconds
     frames = moving(steps[-1] + 1, 64, 32)[steps]
     found = fit_frames(read_film(encode(tmp_path / name, frames, times=times)), sampling(height=64, fps=2.0))
     assert positions(found) == pytest.approx([0, 12, 24, 36], abs=2)
 
 
-def test_time_stamps_in_decoding_order_are_put_in_order():
-    times = [0.1, 0.3, 0.2, 0.4, 0.5]  # as AVI has them for H.264
+def test_time_stamps_in_decoding_order_are_sorted():
+    times = [0.1, 0.3, 0.2, 0.4, 0.5]  # as in AVI with H.264
     assert fit_frames(film(numbered(5), times), sampling())[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
@@ -274,7 +274,7 @@ def test_time_stamps_that_jump_back_are_refused():
         fit_frames(film(numbered(8), [0, 1, 2, 3, 0, 1, 2, 3]), sampling())
 
 
-def test_the_last_frame_counts_for_half_of_the_time_that_the_file_shows_it():
+def test_the_last_frame_is_used_for_half_of_its_display_time():
     times = [0.0, 0.05, 0.1]
     assert fit_frames(film(numbered(3), times, last_seconds=0.5), sampling())[:, 0, 0, 0].tolist() == [0, 2, 2, 2]
     with pytest.raises(UnreadableVideo, match=r"a\.mp4: 3 frames in 0\.15 seconds are too short for 4 at 10 a second"):
@@ -283,7 +283,7 @@ def test_the_last_frame_counts_for_half_of_the_time_that_the_file_shows_it():
 
 def test_fitting_keeps_the_middle_and_its_proportions():
     tall = np.zeros((4, 64, 32, 3), np.uint8)
-    tall[:, 24:40] = 200  # the middle quarter, which has the wanted shape
+    tall[:, 24:40] = 200  # the middle quarter, which has the target shape
     assert (fit_frames(at_rate(tall, 10.0), sampling()) == 200).all()
 
 
@@ -308,14 +308,14 @@ def test_the_nearest_size_is_that_of_the_nearest_ratio():
     assert nearest_size(clip_of(4, 160, 90), sizes) is tall
 
 
-def test_of_sizes_with_one_ratio_the_longest_that_the_clip_fills_is_the_nearest():
+def test_of_sizes_with_one_ratio_the_longest_that_the_clip_fills_is_chosen():
     sizes = [sampling(), sampling(num_frames=9, height=32, width=64), sampling(num_frames=16, height=32, width=64)]
     assert nearest_size(clip_of(12, 16, 32), sizes) is sizes[1]
     assert nearest_size(clip_of(12, 16, 32, fps=20.0), sizes) is sizes[0]
     assert nearest_size(clip_of(2, 16, 32), sizes) is sizes[0]
 
 
-def test_of_sizes_as_near_as_each_other_the_first_is_taken():
+def test_of_equally_near_sizes_the_first_is_chosen():
     sizes = [sampling(), sampling(height=32, width=16)]
     assert nearest_size(clip_of(4, 50, 50), sizes) is sizes[0]
     assert nearest_size(clip_of(4, 50, 50), sizes[::-1]) is sizes[1]

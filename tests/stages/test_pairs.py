@@ -1,4 +1,4 @@
-"""OmniScores to pairs: the re-weighting in numbers, every policy, every filter."""
+"""OmniScores to pairs: values of the re-weighting, every policy, every filter."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from videodpo.storage.schemas import CLIP_SIZE, PROMPTS, VIDEOS, omniscore_schem
 from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
-# Bins of width 0.1: 3 with 4 scores, 5 with 3, 9 with 1; so shares 0.5, 0.375, 0.125.
+# Bins of width 0.1: bin 3 has 4 scores, bin 5 has 3, bin 9 has 1; the shares are 0.5, 0.375, 0.125.
 WIDE, TALL = (5, 32, 64), (5, 64, 32)
 EIGHT = [0.31, 0.32, 0.33, 0.34, 0.51, 0.52, 0.53, 0.91]
 
 
 def scores(*prompts: list[float], **raw: list[float]) -> pd.DataFrame:
-    """An omniscore table: one list of OmniScores a prompt; `raw` columns run over all videos (scaled = raw)."""
+    """An omniscore table from one list of OmniScores per prompt; `raw` columns are for all videos (scaled = raw)."""
     rows = [
         {"video_id": f"p{prompt}-{sample}", "prompt_id": f"p{prompt}", "sample": sample, "omniscore": value}
         for prompt, values in enumerate(prompts)
@@ -56,14 +56,14 @@ def samples(pairs: pd.DataFrame) -> list[tuple[int, int]]:
 # --- re-weighting
 
 
-def test_signature_is_the_published_one():
+def test_signature_of_pair_weights_is_the_published_one():
     assert str(inspect.signature(pair_weights)).startswith(
         "(all_scores: 'ArrayLike', winner_scores: 'ArrayLike', loser_scores: 'ArrayLike', *,"
         " bin_width: 'float' = 0.01, alpha: 'float' = 0.72, beta: 'float | None' = None)"
     )
 
 
-def test_weights_are_float64_one_a_pair():
+def test_there_is_one_float64_weight_per_pair():
     weights = pair_weights(EIGHT, EIGHT[:3], EIGHT[3:6])
     assert weights.dtype == np.float64
     assert weights.shape == (3,)
@@ -74,32 +74,32 @@ def test_weight_follows_the_formula():
     assert weights[0] == pytest.approx((0.6 / (0.125 * 0.5) ** 0.5) ** 0.72, rel=1e-12)
 
 
-def test_a_known_weight_in_figures():
+def test_a_known_weight_has_its_recorded_value():
     assert pair_weights(EIGHT, [0.91], [0.32], bin_width=0.1)[0] == pytest.approx(1.64718203, rel=1e-8)
 
 
-def test_no_beta_takes_the_largest_bins_share():
+def test_without_beta_the_numerator_is_the_largest_bins_share():
     given = pair_weights(EIGHT, [0.91, 0.51], [0.32, 0.32], bin_width=0.1, beta=0.5)
     assert pair_weights(EIGHT, [0.91, 0.51], [0.32, 0.32], bin_width=0.1).tolist() == given.tolist()
 
 
-def test_alpha_zero_weighs_every_pair_one():
+def test_alpha_zero_gives_every_pair_weight_one():
     assert pair_weights(EIGHT, EIGHT[4:], EIGHT[:4], bin_width=0.1, alpha=0.0).tolist() == [1.0] * 4
 
 
-def test_scores_on_an_edge_count_upward():
-    """0.29 / 0.01 is 28.999999999999996 in binary; the other score lies in bin k whatever the rounding."""
+def test_scores_on_a_bin_edge_belong_to_the_upper_bin():
+    """0.29 / 0.01 is 28.999999999999996 in binary; the other score is in bin k with any rounding."""
     for k in range(-120, 321):
         weights = pair_weights([k / 100, (k + 0.5) / 100], [k / 100], [(k + 0.5) / 100], alpha=1.0, beta=1.0)
         assert weights[0] == 1.0, k
 
 
-def test_a_score_just_below_an_edge_counts_downward():
+def test_a_score_just_below_a_bin_edge_belongs_to_the_lower_bin():
     weights = pair_weights([0.2899, 0.29], [0.29], [0.2899], alpha=1.0, beta=1.0)
     assert weights[0] == pytest.approx(2.0)
 
 
-def test_scores_below_zero_and_above_one_have_bins_of_their_own():
+def test_scores_below_zero_and_above_one_have_their_own_bins():
     everything = [-0.005, 0.005, 1.005, 0.995]
     weights = pair_weights(everything, [1.005, 0.005], [-0.005, 0.995], alpha=1.0, beta=1.0)
     assert weights.tolist() == [4.0, 4.0]
@@ -162,12 +162,12 @@ FOUR = [0.2, 0.9, 0.4, 0.6]  # samples from best to worst: 1, 3, 2, 0
         ("all", [(1, 3), (1, 2), (1, 0), (3, 2), (3, 0), (2, 0)]),
     ],
 )
-def test_policy_takes_these_ranks(policy, expected):
+def test_policy_pairs_the_expected_ranks(policy, expected):
     pairs, _ = choose(scores(FOUR), policy=policy)
     assert samples(pairs) == expected
 
 
-def test_mixed_ranks_deals_every_rank_pair_evenly():
+def test_mixed_ranks_uses_every_rank_pair_equally_often():
     pairs, _ = choose(scores(*[FOUR] * 12), policy="mixed_ranks")
     assert samples(pairs) == [(1, 3), (1, 2), (1, 0), (3, 2), (3, 0), (2, 0)] * 2
 
@@ -199,7 +199,7 @@ def test_a_prompt_with_one_video_is_rejected_with_the_reason(policy):
     assert rejected.loc[0, ["winner_id", "loser_id"]].isna().all()
 
 
-def test_a_rank_beyond_a_prompts_videos_is_rejected_not_replaced():
+def test_a_rank_above_a_prompts_number_of_videos_is_rejected_not_replaced():
     pairs, rejected = choose(scores([0.1, 0.2], FOUR), policy="rank:1-4")
     assert list(pairs.prompt_id) == ["p1"]
     assert list(rejected.prompt_id) == ["p0"]
@@ -208,7 +208,7 @@ def test_a_rank_beyond_a_prompts_videos_is_rejected_not_replaced():
 # --- fewer samples, fewer prompts
 
 
-def test_the_first_samples_give_the_pairs_and_the_histogram_of_a_run_that_sampled_no_more():
+def test_first_samples_gives_the_pairs_and_histogram_of_a_run_with_fewer_samples():
     full, few = scores(FOUR, EIGHT[:4]), scores(FOUR[:2], EIGHT[:2])
     pairs, rejected = choose(full, first_samples=2)
     pd.testing.assert_frame_equal(pairs, choose(few)[0])
@@ -224,7 +224,7 @@ def test_first_samples_filters_the_sizes_too():
     assert samples(pairs) == [(2, 0)]
 
 
-def test_a_smaller_share_of_the_prompts_is_part_of_a_larger_one():
+def test_a_smaller_share_of_the_prompts_is_a_subset_of_a_larger_one():
     table = scores(*[FOUR] * 40)
     kept = {share: set(choose(table, prompt_share=share)[0].prompt_id) for share in (0.25, 0.5, 1.0)}
     assert [len(kept[share]) for share in (0.25, 0.5, 1.0)] == [10, 20, 40]
@@ -242,7 +242,7 @@ def test_prompts_outside_the_share_are_rejected_and_not_in_the_histogram():
 
 
 def test_defaults_are_not_in_the_settings_snapshot():
-    """Their digest is that of runs from before these keys, so that nothing of these runs is made again."""
+    """Digests of runs from before these keys stay the same, so that these runs are not re-run."""
     assert Pairs().model_dump().keys() == {"policy", "filters", "reweight"}
     changed = Pairs(first_samples=2, prompt_share=0.5).model_dump()
     assert (changed["first_samples"], changed["prompt_share"]) == (2, 0.5)
@@ -257,7 +257,7 @@ def test_a_rank_beyond_the_first_samples_is_refused():
 
 
 def test_only_videos_of_one_size_are_paired():
-    """The best is wide and the worst tall: each size has a best and a worst of its own."""
+    """The best video is wide and the worst is tall: each size has its own best and worst."""
     table = scores(FOUR, FOUR)
     sizes = dict.fromkeys(table.video_id, WIDE) | {"p0-0": TALL, "p0-3": TALL}
     pairs, rejected = choose(table, sizes)
@@ -274,7 +274,7 @@ def test_no_policy_pairs_two_sizes(policy):
     assert all(sizes[winner] == sizes[loser] for winner, loser in ids(pairs))
 
 
-def test_a_video_that_is_alone_with_its_size_is_rejected_with_the_reason():
+def test_the_only_video_of_a_size_is_rejected_with_the_reason():
     table = scores(FOUR)
     pairs, rejected = choose(table, dict.fromkeys(table.video_id, WIDE) | {"p0-1": TALL})
     assert ids(pairs) == [("p0-3", "p0-0")]
@@ -345,14 +345,14 @@ def test_drop_percentile_rejects_the_smallest_gaps():
     assert set(rejected.reason) == {"drop_percentile: gap among the lowest 50 %"}
 
 
-def test_drop_percentile_counts_among_what_the_other_filters_left():
+def test_drop_percentile_applies_after_the_other_filters():
     table = scores(*[[0.1, 0.1 + gap] for gap in (0.01, 0.02, 0.3, 0.4)])
     pairs, rejected = choose(table, filters={"min_gap": 0.1, "drop_percentile": 50.0})
     assert list(pairs.prompt_id) == ["p3"]
     assert [reason.split(":")[0] for reason in rejected.reason] == ["min_gap", "min_gap", "drop_percentile"]
 
 
-def test_no_regression_rejects_a_winner_that_is_worse_there():
+def test_no_regression_rejects_a_winner_that_is_worse_in_the_dimension():
     table = scores([0.2, 0.9], [0.2, 0.9], motion=[0.8, 0.3, 0.8, 0.75])
     pairs, rejected = choose(table, filters={"no_regression": {"motion": 0.25}})
     assert list(pairs.prompt_id) == ["p1"]
@@ -393,7 +393,7 @@ def test_no_prompt_with_two_videos_is_refused():
 
 
 def _round(folder: Path, table: pd.DataFrame, sizes=None, *, shuffled: bool = False) -> Path:
-    """Videos of the table in two shards; `shuffled`, the first of them holds every other row."""
+    """Videos of the table in two shards; if `shuffled`, the first one has every other row."""
     full = table.assign(quality=table.omniscore, semantic=table.omniscore)
     full["sample"] = full["sample"].astype("int32")
     dimensions = [name.removeprefix("raw_") for name in table.columns if name.startswith("raw_")]
@@ -422,7 +422,7 @@ def _snapshot(folder: Path, **settings) -> Snapshot[PairsSettings]:
     return Snapshot("pairs", "run", folder, 5, wanted, digest="0" * 64, weights={})
 
 
-def test_table_tells_the_policy_and_the_seed(tmp_path):
+def test_table_has_the_policy_and_the_seed(tmp_path):
     select_pairs(_snapshot(tmp_path, policy="random"), _round(tmp_path, scores(FOUR)))
     assert set(read_table(tmp_path / "pairs.parquet").policy) == {"random"}
     assert read_metadata(tmp_path / "pairs.parquet")["seed"] == "5"
@@ -449,7 +449,7 @@ def test_a_training_prompt_without_a_scored_video_is_a_rejected_row(tmp_path):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_sizes_are_found_in_shards_in_any_order(tmp_path, shuffled):
+def test_sizes_are_found_for_any_order_of_the_shards_rows(tmp_path, shuffled):
     rng = np.random.default_rng(0)
     table = scores(*rng.random((30, 4)).tolist())
     sizes = {video_id: TALL if rng.random() < 0.4 else WIDE for video_id in table.video_id}

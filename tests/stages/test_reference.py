@@ -1,4 +1,4 @@
-"""The table of reference errors: by shards, for one plan, and made again only where it has to be."""
+"""The table of reference errors: in shards, for one plan, and re-computed only if necessary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_table_for_the_visits_of_another_schedule_is_refused(own_trainings, sc
         run.train()
 
 
-def test_a_new_alpha_finds_its_reference_errors_done(own_trainings, monkeypatch):
+def test_a_new_alpha_reuses_the_reference_errors(own_trainings, monkeypatch):
     run = own_trainings.variant()
     before = read_shards(run.round_folder / "reference")
     pairs = run.config.pairs
@@ -46,8 +46,8 @@ def test_a_new_alpha_finds_its_reference_errors_done(own_trainings, monkeypatch)
     assert read_shards(run.round_folder / "reference").equals(before)
 
 
-def test_latents_stored_in_another_type_need_other_reference_errors(stages, random_model, tmp_path):
-    """The clips are the same to the bit, what the training reads is not."""
+def test_latents_stored_in_another_dtype_need_new_reference_errors(stages, random_model, tmp_path):
+    """The clips are equal bit for bit, but the latents that the training reads are not."""
     tables = []
     for dtype in ("float32", "bfloat16"):
         raw = small_run(random_model, tmp_path)
@@ -61,11 +61,11 @@ def test_latents_stored_in_another_type_need_other_reference_errors(stages, rand
 
 
 class Killed(BaseException):
-    """Of a job, in the middle of its work."""
+    """Simulated kill of a job during its work."""
 
 
 class Passes:
-    """Forward passes of one shard's errors, counted; the job is killed once it has done so many."""
+    """Counts the forward passes of one shard, and kills the job after a given number."""
 
     def __init__(self, run, monkeypatch):
         self._run, self._monkeypatch = run, monkeypatch
@@ -93,13 +93,13 @@ class Passes:
 
 @pytest.fixture
 def passes(own_trainings, monkeypatch):
-    """Of a shard of which nothing is done."""
+    """Passes of a shard without finished work."""
     found = Passes(own_trainings.variant(), monkeypatch)
     shutil.rmtree(found.table.parent)
     return found
 
 
-def test_a_killed_job_goes_on_after_its_last_pass_and_ends_with_the_same_bytes(passes):
+def test_a_killed_job_resumes_after_its_last_pass_and_ends_with_the_same_bytes(passes):
     num_passes = passes.until()
     whole = passes.table.read_bytes()
     shutil.rmtree(passes.table.parent)
@@ -113,7 +113,7 @@ def test_a_killed_job_goes_on_after_its_last_pass_and_ends_with_the_same_bytes(p
     assert passes.table.read_bytes() == whole
 
 
-def test_a_log_of_other_noise_levels_does_not_count(passes, own_trainings, monkeypatch):
+def test_a_progress_log_of_other_noise_levels_is_ignored(passes, own_trainings, monkeypatch):
     num_passes = passes.until()
     whole = passes.table.read_bytes()
     shutil.rmtree(passes.table.parent)

@@ -1,4 +1,4 @@
-"""The page of a finished round: whole, safe against hostile prompts, and the same on a second run."""
+"""The page of a finished round: complete, safe against hostile prompts, and identical on a second run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def test_every_file_that_the_page_names_lies_beside_it(done, page):
+def test_every_file_that_the_page_names_is_next_to_it(done, page):
     elements = Elements(page)
     names = [element["src"] for tag in ("img", "video") for element in elements.all(tag)]
     names += [element["srcset"] for element in elements.all("source")]
@@ -62,7 +62,7 @@ def test_every_file_that_the_page_names_lies_beside_it(done, page):
     assert all((done.round / "report" / name).is_file() for name in names)
 
 
-def test_page_asks_for_nothing_from_elsewhere(done, page):
+def test_page_loads_nothing_from_other_sites(done, page):
     assert not re.search(r"""(src|href|srcset)\s*=\s*["'](https?:|//|/|file:)""", page)
     assert not re.search(r"url\(|@import", page)
     assert not Elements(page).all("link")
@@ -86,7 +86,7 @@ def test_prompts_never_reach_a_file_name(done):
     assert all(re.fullmatch(r"(base|aligned|pair)-[0-9a-f]{16}-\d+\.mp4", name) for name in names)
 
 
-def test_every_section_is_there(page):
+def test_page_has_every_section(page):
     for text in ("OmniScore of every video", "Gap within pairs", "Gap against the number of samples"):
         assert text in page
     for text in ("Correlation of the dimensions", "Before and after, by dimension", "Drift by noise level"):
@@ -124,7 +124,7 @@ def poor_page(tmp_path_factory):
 def test_the_share_of_the_headroom_is_next_to_the_scores(done, page):
     row = read_json(done.round / "evaluation" / "summary.json")["dimensions"]["omniscore"]
     low, high = (f"{100 * row[key]:.0f}".replace("-", "\N{MINUS SIGN}") for key in ("gain_low", "gain_high"))
-    assert page.count(f"{100 * row['gain']:.0f}&nbsp;% [{low}, {high}]") == 2  # the headline and the table
+    assert page.count(f"{100 * row['gain']:.0f}&nbsp;% [{low}, {high}]") == 2  # in the headline and in the table
     for count, source in ((4, "training prompts"), (2, "held-out prompts")):
         said = rf"Of headroom, from {source}: 100&nbsp;% is as good as picking the best of {count} samples"
         assert re.search(said, page)
@@ -135,7 +135,7 @@ def test_the_strength_of_the_change_is_next_to_the_training(done, page):
     assert f"<b>{100 * moved['loser']:+.2f}&nbsp;%</b> for losers" in page
 
 
-def test_a_clip_that_is_gone_leaves_a_note_on_the_page(poor_page):
+def test_a_missing_clip_leaves_a_note_on_the_page(poor_page):
     assert poor_page.count("The clip is not in the run") == 4
 
 

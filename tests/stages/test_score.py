@@ -1,4 +1,4 @@
-"""The scoring stage on real tiny clips: failed rows, resuming, provenance, single files."""
+"""The stage score on tiny real clips: failed rows, resuming, provenance, single files."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def score_all(run: Path, **kwargs) -> list[dict]:
 
 
 def break_clip(run: Path, number: int, content: bytes, *, tell: bool = True) -> None:
-    """Replace a clip's bytes; the videos table follows where `tell`, as if the clip had been made so."""
+    """Replace a clip's bytes; if `tell`, also its digest in the videos table, as if it had been sampled so."""
     (run / f"clips/{number}.mp4").write_bytes(content)
     if tell:
         videos = read_rows(run / "videos.parquet")
@@ -130,7 +130,7 @@ def test_table_carries_shard_and_provenance(run):
     ],
     ids=["truncated", "empty", "text"],
 )
-def test_a_file_that_is_no_video_is_a_failed_row(run, spoil, said):
+def test_a_file_that_is_not_a_video_is_a_failed_row(run, spoil, said):
     break_clip(run, 2, spoil((run / "clips/2.mp4").read_bytes()))
     row = score_all(run)[2]
     assert row["status"] == "failed"
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_video_is_a_failed_row(run, spoil, said):
     assert said in row["error"]
 
 
-def test_a_clip_that_is_gone_has_to_be_made_again(run):
+def test_a_missing_clip_must_be_re_made(run):
     (run / "clips/1.mp4").unlink()
     with pytest.raises(Damaged, match=r"1\.mp4: it is missing; `videodpo verify .* --discard-damaged`"):
         score_all(run)
@@ -150,7 +150,7 @@ def test_one_frame_clip_is_a_failed_row_of_a_scorer_that_compares_frames(run):
     assert "at least 2 frames" in score_all(run)[0]["error"]
 
 
-def test_a_clip_that_changed_after_the_videos_table_is_no_failed_row_but_has_to_be_made_again(run):
+def test_a_clip_that_differs_from_the_videos_table_must_be_re_made_and_is_no_failed_row(run):
     break_clip(run, 3, (run / "clips/4.mp4").read_bytes(), tell=False)
     with pytest.raises(
         Damaged, match=r"3\.mp4: sha256 differs from the videos table; `videodpo verify .* --discard-damaged`"
@@ -172,7 +172,7 @@ def test_nan_from_a_scorer_is_a_failed_row(run, nan_scorer):
     assert "nan" in score_all(run)[0]["error"]
 
 
-def test_defect_of_a_scorer_stops_the_run(run, monkeypatch):
+def test_a_bug_in_a_scorer_stops_the_run(run, monkeypatch):
     kind = registry.load("videodpo.scorers", "temporal_flickering")
     monkeypatch.setattr(kind, "score", lambda self, clip: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -191,7 +191,7 @@ def test_too_many_failures_stop_the_run_and_keep_the_scores(run, count_scores):
     assert len(count_scores) == BLOCK
 
 
-def test_failures_are_measured_against_all_shards(run):
+def test_the_share_of_failures_is_taken_over_all_shards(run):
     break_clip(run, 2, b"no video")
     write_videos(run, read_rows(run / "videos.parquet"), num_videos=50)
     assert [row["status"] for row in score_all(run, allowed=0.02)].count("failed") == 1
@@ -205,7 +205,7 @@ def test_a_judge_may_fail_on_every_clip(run, nan_scorer):
 
 
 def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """A run whose process dies at clip `number`, with every finished block saved."""
+    """Run until the process dies at clip `number`; every finished block is saved."""
     kind = registry.load("videodpo.scorers", "temporal_flickering")
     original, calls = kind.score, []
 
@@ -221,7 +221,7 @@ def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None
             score_all(run)
 
 
-def test_killed_run_goes_on_and_ends_with_the_same_bytes(run, monkeypatch, count_scores):
+def test_killed_run_resumes_and_ends_with_the_same_bytes(run, monkeypatch, count_scores):
     score_all(run)
     uninterrupted = (run / TABLE).read_bytes()
     shutil.rmtree(run / "scores")
@@ -241,7 +241,7 @@ def test_second_kill_loses_nothing_of_the_first_try(run, monkeypatch, count_scor
     assert len(count_scores) == NUM_CLIPS - 4
 
 
-def test_other_settings_measure_anew_and_the_earlier_ones_are_found_again(run, count_scores):
+def test_other_settings_re_score_and_scores_of_earlier_settings_are_reused(run, count_scores):
     before = score_all(run)
     count_scores.clear()
     score_all(run, weights={"w": "1" * 64})
@@ -251,7 +251,7 @@ def test_other_settings_measure_anew_and_the_earlier_ones_are_found_again(run, c
     assert count_scores == []
 
 
-def test_another_clip_is_measured_with_its_block_alone(run, count_scores):
+def test_a_changed_clip_re_scores_only_its_block(run, count_scores):
     score_all(run)
     break_clip(run, 0, (run / "clips/1.mp4").read_bytes())
     count_scores.clear()
@@ -260,7 +260,7 @@ def test_another_clip_is_measured_with_its_block_alone(run, count_scores):
     assert rows[0]["value"] == rows[1]["value"]
 
 
-def test_dimensions_are_measured_together_and_each_has_its_table(run):
+def test_dimensions_are_scored_together_and_each_has_its_table(run):
     both = [snapshot(run), snapshot(run, "motion_smoothness_dis", digest="e")]
     score_shard(both, run / "videos.parquet", run / "scores")
     done = json.loads((run / "scores" / "shard-00000.json").read_text())
@@ -274,7 +274,7 @@ def test_dimensions_are_measured_together_and_each_has_its_table(run):
         assert set(table["status"]) == {"ok"}
 
 
-def test_a_new_dimension_is_measured_without_the_others(run, count_scores):
+def test_a_new_dimension_is_scored_without_the_others(run, count_scores):
     score_all(run)
     count_scores.clear()
     score_shard(
@@ -288,7 +288,7 @@ def test_failures_of_other_shards_count(run):
     write_videos(run, read_rows(run / "videos.parquet"), num_videos=50, num_shards=2)
     digest = Column(snapshot(run)).digest
     (run / "scores").mkdir()
-    for shard in (1, 2):  # the third is left over of a larger count
+    for shard in (1, 2):  # the third is left over from a larger shard count
         entry = {"scorer_digest": digest, "num_clips": 6, "failed": {f"f-{shard}": "cut"}, "temporary": []}
         (run / "scores" / f"shard-{shard:05d}.json").write_text(json.dumps({"temporal_flickering": entry}))
     with pytest.raises(RuntimeError, match="2 of 50 clips failed"):
@@ -297,7 +297,7 @@ def test_failures_of_other_shards_count(run):
 
 @pytest.fixture
 def one_frame_among_them(run, clip_folder) -> Callable[..., dict[str, list[float]]]:
-    """Clip 1 of the first block has one frame, which two of three scorers on one network refuse."""
+    """Function: scores of a run whose clip 1 has one frame, which two of three scorers on one network refuse."""
     write_mp4(run / "one.mp4", render(random_scene(random.Random(1)), random.Random(1))[:1], FPS)
     break_clip(run, 1, (run / "one.mp4").read_bytes())
 
@@ -315,7 +315,7 @@ def one_frame_among_them(run, clip_folder) -> Callable[..., dict[str, list[float
     return measured
 
 
-def test_a_score_does_not_depend_on_which_scorers_are_asked(run, one_frame_among_them):
+def test_a_score_does_not_depend_on_the_other_scorers(run, one_frame_among_them):
     together = one_frame_among_them("background", "subject", "overall")
     shutil.rmtree(run / "scores")
     for name in ("overall", "background", "subject"):
@@ -324,13 +324,13 @@ def test_a_score_does_not_depend_on_which_scorers_are_asked(run, one_frame_among
     assert np.isfinite(together["overall"]).all()
 
 
-def test_what_a_scorer_refused_is_not_asked_again(one_frame_among_them, monkeypatch):
+def test_a_refused_clip_is_not_scored_again(one_frame_among_them, monkeypatch):
     one_frame_among_them("background")
     monkeypatch.setattr(stage, "_make_scorer", lambda snapshot: pytest.fail("nothing is lacking"))
     one_frame_among_them("background")
 
 
-def test_a_mended_clip_is_measured_and_its_block_keeps_its_scores(run, count_scores):
+def test_a_repaired_clip_is_scored_and_its_block_keeps_its_scores(run, count_scores):
     whole = (run / "clips/2.mp4").read_bytes()
     before = score_all(run)
     shutil.rmtree(run / "scores")
@@ -345,7 +345,7 @@ def test_a_mended_clip_is_measured_and_its_block_keeps_its_scores(run, count_sco
     assert count_scores == []
 
 
-def test_a_reason_without_words_is_still_a_failed_row(run, monkeypatch):
+def test_an_error_without_a_message_is_still_a_failed_row(run, monkeypatch):
     kind = registry.load("videodpo.scorers", "temporal_flickering")
 
     def wordless(self, clip):
@@ -370,7 +370,7 @@ def test_video_without_a_prompt_is_an_error(run):
         score_all(run)
 
 
-def test_label_follows_the_bytes_of_the_weights(tmp_path, run):
+def test_scorer_label_depends_on_the_bytes_of_the_weights(tmp_path, run):
     weights = tmp_path / "judge.safetensors"
     shutil.copy(Path(__file__).parents[2] / "demo" / "judge" / "judge.safetensors", weights)
     options = {"weights": str(weights)}
@@ -395,7 +395,7 @@ def test_label_follows_the_bytes_of_the_weights(tmp_path, run):
     assert read_table(run / "scores" / "caption_accuracy" / "shard-00000.parquet")["value"].between(0, 1).all()
 
 
-def test_files_give_values_or_errors(run):
+def test_score_files_returns_values_or_errors(run):
     (run / "text.mp4").write_text("no video")
     paths = [run / "clips/0.mp4", run / "text.mp4"]
     good, bad = score_files(paths, "temporal_flickering", None, [], "cpu")
@@ -406,7 +406,7 @@ def test_files_give_values_or_errors(run):
     json.dumps([good, bad], allow_nan=False)
 
 
-def test_files_refuse_weights_that_the_scorer_does_not_take_or_lacks(run):
+def test_score_files_refuses_superfluous_and_missing_weights(run):
     with pytest.raises(ConfigError, match="takes none"):
         list(score_files([], "temporal_flickering", None, ["x.pt"], "cpu"))
     with pytest.raises(ConfigError, match="exactly one, 0 given"):
@@ -421,7 +421,7 @@ def test_table_of_no_videos_gives_a_table_of_no_scores(run):
 
 @pytest.fixture
 def count_scores(monkeypatch) -> list[int]:
-    """Grows by one for every clip that is really scored."""
+    """List that grows by one for every clip that is actually scored."""
     kind = registry.load("videodpo.scorers", "temporal_flickering")
     original, calls = kind.score, []
     monkeypatch.setattr(kind, "score", lambda self, clip: calls.append(1) or original(self, clip))

@@ -1,4 +1,4 @@
-"""A finished shard that runs again: only the batches with something damaged or missing are sampled."""
+"""A finished shard that is re-run: only batches with damaged or missing files are sampled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def finished(stages, random_model, tmp_path_factory):
 
 @pytest.fixture
 def sampled(monkeypatch) -> list[int]:
-    """Grows by one with every batch that is sampled."""
+    """List that grows by one for every sampled batch."""
     from videodpo.models.wan import WanModel
 
     batches: list[int] = []
@@ -32,7 +32,7 @@ def sampled(monkeypatch) -> list[int]:
 
 
 def take_away(run) -> dict[str, bytes]:
-    """What the workflow engine does before it runs a job again; gives what lay there."""
+    """Remove a job's outputs, as Snakemake does before a re-run; return their contents."""
     videos = run.round_folder / "videos"
     before = {name: (videos / name).read_bytes() for name in (TABLE, LATENTS, TEXTS)}
     for name in before:
@@ -46,7 +46,7 @@ def make_again(run, before) -> None:
     assert {name: (videos / name).read_bytes() for name in before} == before
 
 
-def test_nothing_is_sampled_where_only_the_published_files_are_gone(finished, sampled):
+def test_nothing_is_sampled_if_only_the_published_files_are_missing(finished, sampled):
     make_again(finished, take_away(finished))
     assert sampled == []
 
@@ -60,21 +60,21 @@ def test_a_damaged_clip_costs_its_batch(finished, sampled):
     assert clip.read_bytes() == whole
 
 
-def test_latents_that_are_gone_cost_the_shard(finished, sampled):
+def test_missing_latents_cost_the_shard(finished, sampled):
     before = take_away(finished)
     (finished.round_folder / "videos" / "work" / "shard-00000" / "latents.safetensors").unlink()
     make_again(finished, before)
     assert sampled == [1] * 5
 
 
-def test_a_damaged_progress_log_is_not_believed(finished, sampled):
+def test_a_damaged_progress_log_is_ignored(finished, sampled):
     log = finished.round_folder / "videos" / "work" / "shard-00000" / "progress.jsonl"
-    log.write_bytes(b"x" + log.read_bytes()[1:])  # no digit of a digest
+    log.write_bytes(b"x" + log.read_bytes()[1:])  # not a digit of a digest
     make_again(finished, take_away(finished))
     assert sampled == [1] * 5
 
 
-def test_other_prompts_find_nothing_of_the_earlier_ones(finished, stages, sampled):
+def test_other_prompts_reuse_nothing(finished, stages, sampled):
     other = stages(finished.config.model_dump() | {"seed": 4})
     other.prompts()
     take_away(finished)

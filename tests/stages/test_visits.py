@@ -1,4 +1,4 @@
-"""The plan of visits: order, counters, noise levels and sizes; and the table that holds it."""
+"""The plan of visits: order, counters, noise levels, sizes, and its table."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ WIDE, TALL, LONG = (5, 32, 64), (5, 64, 32), (9, 32, 32)
 
 
 def paired(sizes):
-    """Two pairs per prompt, of these sizes; and the sizes of their clips."""
+    """Two pairs per prompt with these sizes, and the sizes of their clips."""
     numbers = range(len(sizes))
     pairs = pd.DataFrame({"pair_id": numbers, "prompt_id": [f"p{number // 2}" for number in numbers]})
     pairs = pairs.assign(winner_id=[f"w{number}" for number in numbers], loser_id=[f"l{number}" for number in numbers])
@@ -34,18 +34,18 @@ def paired(sizes):
 
 
 def planned(sizes, *, num_prompts=0, draws=1, seed=11, **schedule):
-    """Rows of the table."""
+    """Planned rows of the table."""
     schedule = Schedule(validation=Validation(num_prompts=num_prompts, draws=draws), **schedule)
     return pd.DataFrame(choose_visits(*paired(sizes), schedule, seed, FlowMatching()))
 
 
 def training(num_pairs, seed=0, **schedule):
-    """Rows for pairs of one size."""
+    """Training rows for pairs of one size."""
     return planned([WIDE] * num_pairs, seed=seed, **schedule)
 
 
 def passes(plan):
-    """Rows of each forward pass."""
+    """Rows grouped by forward pass."""
     return [run for _, run in plan.groupby("micro_batch", sort=False)]
 
 
@@ -55,13 +55,13 @@ def test_every_pair_is_visited_once_per_epoch():
     assert plan["visit"].tolist() == [0] * 6 + [1] * 6
 
 
-def test_a_step_takes_one_global_batch_in_entire_micro_batches():
+def test_a_step_has_one_global_batch_of_full_micro_batches():
     plan = training(6, num_steps=3, global_batch_size=4, micro_batch_size=2)
     assert plan["step"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert plan["micro_batch"].tolist() == [number // 2 for number in range(12)]
 
 
-def test_micro_batch_and_length_do_not_change_the_draws():
+def test_micro_batch_size_and_number_of_steps_do_not_change_the_draws():
     drawn = ["pair_id", "visit", "noise_level", "noise_seed", "timestep"]
     long = training(6, num_steps=9, global_batch_size=4, micro_batch_size=2)
     short = training(6, num_steps=3, global_batch_size=4, micro_batch_size=4)
@@ -84,8 +84,8 @@ def test_shift_moves_noise_levels_towards_noise():
     np.testing.assert_allclose(shifted, 3 * plain / (1 + 2 * plain), rtol=0, atol=1e-3)
 
 
-def test_match_sampler_visits_every_step_of_the_sampler_alike():
-    """The demo's 12 steps at its flow shift of 2, written out: q = 2 s / (1 + s), also of the last trained level."""
+def test_match_sampler_visits_every_step_of_the_sampler_equally():
+    """The demo's 12 steps at its flow shift of 2: q = 2 s / (1 + s), also for the last trained level."""
     settings = Model(weights=str(ROOT / "demo" / "text_to_video"), family="wan", dtype="float32")
     sampling = Sampling(num_frames=WIDE[0], height=WIDE[1], width=WIDE[2], num_steps=12)
     visits = VisitsSettings(
@@ -102,7 +102,7 @@ def test_match_sampler_visits_every_step_of_the_sampler_alike():
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "logit_normal", "match_sampler"])
-def test_the_visits_snapshot_has_the_sampler_only_where_it_gives_the_levels(small_config, distribution):
+def test_the_visits_snapshot_has_the_sampler_only_with_match_sampler(small_config, distribution):
     raw = small_config()
     raw["schedule"]["timesteps"] = {"distribution": distribution}
     settings = json.loads(snapshot_text(parse_config(raw), "visits"))["settings"]
@@ -117,7 +117,7 @@ def test_without_pairs_the_message_says_what_to_do():
 @pytest.mark.parametrize(
     ("num_pairs", "num_prompts", "held_back"), [(120, 20, 20), (120, 50, 20), (10, 50, 1), (2, 50, 0)]
 )
-def test_at_most_a_third_of_the_prompts_is_held_back(caplog, num_pairs, num_prompts, held_back):
+def test_at_most_a_third_of_the_prompts_is_held_out(caplog, num_pairs, num_prompts, held_back):
     plan = planned([WIDE] * num_pairs, num_prompts=num_prompts, num_steps=1)
     measured = plan.loc[plan["split"] == "validation", "pair_id"]
     assert measured.tolist() == sorted(measured)
@@ -133,7 +133,7 @@ def test_at_most_a_third_of_the_prompts_is_held_back(caplog, num_pairs, num_prom
 MIXED = [(WIDE, TALL, LONG)[number % 3] for number in range(26)] + [LONG] * 4  # 9 wide, 9 tall, 12 long pairs
 
 
-def test_the_plan_of_one_size_is_the_recorded_one():
+def test_the_plan_of_one_size_equals_the_recorded_one():
     plan = planned([WIDE] * 11, num_prompts=2, draws=2, num_steps=5, global_batch_size=6, micro_batch_size=3)
     rows = plan[["pair_id", "visit", "noise_level", "noise_seed"]].itertuples(index=False, name=None)
     text = ", ".join(
@@ -183,8 +183,8 @@ def test_a_validation_micro_batch_is_short_only_at_the_end_of_a_size():
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 4, 8])
-def test_no_pair_is_left_behind(micro_batch_size):
-    """Within a size, visits differ by at most one; fewer than a micro-batch per size wait when the training ends."""
+def test_every_pair_of_a_size_is_visited_equally_often(micro_batch_size):
+    """Within a size, visits differ by at most one; at the end, fewer than a micro-batch per size is waiting."""
     plan = planned(MIXED, num_steps=61, global_batch_size=8, micro_batch_size=micro_batch_size)
     counts = Counter(plan["pair_id"])
     begun = plan["visit"].max() + 1
@@ -200,7 +200,7 @@ def test_visits_of_a_pair_are_counted_without_gaps():
         assert visits.tolist() == list(range(len(visits)))
 
 
-def test_a_size_with_fewer_pairs_than_a_micro_batch_comes_up_too():
+def test_a_size_with_fewer_pairs_than_a_micro_batch_is_visited_too():
     plan = planned([TALL] + [WIDE] * 7, num_steps=32, global_batch_size=4, micro_batch_size=4)
     assert plan.loc[plan["pair_id"] == 0, "visit"].tolist() == list(range(16))
 
@@ -221,7 +221,7 @@ def test_a_pair_of_two_sizes_is_refused_by_its_number():
         choose_visits(pairs, sizes | {"l2": TALL}, Schedule(num_steps=1), 0, FlowMatching())
 
 
-def test_a_pair_of_a_video_that_is_not_there_is_refused():
+def test_a_pair_with_a_missing_video_is_refused():
     pairs, sizes = paired([WIDE] * 4)
     del sizes["l3"]
     with pytest.raises(ValueError, match="video l3 is not among"):
@@ -232,7 +232,7 @@ def test_a_pair_of_a_video_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_timesteps_without_weights_are_those_of_the_loaded_model(name, tmp_path):
+def test_timesteps_without_loading_weights_equal_the_loaded_models(name, tmp_path):
     family, noise_level = FAMILIES[name], torch.linspace(0.001, 0.999, 300)
     settings = Model(
         family=family.family,
@@ -255,14 +255,14 @@ def run(own_trainings):
 
 
 def edited(run, change):
-    """Write the visits as `change` leaves the list of rows."""
+    """Apply `change` to the list of rows and write the visits."""
     path = run.round_folder / "visits.parquet"
     rows = read_rows(path)
     change(rows)
     write_table(path, rows, VISITS, stage="visits", digest="of a person", seed=0)
 
 
-def test_the_plan_is_read_as_it_was_written(run):
+def test_the_plan_is_read_back_as_written(run):
     run.config = run.config.model_copy(
         update={"schedule": run.config.schedule.model_copy(update={"validation": Validation(num_prompts=2, draws=3)})}
     )
@@ -278,14 +278,14 @@ def test_the_plan_is_read_as_it_was_written(run):
     assert plan.num_pairs == len(pairs) - held_back < len(pairs)
 
 
-def test_reference_errors_are_the_rows_of_the_visits(run):
+def test_reference_errors_have_the_rows_of_the_visits(run):
     run.reference()
     columns = ["pair_id", "visit", "timestep", "noise_seed"]
     visits = read_table(run.round_folder / "visits.parquet")
     assert read_shards(run.round_folder / "reference")[columns].equals(visits[columns])
 
 
-def test_a_pair_that_is_not_in_the_pairs_is_refused(run):
+def test_a_visit_of_an_unknown_pair_is_refused(run):
     edited(run, lambda rows: rows[5].update(pair_id=10_000))
     with pytest.raises(ValueError, match=r"visits\.parquet: pair 10000 is not in pairs\.parquet; run the stage visits"):
         run.train()
@@ -306,7 +306,7 @@ def test_the_visits_of_another_schedule_are_refused(own_trainings, run, schedule
         other.train()
 
 
-def test_edited_visits_need_other_reference_errors(run):
+def test_edited_visits_need_new_reference_errors(run):
     run.reference()
     edited(run, lambda rows: rows[0].update(noise_seed=1))
     with pytest.raises(ValueError, match="reference: the table was made for other pairs or another schedule"):

@@ -1,4 +1,4 @@
-"""Clips of a shard in one tar file: what is read from it, how a job goes on, and what a damage of it costs."""
+"""Clips of a shard in one tar file: reading, resuming, and the cost of damage."""
 
 import io
 import shutil
@@ -19,7 +19,7 @@ def videos(run):
 
 @pytest.fixture(scope="module")
 def packed(random_model, stages, tmp_path_factory):
-    """The small run with its clips in a tar file, up to its pairs."""
+    """The small run up to its pairs, with clips in tar files."""
     run = stages(small_run(random_model, tmp_path_factory.mktemp("packed"), clip_storage="tar"))
     run.until_pairs()
     return run
@@ -33,7 +33,7 @@ def tar(packed, random_model, stages, tmp_path):
 
 @pytest.fixture
 def sampled(monkeypatch):
-    """Seeds of the clips that are sampled from then on."""
+    """Seeds of all clips that are sampled from now on."""
     from videodpo.models.wan import WanModel
 
     seeds, sample = [], WanModel.sample
@@ -46,7 +46,7 @@ def sampled(monkeypatch):
     return seeds
 
 
-def test_a_shards_clips_are_in_one_file_which_any_tar_reads(paired, packed):
+def test_a_shards_clips_are_in_one_standard_tar_file(paired, packed):
     table, expected = videos(packed), videos(paired)
     assert table.drop(columns="path").equals(expected.drop(columns="path"))
     clips = packed.round_folder / "videos" / "clips"
@@ -59,13 +59,13 @@ def test_a_shards_clips_are_in_one_file_which_any_tar_reads(paired, packed):
             assert read_clip(packed.folder / inside.path, inside.sha256) == content
 
 
-def test_stages_make_the_same_of_both(paired, packed):
+def test_stages_give_the_same_results_for_both_storages(paired, packed):
     for name in ("omniscore", "pairs"):
         one, other = (read_table(run.round_folder / f"{name}.parquet") for run in (paired, packed))
         assert one.equals(other)
 
 
-def test_a_job_that_is_run_again_samples_nothing_and_writes_the_same(tar, sampled):
+def test_a_re_run_job_samples_nothing_and_writes_the_same_bytes(tar, sampled):
     place = tar.round_folder / "videos"
     kept = [shard_path(place, 0), place / "clips" / "shard-00000.tar"]
     before = [path.read_bytes() for path in kept]
@@ -75,7 +75,7 @@ def test_a_job_that_is_run_again_samples_nothing_and_writes_the_same(tar, sample
     assert sampled == []
 
 
-def test_a_damaged_clip_is_found_refused_and_costs_its_batch_alone(tar, sampled):
+def test_a_damaged_clip_is_found_and_refused_and_costs_only_its_batch(tar, sampled):
     shutil.rmtree(tar.round_folder / "scores")
     table = videos(tar)
     victim = table.iloc[5]
@@ -94,7 +94,7 @@ def test_a_damaged_clip_is_found_refused_and_costs_its_batch_alone(tar, sampled)
     assert verify(tar.folder).findings == []
 
 
-def test_a_tar_file_of_other_clips_is_found_by_the_table(tar):
+def test_a_tar_file_of_other_clips_is_detected_by_the_table(tar):
     file = tar.round_folder / "videos" / "clips" / "shard-00000.tar"
     with tarfile.open(file) as archive:
         contents = [(name, archive.extractfile(name).read()) for name in archive.getnames()]
@@ -108,7 +108,7 @@ def test_a_tar_file_of_other_clips_is_found_by_the_table(tar):
 
 
 @pytest.mark.parametrize("change", [("files", "tar"), ("tar", "files")])
-def test_another_storage_makes_no_clip_again(paired, packed, random_model, stages, sampled, change, tmp_path):
+def test_another_storage_re_samples_no_clip(paired, packed, random_model, stages, sampled, change, tmp_path):
     first = stages(small_run(random_model, tmp_path, clip_storage=change[0]))
     second = stages(small_run(random_model, tmp_path, clip_storage=change[1]))
     (paired if change[0] == "files" else packed).copy(tmp_path)
@@ -127,9 +127,9 @@ def test_another_storage_makes_no_clip_again(paired, packed, random_model, stage
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1, 512, 513, 100_000]])
-def test_the_place_of_each_clip_is_given(tmp_path, sizes):
+def test_the_offset_of_each_clip_in_the_tar_file_is_returned(tmp_path, sizes):
     contents = [bytes([number]) * size for number, size in enumerate(sizes)]
-    names = [f"{'n' * 150 * number}.mp4" for number in range(len(sizes))]  # long ones take a header more
+    names = [f"{'n' * 150 * number}.mp4" for number in range(len(sizes))]  # long names need another header
     places = write_tar(tmp_path / "x.tar", zip(names, contents, strict=True))
     stored = (tmp_path / "x.tar").read_bytes()
     for place, content in zip(places, contents, strict=True):

@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever happens to the writer."""
+"""Atomic writes: a file is complete or absent, whatever happens to the writer."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["table"]
 
 
-def test_the_temporary_file_lies_in_the_same_folder_under_another_name(tmp_path):
+def test_the_temporary_file_is_in_the_same_folder_under_another_name(tmp_path):
     with atomic_path(tmp_path / "t.parquet") as partial:
         partial.write_text("x")
         assert partial.parent == tmp_path
         assert not list(tmp_path.glob("*.parquet"))
 
 
-def test_missing_folders_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     write_text(tmp_path / "a" / "b" / "c.txt", "x")
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "x"
 
@@ -56,8 +56,8 @@ def test_json_refuses_nan_that_other_readers_cannot_read(tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
-def test_modes_follow_the_umask_whatever_library_writes(tmp_path, umask):
-    """safetensors writes files that only their owner can read."""
+def test_file_modes_follow_the_umask_for_every_library(tmp_path, umask):
+    """safetensors writes files that only the owner can read."""
     before = os.umask(umask)
     try:
         with atomic_path(tmp_path / "file.safetensors") as partial:
@@ -75,7 +75,7 @@ def test_modes_follow_the_umask_whatever_library_writes(tmp_path, umask):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
-def test_a_file_system_that_cannot_sync_folders_ends_no_stage(tmp_path, monkeypatch, number):
+def test_a_file_system_that_cannot_sync_folders_is_accepted(tmp_path, monkeypatch, number):
     sync = os.fsync
 
     def refuse_folders(handle):

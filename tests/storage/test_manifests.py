@@ -1,4 +1,4 @@
-"""Manifests next to files: what they list, when they are written, and what a reader makes of them."""
+"""Manifests next to files: their content, when they are written, and how readers use them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def edited(folder):
     return path
 
 
-def test_sha256sum_reads_them(tmp_path):
+def test_sha256sum_reads_manifests(tmp_path):
     record_json(tmp_path / "a.json", {"a": 1})
     write_text(tmp_path / "parts" / "b.txt", "b")
     with product_path(tmp_path / "c.txt", [tmp_path / "parts" / "b.txt"]) as partial:
@@ -85,14 +85,14 @@ def test_a_file_without_a_manifest_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["x\n", "0" * 64 + "\n"])
-def test_a_manifest_without_digests_is_damage(tmp_path, content):
+def test_a_manifest_without_digests_is_damaged(tmp_path, content):
     record_json(tmp_path / "a.json", 1)
     manifest_path(tmp_path / "a.json").write_text(content)
     with pytest.raises(Damaged, match="no digest in the line"):
         require_intact(tmp_path / "a.json")
 
 
-def test_a_file_that_was_read_is_checked_again_when_it_was_touched(tmp_path):
+def test_a_file_is_checked_again_after_its_times_change(tmp_path):
     path = tmp_path / "a.json"
     record_json(path, 1)
     assert read_json(path) == 1
@@ -101,7 +101,7 @@ def test_a_file_that_was_read_is_checked_again_when_it_was_touched(tmp_path):
         read_json(path)
 
 
-def test_a_folder_with_a_file_too_many_or_too_few_is_damaged(tmp_path):
+def test_a_folder_with_an_additional_or_missing_file_is_damaged(tmp_path):
     write_text(tmp_path / ".a.partial" / "file", "x")
     replace_folder(tmp_path / ".a.partial", tmp_path / "a")
     assert fault(tmp_path / "a") is None
@@ -118,7 +118,7 @@ def test_an_edited_table_is_used_with_a_warning_that_names_it(tmp_path, caplog):
     assert f"{path} was edited after its stage wrote it" in caplog.text
 
 
-def test_what_is_made_from_an_edited_table_says_so(tmp_path):
+def test_outputs_of_an_edited_table_say_so(tmp_path):
     assert edited_inputs(written(tmp_path)) == {}
     note = edited_inputs(edited(tmp_path))["edited_inputs"]
     assert note.startswith("prompts.parquet ")
@@ -132,7 +132,7 @@ def test_an_edited_table_is_kept_as_a_copy_before_its_stage_overwrites_it(tmp_pa
     assert read_table(tmp_path / "prompts.parquet").prompt.tolist() == ["a green ring"]
 
 
-def test_another_table_that_was_edited_is_damaged(tmp_path):
+def test_an_edit_of_another_table_is_damage(tmp_path):
     path = written(tmp_path).rename(tmp_path / "shard-00000.parquet")
     written(tmp_path)
     (tmp_path / ".shard-00000.parquet.sha256").write_text("0" * 64 + "  shard-00000.parquet\n")

@@ -1,4 +1,4 @@
-"""Parquet files as other programs write them: every encoding and type of texts, within the limits."""
+"""Parquet files of other programs: every encoding and type of text, within the limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENCODINGS = ["PLAIN", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_A
 
 
 def both_readers(path):
-    """The texts of a file as prompts, and as a table of a run."""
+    """Read a file's texts as prompts and as a table of a run."""
     yield [row.text for row in read_rows(Source(kind="parquet", path=str(path)), 0)]
     table = read_arrow(path)
     assert table.schema.field("prompt").type == pa.string()
@@ -38,7 +38,7 @@ def test_texts_of_every_type_are_read_in_every_encoding(tmp_path, dtype, encodin
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("order", ["", "desc"])
 def test_a_column_of_several_encodings_is_read(tmp_path, version, order):
-    """DuckDB chooses one for each row group; v2 has delta encodings."""
+    """DuckDB chooses an encoding per row group; v2 has delta encodings."""
     path = tmp_path / "p.parquet"
     rows = pa.table({"prompt": TEXTS, "number": range(len(TEXTS))})
     connection = duckdb.connect()
@@ -51,7 +51,7 @@ def test_a_column_of_several_encodings_is_read(tmp_path, version, order):
     assert list(both_readers(path)) == [TEXTS[::-1] if order else TEXTS] * 2
 
 
-def test_a_prompts_table_that_another_program_wrote_again_is_used(tmp_path):
+def test_a_prompts_table_rewritten_by_another_program_is_used(tmp_path):
     path = tmp_path / "prompts.parquet"
     rows = [
         {"prompt_id": f"{number:016x}", "prompt": text, "source": "s", "split": "train", "position": number}
@@ -67,7 +67,7 @@ def test_a_prompts_table_that_another_program_wrote_again_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "RLE_DICTIONARY"])
-def test_a_text_that_pages_repeat_counts_each_time(tmp_path, monkeypatch, encoding):
+def test_a_text_repeated_by_pages_counts_each_time_for_the_limit(tmp_path, monkeypatch, encoding):
     column = {} if encoding == "RLE_DICTIONARY" else {"column_encoding": {"prompt": encoding}, "use_dictionary": False}
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"prompt": ["x" * 1000] * 5000}), path, **column)

@@ -1,4 +1,4 @@
-"""A progress log gives back what was appended, up to where a kill or a change cut it."""
+"""A progress log returns the appended values, up to the first damaged or missing line."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def filled(path: Path, number: int) -> list[object]:
     return values
 
 
-def test_values_come_back_to_the_bit_and_more_can_be_appended(path):
+def test_values_are_read_back_exactly_and_more_can_be_appended(path):
     values = filled(path, 3)
     assert Progress(path, IDENTITY).finished == values
     Progress(path, IDENTITY).append("more")
     assert Progress(path, IDENTITY).finished == [*values, "more"]
 
 
-def test_values_of_another_identity_do_not_count_and_are_overwritten(path):
+def test_values_of_another_identity_are_ignored_and_overwritten(path):
     filled(path, 3)
     other = Progress(path, IDENTITY | {"digest": "e"})
     assert other.finished == []
@@ -55,7 +55,7 @@ def test_values_of_another_identity_do_not_count_and_are_overwritten(path):
 
 
 @pytest.mark.parametrize("position", range(0, 400, 7))
-def test_a_cut_or_changed_file_counts_up_to_there(path, position):
+def test_a_truncated_or_changed_file_counts_up_to_the_damage(path, position):
     values = filled(path, 5)
     content = path.read_bytes()
     ends = [number for number, byte in enumerate(content, start=1) if byte == ord("\n")]
@@ -69,7 +69,7 @@ def test_a_cut_or_changed_file_counts_up_to_there(path, position):
         assert Progress(path, IDENTITY).finished == [*values[:complete], "next"]
 
 
-def test_lines_in_another_order_or_left_out_do_not_count(path):
+def test_lines_after_a_swapped_or_missing_one_are_ignored(path):
     values = filled(path, 3)
     first, second, third = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + third + second)
@@ -99,6 +99,6 @@ def test_a_sigkill_loses_no_value_that_was_appended(path, fault_tries, figures):
         appended = [int(line) for line in printed if line.endswith("\n")]
         assert found == list(range(len(found)))
         assert found[-1] - appended[-1] in (0, 1)
-        assert appended[0] == most  # it resumed where the killed one was
+        assert appended[0] == most  # it resumed after the last value of the killed process
         most = len(found)
     figures("killed writer, progress log", {"tries": fault_tries, "lines": most})

@@ -1,4 +1,4 @@
-"""The list of a folder's shards: it changes with any of them, and with nothing else."""
+"""The manifest of a folder's shards changes if any shard changes, and only then."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def listed(folder):
     return json.loads((folder / "shards.json").read_text(encoding="utf-8"))
 
 
-def test_it_names_tables_and_tensors(folder):
+def test_the_list_names_tables_and_tensors(folder):
     names = ["shard-00000.parquet", "shard-00001.parquet"]
     assert list(listed(folder)) == [f"latents/shard-0000{shard}.safetensors" for shard in range(2)] + names
 
@@ -44,7 +44,7 @@ def test_it_names_tables_and_tensors(folder):
 def test_the_same_shards_give_the_same_list(folder):
     before = listed(folder)
     save(folder, 1)  # written again, the same bytes
-    save(folder, 7)  # left over from a larger count
+    save(folder, 7)  # left over from a larger shard count
     assert listed(folder) == before
 
 
@@ -55,7 +55,7 @@ def test_another_table_gives_another_list(folder, shard):
     assert listed(folder) != before
 
 
-def test_other_tensors_give_another_list_and_the_same_ones_the_same(folder):
+def test_the_list_depends_on_the_tensors(folder):
     before = listed(folder)
     save(folder, 1, latents=0.0)
     assert listed(folder) == before

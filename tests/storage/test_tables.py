@@ -1,4 +1,4 @@
-"""Tables: the schema is held, the provenance is there, the same rows give the same bytes, damage is named."""
+"""Tables: schema, provenance, reproducible bytes, and errors that name the damage."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dicts", "frame"])
-def test_rows_come_back_as_they_were_written(path, kind):
+def test_rows_are_read_back_as_written(path, kind):
     rows = [ROW, ROW | {"prompt": "ein Straßenbahnzug 🚋", "position": 1}]
     save(path, rows if kind == "dicts" else pd.DataFrame(rows))
     assert read_rows(path) == rows
@@ -59,7 +59,7 @@ def test_column_types_are_the_schemas(path):
     assert pq.read_schema(path).remove_metadata().equals(REFERENCE)
 
 
-def test_frame_columns_are_put_in_the_schemas_order(path):
+def test_columns_are_written_in_the_schemas_order(path):
     save(path, pd.DataFrame([ROW])[["position", "split", "prompt", "source", "prompt_id"]])
     assert pq.read_schema(path).names == PROMPTS.names
 
@@ -69,7 +69,7 @@ def test_a_table_of_no_rows_keeps_its_columns(path):
     assert list(read_table(path).columns) == PROMPTS.names
 
 
-def test_metadata_says_where_the_table_is_from(path):
+def test_metadata_has_the_provenance(path):
     save(path, [ROW], shard="1")
     assert read_metadata(path) == {
         "schema_version": "1",
@@ -82,7 +82,7 @@ def test_metadata_says_where_the_table_is_from(path):
     }
 
 
-def test_commit_is_the_checkouts():
+def test_commit_is_that_of_the_checkout():
     answer = subprocess.run(["git", "-C", tables.__file__.rpartition("/")[0], "rev-parse", "HEAD"], capture_output=True)
     assert commit().removesuffix("-dirty") == (answer.stdout.decode().strip() or "unknown")
 
@@ -143,7 +143,7 @@ def test_bytes_do_not_depend_on_the_chunks_of_the_columns(tmp_path, long_table, 
 
 
 @pytest.mark.parametrize("row", [0, ROW_GROUP, COUNT - 1])
-def test_a_null_in_a_required_column_is_refused_wherever_it_is(tmp_path, long_table, row):
+def test_a_null_in_a_required_column_is_refused_at_any_position(tmp_path, long_table, row):
     ids = long_table["video_id"].to_pylist()
     ids[row] = None
     with pytest.raises(ValueError, match="'video_id' must have no nulls"):
@@ -151,7 +151,7 @@ def test_a_null_in_a_required_column_is_refused_wherever_it_is(tmp_path, long_ta
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_of_a_table_whose_parts_raise(path):
+def test_an_error_while_writing_leaves_no_file(path):
     save(path, [SCORE], SCORES)
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
 
@@ -187,7 +187,7 @@ OTHERS = [pa.array(["x"]), pa.array([1]), pa.array([0.5]), pa.array([True]), pa.
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_of_other_types_is_refused_with_its_column(path, name):
+def test_a_table_with_a_wrong_column_type_is_refused_with_its_column(path, name):
     schema = TABLES[name]
     empty = schema.empty_table()
     refused = 0
@@ -215,7 +215,7 @@ def test_a_refused_table_leaves_the_old_one_alone(path):
     assert sorted(file.name for file in path.parent.iterdir()) == [f".{path.name}.sha256", path.name]
 
 
-def test_only_asked_columns_are_read(path):
+def test_only_requested_columns_are_read(path):
     save(path, [ROW])
     assert list(read_table(path, ["prompt"]).columns) == ["prompt"]
 
@@ -233,7 +233,7 @@ def test_an_unreadable_table_is_named(path, damage):
         read_table(path)
 
 
-def test_prompts_come_by_position(path):
+def test_prompts_are_ordered_by_position(path):
     save(path, [ROW | {"prompt_id": name, "position": position} for name, position in (("b", 1), ("c", 2), ("a", 0))])
     assert read_prompts(path)["prompt_id"].to_pylist() == ["a", "b", "c"]
 
@@ -256,12 +256,12 @@ def _shards(folder, count, declared):
         save(shard_path(folder, shard), [ROW | {"position": shard}], num_shards=str(declared))
 
 
-def test_shards_come_in_order(tmp_path):
+def test_shards_are_read_in_order(tmp_path):
     _shards(tmp_path, 12, 12)
     assert read_shards(tmp_path).position.tolist() == list(range(12))
 
 
-def test_leftovers_of_a_larger_shard_count_are_passed_over(tmp_path):
+def test_leftovers_of_a_larger_shard_count_are_ignored(tmp_path):
     _shards(tmp_path, 5, 5)
     _shards(tmp_path, 2, 2)
     assert len(read_shards(tmp_path)) == 2

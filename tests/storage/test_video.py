@@ -1,4 +1,4 @@
-"""Frames to MP4 and back: what comes back, what is refused, and that the same frames give the same bytes."""
+"""Frames to MP4 and back: round trip, refused inputs, and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clip(tmp_path):
     return path
 
 
-def test_frames_come_back_in_order_and_size(clip):
+def test_frames_are_read_back_in_order_and_size(clip):
     frames, _ = read_mp4(clip)
     assert frames.shape == (6, 32, 48, 3)
     assert frames.dtype == np.uint8
@@ -36,7 +36,7 @@ def test_frames_come_back_in_order_and_size(clip):
 
 
 @pytest.mark.parametrize("fps", [8.0, 16.0, 24.0, 30.0, 24000 / 1001, 12.5])
-def test_frame_rate_comes_back(tmp_path, fps):
+def test_frame_rate_is_read_back(tmp_path, fps):
     write_mp4(tmp_path / "clip.mp4", gradient(), fps)
     assert read_mp4(tmp_path / "clip.mp4")[1] == pytest.approx(fps, rel=1e-6)
 
@@ -56,7 +56,7 @@ def test_browsers_can_play_it(clip):
 
 
 def test_the_same_frames_give_the_same_bytes_again_and_again(tmp_path):
-    """x264's AVX-512 code fails this at one clip in twenty to a hundred."""
+    """x264's AVX-512 code fails this for one clip in twenty to a hundred."""
     draw = np.random.default_rng(0)
     walks = (128 + np.cumsum(draw.normal(0, 3, (9, 32, 32, 3)), axis=2) for _ in range(30))
     clips = [walk.clip(0, 255).astype(np.uint8) for walk in walks]
@@ -67,12 +67,12 @@ def test_the_same_frames_give_the_same_bytes_again_and_again(tmp_path):
 
     first = [encoded(frames) for frames in clips]
     for size in range(12):
-        kept = [bytearray(100_000 * size + 17 * number) for number in range(20)]  # other places in the memory
+        kept = [bytearray(100_000 * size + 17 * number) for number in range(20)]  # other memory addresses
         assert [encoded(frames) for frames in clips] == first
         del kept
 
 
-def test_another_process_writes_the_same_bytes_on_other_threads(clip, tmp_path):
+def test_another_process_with_other_threads_writes_the_same_bytes(clip, tmp_path):
     np.save(tmp_path / "frames.npy", gradient())
     code = "import sys; from pathlib import Path; import numpy as np; from videodpo.storage.video import write_mp4\n"
     code += "write_mp4(Path(sys.argv[2]), np.load(sys.argv[1]), 8.0)"
@@ -105,8 +105,8 @@ def test_a_failed_write_leaves_the_old_clip_alone(clip):
     assert clip.read_bytes() == before
 
 
-def test_damage_never_escapes_as_another_error(clip, tmp_path):
-    """A damaged clip is unreadable, or decodes (to other pixels): nothing else may come out of it."""
+def test_damage_raises_no_other_error(clip, tmp_path):
+    """A damaged clip raises UnreadableVideo or decodes (to other pixels)."""
     rng, whole = random.Random(0), clip.read_bytes()
     unreadable = 0
     for _ in range(60):
@@ -129,7 +129,7 @@ NAMES = ["12:30:05.mp4", "concat:x.mp4", "file:x.mp4", "http:clip.mp4", "clip_%0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_ffmpeg_takes_for_more_is_a_file(clip, tmp_path, monkeypatch, name):
+def test_a_name_that_ffmpeg_would_interpret_is_read_as_a_file(clip, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_mp4(Path(name), gradient(), 8.0)
     assert (tmp_path / name).read_bytes() == clip.read_bytes()
@@ -173,7 +173,7 @@ def test_only_mp4_with_h264_in_yuv420p_plays_in_every_browser(tmp_path, name, co
     assert read_film(encode(tmp_path / name, codec, pixels)).plays_in_browsers is plays
 
 
-def test_the_film_is_read_where_a_cover_picture_comes_first(tmp_path):
+def test_the_video_stream_is_read_after_a_cover_picture(tmp_path):
     with av.open(str(tmp_path / "a.mkv"), "w") as box:
         cover, film = box.add_stream("mjpeg", rate=1), box.add_stream("libx264", rate=8)
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"

@@ -57,7 +57,7 @@ WANS = ("2.1", "2.2-ti2v", "2.2-a14b")
 
 @dataclass(frozen=True)
 class Family:
-    """How to make a tiny pipeline of the family, and what it can sample."""
+    """Builder of a family's tiny pipeline, and its sampling settings."""
 
     family: str
     make: Callable[[], Any]

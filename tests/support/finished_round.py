@@ -1,4 +1,4 @@
-"""Fabricates the tables and clips of a finished round, small enough for a test and real enough for the page."""
+"""Fabricated tables and clips of a finished round, for tests of the evaluation and the report."""
 
 from __future__ import annotations
 

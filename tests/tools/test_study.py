@@ -27,7 +27,7 @@ OMNISCORE = {
     },
     "pillars": {"quality": 1.0, "semantic": 1.0},
 }
-# By arm: shift of the sharpness and of the text score.
+# Shift of the sharpness and of the text score, by arm.
 SHIFTS = {"good": (0.2, 0.1), "same": (0.2, 0.1), "bad": (-0.3, 0.0), "sharp": (0.3, -0.3)}
 FINDINGS = [
     {"claim": "rises", "arm": "good", "against": "base", "score": "omniscore", "paper": "1 to 2"},
@@ -40,7 +40,7 @@ FINDINGS = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A study of which one arm has failed before its pairs, compared once, and what the command says."""
+    """A study with one arm that failed before its pairs, after one comparison; and the command's output."""
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture
 def root(made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Its folder, relative to the working directory; tests only read it."""
+    """The study's folder, relative to the working directory; tests only read it."""
     monkeypatch.chdir(made[0])
     return Path("results/known")
 
@@ -75,14 +75,14 @@ def make_runs() -> None:
 
 
 def evaluated(folder: Path, seed: int, shifts: tuple[float, float]) -> None:
-    rng = np.random.default_rng(seed)  # the same clips of the base model in all arms
+    rng = np.random.default_rng(seed)  # all arms have the same clips of the base model
     rows: list[dict[str, Any]] = []
     for prompt in range(PROMPTS):
         for name, shift in zip((SHARP, TEXT), shifts, strict=True):
             base = rng.random()
             aligned = base + shift + 0.02 * np.sin(prompt)
             rows.append(row(f"{seed}-{prompt}", name, base, aligned))
-        rows.append(row(f"{seed}-{prompt}", "omniscore", 0.0, 99.0))  # by the arm's own formula
+        rows.append(row(f"{seed}-{prompt}", "omniscore", 0.0, 99.0))  # by the arm's own OmniScore formula
     write_table(folder / "prompts.parquet", rows, EVALUATION, stage="evaluate", digest="d", seed=seed)
     other = {"headroom": 9.0, "gain": 9.0, "delta": 99.0}
     dimensions = {SHARP: {"headroom": 0.5, "gain": 0.4}, TEXT: {}, "omniscore": other}
@@ -111,10 +111,10 @@ def test_verdicts_follow_the_known_differences(verdicts):
     }
 
 
-def test_differences_are_paired_and_by_one_omniscore_for_all_arms(verdicts):
+def test_differences_are_paired_and_use_one_omniscore_for_all_arms(verdicts):
     assert verdicts["beats sharp"]["difference"] == pytest.approx((0.2 + 0.1) / 2 - (0.3 - 0.3) / 2)
     assert verdicts["bad beats good"]["difference"] == pytest.approx(-0.5)
-    assert verdicts["bad beats good"]["ci_low"] == pytest.approx(-0.5)  # what both sides share cancels
+    assert verdicts["bad beats good"]["ci_low"] == pytest.approx(-0.5)  # the shift that both sides share cancels
     assert verdicts["rises"]["num_prompts"] == PROMPTS * len(SEEDS)
 
 
@@ -131,7 +131,7 @@ def test_the_table_has_every_arm_seed_and_score(root, verdicts):
     assert one.loc["quality", "delta"] == pytest.approx(0.2, abs=0.01)
     assert one.loc["omniscore", "aligned"] < 2
     assert (one.loc[SHARP, "headroom"], one.loc[SHARP, "gain"]) == (0.5, 0.4)
-    assert np.isnan(one.loc["omniscore", "headroom"])  # of another formula
+    assert np.isnan(one.loc["omniscore", "headroom"])  # it has another formula
     assert (one.loc[TEXT, "strength"], one.loc[TEXT, "motion"]) == (0.03, -0.25)
 
 
@@ -151,7 +151,7 @@ def test_the_same_runs_give_the_same_bytes(root):
     assert [(root / name).read_bytes() for name in names] == before
 
 
-def test_nothing_finished_is_an_error_that_names_the_logs(root, capsys, tmp_path):
+def test_a_study_without_finished_runs_is_an_error_that_names_the_logs(root, capsys, tmp_path):
     root = shutil.copytree(root, tmp_path / "known")
     for summary in root.rglob("summary.json"):
         summary.unlink()

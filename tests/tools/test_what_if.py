@@ -1,4 +1,4 @@
-"""What changed settings would do to a round's pairs, in figures worked out by hand."""
+"""Effect of changed settings on a round's pairs, against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from videodpo.tools.what_if import format_comparison, what_if
 
 SHARP, MOTION = "imaging_quality_sharpness", "dynamic_degree_dis"
 MORE_MOTION = f"dimensions.{MOTION}.weight=9"
-# Prompt: (sharpness, motion) of each sample. Equal weights: sample 0 wins everywhere; in "a" the stiller one does.
+# (sharpness, motion) of each sample, by prompt. With equal weights sample 0 always wins; in "a" it moves less.
 VALUES = {
     "a": [(0.9, 0.1), (0.2, 0.4)],
     "b": [(0.2, 0.9), (0.3, 0.35)],
@@ -84,7 +84,7 @@ def counts(comparison):
     return {name: getattr(comparison, name) for name in ("kept", "flipped", "new", "gone")}
 
 
-def test_now_are_the_pairs_that_the_stage_wrote(run):
+def test_the_current_side_has_the_pairs_that_the_stage_wrote(run):
     now = what_if(run, 1, ["pairs.reweight.exponent=0"]).now
     assert now.pairs.to_dict() == read_table(run / "round1" / "pairs.parquet").to_dict()
 
@@ -97,13 +97,13 @@ def test_a_new_weight_flips_the_pair_that_it_decides(run):
     assert counts(what_if(run, 1, [MORE_MOTION])) == {"kept": 2, "flipped": 1, "new": 0, "gone": 0}
 
 
-def test_a_filter_takes_pairs_away(run):
+def test_a_filter_removes_pairs(run):
     comparison = what_if(run, 1, ["pairs.filters.min_gap=0.1"])
     assert counts(comparison) == {"kept": 2, "flipped": 0, "new": 0, "gone": 1}
     assert len(comparison.then.rejected) == 1
 
 
-def test_another_policy_brings_new_pairs(tmp_path):
+def test_another_policy_adds_pairs(tmp_path):
     run = finished(tmp_path, {"a": [(0.9, 0.1), (0.2, 0.4), (0.3, 0.1)]})
     assert counts(what_if(run, 1, ["pairs.policy=all"])) == {"kept": 1, "flipped": 0, "new": 2, "gone": 0}
 
@@ -114,7 +114,7 @@ def test_margins_are_means_of_winner_minus_loser(run):
     assert comparison.then.margins == pytest.approx({SHARP: -0.75 / 3, MOTION: 0.9 / 3})
 
 
-def test_margins_keep_the_runs_scale_when_the_scale_is_what_changes(run):
+def test_margins_keep_the_runs_scale_if_the_scale_changes(run):
     comparison = what_if(run, 1, [f"dimensions.{SHARP}.max=2"])
     assert comparison.then.margins == comparison.now.margins | {SHARP: comparison.then.margins[SHARP]}
     assert counts(comparison)["kept"] == 3
@@ -127,12 +127,12 @@ def test_still_video_bias_is_the_share_of_winners_that_move_less(run):
     assert comparison.then.still_winners == {MOTION: 0.0}
 
 
-def test_motion_is_found_by_its_name_when_the_evaluation_names_none(tmp_path):
+def test_the_motion_dimension_is_found_by_name_without_an_evaluation(tmp_path):
     run = finished(tmp_path, motion_dimension=None)
     assert list(what_if(run, 1, [MORE_MOTION]).now.still_winners) == [MOTION]
 
 
-def test_a_dimension_can_be_tried_that_the_run_only_reports(tmp_path):
+def test_a_reported_dimension_can_be_added_to_the_omniscore(tmp_path):
     run = finished(tmp_path, dimensions=(SHARP,), motion_dimension=None)
     setting = f"dimensions.{MOTION}={{pillar: quality, min: 0, max: 1}}"
     comparison = what_if(run, 1, [setting])
@@ -140,11 +140,11 @@ def test_a_dimension_can_be_tried_that_the_run_only_reports(tmp_path):
     assert set(comparison.now.margins) == {SHARP, MOTION}
 
 
-def test_a_dimension_can_be_taken_out(run):
+def test_a_dimension_can_be_removed(run):
     assert counts(what_if(run, 1, [f"dimensions.{MOTION}=null"]))["flipped"] == 1
 
 
-def test_effective_pairs_are_all_of_them_without_reweighting(run):
+def test_all_pairs_are_effective_without_reweighting(run):
     comparison = what_if(run, 1, ["pairs.reweight.exponent=0"])
     assert comparison.then.effective_pairs == 3.0
     weight = comparison.now.pairs.weight
@@ -152,7 +152,7 @@ def test_effective_pairs_are_all_of_them_without_reweighting(run):
     assert comparison.now.effective_pairs < 3.0
 
 
-def test_a_run_that_was_moved_can_be_asked(run, tmp_path):
+def test_a_moved_run_can_be_compared(run, tmp_path):
     moved = run.rename(tmp_path / "archive")
     assert what_if(moved, 1, ["pairs.reweight.exponent=0"]).kept == 3
 
@@ -201,16 +201,16 @@ def test_command_prints_both_sides(run, capsys):
     assert "effective pairs (by weight)" in lines
 
 
-def test_report_is_lines_of_one_width_or_headings(run):
+def test_the_printed_table_has_lines_of_one_width(run):
     lines = format_comparison(what_if(run, 1, [MORE_MOTION])).splitlines()
     assert {len(line) for line in lines if not line.startswith("mean margin")} == {64}
 
 
-def test_command_names_a_folder_that_is_no_run(tmp_path, capsys):
+def test_a_folder_that_is_not_a_run_is_named(tmp_path, capsys):
     assert main(["what-if", "--run", str(tmp_path), "--set", "pairs.reweight.exponent=0"]) == 1
     assert f"not a settings snapshot: {tmp_path}/config/omniscore.json: not readable" in capsys.readouterr().err
 
 
-def test_command_names_a_round_that_there_is_not(run, capsys):
+def test_a_round_that_does_not_exist_is_named(run, capsys):
     assert main(["what-if", "--run", str(run), "--round", "2", "--set", "pairs.reweight.exponent=0"]) == 1
     assert "round2/videos: no shard-00000.parquet" in capsys.readouterr().err

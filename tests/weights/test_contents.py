@@ -1,4 +1,4 @@
-"""Files and folders that are not the weights that their names promise: named before a job starts."""
+"""Files and folders that are not usable weights are named before a job starts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def in_zip(name: str, content: bytes) -> bytes:
         (b'{"error": "Repository not found"}', "is neither safetensors nor a file of torch.save"),
     ],
 )
-def test_a_scorers_file_that_is_no_checkpoint_is_named_by_check(small_config, tmp_path, content, message):
+def test_a_scorers_file_that_is_not_a_checkpoint_is_named_by_check(small_config, tmp_path, content, message):
     path = tmp_path / "dino.pth"
     path.write_bytes(content)
     dimension = {"options": {"weights": str(path)}, "pillar": "quality", "min": 0.1, "max": 1.0}
@@ -81,7 +81,7 @@ def cut(folder: Path) -> None:
 
 
 def shard(folder: Path, *, missing: bool) -> None:
-    """Cut the denoiser into two shards with an index, as diffusers does."""
+    """Split the denoiser into two shards with an index, as diffusers does."""
     from safetensors.torch import load_file
 
     tensors = load_file(folder / WEIGHTS)
@@ -124,19 +124,19 @@ def test_a_model_folder_that_cannot_load_is_named_by_check(small_config, model, 
     assert "model.weights" in str(raised.value)
 
 
-def test_a_model_folder_in_shards_is_fine(small_config, model):
+def test_a_model_folder_in_shards_is_accepted(small_config, model):
     shard(model, missing=False)
     Workflow(small_config(model={"weights": str(model)}))
 
 
-def test_a_variant_beside_the_whole_is_not_looked_into(small_config, model):
+def test_a_variant_next_to_complete_weights_is_not_checked(small_config, model):
     (model / "transformer" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(POINTER)
     (model / "transformer" / "diffusion_pytorch_model.bin").write_bytes(POINTER)
     Workflow(small_config(model={"weights": str(model)}))
 
 
 @pytest.mark.parametrize(("name", "content"), [("open_clip_model.safetensors", POINTER), ("vocab.json", PAGE)])
-def test_an_open_clip_folder_is_looked_into(small_config, clip_folder, tmp_path, name, content):
+def test_an_open_clip_folder_is_checked(small_config, clip_folder, tmp_path, name, content):
     folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
     (folder / name).write_bytes(content)
     dimension = {"options": {"weights": str(folder)}, "pillar": "quality", "min": 0.1, "max": 1.0}

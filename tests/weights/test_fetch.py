@@ -1,4 +1,4 @@
-"""Downloads over real HTTP from a local server that speaks the part of the model hub's protocol that is used."""
+"""Downloads over real HTTP from a local server with the used part of the model hub's protocol."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_published_file_is_fetched_once(server, monkeypatch, folder, member):
 
 
 @pytest.mark.parametrize("member", [None, "models/own.pth"])
-def test_fetched_files_are_readable_by_those_who_can_read_their_folder(server, monkeypatch, folder, member):
+def test_fetched_files_have_the_permissions_of_their_folder(server, monkeypatch, folder, member):
     content = zipped(LARGE) if member else LARGE
     location = publish(server, monkeypatch, content, promised=LARGE, member=member)
     before = os.umask(0o027)
@@ -118,7 +118,7 @@ def test_fetched_files_are_readable_by_those_who_can_read_their_folder(server, m
 
 
 @pytest.mark.parametrize("member", [None, "models/own.pth"])
-def test_other_bytes_than_those_published_are_not_kept(server, monkeypatch, folder, member):
+def test_a_download_that_differs_from_the_published_file_is_not_kept(server, monkeypatch, folder, member):
     content = zipped(LARGE) if member else LARGE
     location = publish(server, monkeypatch, content, promised=LARGE + b"!", member=member)
     with pytest.raises(RunError, match=r"own\.pth.*(hash|sha256)"):
@@ -126,7 +126,7 @@ def test_other_bytes_than_those_published_are_not_kept(server, monkeypatch, fold
     assert list(folder.iterdir()) == []
 
 
-def test_a_missing_file_is_an_error_that_names_the_address(server, monkeypatch):
+def test_a_missing_file_is_an_error_that_names_the_url(server, monkeypatch):
     location = publish(server, monkeypatch, LARGE, promised=LARGE)
     server.files.clear()
     with pytest.raises(RunError, match=r"127\.0\.0\.1.*404"):
@@ -134,7 +134,7 @@ def test_a_missing_file_is_an_error_that_names_the_address(server, monkeypatch):
 
 
 def test_one_failure_does_not_stop_the_others(server, monkeypatch, hub, folder):
-    """All that can be fetched is; the error at the end lists what could not, and what needs it."""
+    """All other weights are fetched; the error at the end lists the failures and the keys that need them."""
     location = publish(server, monkeypatch, LARGE, promised=LARGE)
     hub({"config.json": SMALL})
     del server.files["/own.pth"]
@@ -166,7 +166,7 @@ def test_verify_finds_what_changed_on_disk_and_fetch_repairs_it(server, monkeypa
 
 @pytest.fixture
 def hub(server: Server, monkeypatch) -> Callable[[dict[str, bytes]], None]:
-    """Publish a repository with these files; the hub stores *.safetensors as large files, under their SHA-256."""
+    """Function that publishes a repository with these files; *.safetensors are large files under their SHA-256."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
@@ -187,7 +187,7 @@ def hub(server: Server, monkeypatch) -> Callable[[dict[str, bytes]], None]:
     return publish
 
 
-def test_a_repository_is_fetched_at_its_commit_and_read_from_disk_ever_after(server, hub):
+def test_a_repository_is_fetched_once_at_its_commit(server, hub):
     hub({"part/model.safetensors": LARGE, "config.json": SMALL, "README.md": b"card", "old.bin": b"pickle"})
     fetch(LOCATION, ("*.safetensors", "*.json"))
     folder = resolve(LOCATION)
@@ -200,7 +200,7 @@ def test_a_repository_is_fetched_at_its_commit_and_read_from_disk_ever_after(ser
     assert server.asked == []
 
 
-def test_further_patterns_add_files_to_a_fetched_repository(hub):
+def test_additional_patterns_add_files_to_a_fetched_repository(hub):
     hub({"part/model.safetensors": LARGE, "config.json": SMALL})
     fetch(LOCATION, ("*.json",))
     fetch(LOCATION, ("*.safetensors",))
@@ -208,7 +208,7 @@ def test_further_patterns_add_files_to_a_fetched_repository(hub):
 
 
 @pytest.mark.parametrize("name", ["part/model.safetensors", "config.json"])
-def test_other_bytes_than_the_hubs_digests_say_are_not_kept(server, hub, folder, name):
+def test_a_download_that_differs_from_the_hubs_digests_is_not_kept(server, hub, folder, name):
     hub({"part/model.safetensors": LARGE, "config.json": SMALL})
     server.files[f"/{REPOSITORY}/resolve/{COMMIT}/{name}"] = b"X" * len({"config.json": SMALL}.get(name, LARGE))
     with pytest.raises(RunError, match=f"is not the published one.*{name}"):
@@ -227,7 +227,7 @@ def test_a_digest_of_the_catalogue_is_checked_after_the_download_and_by_verify(h
         fetch(LOCATION, ("*.safetensors",))
 
 
-def test_a_repository_without_the_wanted_files_is_an_error(hub):
+def test_a_repository_without_the_requested_files_is_an_error(hub):
     hub({"old.bin": b"pickle"})
     with pytest.raises(RunError, match=r"has none of \*\.safetensors"):
         fetch(LOCATION, ("*.safetensors",))

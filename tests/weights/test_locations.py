@@ -1,4 +1,4 @@
-"""Names of weights: which are allowed, where they lie, and what stops a run that lacks them."""
+"""Names of weights: allowed names, their location, and the error for missing weights."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def folder(tmp_path, monkeypatch):
         ("nowhere.pth", "does not exist; give a path, public:<file> or hub:"),
     ],
 )
-def test_a_wrong_name_is_refused_with_what_is_allowed(location, message):
+def test_a_wrong_name_is_refused_with_the_allowed_ones(location, message):
     with pytest.raises(ConfigError, match=message):
         check_name(location)
 
 
-def test_names_lead_into_one_folder(folder, tmp_path):
+def test_published_weights_are_stored_in_one_folder(folder, tmp_path):
     assert local_path("public:amt-s.pth") == folder / "amt-s.pth"
     assert local_path(f"hub:an/id@{COMMIT}") == folder / "hub" / "an--id" / COMMIT
     assert local_path("here/own.pth").as_posix() == "here/own.pth"
 
 
-def test_what_is_not_fetched_says_how_to_get_it(folder):
+def test_the_error_for_missing_weights_says_how_to_get_them(folder):
     for location in ("public:amt-s.pth", f"hub:an/id@{COMMIT}"):
         with pytest.raises(NotFetched, match="videodpo weights fetch"):
             resolve(location)
 
 
-def test_a_file_of_the_wrong_size_is_not_taken(folder, monkeypatch):
+def test_a_file_of_the_wrong_size_is_not_used(folder, monkeypatch):
     content = b"weights"
     published = PublishedFile(
         what="", url="", sha256=hashlib.sha256(content).hexdigest(), size=len(content), licence="MIT"
@@ -70,7 +70,7 @@ def test_the_digest_of_a_catalogued_file_is_known_before_it_is_fetched(folder):
     assert digests(f"hub:an/id@{COMMIT}") == {}
 
 
-def test_every_scorer_names_what_the_catalogue_has():
+def test_the_default_weights_of_every_scorer_are_in_the_catalogue():
     for name in registry.names("videodpo.scorers"):
         kind = registry.load("videodpo.scorers", name)
         field = kind.Options.model_fields.get("weights")
@@ -79,7 +79,7 @@ def test_every_scorer_names_what_the_catalogue_has():
                 check_name(location)
 
 
-def test_list_has_size_licence_and_place_of_the_default_runs_weights(folder, capsys):
+def test_list_has_size_licence_and_location_of_the_default_runs_weights(folder, capsys):
     assert main(["weights", "list"]) == 0
     lines = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
     assert "1.7 GB missing MIT dimensions.overall_consistency.options" in lines["public:ViClip-InternVid-10M-FLT.pth"]
@@ -127,7 +127,7 @@ def test_a_folder_given_by_path_has_the_licence_of_its_repository(tmp_path, fold
         ("# A model\n", "see its model card"),
     ],
 )
-def test_the_model_card_of_an_unknown_folder_says_its_licence(tmp_path, card, terms):
+def test_the_licence_of_an_unknown_folder_is_read_from_its_model_card(tmp_path, card, terms):
     (tmp_path / "README.md").write_text(card)
     assert terms in describe([Needed(str(tmp_path), ("model",), ())])
 
@@ -138,7 +138,7 @@ def test_the_permissive_preset_needs_nothing_non_commercial(folder, capsys):
 
 
 def test_missing_weights_stop_the_run_before_any_job_and_name_the_command(tmp_path):
-    """All are named at once; a dry run needs none."""
+    """All missing weights are named at once; a dry run needs none."""
     folder = make_workspace(tmp_path, {})
     assert snakemake(folder, "--profile", "profiles/local", "--cores", "1", "--dry-run").returncode == 0
     answer = snakemake(folder, "--profile", "profiles/local", "--cores", "1")

@@ -1,4 +1,4 @@
-"""What Snakemake plans, and what it imports to do so."""
+"""Snakemake's plan, and the imports of the Snakefile."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_slurm_lists_the_full_run_without_weights_or_network_in_fewer_than_3000_
     assert len(jobs) < 3000
 
 
-def test_what_the_snakefile_imports_is_light():
-    """Driver and every SLURM job pay for it; the scorers' modules are imported for their options and versions."""
+def test_the_snakefile_imports_nothing_heavy():
+    """The driver and every SLURM job import it; scorers' modules are imported for their options and versions."""
     code = """
 import sys
 from pathlib import Path
@@ -43,7 +43,7 @@ print(sorted({"torch", "diffusers", "transformers", "open_clip", "datasets", "pa
 
 
 def test_the_evaluation_needs_the_first_rounds_scores_of_the_base_model(tmp_path):
-    """A dimension outside the OmniScore is not in omniscore.parquet; clips of the user's own are not the model's."""
+    """A dimension outside the OmniScore is not in omniscore.parquet; own clips are not the base model's."""
     raw = read_config(ROOT / "config.yaml")
     raw["dimensions"]["dynamic_degree"] |= {"pillar": None}
     assert Workflow(raw).headroom_tables == ["omniscore.parquet", "scores/dynamic_degree/shards.json"]

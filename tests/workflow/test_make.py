@@ -1,4 +1,4 @@
-"""`make setup` in folders whose names a shell would take apart; uv is pretended, make is real."""
+"""`make setup` in folders whose names have characters special to a shell. uv is pretended, make is real."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def test_this_environments_command_comes_first(path):
     assert path_with_command(path_with_command(path)) == path_with_command(path)
 
 
-def test_an_environment_without_the_command_is_told(monkeypatch, tmp_path):
+def test_an_environment_without_the_command_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / name))
     with pytest.raises(ConfigError, match=r"no command videodpo in .*scripts.*make setup, then \.venv/bin/snakemake"):
         path_with_command("/usr/bin")

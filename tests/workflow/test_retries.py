@@ -1,4 +1,4 @@
-"""A job that gave up is not tried again; any other failed job is, as often as the profile says."""
+"""A job that gave up is not retried; any other failed job is retried as often as the profile says."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ rule train:
 
 
 @pytest.mark.parametrize(("mark", "tries"), [("train", 2), ("other", 4)])
-def test_a_job_that_gave_up_is_not_tried_again(mark: str, tries: int, tmp_path: Path) -> None:
+def test_a_job_that_gave_up_is_not_retried(mark: str, tries: int, tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("MARK", mark))
     answer = snakemake(tmp_path, "--cores", "1", "--retries", "3", "--", "round1/adapter")
     assert answer.returncode != 0
     assert len((tmp_path / "tries").read_text().splitlines()) == tries
 
 
-def test_a_new_start_tries_again(tmp_path: Path) -> None:
+def test_a_new_start_retries_the_job(tmp_path: Path) -> None:
     mark(tmp_path / "round2", "doctor")
     assert has_given_up(tmp_path / "round2", "doctor")
     clear_marks(tmp_path)

@@ -1,4 +1,4 @@
-"""Jobs that Snakemake plans for a study: no arm computes files that another has, and no job writes through a link."""
+"""Planned jobs of a study: no arm computes files that another has, and no job writes through a link."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARED, ARMS = "shared/seed3", ["dpo/seed3", "plain/seed3", "sft/seed3"]
 
 @pytest.fixture
 def study(random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Reads the study of `STUDY` with some keys replaced."""
+    """Function that reads the study of `STUDY` with some keys replaced."""
 
     def read(**changes: Any) -> StudyRuns:
         (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY | changes, sort_keys=False), encoding="utf-8")
@@ -36,11 +36,11 @@ def study(random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def owners(runs: StudyRuns, file: str) -> dict[str, str]:
-    """Which run makes a file of each arm."""
+    """Run that computes a file, by arm."""
     return {name.partition("/")[0]: runs.sharing.owner(name, file).partition("/")[0] for name in runs.arms}
 
 
-def test_arms_share_all_that_their_settings_have_in_common(random_model, tmp_path):
+def test_arms_share_all_files_that_depend_on_equal_settings(random_model, tmp_path):
     jobs = planned(make_study(tmp_path, random_model))
     for rule in ("prompts", "generate", "score", "omniscore", "visits", "reference"):
         assert runs_of(jobs, rule) == [SHARED], rule
@@ -51,7 +51,7 @@ def test_arms_share_all_that_their_settings_have_in_common(random_model, tmp_pat
     assert not (tmp_path / "results").exists()
 
 
-def test_what_decides_the_visits_is_not_shared_beyond_them(study):
+def test_visits_are_shared_exactly_by_arms_with_equal_inputs(study):
     arms = {
         "same": {"about": "-"},
         "shift": {"about": "-", "overlay": {"schedule": {"timesteps": {"shift": 2.0}}}},
@@ -66,7 +66,7 @@ def test_what_decides_the_visits_is_not_shared_beyond_them(study):
     assert owners(runs, "round1/reference/shard-00000.parquet") == visits | {"online": "online"}
 
 
-def test_a_scorer_of_one_arm_alone_is_the_only_one_that_this_arm_scores(study):
+def test_an_arm_with_an_additional_scorer_scores_only_that_one(study):
     added = {"dimensions": {"dynamic_degree_dis": {}}}
     runs = study(arms={"same": {"about": "-"}, "more": {"about": "-", "overlay": added}}, findings=[])
     assert owners(runs, "round1/scores/temporal_flickering") == {"same": "shared", "more": "shared"}
@@ -93,14 +93,14 @@ def test_seeds_share_nothing(study):
     assert runs.sharing.owner("dpo/seed4", "prompts.parquet") == "shared/seed4"
 
 
-def test_a_later_round_is_shared_where_its_adapter_is(study):
+def test_a_later_round_is_shared_if_its_adapter_is(study):
     arms = {name: {"about": "-", "overlay": {"rounds": 2}} for name in ("one", "two")}
     runs = study(arms=arms, findings=[])
     assert owners(runs, "round2/videos") == {"one": "one", "two": "one"}
     assert owners(runs, "round1/reference") == {"one": "shared", "two": "shared"}
 
 
-def test_an_arm_that_is_put_first_takes_nothing_from_those_that_made_it(study):
+def test_a_new_first_arm_does_not_take_over_files_of_earlier_arms(study):
     plain = STUDY["arms"]["plain"]
     before = study(arms={"a": plain, "b": plain}, findings=[])
     before.sharing.make_links()
@@ -108,7 +108,7 @@ def test_an_arm_that_is_put_first_takes_nothing_from_those_that_made_it(study):
     assert owners(after, "round1/pairs.parquet") == {"new": "a", "a": "a", "b": "a"}
 
 
-def test_links_follow_an_edit_and_no_file_is_written_through_one(study):
+def test_links_are_updated_after_an_edit_and_no_file_is_written_through_one(study):
     study().sharing.make_links()
     link = Path("results/tiny/dpo/seed3/round1/videos")
     assert link.readlink() == Path("../../../shared/seed3/round1/videos")
@@ -123,7 +123,7 @@ def test_links_follow_an_edit_and_no_file_is_written_through_one(study):
     assert not (link / "own.txt").exists()
 
 
-def test_a_file_behind_a_link_is_not_made_there(random_model, tmp_path):
+def test_a_target_that_is_a_link_is_refused(random_model, tmp_path):
     make_study(tmp_path, random_model)
     target = "results/tiny/dpo/seed3/round1/videos/shard-00000.parquet"
     answer = snakemake(tmp_path, "--cores", "1", target, *CALL[1:])
@@ -182,7 +182,7 @@ def test_a_wrong_study_is_refused_by_key(study, changes, expected):
     assert expected in str(caught.value)
 
 
-def test_extended_arms_and_their_findings_are_left_out_unless_asked_for(study, random_model):
+def test_extended_arms_and_their_findings_are_left_out_by_default(study, random_model):
     plain = STUDY["arms"]["plain"] | {"extended": True}
     runs = study(arms=STUDY["arms"] | {"plain": plain})
     assert list(runs.arms) == ["dpo/seed3", "sft/seed3"]
@@ -192,14 +192,14 @@ def test_extended_arms_and_their_findings_are_left_out_unless_asked_for(study, r
     assert len(extended.runs) == 4
 
 
-def test_without_a_study_the_target_says_what_is_missing(random_model, tmp_path):
+def test_the_target_study_without_a_study_file_is_refused(random_model, tmp_path):
     make_workspace(tmp_path, without_default_scorers(small_run(random_model, Path("results"))))
     answer = snakemake(tmp_path, "--dry-run", "study", "--configfile", "overlay.yaml")
     assert answer.returncode != 0
     assert "study: missing; choose one, for example --config study=studies/core.yaml" in answer.stdout
 
 
-def test_the_core_study_is_valid_and_sixteen_arms_of_three_seeds_are_read_in_seconds(monkeypatch):
+def test_the_core_study_is_valid_and_sixteen_arms_with_three_seeds_are_read_in_seconds(monkeypatch):
     monkeypatch.chdir(ROOT)
     raw = read_config(Path("config.yaml")) | {"study": "studies/core.yaml"}
     begun = time.perf_counter()
@@ -212,14 +212,14 @@ def test_the_core_study_is_valid_and_sixteen_arms_of_three_seeds_are_read_in_sec
     assert len(read_runs(raw | {"study_extended": "true"}).runs) > len(runs.runs)
 
 
-def test_the_plan_is_stored_without_what_decides_only_where_files_lie(study):
+def test_the_plan_is_stored_without_settings_of_file_locations(study):
     runs = study()
     assert json.loads(json.dumps(runs.plan)) == runs.plan
     assert [run["folder"] for run in runs.plan["runs"]] == ARMS
     assert Sharing(runs.runs, [SHARED], Path(runs.root)).owner_of_key == runs.sharing.owner_of_key
 
 
-def test_the_name_of_a_run_is_no_name_of_a_study(study):
+def test_a_study_cannot_have_the_name_of_a_run(study):
     Path("results/tiny/config").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"study\.yaml: name: 'tiny': results/tiny is the folder of a run"):
         study()

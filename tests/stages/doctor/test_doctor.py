@@ -1,4 +1,4 @@
-"""A healthy round raises no alarm; with one thing broken, its check does, and no other."""
+"""A healthy round raises no alarm; one fault raises the alarm of its check and no other."""
 
 import copy
 import dataclasses
@@ -30,7 +30,7 @@ OWN = {"stage": "test", "digest": "d", "seed": 0}
 
 @pytest.fixture(scope="module")
 def healthy(paired, random_model, stages, tmp_path_factory):
-    """The small run with pairs and reference errors, for copies."""
+    """The small run with pairs and reference errors; tests copy it."""
     results = tmp_path_factory.mktemp("healthy")
     paired.copy(results)
     run = stages(small_run(random_model, results))
@@ -46,7 +46,7 @@ def round_folder(healthy, tmp_path):
 
 @pytest.fixture
 def doctor(round_folder, random_model, tmp_path, capsys):
-    """Calls the command line on the copy; the exit code and the findings by check."""
+    """Function that runs the command on the copy; it returns the exit code and the findings by check."""
 
     def call(*options, **train):
         raw = small_run(random_model, tmp_path)
@@ -81,7 +81,7 @@ def rescale_latents(round_folder, factor):
     write_tensors(file, {name: value * factor for name, value in load_file(file).items()})
 
 
-# --- all is well
+# --- healthy
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_a_healthy_round_has_no_alarm(doctor, train):
     code, findings = doctor(**train)
     assert code == 0
     told = {name for name, one in findings.items() if one["status"] != "fine"}
-    assert told - {"movement"} == {"vae_round_trip"}  # three steps move little, and the VAE is random
+    assert told - {"movement"} == {"vae_round_trip"}  # three steps change little, and the VAE is random
     assert findings["step_0_loss"]["value"] <= 1e-5
     assert findings["same_model"]["value"] == 0
 
 
-def test_products_in_a_lower_type_than_the_weights(doctor):
+def test_mixed_precision_raises_no_alarm(doctor):
     mixed = ("--set", "model.dtype=bfloat16", "--set", "model.mixed_precision=true")
     code, findings = doctor(*mixed, reference="online", method="full", learning_rate=1e-4)
     assert (code, alarms(findings)) == (0, set())
@@ -106,7 +106,7 @@ def test_products_in_a_lower_type_than_the_weights(doctor):
     assert "not judged" not in findings["movement"]["measured"]
 
 
-def test_the_doctor_does_without_a_text_encoder(doctor, round_folder, random_model, tmp_path):
+def test_the_doctor_loads_no_text_encoder(doctor, round_folder, random_model, tmp_path):
     weights, out = tmp_path / "weights", tmp_path / "doctor.json"
     shutil.copytree(random_model, weights)
     doctor("--set", f"model.weights={weights}")
@@ -117,7 +117,7 @@ def test_the_doctor_does_without_a_text_encoder(doctor, round_folder, random_mod
     assert {"forward", "vae_round_trip", "movement"} <= findings
 
 
-def test_a_snapshot_is_taken_and_the_findings_written(doctor, round_folder, tmp_path, capsys):
+def test_a_snapshot_is_accepted_and_the_findings_are_written(doctor, round_folder, tmp_path, capsys):
     doctor()
     config, out = round_folder.parent / "config" / "train.json", tmp_path / "deep" / "doctor.json"
     assert main(["doctor", "--config", str(config), "--round", "1", "--out", str(out)]) == 0
@@ -128,18 +128,18 @@ def test_a_snapshot_is_taken_and_the_findings_written(doctor, round_folder, tmp_
     assert "no harm to sampled clips" in line
 
 
-def test_a_round_without_reference_errors_is_the_users_error(doctor, round_folder, tmp_path, capsys):
+def test_a_round_without_reference_errors_is_refused(doctor, round_folder, tmp_path, capsys):
     doctor()
     shutil.rmtree(round_folder / "reference")
     assert main(["doctor", "--config", str(tmp_path / "config.yaml")]) == 1
     assert "run the stage that makes it first" in capsys.readouterr().err
 
 
-# --- one thing broken
+# --- one fault
 
 
 @pytest.mark.parametrize("weight", [float("nan"), 0.0])
-def test_a_weight_that_is_no_weight(doctor, round_folder, weight):
+def test_a_pair_weight_that_is_not_finite_and_positive_is_an_alarm(doctor, round_folder, weight):
     file = round_folder / "pairs.parquet"
     table = pq.read_table(file)
     weights = pa.array(np.r_[weight, table["weight"].to_numpy()[1:]], from_pandas=False)
@@ -150,7 +150,7 @@ def test_a_weight_that_is_no_weight(doctor, round_folder, weight):
     assert (code, alarms(findings)) == (3, {"weights"})
 
 
-def test_weights_that_one_pair_carries_and_many_epochs_are_warnings(doctor, round_folder):
+def test_one_dominant_pair_and_many_epochs_are_warnings(doctor, round_folder):
     file = round_folder / "pairs.parquet"
     pairs = read_table(file)
     many = pairs.iloc[np.arange(300) % len(pairs)].assign(pair_id=np.arange(300), weight=1.0)
@@ -166,7 +166,7 @@ def test_weights_that_one_pair_carries_and_many_epochs_are_warnings(doctor, roun
     assert held_back["epochs"]["value"] > findings["epochs"]["value"]
 
 
-def test_reference_errors_of_another_model(doctor, round_folder):
+def test_reference_errors_of_another_model_are_an_alarm(doctor, round_folder):
     rewrite_reference(round_folder, lambda table: table.assign(ref_error_winner=table["ref_error_winner"] * 1.01))
     code, findings = doctor()
     assert (code, alarms(findings)) == (3, {"step_0_loss", "same_model"})
@@ -178,14 +178,14 @@ def test_reference_errors_of_another_machine_are_a_warning(doctor, round_folder)
     assert (code, findings["same_model"]["status"], findings["step_0_loss"]["status"]) == (0, "warning", "warning")
 
 
-def test_a_reference_table_of_another_plan(doctor, round_folder):
+def test_a_reference_table_of_another_plan_is_an_alarm(doctor, round_folder):
     rewrite_reference(round_folder, lambda table: table[::-1])
     code, findings = doctor()
     assert (code, alarms(findings)) == (3, {"reference_table"})
 
 
 def test_a_pair_without_finite_reference_errors_is_a_warning_and_most_of_them_an_alarm(doctor, round_folder):
-    """The training skips their steps; every other check looks at pairs that have errors."""
+    """The training skips their steps; all other checks use the pairs with finite errors."""
     visited = read_shards(round_folder / "reference")["pair_id"]
 
     def lose(pairs):
@@ -214,7 +214,7 @@ def test_a_beta_far_off_is_a_warning_and_no_spread_an_alarm(doctor, round_folder
     assert "beta" in alarms(findings)
 
 
-def test_noise_of_their_own_for_winner_and_loser(doctor, monkeypatch):
+def test_separate_noise_for_winner_and_loser_is_an_alarm(doctor, monkeypatch):
     make = batches.PairData.batch
 
     def separate(self, *arguments, **options):
@@ -228,7 +228,7 @@ def test_noise_of_their_own_for_winner_and_loser(doctor, monkeypatch):
     assert (code, findings["shared_draws"]["status"]) == (0, "warning")
 
 
-def test_one_error_a_latent_column(doctor, monkeypatch):
+def test_one_error_per_latent_column_is_an_alarm(doctor, monkeypatch):
     def per_column(prediction, target):
         return (prediction - target).square().mean(dim=(1, 2, 3))
 
@@ -237,7 +237,7 @@ def test_one_error_a_latent_column(doctor, monkeypatch):
     assert (code, alarms(findings)) == (3, {"one_logit"})
 
 
-def test_an_error_that_depends_on_its_batch_mates(doctor, monkeypatch):
+def test_an_error_that_depends_on_the_batch_is_an_alarm(doctor, monkeypatch):
     errors = batches.denoising_errors
     monkeypatch.setattr(batches, "denoising_errors", lambda *given: errors(*given) * len(given[0]))
     code, findings = doctor(reference="online")
@@ -245,7 +245,7 @@ def test_an_error_that_depends_on_its_batch_mates(doctor, monkeypatch):
 
 
 @pytest.mark.parametrize("reference", ["precomputed", "online"])
-def test_an_adapter_that_is_not_zero_at_the_start(doctor, monkeypatch, reference):
+def test_an_adapter_that_is_not_zero_at_the_start_is_an_alarm(doctor, monkeypatch, reference):
     add = WanModel.add_lora
 
     def noisy(self, *arguments):
@@ -259,7 +259,7 @@ def test_an_adapter_that_is_not_zero_at_the_start(doctor, monkeypatch, reference
     assert (code, alarms(findings)) == (3, {"step_0_loss", "same_model"})
 
 
-def test_a_timestep_on_another_scale(doctor, monkeypatch):
+def test_a_timestep_on_another_scale_is_an_alarm(doctor, monkeypatch):
     predict = WanModel.predict
     monkeypatch.setattr(
         WanModel, "predict", lambda self, noisy, noise_level, text: predict(self, noisy, noise_level / 1000, text)
@@ -269,7 +269,7 @@ def test_a_timestep_on_another_scale(doctor, monkeypatch):
     assert "differing inputs: timestep)" in findings["forward"]["measured"]
 
 
-def test_a_text_that_the_denoiser_is_not_told(doctor, monkeypatch):
+def test_a_text_that_does_not_reach_the_denoiser_is_an_alarm(doctor, monkeypatch):
     predict = WanModel.predict
 
     def silent(self, noisy, noise_level, text):
@@ -281,7 +281,7 @@ def test_a_text_that_the_denoiser_is_not_told(doctor, monkeypatch):
     assert "encoder_hidden_states" in findings["forward"]["measured"]
 
 
-def test_a_denoiser_that_is_not_the_pipelines(doctor, monkeypatch):
+def test_a_denoiser_other_than_the_pipelines_is_an_alarm(doctor, monkeypatch):
     monkeypatch.setattr(WanModel, "make_denoiser", lambda self: copy.deepcopy(self.pipe.transformer))
     code, findings = doctor(reference="online", method="full")
     assert (code, alarms(findings)) == (3, {"forward"})
@@ -289,7 +289,7 @@ def test_a_denoiser_that_is_not_the_pipelines(doctor, monkeypatch):
 
 
 @pytest.mark.parametrize(("factor", "said"), [(3.0, "at half their size"), (0.3, "at twice their size")])
-def test_latents_on_another_scale(doctor, round_folder, factor, said):
+def test_latents_on_another_scale_are_an_alarm(doctor, round_folder, factor, said):
     rescale_latents(round_folder, factor)
     code, findings = doctor(reference="online")
     assert (code, alarms(findings)) == (3, {"latents_fit_clips"})
@@ -297,7 +297,7 @@ def test_latents_on_another_scale(doctor, round_folder, factor, said):
     assert said in findings["latents_fit_clips"]["advice"]
 
 
-def test_latents_that_are_not_finite(doctor, round_folder):
+def test_latents_that_are_not_finite_are_an_alarm(doctor, round_folder):
     rescale_latents(round_folder, float("nan"))
     code, findings = doctor(reference="online")
     assert code == 3
@@ -310,7 +310,7 @@ def test_latents_that_are_not_normalised_are_a_warning(doctor, round_folder):
     assert findings["latent_scale"]["status"] == "warning"
 
 
-def test_the_latents_of_the_pairs_other_clip(doctor, round_folder):
+def test_swapped_latents_of_a_pair_are_an_alarm(doctor, round_folder):
     file = shard_path(round_folder / "videos", 0)
     videos = read_shards(round_folder / "videos")
     pairs = read_table(round_folder / "pairs.parquet")

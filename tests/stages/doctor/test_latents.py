@@ -1,4 +1,4 @@
-"""The known trap, latents multiplied by the VAE's standard deviation, on a VAE that was trained: the demo's."""
+"""A common fault, latents multiplied by the VAE's standard deviation, with a trained VAE: the demo's."""
 
 import random
 
@@ -23,7 +23,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def clips(model):
-    """As sampling leaves them: latents, and the frames that they decode to."""
+    """Clips as sampling writes them: latents, and the frames that they decode to."""
     world = random.Random(5)
     found = []
     for name in ("winner", "loser"):
@@ -49,13 +49,13 @@ def test_latents_of_a_trained_vae_are_fine(model, clips):
 
 
 def test_latents_multiplied_by_the_std(model, clips):
-    """What should have been divided was multiplied."""
+    """They should have been divided by it."""
     findings = found(model, rescaled(clips, lambda latents: latents * std(model) ** 2))
     assert findings["latents_fit_clips"].status == "alarm"
     assert "divided by it twice" in findings["latents_fit_clips"].advice
 
 
-def test_latents_as_the_vae_has_them(model, clips):
+def test_latents_that_were_not_normalised(model, clips):
     findings = found(model, rescaled(clips, model.unscale))
     assert findings["latents_fit_clips"].status == "alarm"
     assert "divided by the VAE's standard deviation" in findings["latents_fit_clips"].advice

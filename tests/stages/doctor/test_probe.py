@@ -1,4 +1,4 @@
-"""The probe of a few steps: which settings can move the model, which would saturate it, and what it leaves behind."""
+"""The probe of a few steps: it finds settings that do not move the model or saturate it, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from videodpo.storage.files import sha256_of_folder
 
 @pytest.fixture
 def probe(paired: Any, random_model: Path, stages: Any, tmp_path: Path) -> Any:
-    """Calls the doctor on a copy of the small run; its findings by check."""
+    """Function that runs the doctor on a copy of the small run; it returns the findings by check."""
     paired.copy(tmp_path)
 
     def call(*, dtype: str = "float32", runtime: dict[str, Any] | None = None, **train: Any) -> dict[str, Finding]:
@@ -36,7 +36,9 @@ def probe(paired: Any, random_model: Path, stages: Any, tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("rate", "advice"), [(1e-9, "will not move"), (2e-2, ""), (10.0, "will saturate")], ids=["still", "fine", "far"]
 )
-def test_a_rate_that_moves_nothing_and_one_that_breaks_the_model_are_told(probe: Any, rate: float, advice: str) -> None:
+def test_a_rate_that_moves_nothing_and_one_that_breaks_the_model_are_warnings(
+    probe: Any, rate: float, advice: str
+) -> None:
     finding = probe(learning_rate=rate, beta=1000.0)["movement"]
     assert finding.status == ("warning" if advice else "fine"), finding.line
     assert advice in finding.advice
@@ -49,7 +51,7 @@ def test_the_probe_is_deterministic_and_leaves_nothing_behind(probe: Any, random
     assert (sha256_of_folder(random_model), sha256_of_folder(tmp_path / "small" / "round1")) == before
 
 
-def test_a_training_that_one_gpu_does_not_hold_is_not_judged(probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_does_not_fit_on_one_gpu_is_not_judged(probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = probe(runtime={"strategy": "fsdp", "processes": 2})
     assert "not judged, the training shares its model over processes" in shared["movement"].measured
     assert shared["movement"].status == shared["zero_gradients"].status == "fine"
@@ -61,14 +63,14 @@ def test_a_training_that_one_gpu_does_not_hold_is_not_judged(probe: Any, monkeyp
     assert "not judged, the training does not fit" in probe()["movement"].measured
 
 
-def test_gradients_that_float16_cannot_hold_are_counted(probe: Any) -> None:
-    # The loss scale begins at 2^16: what is 1e-12 of the usual is too small all the same.
+def test_gradients_too_small_for_float16_are_counted(probe: Any) -> None:
+    # The loss scale begins at 2^16; gradients of 1e-12 of the usual size are still too small.
     assert probe(dtype="float16")["zero_gradients"].value == pytest.approx(0.0, abs=0.01)
     finding = probe(dtype="float16", beta=1e-10)["zero_gradients"]
     assert finding.status == "alarm", finding.line
 
 
-def test_the_doctor_says_how_far_it_is(probe: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_doctor_logs_its_progress(probe: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     probe()
     assert "doctor: the first losses done, 2 of 5 parts" in caplog.text

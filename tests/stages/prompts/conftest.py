@@ -1,4 +1,4 @@
-"""Makes settings snapshot of the prompts stage, and reads its two tables."""
+"""Settings of the stage prompts, and a function that runs it and reads its two tables."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from videodpo.storage.tables import read_table
 
 
 def prompts_of(kind: str, path: Path | str | None = None, **keys) -> Prompts:
-    """Settings; keys of the source are told from the stage's by name."""
+    """Settings of the stage; keys of the source are recognised by name."""
     source = {key: keys.pop(key) for key in ("column", "name", "split", "max_toxicity") if key in keys}
     source |= {"kind": kind, "path": None if path is None else str(path)}
     return Prompts.model_validate({"source": source, "num_heldout": 0, **keys})
@@ -19,7 +19,7 @@ def prompts_of(kind: str, path: Path | str | None = None, **keys) -> Prompts:
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the stage; gives the prompts and the dropped prompts."""
+    """Function that runs the stage and returns the prompts and the dropped prompts."""
 
     def _run(kind, path=None, seed=0, folder="run", **keys):
         settings = PromptsSettings(prompts=prompts_of(kind, path, **keys))

@@ -1,4 +1,4 @@
-"""What is refused before anything runs."""
+"""Prompt sources that are refused before anything runs."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_clips_are_counted_by_prompt(tmp_path):
 
 @pytest.fixture
 def listed(tmp_path):
-    """A list of 150 clips of one prompt; the last 140 are there."""
+    """A list of 150 clips of one prompt; only the last 140 exist."""
     (tmp_path / "list").mkdir()
     for number in range(10, 150):
         (tmp_path / "list" / f"{number}.mp4").touch()
@@ -64,7 +64,7 @@ def listed(tmp_path):
     return path
 
 
-def test_the_first_hundred_clips_must_be_there(listed):
+def test_the_first_hundred_clips_must_exist(listed):
     first = ", ".join(str(listed.parent / f"{number}.mp4") for number in range(3))
     with pytest.raises(
         ConfigError, match=rf"clips\.csv: 10 of the first 100 clips are missing: {first}, \.\.\.; paths are relative"
@@ -80,7 +80,7 @@ def test_as_many_clips_may_be_missing_as_may_fail(listed):
 
 
 @pytest.mark.parametrize("path", ["https://example.org/b.mp4", "C:\\clips\\c.mp4", "~/d.mp4", "clips/"])
-def test_a_path_that_names_no_file_is_shown_entire(tmp_path, monkeypatch, path):
+def test_a_path_that_is_not_a_file_is_shown_in_full(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     Path("clips").mkdir()
     Path("clips.csv").write_text(f"path,prompt\n{path},a tram\n")
@@ -106,7 +106,7 @@ def test_a_missing_file_is_refused(tmp_path, kind):
         _check(kind, tmp_path / "none.csv")
 
 
-def test_a_folder_is_no_text_file(tmp_path):
+def test_a_folder_is_not_a_text_file(tmp_path):
     with pytest.raises(ConfigError, match=r"prompts\.source\.path: .*not readable"):
         _check("text", tmp_path)
 
@@ -129,7 +129,7 @@ def test_a_text_file_cannot_be_on_the_hub():
         _check("text", "hub:a/b")
 
 
-def test_hub_sources_are_not_looked_at():
+def test_hub_sources_are_not_checked():
     _check("huggingface", f"hub:nobody/nothing@{40 * '0'}", num_heldout=10**9)
 
 

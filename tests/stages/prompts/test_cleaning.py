@@ -1,4 +1,4 @@
-"""Prompts as people typed them into chat tools, and what must be left of them."""
+"""Prompts as typed into chat tools, and their expected text after cleaning."""
 
 import time
 
@@ -28,7 +28,7 @@ from videodpo.stages.prompts.cleaning import clean
         ("a dock at noon --no people, boats", "a dock at noon"),
     ],
 )
-def test_tool_options_are_cut(typed, left):
+def test_tool_options_are_removed(typed, left):
     assert clean(typed) == left
 
 
@@ -84,7 +84,7 @@ def test_html_entities_are_resolved(typed, left):
         ("&quot;&#1;", '"'),
     ],
 )
-def test_what_no_table_or_tokenizer_takes_is_removed(typed, left):
+def test_characters_that_no_table_or_tokenizer_accepts_are_removed(typed, left):
     assert clean(typed) == left
 
 
@@ -101,16 +101,16 @@ def test_what_no_table_or_tokenizer_takes_is_removed(typed, left):
         "<b>bold</b> ../../etc/passwd",
     ],
 )
-def test_language_and_shell_signs_are_left_alone(prompt):
+def test_scripts_and_shell_characters_are_kept(prompt):
     assert clean(prompt) == prompt
 
 
-def test_only_options_leave_nothing():
+def test_a_prompt_of_options_only_becomes_empty():
     assert clean("-ar 16:9, -fps 24") == ""
 
 
 @pytest.mark.parametrize("unit", [" ", ",", "-", "&amp;", "-neg a ", "(Avg. Wait", "-ar 1:1 a ", "Message: x ", "\x00"])
-def test_long_hostile_texts_take_no_time(unit):
+def test_long_hostile_texts_are_cleaned_quickly(unit):
     start = time.process_time()
     clean(unit * 100_000)
     assert time.process_time() - start < 5

@@ -1,4 +1,4 @@
-"""Which prompts count as the same."""
+"""Prompts that count as duplicates."""
 
 import random
 
@@ -14,23 +14,23 @@ def _jaccard(one, other):
     return len(one & other) / len(one | other)
 
 
-def test_case_and_blanks_make_no_difference_to_exact_duplicates():
+def test_exact_duplicates_ignore_case_and_whitespace():
     assert exact_key("A  Red\ttram") == exact_key("a red TRAM")
 
 
-def test_another_word_makes_a_difference_to_exact_duplicates():
+def test_another_word_is_no_exact_duplicate():
     assert exact_key("a red tram") != exact_key("a red train")
 
 
-def test_shingles_pass_over_punctuation():
+def test_shingles_ignore_punctuation():
     assert shingles("A tram, climbing: slowly!") == shingles("a tram climbing slowly")
 
 
-def test_scripts_without_blanks_are_cut_into_characters():
+def test_scripts_without_spaces_are_split_into_characters():
     assert shingles("路面電車") == {"路 面 電", "面 電 車"}
 
 
-def test_marks_of_indic_scripts_do_not_cut_words():
+def test_marks_of_indic_scripts_do_not_split_words():
     assert shingles("बारिश में ट्राम") == {"बारिश में ट्राम"}
 
 
@@ -39,7 +39,7 @@ def test_short_texts_have_one_shingle(text):
     assert len(shingles(text)) == 1
 
 
-def test_a_prompt_with_one_word_more_is_a_near_duplicate():
+def test_a_prompt_with_one_additional_word_is_a_near_duplicate():
     near = NearDuplicates(0.8)
     assert near.add(LONG) is None
     found, similarity = near.add(LONG + " today")
@@ -47,7 +47,7 @@ def test_a_prompt_with_one_word_more_is_a_near_duplicate():
     assert similarity == pytest.approx(17 / 18)
 
 
-def test_threshold_decides_by_the_exact_similarity():
+def test_the_threshold_applies_to_the_exact_similarity():
     other = LONG.replace("quiet", "calm")
     similarity = _jaccard(LONG, other)
     at, above = NearDuplicates(similarity), NearDuplicates(similarity + 0.001)

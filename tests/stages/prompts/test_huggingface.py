@@ -48,7 +48,7 @@ def test_a_data_set_that_was_saved_to_disk_is_read(run, tmp_path):
     assert prompts["prompt"].tolist() == ["a red tram"]
 
 
-def test_an_unknown_split_of_a_saved_data_set_is_answered_with_those_there_are(run, tmp_path):
+def test_an_unknown_split_of_a_saved_data_set_is_refused_with_the_existing_ones(run, tmp_path):
     import datasets
 
     datasets.DatasetDict(train=datasets.Dataset.from_dict({"prompt": ["a"]})).save_to_disk(tmp_path / "saved")
@@ -61,7 +61,7 @@ def test_an_unknown_split_of_a_folder_is_an_error(run, folder):
         run("huggingface", folder, split="validation")
 
 
-def test_a_missing_column_is_answered_with_those_there_are(run, folder):
+def test_a_missing_column_is_refused_with_the_existing_ones(run, folder):
     with pytest.raises(ValueError, match=r"prompts\.source\.column: no 'prompt' .*'caption'"):
         run("huggingface", folder)
 
@@ -90,14 +90,14 @@ def test_a_damaged_data_file_is_an_error(run, folder):
         ("train.csv", "prompt\na tram\na bus\n".encode("utf-16-le"), r"the file is text in UTF-16LE; convert it"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_the_cause(run, tmp_path, name, content, said):
+def test_an_unreadable_file_is_named_with_the_cause(run, tmp_path, name, content, said):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"prompts\.source\.path: .*{tmp_path / 'set' / name}: {said}"):
         run("huggingface", tmp_path / "set")
 
 
-def test_columns_that_do_not_fit_are_named(run, tmp_path):
+def test_columns_of_a_wrong_type_are_named(run, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.csv").write_text("prompt\na tram\n")
     (tmp_path / "set" / "b.csv").write_text("prompt,note\na bus,x\n")
@@ -123,7 +123,7 @@ def test_the_named_configuration_is_read(run, two_configurations):
 
 
 @pytest.mark.parametrize("name", [None, "three"])
-def test_a_configuration_that_was_not_chosen_is_answered_with_the_key(run, two_configurations, name):
+def test_a_missing_choice_of_a_configuration_is_refused_with_the_key(run, two_configurations, name):
     with pytest.raises(ValueError, match=r"\['one', 'two'\].*; prompts\.source\.name chooses a configuration"):
         run("huggingface", two_configurations, name=name)
 
@@ -146,7 +146,7 @@ def test_a_hub_data_set_that_cannot_be_reached_is_an_error(run):
         run("huggingface", f"hub:nobody/nothing@{40 * '0'}")
 
 
-def test_one_csv_of_a_repository_is_read_as_vidprom_is(tmp_path):
+def test_one_csv_of_a_repository_is_read_like_vidprom(tmp_path):
     header = ",".join(["uuid", "prompt", "time", *TOXICITY])
     (tmp_path / "VidProM_unique.csv").write_text(header + '\nu1,"a tram, red",t,0.1,0.1,0.1,0.1,0.1,0.3\n')
     (tmp_path / "other.csv").write_text("x\n1\n")

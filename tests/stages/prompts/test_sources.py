@@ -1,4 +1,4 @@
-"""Every kind of source that needs no data set library."""
+"""Every kind of prompt source that needs no data set library."""
 
 import csv
 import json
@@ -29,14 +29,14 @@ def _vidprom(path, *rows):
     return _csv(path, ["uuid", "prompt", "time", *TOXICITY], *rows)
 
 
-def test_text_has_one_prompt_a_line_and_blank_lines_do_not_count(tmp_path):
+def test_text_has_one_prompt_per_line_without_blank_lines(tmp_path):
     path = tmp_path / "p.txt"
     path.write_bytes(b"\xef\xbb\xbfa red tram\r\n\n  \na blue bus")
     rows = list(read_rows(prompts_of("text", path).source, 0))
     assert [(row.row, row.text) for row in rows] == [(0, "a red tram"), (3, "a blue bus")]
 
 
-def test_jsonl_takes_the_named_key(tmp_path):
+def test_jsonl_reads_the_named_key(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text('{"id": 1, "caption": "a red tram"}\n\n{"caption": "a blue bus", "id": 2}\n')
     assert _texts("jsonl", path, column="caption") == ["a red tram", "a blue bus"]
@@ -48,7 +48,7 @@ def test_csv_keeps_commas_quotes_and_line_ends_inside_a_prompt(tmp_path):
     assert _texts("csv", path) == texts
 
 
-def test_parquet_takes_the_named_column(tmp_path):
+def test_parquet_reads_the_named_column(tmp_path):
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"n": [1, 2], "caption": ["a red tram", None]}), path)
     assert _texts("parquet", path, column="caption") == ["a red tram", None]
@@ -77,7 +77,7 @@ def test_vidprom_keeps_a_row_at_the_limit(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_clips_give_each_prompt_once(tmp_path, suffix):
+def test_a_list_of_clips_gives_each_prompt_once(tmp_path, suffix):
     rows = [("a/1.mp4", "a red tram"), ("a/2.mp4", "a red tram"), ("b/1.mp4", "a blue bus")]
     path = tmp_path / f"clips.{suffix}"
     if suffix == "csv":
@@ -95,7 +95,7 @@ def test_clips_need_a_path_column(tmp_path):
         _texts("clips", path)
 
 
-def test_the_world_has_as_many_two_object_scenes_as_others():
+def test_half_of_the_worlds_scenes_have_two_objects():
     scenes = [parse_caption(text) for text in _texts("demo_world")]
     assert len(scenes) == 1440
     assert sum(scene.other_shape is None for scene in scenes) == 720
@@ -106,7 +106,7 @@ def test_the_seed_chooses_the_worlds_two_object_scenes():
     assert _texts("demo_world", seed=1) != _texts("demo_world", seed=2)
 
 
-def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
+def test_no_scene_of_the_world_is_dropped_without_near_duplicate_search(run):
     prompts, dropped = run("demo_world", num_heldout=100, near_duplicate_threshold=1.0)
     assert (len(prompts), len(dropped)) == (1440, 0)
 
@@ -118,7 +118,7 @@ def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
         ("jsonl", "p.jsonl", b'"a red tram"\n', r"p.jsonl, line 1: is a str; each line must hold one object"),
         ("jsonl", "p.jsonl", b'{"prompt": 7}\n', r"'prompt' holds 7 in row 0 of jsonl:p.jsonl; text is needed"),
         ("text", "p.txt", "a tram\nun caf\u00e9\n".encode("latin-1"), r"p.txt, line 2: not UTF-8"),
-        (  # an unquoted comma must not cut a prompt silently
+        (  # an unquoted comma must not truncate a prompt silently
             "csv",
             "p.csv",
             b"id,prompt\n1,a tram, red\n",
@@ -130,14 +130,14 @@ def test_the_world_passes_whole_without_the_search_for_near_duplicates(run):
         ("parquet", "p.parquet", b"not a table", r"not readable as Parquet"),
     ],
 )
-def test_malformed_source_is_refused_with_its_place(tmp_path, kind, name, content, message):
+def test_malformed_source_is_refused_with_its_location(tmp_path, kind, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         _texts(kind, path)
 
 
-def test_toxicity_that_is_no_number_is_an_error(tmp_path):
+def test_toxicity_that_is_not_a_number_is_an_error(tmp_path):
     path = _vidprom(tmp_path / "v.csv", ["u1", "a red tram", "t", "low", *[0.1] * 5])
     with pytest.raises(ValueError, match=r"toxicity is 'low' in row 0"):
         _texts("vidprom", path)

@@ -1,4 +1,4 @@
-"""The prompts table: what is in it, in which order, and what was left out and why."""
+"""The prompts table: its content and order, and the dropped prompts with their reasons."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def test_training_prompts_come_first_then_the_heldout_ones(run, forty):
     assert prompts["position"].tolist() == list(range(14))
 
 
-def test_without_num_train_all_the_rest_is_for_training(run, forty):
+def test_without_num_train_all_remaining_prompts_are_for_training(run, forty):
     prompts, _ = run("text", forty, num_heldout=4)
     assert prompts["split"].value_counts().to_dict() == {"train": 36, "heldout": 4}
 
@@ -64,7 +64,7 @@ def test_another_seed_draws_other_prompts(run, forty):
     assert first["prompt"].tolist() != second["prompt"].tolist()
 
 
-def test_heldout_prompts_stay_when_more_are_trained_on(run, forty):
+def test_heldout_prompts_stay_with_a_larger_num_train(run, forty):
     few, _ = run("text", forty, num_train=5, num_heldout=4)
     more, _ = run("text", forty, num_train=30, num_heldout=4)
     assert few["prompt"].tolist()[-4:] == more["prompt"].tolist()[-4:]
@@ -122,7 +122,7 @@ def test_unsampled_prompts_are_counted_and_not_listed(run, forty, tmp_path, capl
     assert json.loads(read_metadata(tmp_path / "run" / "prompts.parquet")["counts"])["unsampled"] == 26
 
 
-def test_too_few_prompts_say_what_was_dropped_and_what_to_change(run, tmp_path):
+def test_the_error_for_too_few_prompts_says_what_was_dropped_and_what_to_change(run, tmp_path):
     path = _lines(tmp_path, "x", "A red tram", "a red tram", "a blue bus")
     with pytest.raises(
         ValueError, match=r"prompts\.num_train.*2 are left of 4.*1 by length, 1 by duplicate.*min_chars"

@@ -1,4 +1,4 @@
-"""Text files as people have them: compressed, in other encodings, or something else under the name of one."""
+"""Text files in practice: compressed, in other encodings, or other formats under the name of a text file."""
 
 import gzip
 import json
@@ -33,7 +33,7 @@ def zstd(data):
     return out.getvalue().to_pybytes()
 
 
-SKIPPABLE = b"\x50\x2a\x4d\x18\x04\0\0\0" + b"size"  # parallel compressors put one ahead of each frame
+SKIPPABLE = b"\x50\x2a\x4d\x18\x04\0\0\0" + b"size"  # parallel compressors write one before each frame
 PACKED = {
     "gzip": gzip.compress,
     "gzip in two parts": lambda data: gzip.compress(data[:20]) + gzip.compress(data[20:]),
@@ -44,7 +44,7 @@ PACKED = {
 
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_compressed_file_is_read_whatever_its_name(tmp_path, kind, packed):
+def test_a_compressed_file_is_read_under_any_name(tmp_path, kind, packed):
     path = tmp_path / "prompts.txt"
     path.write_bytes(PACKED[packed](KINDS[kind].encode()))
     assert read(kind, path) == TEXTS
@@ -102,7 +102,7 @@ def test_a_text_file_in_utf_16_or_32_is_refused_by_name(tmp_path, kind, codec, n
         read(kind, path)
 
 
-def test_lines_in_utf_16_behind_others_are_refused(tmp_path):
+def test_lines_in_utf_16_after_others_are_refused(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes(b"a tram in the rain\n" * 9999 + "a dog at night\r\n".encode("utf-16-le") * 9)
     with pytest.raises(ConfigError, match=r"text:prompts\.txt: row \d+ and those before it are full of NUL"):
@@ -116,7 +116,7 @@ def test_a_parquet_file_of_texts_that_were_decoded_wrongly_is_refused(tmp_path):
         read("parquet", tmp_path / "p.parquet")
 
 
-def test_a_nul_here_and_there_is_no_other_encoding(tmp_path):
+def test_single_nul_characters_are_accepted(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("a tram\0 in the rain\n\0\0\0\0\na bus\0\n" + "a boat on a quiet lake\n" * 9)
     assert len(read("text", path)) == 12
@@ -133,14 +133,14 @@ def test_a_nul_here_and_there_is_no_other_encoding(tmp_path):
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_is_no_text_is_named(tmp_path, kind, content, what):
+def test_a_file_that_is_not_text_is_named(tmp_path, kind, content, what):
     path = tmp_path / "prompts.txt"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"prompts\.source\.path: {path}: the file is {what}"):
         read(kind, path)
 
 
-def test_what_is_no_parquet_file_is_named(tmp_path):
+def test_a_file_that_is_not_parquet_is_named(tmp_path):
     path = tmp_path / "p.parquet"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n")
     with pytest.raises(ConfigError, match=r"p\.parquet: the file is a Git LFS pointer"):

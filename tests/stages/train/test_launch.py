@@ -41,14 +41,14 @@ KEPT = ["PATH", "CUDA_VISIBLE_DEVICES", "NCCL_SOCKET_IFNAME", "SLURM_JOB_ID", "O
 
 
 @pytest.mark.parametrize("launched", [False, True])
-def test_only_the_own_launchers_variables_are_kept(launched):
+def test_only_variables_of_our_own_launcher_are_kept(launched):
     environment = dict.fromkeys(OTHERS + LAUNCHERS + KEPT, "1")
     drop_foreign_variables(environment, launched=launched)
     assert list(environment) == (LAUNCHERS if launched else []) + KEPT
 
 
 def test_a_second_training_is_refused_before_it_imports_torch(trainings):
-    """A new driver that starts next to a left-over training finds its lock within a second."""
+    """A new driver finds the lock of a left-over training within a second."""
     run = trainings.fresh()
     program = "import sys; from videodpo.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     with exclusive(run.folder, run.round_folder / "adapter"):
@@ -66,7 +66,7 @@ def test_one_process_needs_no_launcher():
     assert {"--nproc-per-node=8", "--standalone"} <= set(command)
 
 
-def test_several_nodes_are_reached_by_srun_and_meet_at_the_first_of_its_step(tmp_path, monkeypatch):
+def test_several_nodes_are_started_by_srun_and_connect_to_the_first_node_of_the_step(tmp_path, monkeypatch):
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(
         "#!/bin/sh\n"

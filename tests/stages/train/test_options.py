@@ -1,4 +1,4 @@
-"""Options of the training that change what is trained, through the real trainer."""
+"""Options that change what is trained, tested with the real trainer."""
 
 import math
 
@@ -12,8 +12,8 @@ from videodpo.dpo.policy import build_policy
 from videodpo.models.shared.prompt_embeds import EMPTY, CachedTexts
 
 
-def test_dropped_captions_are_the_empty_one_as_often_as_configured(trainings):
-    """Of policy and reference alike, winner and loser alike, and the same when a run of visits comes again."""
+def test_captions_are_replaced_by_the_empty_one_with_the_configured_probability(trainings):
+    """The same for policy and reference, for winner and loser, and when visits are repeated."""
     run = trainings.fresh(reference="online", caption_dropout=0.3)
     snapshot = run.snapshot("train")
     passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
@@ -30,11 +30,11 @@ def test_dropped_captions_are_the_empty_one_as_often_as_configured(trainings):
             assert is_empty or torch.equal(told_2L[0], own[name])
             assert torch.equal(passes._batch(range(place, place + 1)).text[name], told_2L)
             dropped.append(is_empty)
-    # 200 draws: 0.3 is met within three standard deviations of 0.032.
+    # 200 draws: the share is within three standard deviations, of 0.032 each, of 0.3.
     assert np.mean(dropped) == pytest.approx(0.3, abs=0.1)
 
 
-def test_a_lora_trains_the_layers_that_are_named_and_no_others(trainings):
+def test_a_lora_trains_exactly_the_named_layers(trainings):
     targets = ["to_q", "attn1.to_out.0"]
     log, adapter = trainings.trained(lora={"rank": 4, "target_modules": targets}, learning_rate=3e-3)
     layers = {name.partition("/")[2].split(".lora_")[0] for name in adapter}
@@ -46,7 +46,7 @@ def test_a_lora_trains_the_layers_that_are_named_and_no_others(trainings):
     assert log["margin"].tail(10).mean() > log["margin"].head(5).mean()
 
 
-def test_layers_that_the_network_has_not_are_refused_by_name(trainings):
+def test_unknown_layers_are_refused_by_name(trainings):
     run = trainings.fresh(lora={"rank": 4, "target_modules": ["to_q", "to_query"]})
     with pytest.raises(
         ValueError, match=r"train\.lora\.target_modules: to_query: no such layer in Wan.* null takes to_q, "

@@ -1,4 +1,4 @@
-"""What puts parts of the policy into train mode and out of it."""
+"""Dropout of the policy's parts in training and validation."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from videodpo.config import Lora, Model
 from videodpo.dpo.policy import all_dropout, trainable, without_dropout
 from videodpo.models import load_model
 
-FAMILY = FAMILIES["text_to_video_sd"]  # its U-Net has dropout of its own
+FAMILY = FAMILIES["text_to_video_sd"]  # its U-Net has its own dropout
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def predict(model):
     return first, second
 
 
-def test_the_adapters_dropout_falls_in_training_and_not_in_validation(model):
+def test_the_adapters_dropout_is_active_in_training_and_not_in_validation(model):
     first, second = predict(model)
     assert not torch.equal(first, second)
     with without_dropout(model):
@@ -40,7 +40,7 @@ def test_the_adapters_dropout_falls_in_training_and_not_in_validation(model):
     assert not torch.equal(*predict(model))
 
 
-def test_the_base_has_dropout_only_where_the_released_code_has_it(model):
+def test_the_base_has_dropout_only_with_the_released_codes_quirk(model):
     with torch.no_grad(), model.reference_weights():
         first, second = predict(model)
         assert torch.equal(first, second)

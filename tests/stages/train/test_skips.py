@@ -1,4 +1,4 @@
-"""Steps that change nothing: losses that are no numbers, gradients that explode, and when a training gives up."""
+"""Skipped steps: losses that are not finite, exploding gradients, and when a training gives up."""
 
 import math
 import re
@@ -21,8 +21,8 @@ from videodpo.runtime.giving_up import has_given_up
 from videodpo.storage.tables import read_table
 from videodpo.storage.tensors import write_tensors
 
-# A pair a step, so that a bad one is in few; no table, which would know its latents as they were; an objective whose
-# gradient does not fade once a pair is won. Every weight: those of a LoRA lie behind norms that take the size away.
+# One pair per step, so that a bad pair affects few steps; no reference table, which depends on the changed latents; an
+# objective whose gradient stays after a pair is won; full fine-tuning, because norms before a LoRA remove the scale.
 ONE_A_STEP = {
     "reference": "online",
     "schedule": {"global_batch_size": 1, "micro_batch_size": 1},
@@ -34,7 +34,7 @@ ONE_A_STEP = {
 
 @contextmanager
 def scaled_latents(trainings, factor, pair=None):
-    """A loser's latents times a factor, by default the first's, mended afterwards; gives the pairs that use it."""
+    """Multiply a loser's latents (default: the first pair's) by a factor, restored at the end; yield pairs with it."""
     run = trainings.variant()
     pairs = read_table(run.round_folder / "pairs.parquet")
     loser = pairs["loser_id"][0] if pair is None else pairs.set_index("pair_id")["loser_id"][pair]
@@ -51,19 +51,19 @@ def scaled_latents(trainings, factor, pair=None):
 
 @pytest.fixture
 def broken_pair(trainings):
-    """Pairs with a clip whose latents are not numbers."""
+    """Pairs with a clip whose latents are NaN."""
     with scaled_latents(trainings, torch.nan) as pairs:
         yield pairs
 
 
 @pytest.fixture
 def huge_pair(trainings):
-    """Pairs with a clip whose latents are much too large: the loss stays a number, the gradient explodes."""
+    """Pairs with a clip whose latents are much too large: the loss stays finite, the gradient explodes."""
     with scaled_latents(trainings, 1e4) as pairs:
         yield pairs
 
 
-def test_steps_whose_loss_is_no_number_are_skipped_and_counted(trainings, broken_pair):
+def test_steps_whose_loss_is_not_finite_are_skipped_and_counted(trainings, broken_pair):
     run = trainings.fresh(reference="online", max_skipped_steps=50)
     run.train()
     log = log_of(run)
@@ -73,7 +73,7 @@ def test_steps_whose_loss_is_no_number_are_skipped_and_counted(trainings, broken
     assert all(torch.isfinite(value).all() for value in adapter_of(run).values())
 
 
-def test_validation_pairs_without_numbers_are_named_and_left_out(trainings, caplog):
+def test_validation_pairs_that_are_not_finite_are_named_and_left_out(trainings, caplog):
     schedule = {"validation": {"num_prompts": 2, "draws": 1}}
     run = trainings.fresh(reference="online", schedule=schedule, train_runtime={"validation_steps": 20})
     snapshot = run.snapshot("train")
@@ -96,16 +96,16 @@ def test_too_many_bad_steps_stop_with_step_pair_and_timestep_named(trainings, br
     assert has_given_up(run.round_folder, "train")
 
 
-def test_a_gradient_far_above_the_usual_is_refused():
+def test_a_gradient_far_above_the_median_is_skipped():
     settings = Train(beta=1.0, skip_above_median=10.0, max_skipped_steps=1)
     rows = [{"grad_norm": 1.0, "skipped": False}] * 10
     losses = np.zeros(2)
     assert skip_reason(9.0, losses, rows, settings) is None
     assert "10 times the usual 1" in skip_reason(11.0, losses, rows, settings)
     won = [{"grad_norm": 0.0, "skipped": False}] * 10
-    assert skip_reason(0.9, losses, won, settings) is None  # clipping lets it through as it is
+    assert skip_reason(0.9, losses, won, settings) is None  # clipping does not change it
     assert "usual 0" in skip_reason(1.1, losses, won, settings)
-    assert skip_reason(11.0, losses, rows[:9], settings) is None  # too few to tell
+    assert skip_reason(11.0, losses, rows[:9], settings) is None  # too few steps for a median
     assert "gradient is not finite" in skip_reason(math.inf, losses, rows, settings)
     skipped = {"grad_norm": 11.0, "skipped": True}
     assert not should_abort([*rows, skipped], settings)
@@ -123,7 +123,7 @@ def test_a_step_with_an_exploding_gradient_changes_nothing_and_is_counted(traini
         moved.append(not all(map(torch.equal, before, training.weights)))
     skipped = [row["skipped"] for row in rows]
     huge = [visit.pair_id in huge_pair for visit in training.passes.plan.training[:NUM_STEPS]]
-    assert not any(skipped[:10])  # too few to tell what is usual
+    assert not any(skipped[:10])  # too few steps for a median
     assert skipped[10:] == huge[10:]
     assert any(skipped)
     assert moved == [not skip for skip in skipped]
@@ -154,7 +154,7 @@ def test_the_loss_scale_follows_from_the_log():
     assert loss_scale([fine] * 1999, "float16") == 256.0
     assert loss_scale([fine] * 2000, "float16") == 512.0
     assert loss_scale([fine | {"loss_scale": 128.0}, *[fine] * 1999], "float16") == 256.0
-    # A loss that is not finite is the pair's fault, and so is a gradient that the least scale does not repair.
+    # A loss that is not finite is the pair's fault, as is a gradient that overflows at the smallest scale.
     assert loss_scale([overflow | {"loss": None}], "float16") == 256.0
     settings = Train(beta=1.0, max_skipped_steps=0)
     assert not should_abort([overflow] * 20, settings)

@@ -1,4 +1,4 @@
-"""The fine-tune: where it starts, what it learns and what it leaves."""
+"""The fine-tune: its start, its progress and its outputs."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from videodpo.storage.video import read_mp4
 
 @pytest.mark.parametrize("reference", ["precomputed", "online"])
 def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(trainings, reference):
-    """All pairs, in the micro-batches of the plan, before any optimiser step."""
+    """All pairs, in the planned micro-batches, before any optimiser step."""
     run = trainings.fresh(reference=reference)
     snapshot = run.snapshot("train")
     passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
@@ -43,7 +43,7 @@ def test_training_widens_the_margin(trainings):
     assert not log["skipped"].any()
 
 
-def test_the_training_tells_once_what_the_doctor_finds_in_its_log(trainings, caplog):
+def test_the_training_logs_each_finding_of_the_doctor_once(trainings, caplog):
     log, _ = trainings.trained(learning_rate=0.1, train_runtime={"checkpoint_steps": 10})
     told = [record.getMessage().split() for record in caplog.records if "winner_drift" in record.getMessage()]
     assert [words[2] for words in told] in (["alarm"], ["warning", "alarm"])
@@ -51,7 +51,7 @@ def test_the_training_tells_once_what_the_doctor_finds_in_its_log(trainings, cap
 
 
 def test_the_log_has_the_share_of_pairs_in_which_the_safeguard_acts(trainings):
-    """By the definition: the losers' gradients shrink where the overlap exceeds (1 - mu) of the winner's error."""
+    """By definition, the losers' gradients shrink if the overlap exceeds (1 - mu) of the winner's error."""
     run = trainings.fresh(reference="online", objective={"sdpo_mu": 0.5}, schedule={"num_steps": 3})
     run.train()
     snapshot = run.snapshot("train")
@@ -71,7 +71,7 @@ def test_a_log_without_safeguard_has_no_share_of_it(trainings):
     assert log["safeguard_share"].isna().all()
 
 
-def test_a_training_is_resumed_whose_checkpoint_has_rows_without_newer_columns(trainings):
+def test_a_checkpoint_with_rows_without_newer_columns_is_resumed(trainings):
     plan = {"train_runtime": {"checkpoint_steps": 1}, "schedule": {"num_steps": 4}}
     run = trainings.fresh(reference="online", objective={"sdpo_mu": 0.5}, **plan)
     run.train()
@@ -88,14 +88,14 @@ def test_a_training_is_resumed_whose_checkpoint_has_rows_without_newer_columns(t
     assert log["safeguard_share"].isna().tolist() == [True, True, True, False]
 
 
-def test_the_training_holds_no_text_encoder_and_no_vae(trainings):
+def test_the_training_loads_no_text_encoder_and_no_vae(trainings):
     run = trainings.variant()
     model = build_policy(run.snapshot("train"), None, "cpu")
     parts = {name for name, part in model.pipe.components.items() if part is not None}
     assert parts == {"transformer", "scheduler"}
 
 
-def test_auto_beta_gives_one_spread_of_the_reference_the_configured_logit(trainings):
+def test_auto_beta_gives_the_configured_logit_at_one_spread_of_the_reference(trainings):
     run = trainings.fresh(beta="auto", beta_logit=3.0)
     snapshot = run.snapshot("train")
     passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
@@ -111,7 +111,7 @@ def test_full_fine_tuning_starts_at_ln_2_and_saves_a_transformer(trainings):
     assert (run.round_folder / "adapter" / "transformer" / "config.json").is_file()
 
 
-def test_held_back_pairs_are_measured_and_not_trained_on(own_trainings):
+def test_held_out_pairs_are_evaluated_and_not_trained_on(own_trainings):
     run = own_trainings.fresh(
         schedule={"validation": {"num_prompts": 2, "draws": 3}}, train_runtime={"validation_steps": 20}
     )
@@ -127,7 +127,7 @@ def test_held_back_pairs_are_measured_and_not_trained_on(own_trainings):
     assert len(plan.validation) == 3 * len(held_back) > 0
 
 
-def test_samples_and_curves_lie_beside_the_log(trainings):
+def test_samples_and_curves_are_next_to_the_log(trainings):
     run = trainings.fresh(train_runtime={"trackers": ["tensorboard"], "samples": {"num_prompts": 2, "steps": 25}})
     run.train()
     for step in (25, 50):
@@ -168,13 +168,13 @@ def test_a_long_stage_logs_done_and_total(own_trainings, caplog, stage, made, li
     assert any(re.search(rf"(\d+) of \1 {line}", record.getMessage()) for record in caplog.records)
 
 
-def test_a_line_of_progress_after_a_step_without_a_number():
+def test_the_progress_line_of_a_step_that_is_not_finite():
     row = log_row(np.full((2, len(STATISTICS)), np.nan), [Visit(0, 0, 0.5, 1, 500.0), Visit(1, 0, 0.1, 2, 100.0)])
     row |= {"skipped": True, "validation_loss": None, "validation_accuracy": None}
     assert describe_step(row) == "skipped"
 
 
-def test_processes_that_the_step_does_not_divide_over_are_refused(trainings):
+def test_a_number_of_processes_that_does_not_divide_the_step_is_refused(trainings):
     from videodpo.dpo.trainer import Training
 
     run = trainings.variant()
