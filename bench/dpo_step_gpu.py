@@ -206,13 +206,13 @@ def _sampling(folder: Path, size: Size, arguments: argparse.Namespace, device: s
             decoding = _now(device) - begun
     del model
     _free(device)
-    whole = denoising * arguments.sampling_steps
+    denoising_total = denoising * arguments.sampling_steps
     return {
         "clips_at_once": SAMPLED,
         "seconds_a_step_and_clip": _short(denoising),
         "tflop_per_second": _short(passes * forward / seconds[-1]),
         "decoding_seconds_a_clip": _short(decoding),
-        "denoising_share": _short(whole / (whole + decoding)),
+        "denoising_share": _short(denoising_total / (denoising_total + decoding)),
     }
 
 

@@ -40,7 +40,7 @@ def half(kind: Callable[..., Any], *arguments: Any, **config: Any) -> Any:
     return make(lambda: kind(*arguments, **config), dtype=HALF)
 
 
-def whole(kind: Callable[..., Any], **config: Any) -> Any:
+def full(kind: Callable[..., Any], **config: Any) -> Any:
     return make(lambda: kind(**config))
 
 
@@ -77,7 +77,7 @@ def wan(layers: int | None, *, vae: Mapping[str, Any] | None = None, experts: in
     )
     return diffusers.WanPipeline(
         **t5("UMT5"),
-        vae=whole(diffusers.AutoencoderKLWan, **vae or {}),
+        vae=full(diffusers.AutoencoderKLWan, **vae or {}),
         transformer=transformer,
         transformer_2=second,
         scheduler=scheduler,
@@ -93,7 +93,7 @@ WIDE |= {"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
 
 
 def cogvideox(layers: int | None, *, scaling: float, snr_shift: float, rotary: bool, **config: int) -> Any:
-    vae = whole(
+    vae = full(
         diffusers.AutoencoderKLCogVideoX,
         down_block_types=("CogVideoXDownBlock3D",) * 4,
         up_block_types=("CogVideoXUpBlock3D",) * 4,
@@ -119,7 +119,7 @@ def cogvideox(layers: int | None, *, scaling: float, snr_shift: float, rotary: b
 def ltx_video(layers: int | None) -> Any:
     return diffusers.LTXPipeline(
         **t5("T5"),
-        vae=whole(diffusers.AutoencoderKLLTXVideo),
+        vae=full(diffusers.AutoencoderKLLTXVideo),
         transformer=half(diffusers.LTXVideoTransformer3DModel, num_layers=at_most(28, layers)),
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
@@ -154,7 +154,7 @@ def hunyuan_video15(layers: int | None) -> Any:
         text_encoder=half(transformers.Qwen2_5_VLTextModel, text),
         tokenizer=tokenizer,
         transformer=half(diffusers.HunyuanVideo15Transformer3DModel, num_layers=at_most(54, layers), task_type="t2v"),
-        vae=whole(diffusers.AutoencoderKLHunyuanVideo15),
+        vae=full(diffusers.AutoencoderKLHunyuanVideo15),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
         text_encoder_2=half(transformers.T5EncoderModel, glyphs),
         tokenizer_2=transformers.ByT5Tokenizer(),
@@ -196,7 +196,7 @@ def text_to_video_sd(layers: int | None) -> Any:
 
 def pictures_vae() -> Any:
     """VAE of Stable Diffusion."""
-    return whole(
+    return full(
         diffusers.AutoencoderKL,
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,

@@ -143,12 +143,12 @@ def test_slurm_page_has_the_resources_of_each_rule_in_the_profile() -> None:
     page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([a-z_, ]+) \|[^|]*\| (\d+) GB[^|]*\| (\d+) (h|min) \|$", page, flags=re.MULTILINE)
     minutes = {"h": 60, "min": 1}
-    told = {
+    documented = {
         rule: (1000 * int(memory), int(time) * minutes[unit])
         for names, memory, time, unit in rows
         for rule in names.split(", ")
     }
-    assert told == {rule: _asked_for(rule, 1) for rule in _submitted()}
+    assert documented == {rule: _asked_for(rule, 1) for rule in _submitted()}
 
 
 def test_a_second_try_requests_twice_the_memory_and_time() -> None:

@@ -32,7 +32,7 @@ RED_BESIDE_BLUE = math.hypot(127.5, 191.25) + 0.3 * math.hypot(127.5, -63.75)
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the unpacked wheel of the example, as an installer leaves it.
 
-    Built by the package's own build backend, on a copy: it writes beside the sources. Without pip, which the
+    Built by the package's own build backend, on a copy: it writes next to the sources. Without pip, which the
     environment of `make setup` does not have.
     """
     folder = tmp_path_factory.mktemp("plugin")

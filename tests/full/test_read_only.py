@@ -92,10 +92,10 @@ def test_a_stage_without_permissions_says_so_and_resumes_with_them(every_stage, 
                 for folder in [path for path in results.rglob("*") if path.is_dir()]:
                     folder.chmod(0o555)
     answers = as_plain_user(calls)
-    for name, (code, told) in answers.items():
+    for name, (code, output) in answers.items():
         fault, _, stage = name.partition(" ")
-        assert code == 1, (name, told)
-        (said,) = [line for line in told.splitlines() if line.startswith("videodpo ")]
+        assert code == 1, (name, output)
+        (said,) = [line for line in output.splitlines() if line.startswith("videodpo ")]
         assert "Permission denied" in said, (name, said)
         assert str(tmp_path / name / (INPUTS[stage] if fault == "read" else "")) in said, (name, said)
         assert not list((tmp_path / name).rglob("*.partial"))

@@ -111,9 +111,9 @@ def files_by_kind(run: Path) -> dict[str, list[Path]]:
 
 def named(path: Path, run: Path) -> set[str]:
     """Names under which damage of this file may be reported: its own, its product's and its folder's."""
-    whole = path.with_name(path.name[1:].removesuffix(".sha256")) if path.name.endswith(".sha256") else path
+    product = path.with_name(path.name[1:].removesuffix(".sha256")) if path.name.endswith(".sha256") else path
     return {
-        one.relative_to(run).as_posix() for one in (whole, *whole.parents) if one.is_relative_to(run) and one != run
+        one.relative_to(run).as_posix() for one in (product, *product.parents) if one.is_relative_to(run) and one != run
     }
 
 
@@ -125,7 +125,7 @@ def test_an_undamaged_run_has_no_findings(run):
 
 
 def test_every_damage_is_found_by_name(run, figures):
-    draws, told = random.Random(0), {"flipped": 0, "cut": 0, "swapped": 0}
+    draws, counts = random.Random(0), {"flipped": 0, "cut": 0, "swapped": 0}
     kinds = files_by_kind(run)
     assert {"prompts.parquet", "round#/adapter/pytorch_lora_weights.safetensors"} <= kinds.keys()
     names = draws.sample(sorted(kinds), len(kinds))
@@ -152,11 +152,11 @@ def test_every_damage_is_found_by_name(run, figures):
         assert found <= allowed, (what, victims, report.findings)
         kinds_found = {finding.kind for finding in report.findings}
         assert report.exit_code == (0 if kinds_found == {"edited"} else 3)
-        told[what] += 1
+        counts[what] += 1
         for path, content, stat in before:
             overwrite(path, content, stat)
     assert verify(run).findings == []
-    figures("damaged files", {"damages": DAMAGES, "found": DAMAGES, "kinds of files": len(kinds), **told})
+    figures("damaged files", {"damages": DAMAGES, "found": DAMAGES, "kinds of files": len(kinds), **counts})
 
 
 READERS = {

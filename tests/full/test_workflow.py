@@ -132,11 +132,11 @@ def test_an_edit_is_noticed_without_the_records_of_snakemake(finished, tmp_path)
     call = ("--configfile", "overlay.yaml", "--", f"{SIGNS}/small/round1/pairs.parquet")
     for records in ("gone", "of other files"):
         answer = snakemake(folder, "--cores", "1", *call, **finished.environment)
-        told = answer.stdout + answer.stderr
+        output = answer.stdout + answer.stderr
         assert answer.returncode != 0, records
-        assert "Settings that changed: pairs\n" in told
-        assert "settings snapshots differ from the configuration" in told
-        assert f"start again: {SIGNS}/small/config/pairs.json" in told
+        assert "Settings that changed: pairs\n" in output
+        assert "settings snapshots differ from the configuration" in output
+        assert f"start again: {SIGNS}/small/config/pairs.json" in output
         (folder / ".snakemake" / "metadata").mkdir(parents=True, exist_ok=True)
     assert not (folder / f"{SIGNS}/small/round1/pairs.parquet").exists()
 

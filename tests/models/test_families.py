@@ -149,10 +149,10 @@ def test_training_forward_equals_the_pipelines_denoiser_call(load, family, monke
     model.sample(text, [2], unguided)
     monkeypatch.undo()
     assert len(calls) == family.sampling.num_steps
-    for told, expected in calls:
-        timestep = torch.as_tensor(told["timestep"]).reshape(-1)[:1]
+    for given, expected in calls:
+        timestep = torch.as_tensor(given["timestep"]).reshape(-1)[:1]
         noise_level = (timestep.float() + 0.5 * (not timestep.is_floating_point())) / 1000
-        noisy = model.from_pipeline(told.get("hidden_states", told.get("sample")), family.sampling)
+        noisy = model.from_pipeline(given.get("hidden_states", given.get("sample")), family.sampling)
         noisy = noisy[:, : model.latent_channels]  # without the channels that are concatenated
         with torch.no_grad():
             prediction = model.predict(noisy, noise_level, text)

@@ -35,11 +35,11 @@ def test_the_noise_level_selects_the_expert_and_a_mixed_batch_is_split():
 
     experts = Experts(Says(10.0), Says(1.0), boundary=700.0)
     timestep = torch.tensor([900.0, 100.0, 700.0, 699.0])
-    hidden, told = torch.randn(4, 3), torch.randn(4, 3)
+    hidden, encoded = torch.randn(4, 3), torch.randn(4, 3)
     factor = torch.tensor([10.0, 1.0, 10.0, 1.0])
     for rows in ([0, 1, 2, 3], [1, 3], [2]):
-        (found,) = experts(hidden_states=hidden[rows], timestep=timestep[rows], encoder_hidden_states=told[rows])
-        expected = factor[rows, None] * hidden[rows] + timestep[rows, None] + told[rows]
+        (found,) = experts(hidden_states=hidden[rows], timestep=timestep[rows], encoder_hidden_states=encoded[rows])
+        expected = factor[rows, None] * hidden[rows] + timestep[rows, None] + encoded[rows]
         torch.testing.assert_close(found, expected)
 
 

@@ -91,9 +91,9 @@ def test_columns_have_the_schema_order_for_every_input_order():
 def test_a_video_scores_the_same_bytes_alone_and_among_many():
     rng = np.random.default_rng(0)
     many = raw(**{name: rng.random(1001) for name in VBENCH})
-    whole = omniscore(many, config(VBENCH))
+    together = omniscore(many, config(VBENCH))
     alone = pd.concat([omniscore(many.iloc[[k]], config(VBENCH)) for k in range(0, 1001, 97)], ignore_index=True)
-    assert whole.omniscore[::97].tolist() == alone.omniscore.tolist()
+    assert together.omniscore[::97].tolist() == alone.omniscore.tolist()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])

@@ -69,8 +69,8 @@ def clip(name: str, num_frames: int, side: int = 4) -> Clip:
 
 def test_scorers_of_one_backbone_compute_each_part_once():
     means = Means(at_once=100)
-    first, whole = score_clips([First(means), All(means)], [clip("1", 3), clip("2", 2)])
-    assert (first, whole) == ([10.0, 20.0], [10.0, 20.0])
+    first, all_frames = score_clips([First(means), All(means)], [clip("1", 3), clip("2", 2)])
+    assert (first, all_frames) == ([10.0, 20.0], [10.0, 20.0])
     assert means.batches == [[("1", 0), ("1", 1), ("1", 2), ("2", 0), ("2", 1)]]
 
 

@@ -63,9 +63,9 @@ class Run:
         """Wait for the driver and return its output; raise AssertionError if it failed."""
         assert self.driver is not None
         code = self.driver.wait(timeout=PATIENCE)
-        told = (self.folder / "driver.log").read_text(encoding="utf-8")
-        assert code == 0, told[-6000:] + self._logs()
-        return told
+        output = (self.folder / "driver.log").read_text(encoding="utf-8")
+        assert code == 0, output[-6000:] + self._logs()
+        return output
 
     def run(self, *arguments: str) -> str:
         """Run the driver from start to end; return its output."""

@@ -50,7 +50,7 @@ class Demo(Run):
         subprocess.run(clone, check=True)
         super().__init__(folder, OVERLAYS)
         (folder / "fewer.yaml").write_text(yaml.safe_dump(FEWER), encoding="utf-8")
-        self.told = self.run()
+        self.output = self.run()
         self.done = self.jobs()
         self.results = self.folder / "results" / "demo"
 
@@ -85,9 +85,9 @@ def test_a_gpu_job_requests_and_gets_one_gpu_and_other_jobs_get_none(demo):
     for log in demo.results.glob("**/logs/**/*.log"):
         rule = ON_A_GPU & {Path(log.parts[log.parts.index("logs") + 1]).stem}
         text, seen = log.read_text(), seen | rule
-        told = text.count("CUDA_VISIBLE_DEVICES")
-        assert told == text.count("CUDA_VISIBLE_DEVICES 0\n"), log
-        assert bool(told) == bool(rule), log
+        assigned = text.count("CUDA_VISIBLE_DEVICES")
+        assert assigned == text.count("CUDA_VISIBLE_DEVICES 0\n"), log
+        assert bool(assigned) == bool(rule), log
     assert seen == ON_A_GPU
 
 

@@ -131,8 +131,8 @@ def test_a_run_ends_on_the_other_node_with_the_same_tables(cluster, tables, figu
     with expected.stages() as stages:
         stages.until_pairs()
     for name in ("omniscore", "pairs"):
-        found, whole = (read_table(one.round_folder / f"{name}.parquet") for one in (tables, expected))
-        pd.testing.assert_frame_equal(found, whole, check_exact=True)
+        found, undisturbed = (read_table(one.round_folder / f"{name}.parquet") for one in (tables, expected))
+        pd.testing.assert_frame_equal(found, undisturbed, check_exact=True)
     clips = [read_shards(one.round_folder / "videos")["sha256"].tolist() for one in (tables, expected)]
     assert clips[0] == clips[1]
     starts = Counter(job.rule for job in tables.jobs())
@@ -151,9 +151,9 @@ def test_a_second_driver_names_the_jobs_of_a_killed_one_and_stops(tables, figure
     submitted = len(tables.jobs())
     tables.start("--until", "generate")
     assert tables.driver.wait() != 0
-    told = (tables.folder / "driver.log").read_text()
-    assert "jobs of an earlier start still run" in told
-    assert re.search(r"shard-0000\d.*: pid \d+ on \S+ since", told), told
+    output = (tables.folder / "driver.log").read_text()
+    assert "jobs of an earlier start still run" in output
+    assert re.search(r"shard-0000\d.*: pid \d+ on \S+ since", output), output
     tables.driver = None
     tables.until(lambda: {job.state for job in tables.jobs()} == {"COMPLETED"}, "end of the jobs")
     assert len(tables.jobs()) == submitted

@@ -185,9 +185,9 @@ def test_interval_covers_the_truth_about_95_times_in_100():
 
 def test_interval_does_not_depend_on_the_number_of_resamples_in_memory(monkeypatch):
     deltas, prompts = normal_deltas(np.random.default_rng(4), 30, 2), pd.Series(np.repeat(range(30), 2))
-    whole = bootstrap_interval(deltas, prompts, resamples=500, seed=1)
+    expected = bootstrap_interval(deltas, prompts, resamples=500, seed=1)
     monkeypatch.setattr("videodpo.preference.statistics._CELLS", 100)
-    assert bootstrap_interval(deltas, prompts, resamples=500, seed=1) == whole
+    assert bootstrap_interval(deltas, prompts, resamples=500, seed=1) == expected
 
 
 def test_ties_count_as_half_a_win():

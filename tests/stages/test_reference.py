@@ -101,24 +101,24 @@ def passes(own_trainings, monkeypatch):
 
 def test_a_killed_job_resumes_after_its_last_pass_and_ends_with_the_same_bytes(passes):
     num_passes = passes.until()
-    whole = passes.table.read_bytes()
+    expected = passes.table.read_bytes()
     shutil.rmtree(passes.table.parent)
     assert passes.until(3) == 3
     assert passes.until(0) == 0
     assert passes.until(2) == 2
     assert passes.until() == num_passes - 5
-    assert passes.table.read_bytes() == whole
+    assert passes.table.read_bytes() == expected
     passes.table.unlink()
     assert passes.until() == 0
-    assert passes.table.read_bytes() == whole
+    assert passes.table.read_bytes() == expected
 
 
 def test_a_progress_log_of_other_noise_levels_is_ignored(passes, own_trainings, monkeypatch):
     num_passes = passes.until()
-    whole = passes.table.read_bytes()
+    expected = passes.table.read_bytes()
     shutil.rmtree(passes.table.parent)
     other = Passes(own_trainings.variant(schedule={"timesteps": {"shift": 3.0}}), monkeypatch)
     assert other.until(3) == 3
     assert other.log.exists()
     assert passes.until() == num_passes
-    assert passes.table.read_bytes() == whole
+    assert passes.table.read_bytes() == expected

@@ -180,12 +180,12 @@ def test_a_bug_in_a_scorer_stops_the_run(run, monkeypatch):
 
 
 def test_too_many_failures_stop_the_run_and_keep_the_scores(run, count_scores):
-    whole = (run / "clips/2.mp4").read_bytes()
-    break_clip(run, 2, whole[:300])
+    intact = (run / "clips/2.mp4").read_bytes()
+    break_clip(run, 2, intact[:300])
     with pytest.raises(RuntimeError, match=r"(?s)1 of 6 .*max_failed_fraction is 0.02.*0002-0: 2\.mp4: "):
         score_all(run, allowed=0.02)
     assert not (run / TABLE).exists()
-    break_clip(run, 2, whole)
+    break_clip(run, 2, intact)
     count_scores.clear()
     assert all(row["status"] == "ok" for row in score_all(run, allowed=0.02))
     assert len(count_scores) == BLOCK
@@ -331,13 +331,13 @@ def test_a_refused_clip_is_not_scored_again(one_frame_among_them, monkeypatch):
 
 
 def test_a_repaired_clip_is_scored_and_its_block_keeps_its_scores(run, count_scores):
-    whole = (run / "clips/2.mp4").read_bytes()
+    intact = (run / "clips/2.mp4").read_bytes()
     before = score_all(run)
     shutil.rmtree(run / "scores")
     break_clip(run, 2, b"cut")
     broken = score_all(run)
     assert [row["status"] for row in broken].count("failed") == 1
-    break_clip(run, 2, whole)
+    break_clip(run, 2, intact)
     assert score_all(run) == before
     (run / "scores" / "shard-00000.json").unlink()
     count_scores.clear()

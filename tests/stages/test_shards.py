@@ -53,11 +53,11 @@ def test_nothing_is_sampled_if_only_the_published_files_are_missing(finished, sa
 
 def test_a_damaged_clip_costs_its_batch(finished, sampled):
     clip = finished.folder / read_shards(finished.round_folder / "videos")["path"].iloc[5]
-    whole = clip.read_bytes()
-    clip.write_bytes(whole[:-1])
+    intact = clip.read_bytes()
+    clip.write_bytes(intact[:-1])
     make_again(finished, take_away(finished))
     assert sampled == [1]
-    assert clip.read_bytes() == whole
+    assert clip.read_bytes() == intact
 
 
 def test_missing_latents_cost_the_shard(finished, sampled):

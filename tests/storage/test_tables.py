@@ -95,14 +95,14 @@ def test_commit_of_edited_code_is_marked(tmp_path):
     for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=all"]):
         subprocess.run([*git, *words], check=True)
     command = [sys.executable, "-c", "from videodpo.storage.tables import commit; print(commit())"]
-    told = []
+    commits = []
     for _ in range(2):
         ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package.parent)}, capture_output=True)
-        told.append(ended.stdout.decode().strip())
+        commits.append(ended.stdout.decode().strip())
         with open(package / "__init__.py", "a", encoding="utf-8") as file:
             file.write("# edited\n")
-    assert len(told[0]) == 40
-    assert told[1] == f"{told[0]}-dirty"
+    assert len(commits[0]) == 40
+    assert commits[1] == f"{commits[0]}-dirty"
 
 
 @pytest.mark.parametrize("kind", ["dicts", "frame"])
@@ -223,12 +223,12 @@ def test_only_requested_columns_are_read(path):
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "folder"])
 def test_an_unreadable_table_is_named(path, damage):
     save(path, [ROW])
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     path.unlink()
     if damage == "folder":
         path.mkdir()
     elif damage != "missing":
-        path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"prompt\na tram\n"}[damage])
+        path.write_bytes({"empty": b"", "cut": intact[: len(intact) // 2], "text": b"prompt\na tram\n"}[damage])
     with pytest.raises(ValueError, match=str(path)):
         read_table(path)
 

@@ -107,10 +107,10 @@ def test_a_failed_write_leaves_the_old_clip_alone(clip):
 
 def test_damage_raises_no_other_error(clip, tmp_path):
     """A damaged clip raises UnreadableVideo or decodes (to other pixels)."""
-    rng, whole = random.Random(0), clip.read_bytes()
+    rng, intact = random.Random(0), clip.read_bytes()
     unreadable = 0
     for _ in range(60):
-        data = bytearray(whole)
+        data = bytearray(intact)
         if rng.random() < 0.5:
             del data[rng.randrange(len(data)) :]
         else:

@@ -92,12 +92,12 @@ def command(stage: str, results: Path) -> list[str]:
     return [*words[:2], *(str(folder / f"{name}.json") for name in words[2:last]), *words[last:]]
 
 
-def made_by(stage: str, whole: Path, results: Path) -> None:
+def made_by(stage: str, source: Path, results: Path) -> None:
     """Copy the outputs of all stages before this one into a results folder."""
     stages = list(COMMANDS)
     order = {name: number for number, name in enumerate(stages)}
-    for path in sorted((whole / "small").rglob("*")):
-        name = path.relative_to(whole)
+    for path in sorted((source / "small").rglob("*")):
+        name = path.relative_to(source)
         if path.is_file() and order.get(maker(name), len(order)) < order[stage]:
             (results / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, results / name)

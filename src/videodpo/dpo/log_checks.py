@@ -55,13 +55,13 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
     findings = [_finite(log)]
     if findings[0].status == "alarm":
         return findings
-    whole, log = log, log[~log["skipped"].astype(bool)] if "skipped" in log else log
-    if starts_at_ln_2 and whole["step"].iloc[0] == 0 and len(log):
+    all_steps, log = log, log[~log["skipped"].astype(bool)] if "skipped" in log else log
+    if starts_at_ln_2 and all_steps["step"].iloc[0] == 0 and len(log):
         findings.append(_start(log.iloc[0]))  # skipped steps before it did not change the weights
     if len(log):
         findings.append(_spikes(log, max_grad_norm))
-    if "skipped" in whole:
-        findings.append(_skipped(whole))
+    if "skipped" in all_steps:
+        findings.append(_skipped(all_steps))
     if len(log) < FEWEST_STEPS:
         expected = f"{FEWEST_STEPS} for a trend"
         return [*findings, Finding("trend", "fine", f"{len(log)} steps", expected, value=float(len(log)))]

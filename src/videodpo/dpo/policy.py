@@ -74,11 +74,11 @@ def gather_policy(
     weights: Any = get_model_state_dict(model.denoiser, options=options)
     if snapshot.settings.train.method == "lora" or not accelerator.is_main_process:
         return model, weights
-    whole = build_policy(snapshot, None, "cpu")
-    unknown = whole.denoiser.load_state_dict(weights, strict=False).unexpected_keys
+    full = build_policy(snapshot, None, "cpu")
+    unknown = full.denoiser.load_state_dict(weights, strict=False).unexpected_keys
     assert not unknown
-    assert set(weights) >= set(trainable(whole))
-    return whole, None
+    assert set(weights) >= set(trainable(full))
+    return full, None
 
 
 def trainable(model: VideoModel) -> dict[str, torch.nn.Parameter]:

@@ -142,11 +142,11 @@ class T2VTurboModel(VideoCrafter2Model):
         trained, config = super().whole_lora(network, weights)
         if TAKEN_OFF not in network.peft_config:
             return trained, config
-        whole = {
+        merged = {
             key: torch.cat([value, self._taken_off[key].to(value.device)], dim=_rank_axis(key))
             for key, value in trained.items()
         }
-        return whole, config | {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
+        return merged, config | {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
 
     def trained_part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self._options.distilled_lora == "fixed":

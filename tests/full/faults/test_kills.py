@@ -124,7 +124,7 @@ def work_done(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(workspace: Path) -> Path:
+def undisturbed(workspace: Path) -> Path:
     """Folder of an undisturbed run."""
     driver = start(workspace, "whole")
     output, _ = driver.communicate(timeout=PATIENCE)
@@ -132,9 +132,11 @@ def whole(workspace: Path) -> Path:
     return workspace / "whole" / "run"
 
 
-def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(workspace, whole, fault_tries, figures):
-    expected = result(whole)
-    to_do = Counter(work_done(whole))
+def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(
+    workspace, undisturbed, fault_tries, figures
+):
+    expected = result(undisturbed)
+    to_do = Counter(work_done(undisturbed))
     assert set(to_do.values()) == {1}
 
     folder, rng, kills, ended = workspace / "killed" / "run", random.Random(11), Counter(), 0
@@ -151,8 +153,8 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
             if rng.random() < 0.5:
                 second = start(workspace, "killed")
                 try:
-                    told, _ = second.communicate(timeout=LATEST[RUN] / 2)
-                    assert second.returncode == 0 or LEAVES.search(told), told
+                    printed, _ = second.communicate(timeout=LATEST[RUN] / 2)
+                    assert second.returncode == 0 or LEAVES.search(printed), printed
                 except subprocess.TimeoutExpired:  # no left-over job to wait for: it runs
                     kills[kill(second, what, rng)] += 1
                     second.communicate(timeout=PATIENCE)
@@ -175,29 +177,29 @@ def test_a_run_ends_like_an_undisturbed_one_after_sigkills_at_random_moments(wor
     assert again == 0, done
 
 
-def test_a_clock_that_jumps_by_a_year_re_runs_nothing(workspace, whole):
+def test_a_clock_that_jumps_by_a_year_re_runs_nothing(workspace, undisturbed):
     """Older tables start jobs that find their work done; an input from the future fails a job with a message."""
-    expected, logs = result(whole), whole / "round1" / "logs" / "evaluate_generate"
-    for path in (whole / "round1" / "evaluation").rglob("*"):
+    expected, logs = result(undisturbed), undisturbed / "round1" / "logs" / "evaluate_generate"
+    for path in (undisturbed / "round1" / "evaluation").rglob("*"):
         move(path, -YEAR)
     back = start(workspace, "whole")
     output, _ = back.communicate(timeout=PATIENCE)
     assert back.returncode == 0, output
     assert "rule evaluate_generate:" in output
     assert [log for log in logs.rglob("aligned/*.log") if MADE.search(last_try(log))] == []
-    assert_same(result(whole), expected)
+    assert_same(result(undisturbed), expected)
 
-    move(whole / "prompts.parquet", YEAR)
+    move(undisturbed / "prompts.parquet", YEAR)
     pairs = ["--", "whole/run/round1/pairs.parquet"]
     ahead = start(workspace, "whole", "--forcerun", "pairs", *pairs)
     output, _ = ahead.communicate(timeout=PATIENCE)
     assert ahead.returncode != 0
     assert "clock skew" in output
-    move(whole / "prompts.parquet", -YEAR)
+    move(undisturbed / "prompts.parquet", -YEAR)
     again = start(workspace, "whole", *pairs)
     output, _ = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, output
-    assert_same(result(whole), expected)
+    assert_same(result(undisturbed), expected)
 
 
 def move(path: Path, seconds: float) -> None:
@@ -213,25 +215,25 @@ def test_a_second_driver_stops_and_names_the_first(workspace):
         assert first.poll() is None
         time.sleep(0.01)
     second = start(workspace, "two", "--", "tables")
-    told, _ = second.communicate(timeout=300)
+    printed, _ = second.communicate(timeout=300)
     output, _ = first.communicate(timeout=PATIENCE)
     assert second.returncode != 0
-    assert re.search(rf"is (being made|held) by pid {first.pid} on \S+ since 20", told), told
+    assert re.search(rf"is (being made|held) by pid {first.pid} on \S+ since 20", printed), printed
     assert first.returncode == 0, output
 
 
-def test_of_two_drivers_that_start_at_once_only_one_writes_the_table(workspace, whole, fault_tries, figures):
+def test_of_two_drivers_that_start_at_once_only_one_writes_the_table(workspace, undisturbed, fault_tries, figures):
     left = 0
     for number in range(fault_tries):
         target = f"race{number}/run/prompts.parquet"
         both = [start(workspace, f"race{number}", "--", target) for _ in range(2)]
         ends = [(one.communicate(timeout=PATIENCE)[0], one.returncode) for one in both]
         assert 0 in [code for _, code in ends], ends
-        for told, code in ends:
+        for printed, code in ends:
             if code:
                 left += 1
-                assert LEAVES.search(told), told
-        assert (workspace / target).read_bytes() == (whole / "prompts.parquet").read_bytes()
-        made = sum("rule prompts:" in told for told, _ in ends)
+                assert LEAVES.search(printed), printed
+        assert (workspace / target).read_bytes() == (undisturbed / "prompts.parquet").read_bytes()
+        made = sum("rule prompts:" in printed for printed, _ in ends)
         assert made == 1, ends
     figures("two drivers that start at once", {"tries": fault_tries, "left": left})

@@ -62,7 +62,7 @@ def slow_plugin() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of an undisturbed run: 24 clips in 6 batches, scored in 3 blocks, 8 steps of 2 passes."""
     results = tmp_path_factory.mktemp("whole") / "results"
     run = config(random_model, results, **CHANGES)
@@ -77,13 +77,15 @@ def whole(slow_plugin: None, random_model: Path, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_sigkill_costs_a_stage_only_the_batch_in_progress(stage, whole, random_model, tmp_path, fault_tries, figures):
+def test_a_sigkill_costs_a_stage_only_the_batch_in_progress(
+    stage, undisturbed, random_model, tmp_path, fault_tries, figures
+):
     rng, again, kills = random.Random(5), [], 0
     while kills < fault_tries:
         results = tmp_path / f"results-{kills}"
         config(random_model, results, **CHANGES)
         left_out = shutil.ignore_patterns("config", "locks", *PRODUCTS[stage])
-        shutil.copytree(whole, results, ignore=left_out, dirs_exist_ok=True)
+        shutil.copytree(undisturbed, results, ignore=left_out, dirs_exist_ok=True)
         done, ended = set[str](), False
         while not ended:
             moment = rng.uniform(0.0, (2 * BATCH[stage] + 2) * SECONDS) if kills < fault_tries else None
@@ -92,7 +94,7 @@ def test_a_sigkill_costs_a_stage_only_the_batch_in_progress(stage, whole, random
             again.append(len(done & set(pieces)))
             done |= set(pieces)
         assert len(done) == PIECES[stage]
-        expected, found = comparable(whole / "small"), comparable(results / "small")
+        expected, found = comparable(undisturbed / "small"), comparable(results / "small")
         if stage == "score":  # another command collects the scores by dimension
             expected = {name: digest for name, digest in expected.items() if name in found or "/slow/" not in name}
         assert found == expected
@@ -119,8 +121,8 @@ def until_killed(words: list[str], results: Path, moment: float | None) -> tuple
     )
     if moment is not None and not ended_before(process, record, moment):
         process.kill()
-    _, told = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), told
+    _, errors = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), errors
     pieces = taken(record)
     record.unlink(missing_ok=True)
     return pieces, process.returncode == 0

@@ -66,24 +66,24 @@ def _signalled(run, *signals):
         The exit code and the log.
     """
     process = subprocess.Popen(command(run), stderr=subprocess.PIPE, text=True)
-    told = ""
+    output = ""
     for line in process.stderr:
-        told += line
+        output += line
         if "training from step" in line:
             time.sleep(0.5)
             process.send_signal(signals[0])
         if "Ctrl-C: the state is saved" in line and len(signals) > 1:
             process.send_signal(signals[1])
-    return process.wait(), told
+    return process.wait(), output
 
 
 def test_a_signal_saves_the_state_and_exits_with_75(trainings):
     settings = {"lora": DROPOUT, "train_runtime": {"checkpoint_steps": None}}
     _, expected = trainings.trained(**settings)
     run = trainings.fresh(**settings)
-    code, told = _signalled(run, signal.SIGTERM)
-    assert code == 75, told
-    assert "SIGTERM after step" in told
+    code, output = _signalled(run, signal.SIGTERM)
+    assert code == 75, output
+    assert "SIGTERM after step" in output
     assert 0 < last_step(run) < NUM_STEPS
     assert not (run.round_folder / "adapter").exists()
     run.train()
@@ -94,10 +94,10 @@ def test_a_signal_saves_the_state_and_exits_with_75(trainings):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_to_the_launcher_saves_the_state_of_every_process(trainings, number):
     run = trainings.fresh(train_runtime={"processes": 2, "checkpoint_steps": None})
-    code, told = _signalled(run, number)
-    assert code == 75, told
-    assert f"{number.name} after step" in told, told
-    assert "Traceback" not in told
+    code, output = _signalled(run, number)
+    assert code == 75, output
+    assert f"{number.name} after step" in output, output
+    assert "Traceback" not in output
     assert 0 < last_step(run) < NUM_STEPS
 
 
@@ -106,9 +106,9 @@ def test_a_second_ctrl_c_kills_every_process(trainings, processes):
     settings = {"num_steps": 4, "global_batch_size": 512}  # a step would take longer than the test
     runtime = {"processes": processes, "checkpoint_steps": None}
     run = trainings.fresh(reference="online", train_runtime=runtime, schedule=settings)
-    code, told = _signalled(run, signal.SIGINT, signal.SIGINT)
-    assert code == -signal.SIGINT, told
-    assert "Traceback" not in told
+    code, output = _signalled(run, signal.SIGINT, signal.SIGINT)
+    assert code == -signal.SIGINT, output
+    assert "Traceback" not in output
     assert last_step(run) == -1
     with exclusive(run.folder, run.round_folder / "adapter"):  # no process holds the lock any more
         pass

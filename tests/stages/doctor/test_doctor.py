@@ -92,8 +92,8 @@ def rescale_latents(round_folder, factor):
 def test_a_healthy_round_has_no_alarm(doctor, train):
     code, findings = doctor(**train)
     assert code == 0
-    told = {name for name, one in findings.items() if one["status"] != "fine"}
-    assert told - {"movement"} == {"vae_round_trip"}  # three steps change little, and the VAE is random
+    not_fine = {name for name, one in findings.items() if one["status"] != "fine"}
+    assert not_fine - {"movement"} == {"vae_round_trip"}  # three steps change little, and the VAE is random
     assert findings["step_0_loss"]["value"] <= 1e-5
     assert findings["same_model"]["value"] == 0
 

@@ -63,8 +63,8 @@ def test_a_compressed_list_of_clips_is_read(tmp_path, packed):
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])
 def test_a_damaged_compressed_file_is_refused(tmp_path, packed):
     path = tmp_path / "prompts.txt"
-    whole = PACKED[packed]("".join(f"{number} trams\n" for number in range(9999)).encode())
-    for content in (whole[:-6], whole[:3000], whole + b"and more"):
+    intact = PACKED[packed]("".join(f"{number} trams\n" for number in range(9999)).encode())
+    for content in (intact[:-6], intact[:3000], intact + b"and more"):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=r"prompts\.source\.path: '.*prompts\.txt': not readable \(\w"):
             read("text", path)

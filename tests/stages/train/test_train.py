@@ -45,9 +45,9 @@ def test_training_widens_the_margin(trainings):
 
 def test_the_training_logs_each_finding_of_the_doctor_once(trainings, caplog):
     log, _ = trainings.trained(learning_rate=0.1, train_runtime={"checkpoint_steps": 10})
-    told = [record.getMessage().split() for record in caplog.records if "winner_drift" in record.getMessage()]
-    assert [words[2] for words in told] in (["alarm"], ["warning", "alarm"])
-    assert 19 <= int(told[-1][1].rstrip(":")) < len(log)
+    messages = [record.getMessage().split() for record in caplog.records if "winner_drift" in record.getMessage()]
+    assert [words[2] for words in messages] in (["alarm"], ["warning", "alarm"])
+    assert 19 <= int(messages[-1][1].rstrip(":")) < len(log)
 
 
 def test_the_log_has_the_share_of_pairs_in_which_the_safeguard_acts(trainings):
@@ -75,7 +75,7 @@ def test_a_checkpoint_with_rows_without_newer_columns_is_resumed(trainings):
     plan = {"train_runtime": {"checkpoint_steps": 1}, "schedule": {"num_steps": 4}}
     run = trainings.fresh(reference="online", objective={"sdpo_mu": 0.5}, **plan)
     run.train()
-    whole = log_of(run)
+    complete = log_of(run)
     earlier, last = sorted((run.round_folder / "state").glob("*/step-*"))
     shutil.rmtree(last)
     progress = json.loads((earlier / "progress.json").read_text())
@@ -84,7 +84,7 @@ def test_a_checkpoint_with_rows_without_newer_columns_is_resumed(trainings):
     (earlier / "progress.json").write_text(json.dumps(progress))
     run.train()
     log = log_of(run)
-    assert log["loss"].tolist() == whole["loss"].tolist()
+    assert log["loss"].tolist() == complete["loss"].tolist()
     assert log["safeguard_share"].isna().tolist() == [True, True, True, False]
 
 

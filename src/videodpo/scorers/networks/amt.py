@@ -168,8 +168,8 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = x
-        for whole, side in ((self.conv1, self.conv2), (self.conv3, self.conv4)):
-            out = whole(out)
+        for full, side in ((self.conv1, self.conv2), (self.conv3, self.conv4)):
+            out = full(out)
             out[:, -_SIDE:] = side(out[:, -_SIDE:])
         refined: torch.Tensor = self.prelu(x + self.conv5(out))
         return refined

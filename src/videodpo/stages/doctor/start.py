@@ -250,14 +250,14 @@ class Start:
         shift = torch.tensor([2.0, -1.0], device=together[0].device)[: len(visits)] / self._beta
         errors = (*together, together[0] + shift, together[1] - shift)
         weight = torch.arange(1.0, len(visits) + 1, device=shift.device)
-        whole = diffusion_dpo_loss_from_errors(*errors, beta=self._beta, weight=weight)
+        batched = diffusion_dpo_loss_from_errors(*errors, beta=self._beta, weight=weight)
         parts = [
             diffusion_dpo_loss_from_errors(
                 *(value[k : k + 1] for value in errors), beta=self._beta, weight=weight[k : k + 1]
             ).loss
             for k in range(len(visits))
         ]
-        apart = float((whole.loss - torch.stack(parts).mean()).abs())
-        status: Status = "fine" if off <= self._rounded and apart <= EXACT * float(whole.loss) else "alarm"
+        apart = float((batched.loss - torch.stack(parts).mean()).abs())
+        status: Status = "fine" if off <= self._rounded and apart <= EXACT * float(batched.loss) else "alarm"
         measured = f"errors alone and in a batch differ by {off:.2g} of themselves, the losses by {apart:.2g}"
         return Finding("one_logit", status, measured, expected, advice, apart)
