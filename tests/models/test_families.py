@@ -11,9 +11,8 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
-from safetensors.torch import load_file
 
+from tests.support.doc_pages import read_blocks
 from tests.support.families import FAMILIES, TEXT_TOKENS, write
 from videodpo.config import Lora, Model, Timesteps
 from videodpo.dpo.objectives import denoising_errors, diffusion_dpo_loss_from_errors
@@ -77,12 +76,10 @@ def run_plain(pipe, model, family, seed, **options):
     return pipe(**arguments, **family.call, **options).frames
 
 
-def load_into_unet(unet, model, folder):
-    """The code of docs/models.md for pipelines with a U-Net for which diffusers supports no adapters."""
-    config = LoraConfig(r=4, lora_alpha=4, target_modules=model.lora_targets)
-    inject_adapter_in_model(config, unet)
-    state = load_file(folder / "pytorch_lora_weights.safetensors")
-    set_peft_model_state_dict(unet, {name.removeprefix("unet."): value for name, value in state.items()})
+def load_into_unet(pipe, folder):
+    """Run the snippet of docs/models.md for U-Nets that have no adapters in diffusers, at the rank of the tests' adapter."""
+    (block,) = (block for block in read_blocks("docs/models.md") if block.language == "python")
+    exec(block.text.replace("=64", "=4"), {"pipe": pipe, "folder": folder})
 
 
 def texts(model, *prompts):
@@ -265,7 +262,7 @@ def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, 
     pipe, sample = plain(model, family, folder, output_type="latent")
     base = sample(7)
     if family.family == "text_to_video_sd":
-        load_into_unet(pipe.unet, model, tmp_path)
+        load_into_unet(pipe, tmp_path)
     elif hasattr(pipe, "load_lora_weights"):
         pipe.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
     else:
