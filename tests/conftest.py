@@ -22,6 +22,7 @@ OF_THE_SESSION_RUN = ("test_workflow.py", "test_verify.py", "test_logs.py", "hos
 # Files that take minutes start first, so that no process waits for another at the end.
 SLOW = (
     "test_study.py",
+    "test_doc_commands.py",
     *OF_THE_SESSION_RUN,
     "train/test_resume.py",
     "faults/test_kills.py",

@@ -132,3 +132,14 @@ def comparable(run: Path) -> dict[str, str]:
         for path in files
         if not any(part in skipped for part in path.relative_to(run).parts) and path.name != "train_log.parquet"
     }
+
+
+def run_stages(*arguments: str) -> None:
+    """Run every stage of a configuration with one shard in this process, in the working directory.
+
+    Args:
+        arguments: `--config` and `--preset`, for all commands.
+    """
+    for stage, words in COMMANDS.items():
+        arm = words[words.index("--arm") :] if "--arm" in words else []
+        assert main([words[0], *arguments, *arm]) == 0, stage
