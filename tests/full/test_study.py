@@ -7,18 +7,21 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT as REPOSITORY
 from tests.conftest import small_run
 from tests.support.studies import CALL, OF_THE_PROFILES, make_study, planned, run_study, with_arm, write_study
-from tests.support.workspace import dry_run, make_workspace, snakemake, without_default_scorers
+from tests.support.workspace import dry_run, make_workspace, without_default_scorers
 from videodpo.cli import main
 from videodpo.storage.files import sha256_of
 from videodpo.storage.tables import read_table
 
+SOURCES = REPOSITORY / "src"
 ROOT, SHARED = Path("results/tiny"), Path("results/tiny/shared/seed3")
 ARMS = ("dpo", "plain", "sft")
 LATE = {"train": {"beta": 200.0}}
@@ -105,8 +108,10 @@ def test_tables_page_and_verdicts_are_written(made):
 def test_an_arm_has_the_same_bytes_as_an_ordinary_run(made, random_model, tmp_path):
     raw = small_run(random_model, Path("results"), run="seed3", pairs={"reweight": {"exponent": 0.0}})
     make_workspace(tmp_path, without_default_scorers(raw))
-    answer = snakemake(tmp_path, "--cores", "2", "--configfile", "overlay.yaml")
-    assert answer.returncode == 0, answer.stderr
+    stages = "from tests.support.every_stage import run_stages"
+    call = [sys.executable, "-c", f"{stages}; run_stages('--config', 'config.yaml', '--preset', 'overlay.yaml')"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, SOURCES)))}
+    subprocess.run(call, cwd=tmp_path, env=environment, check=True)
     alone, arm = tmp_path / "results/seed3", made[0] / ROOT / "plain/seed3"
     assert {name: sha256_of(arm / name) for name in SAME} == {name: sha256_of(alone / name) for name in SAME}
 
