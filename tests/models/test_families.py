@@ -77,7 +77,7 @@ def run_plain(pipe, model, family, seed, **options):
 
 
 def load_into_unet(pipe, folder):
-    """Run the snippet of docs/models.md for U-Nets that have no adapters in diffusers, at the rank of the tests' adapter."""
+    """Run the snippet of docs/models.md for U-Nets without adapters in diffusers, at the rank of the tests."""
     (block,) = (block for block in read_blocks("docs/models.md") if block.language == "python")
     exec(block.text.replace("=64", "=4"), {"pipe": pipe, "folder": folder})
 
