@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,15 @@ def test_a_new_beta_retrains_and_evaluates_with_the_same_reference_errors(finish
         == wildcards(jobs, "evaluate_collect_scores", "arm")
         == {("aligned",)}
     )
+
+
+def test_a_dry_run_says_why_each_job_runs(finished):
+    jobs = finished.plan_after("train.beta", 200.0)
+    reasons = {block.partition(":")[0]: re.search(r"^ +reason: (.*)$", block, re.MULTILINE)[1] for block in jobs}
+    assert reasons["snapshot"].startswith("Params have changed since last execution: ")
+    assert reasons["train"].startswith(f"Input files updated by another job: {SIGNS}/small/config/train.json, ")
+    assert reasons["report"].startswith("Input files updated by another job: ")
+    assert max(map(len, jobs)) < 3000  # the folder has a long name
 
 
 def test_report_settings_rerun_only_the_report(finished):

@@ -48,6 +48,7 @@ NAMES = [
     "snakemake.jobs:Job.remove_existing_output",
     "snakemake.jobs:Job.restart_times",
     "snakemake.jobs:Job.wildcards_dict",
+    "snakemake.jobs:format_files",
     "snakemake.workflow:Workflow.touch",
     "snakemake_executor_plugin_slurm:Executor.__post_init__",
     "snakemake_executor_plugin_slurm:WorkflowError",

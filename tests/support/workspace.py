@@ -82,10 +82,20 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
 
 def dry_run(folder: Path, *arguments: str, **environment: str) -> list[Job]:
     """Jobs that Snakemake lists, in its order."""
+    return jobs_of(plan(folder, *arguments, **environment))
+
+
+def plan(folder: Path, *arguments: str, **environment: str) -> list[str]:
+    """What a dry run prints about each job, starting with the name of its rule."""
     answer = snakemake(folder, "--dry-run", *arguments, **environment)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+    listed = answer.stdout.rpartition("\nJob stats:\n")[0]  # printed before the jobs and after them
+    return [block.partition("\n[")[0] for block in re.split(r"^(?:local)?rule ", listed, flags=re.MULTILINE)[1:]]
+
+
+def jobs_of(blocks: list[str]) -> list[Job]:
     jobs = []
-    for block in re.split(r"^(?:local)?rule ", answer.stdout, flags=re.MULTILINE)[1:]:
+    for block in blocks:
         pairs = re.search(r"^ +wildcards: (.*)$", block, flags=re.MULTILINE)
         wildcards = dict(pair.split("=", 1) for pair in pairs[1].split(", ")) if pairs else {}
         jobs.append(Job(block.partition(":")[0], wildcards))
@@ -110,6 +120,10 @@ class Finished:
 
     def jobs_after(self, key: str, value: Any) -> list[Job]:
         """Jobs that a call would run with one dotted key of the overlay changed."""
+        return jobs_of(self.plan_after(key, value))
+
+    def plan_after(self, key: str, value: Any) -> list[str]:
+        """What a dry run prints about these jobs."""
         overlay = copy.deepcopy(self.overlay)
         *above, name = key.split(".")
         section = overlay
@@ -117,7 +131,7 @@ class Finished:
             section = section.setdefault(part, {})
         section[name] = value
         write_overlay(self.folder, overlay)
-        return self.jobs()
+        return plan(self.folder, "--configfile", "overlay.yaml", **self.environment)
 
     def jobs(self) -> list[Job]:
         return dry_run(self.folder, "--configfile", "overlay.yaml", **self.environment)

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from tests.conftest import ROOT
-from tests.support.workspace import dry_run, make_workspace
+from tests.support.workspace import jobs_of, make_workspace, plan
 from videodpo.config.loading import read_config
 from videodpo.storage.video import write_mp4
 from videodpo.workflow.run import Workflow
 
 
-def test_slurm_lists_the_full_run_without_weights_or_network_in_fewer_than_3000_jobs(tmp_path):
-    make_workspace(tmp_path, {})
-    (tmp_path / "empty").mkdir()
-    jobs = dry_run(tmp_path, "--profile", "slurm", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "empty"))
-    count = Counter(job.rule for job in jobs)
+@pytest.fixture(scope="module")
+def full_run(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a dry run of the full run on SLURM prints about each job, without weights or network."""
+    folder = make_workspace(tmp_path_factory.mktemp("full"), {})
+    (folder / "empty").mkdir()
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "empty")}
+    return plan(folder, "--profile", "slurm", "--printshellcmds", **offline)
+
+
+def test_slurm_lists_the_full_run_without_weights_or_network_in_fewer_than_3000_jobs(full_run):
+    count = Counter(job.rule for job in jobs_of(full_run))
     assert (count["generate"], count["collect_scores"], count["train"]) == (200, 8, 1)
-    assert len(jobs) < 3000
+    assert count.total() < 3000
+
+
+def test_what_is_printed_about_a_job_fits_on_a_screen(full_run):
+    """A job of the full run has up to 600 inputs, and as many may be the reason why it runs."""
+    assert max(map(len, full_run)) < 2000
+    reasons = [re.search(r"^ +reason: (.*)$", block, re.MULTILINE) for block in full_run]
+    assert all(reason and 20 < len(reason[1]) < 800 for reason in reasons)
+    (listing,) = (block for block in full_run if block.startswith("list_videos"))
+    assert listing.count("and 597 other files") == 2  # in its input, and in its reason
 
 
 def test_the_snakefile_imports_nothing_heavy():

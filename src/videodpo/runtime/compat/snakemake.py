@@ -1,4 +1,4 @@
-"""Internals of Snakemake: the jobs of its graph, and the logs that it deletes.
+"""Internals of Snakemake: the jobs of its graph, what it prints about them, and the logs that it deletes.
 
 Works with snakemake 9.27.1. This module does not import Snakemake: the Snakefile passes its `workflow`.
 """
@@ -10,6 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+
+_SHOWN = 3
 
 
 class Job(NamedTuple):
@@ -75,6 +78,26 @@ def _without_logs(remove: Any) -> Any:
             self._log = log
 
     return remove_existing_output
+
+
+def shorten_lists() -> None:
+    """Let Snakemake print the first three files of a long list, and count the others.
+
+    Otherwise a dry run prints all 600 inputs of a job twice, the second time as the reason for the job. Public API
+    would be a setting.
+    """
+    jobs: Any = sys.modules["snakemake.jobs"]
+    jobs.format_files = _first(jobs.format_files)
+
+
+def _first(format_files: Any) -> Any:
+    def first(files: Any, **options: Any) -> list[str]:
+        ordered = sorted(files) if isinstance(files, set) else files  # the files of a reason are a set
+        texts: list[str] = format_files(ordered, **options)
+        others = len(texts) - _SHOWN
+        return texts if others < 2 else [*texts[:_SHOWN], f"and {others} other files"]
+
+    return first
 
 
 def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool]) -> None:
