@@ -41,7 +41,7 @@ configfile: "config.yaml"
 
 
 try:
-    check_location(workflow.basedir)
+    check_location(workflow.current_basedir.get_path_or_uri(secret_free=True))
     # Refuse duplicate keys: Snakemake silently keeps the last one.
     if workflow.is_main_process:
         for file in filter(Path.is_file, map(Path, workflow.configfiles)):
@@ -56,9 +56,13 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-compat.retry_unless(RUNS.has_given_up)
 FOLDER = RUNS.folder
 ROUND = f"{FOLDER}/round{{round}}"
+if compat.moves(workflow, FOLDER):  # the stages would write elsewhere
+    raise WorkflowError(
+        "module: `prefix` and `replace_prefix` are not supported; set `results` in its `config` instead"
+    )
+compat.retry_unless(RUNS.has_given_up, FOLDER)
 
 
 wildcard_constraints:
@@ -79,7 +83,7 @@ if workflow.is_main_process:
 # Snakemake skips `onstart` in a dry run, which needs no weights.
 onstart:
     try:
-        RUNS.start(compat.jobs_to_run(workflow), compat.kept_snapshots(workflow))
+        RUNS.start(compat.jobs_to_run(workflow, FOLDER), compat.kept_snapshots(workflow, FOLDER))
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
     if RUNS.study:
@@ -98,7 +102,6 @@ onsuccess:
 
 
 rule all:
-    default_target: True
     input:
         RUNS.targets,
 

@@ -16,7 +16,8 @@ from videodpo.config.schema import parse_config
 # `text` is for output, formulas and drawings; the last two are directives of the documentation site.
 LANGUAGES = {"bash", "yaml", "python", "toml", "text", "{eval-rst}", "{toctree}"}
 COMMAND = re.compile(r"^\s*(make|videodpo|snakemake|python|pip|git|export|source|tar) \S", re.MULTILINE)
-SNIPPETS = {"docs/models.md": "tests/models/test_families.py"}  # Python without a file name, and the test that runs it
+# Python without a file name, and the test that runs it.
+SNIPPETS = {"docs/models.md": "tests/models/test_families.py", "docs/module.md": "tests/support/own_workflow.py"}
 RULES = {
     name for file in (ROOT / "rules").glob("*.smk") for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)
 }

@@ -49,6 +49,8 @@ NAMES = [
     "snakemake.jobs:Job.restart_times",
     "snakemake.jobs:Job.wildcards_dict",
     "snakemake.jobs:format_files",
+    "snakemake.path_modifier:PathModifier.replace_prefix",
+    "snakemake.workflow:Workflow.modifier",
     "snakemake.workflow:Workflow.touch",
     "snakemake_executor_plugin_slurm:Executor.__post_init__",
     "snakemake_executor_plugin_slurm:WorkflowError",
@@ -76,6 +78,11 @@ def test_accelerator_has_a_ddp_handler() -> None:
 
 def test_workflow_graph_has_its_target_jobs() -> None:
     assert "targetjobs" in snakemake.dag.DAG.__init__.__code__.co_names
+
+
+def test_rule_has_the_function_of_its_source() -> None:
+    assert "run_func" in snakemake.rules.Rule.__init__.__code__.co_names
+    assert "__rule_{rulename}" in "".join(map(str, snakemake.parser.Run.start.__code__.co_consts))
 
 
 def test_scheduler_reads_whether_to_keep_going() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from videodpo.runtime.compat.snakemake import retry_unless
 from videodpo.runtime.giving_up import has_given_up
 
-retry_unless(lambda rule, wildcards: has_given_up(Path(f"round{wildcards['round']}"), rule))
+FOLDER = "run"
+retry_unless(lambda rule, wildcards: has_given_up(Path(f"round{wildcards['round']}"), rule), FOLDER)
 
 rule train:
     output: "round{round}/adapter"

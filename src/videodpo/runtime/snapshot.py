@@ -218,8 +218,12 @@ def write_planned(planned: Path, sha256: str, out: Path) -> None:
     """Write the snapshot of the text that the driver stored in `planned`.
 
     Raises:
-        RunError: the file has other settings, from another driver or from an edit.
+        RunError: the file is missing, or has other settings, from another driver or from an edit.
     """
+    if not planned.exists():
+        raise RunError(
+            f"{planned}: missing; a workflow that uses this one as a module must call its onstart (docs/module.md)"
+        )
     text = planned.read_bytes()
     if hashlib.sha256(text).hexdigest() != sha256:
         raise RunError(f"{planned}: these settings differ from those of the plan; start the workflow again")

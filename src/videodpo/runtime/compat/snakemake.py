@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 _SHOWN = 3
 
 
@@ -28,18 +27,38 @@ class Job(NamedTuple):
     outputs: list[str]
 
 
-def jobs_to_run(workflow: Any) -> list[Job]:
-    """All jobs that will run. Public API would be the list of planned jobs in `onstart`."""
-    return [Job(job.rule.name, _run(job), [str(file) for file in job.output]) for job in workflow.dag.needrun_jobs()]
+def own_name(rule: Any, folder: str) -> str | None:
+    """Name of a rule in our Snakefile; None for a rule of another workflow that uses ours as a module.
+
+    That workflow may rename our rules. It reads our Snakefile again for each rule that it changes, so the rules of one
+    run may have several sets of globals. Public API would be a rule's original name and its module.
+
+    Args:
+        folder: value of FOLDER in our Snakefile.
+    """
+    function = rule.run_func
+    name = function.__code__.co_name.removeprefix("__rule_")  # Snakemake overwrites __name__
+    return name if function.__globals__.get("FOLDER") == folder else None
 
 
-def kept_snapshots(workflow: Any) -> dict[str, set[str]]:
+def jobs_to_run(workflow: Any, folder: str) -> list[Job]:
+    """All jobs of our rules that will run. Public API would be the list of planned jobs in `onstart`."""
+    jobs = [(own_name(job.rule, folder), job) for job in workflow.dag.needrun_jobs()]
+    return [Job(name, _run(job), [str(file) for file in job.output]) for name, job in jobs if name]
+
+
+def kept_snapshots(workflow: Any, folder: str) -> dict[str, set[str]]:
     """Names of the settings snapshots that no job will write, by run. Public API would be as for `jobs_to_run`."""
     dag, kept = workflow.dag, defaultdict[str, set[str]](set)
     for job in dag.jobs:
-        if job.rule.name == "snapshot" and not dag.needrun(job):
+        if own_name(job.rule, folder) == "snapshot" and not dag.needrun(job):
             kept[_run(job)].add(job.wildcards.snapshot)
     return kept
+
+
+def moves(workflow: Any, path: str) -> bool:
+    """True if the workflow that uses ours as a module changes this path. Public API would be the module's prefix."""
+    return bool(workflow.modifier.path_modifier.replace_prefix(path) != path)
 
 
 def _run(job: Any) -> str:
@@ -100,14 +119,18 @@ def _first(format_files: Any) -> Any:
     return first
 
 
-def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool]) -> None:
+def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool], folder: str) -> None:
     """Prevent useless retries of failed jobs. Public API would be an exit code that means "do not try again".
 
     Args:
         given_up: called with the rule and wildcards of a failed job; returns True if a retry makes no sense.
+        folder: as for `own_name`; jobs of other workflows keep their retries.
     """
     job: Any = sys.modules["snakemake.jobs"].Job
     retries = job.restart_times
-    job.restart_times = property(
-        lambda self: 0 if given_up(self.rule.name, self.wildcards_dict) else retries.fget(self)
-    )
+
+    def restart_times(self: Any) -> Any:
+        name = own_name(self.rule, folder)
+        return 0 if name and given_up(name, self.wildcards_dict) else retries.fget(self)
+
+    job.restart_times = property(restart_times)
