@@ -65,6 +65,10 @@ if compat.moves(workflow, FOLDER):  # the stages would write elsewhere
 compat.retry_unless(RUNS.has_given_up, FOLDER)
 
 
+# Text and captions of `snakemake --report report.zip`; docs/report.md says what it contains.
+report: "rules/report/workflow.rst"
+
+
 wildcard_constraints:
     run=RUNS.pattern,
     round=r"[1-9]\d*",
@@ -104,6 +108,14 @@ onsuccess:
 rule all:
     input:
         RUNS.targets,
+        # The rule `report` declares the same folder as the page; this adds its figures one by one.
+        report(
+            RUNS.page,
+            patterns=["figures/{figure}-light.svg"],
+            caption="rules/report/figure.rst",
+            category="Figures",
+            subcategory=RUNS.folder_of,
+        ),
 
 
 rule tables:

@@ -10,7 +10,7 @@ rule doctor:
             lambda run: [f"round{{round}}/reference/shard-{part}.parquet" for part in run.reference_shards]
         ),
     output:
-        f"{ROUND}/doctor.json",
+        report(f"{ROUND}/doctor.json", caption="report/doctor.rst", category="Result", subcategory=RUNS.folder_of),
     log:
         f"{ROUND}/logs/doctor.log",
     benchmark:

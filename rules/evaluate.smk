@@ -82,7 +82,12 @@ rule evaluate:
         train_log=RUNS.inputs("round{round}/train_log.parquet"),
     output:
         prompts=f"{ROUND}/evaluation/prompts.parquet",
-        summary=f"{ROUND}/evaluation/summary.json",
+        summary=report(
+            f"{ROUND}/evaluation/summary.json",
+            caption="report/summary.rst",
+            category="Result",
+            subcategory=RUNS.folder_of,
+        ),
     log:
         f"{ROUND}/logs/evaluate.log",
     benchmark:

@@ -10,7 +10,13 @@ rule report:
         evaluation=f"{ROUND}/evaluation/prompts.parquet",
         summary=f"{ROUND}/evaluation/summary.json",
     output:
-        f"{ROUND}/report/index.html",
+        report(
+            directory(f"{ROUND}/report"),
+            htmlindex="index.html",
+            caption="report/page.rst",
+            category="Result",
+            subcategory=RUNS.folder_of,
+        ),
     log:
         f"{ROUND}/logs/report.log",
     benchmark:

@@ -3,7 +3,12 @@
 # because a command-line argument is limited to 128 KiB. A change of their digest re-runs this rule.
 rule snapshot:
     output:
-        f"{FOLDER}/config/{{snapshot}}.json",
+        report(
+            f"{FOLDER}/config/{{snapshot}}.json",
+            caption="report/settings.rst",
+            category="Settings",
+            subcategory=RUNS.folder_of,
+        ),
     log:
         f"{FOLDER}/logs/snapshot/{{snapshot}}.log",
     benchmark:

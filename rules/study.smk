@@ -4,7 +4,7 @@ rule study:
         RUNS.results,
     output:
         table=f"{RUNS.root}/study.parquet",
-        verdicts=f"{RUNS.root}/verdicts.json",
+        verdicts=report(f"{RUNS.root}/verdicts.json", caption="report/verdicts.rst", category="Study"),
         page=f"{RUNS.root}/index.html",
     log:
         f"{RUNS.root}/logs/study.log",

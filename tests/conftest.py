@@ -18,7 +18,13 @@ FIGURES = "VIDEODPO_FIGURES"  # file for measured numbers
 
 
 # Files that share `session_run`, so that one process runs them.
-OF_THE_SESSION_RUN = ("test_workflow.py", "test_verify.py", "test_logs.py", "hostile/test_prompts.py")
+OF_THE_SESSION_RUN = (
+    "test_workflow.py",
+    "test_verify.py",
+    "test_logs.py",
+    "test_report_archive.py",
+    "hostile/test_prompts.py",
+)
 # Files that take minutes start first, so that no process waits for another at the end.
 SLOW = (
     "test_study.py",

@@ -71,11 +71,6 @@ def replace_folder(partial: Path, final: Path) -> None:
     _write(final, digests)
 
 
-def write_manifest(folder: Path) -> None:
-    """Write the manifest of a folder whose files were written one by one."""
-    _write(folder, _digests_of_folder(folder, folder.name))
-
-
 def record_text(final: Path, text: str) -> None:
     """Write UTF-8 text atomically, with a manifest."""
     with product_path(final) as partial:

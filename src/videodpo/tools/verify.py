@@ -178,10 +178,6 @@ def _remove(run: Path, finding: Finding) -> Path:
         path.unlink(missing_ok=True)
         manifest_path(path).unlink(missing_ok=True)
         return path
-    if folder.name == "report":
-        path = folder / "index.html"
-        path.unlink(missing_ok=True)
-        return path
     if folder.exists():
         remove_folder(folder)
     manifest_path(folder).unlink(missing_ok=True)

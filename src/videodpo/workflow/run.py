@@ -64,10 +64,14 @@ class Workflow:
         return [] if self.from_clips else tables
 
     @cached_property
+    def page(self) -> list[str]:
+        """Folder of the last round's report; none if no prompts are held out."""
+        return [f"{self.folder}/round{self.config.rounds}/report"] if self.config.prompts.num_heldout else []
+
+    @cached_property
     def targets(self) -> list[str]:
         """Final output of a run: the last round's report, or its adapter if no prompts are held out."""
-        last = f"{self.folder}/round{self.config.rounds}"
-        return [f"{last}/report/index.html" if self.config.prompts.num_heldout else f"{last}/adapter"]
+        return self.page or [f"{self.folder}/round{self.config.rounds}/adapter"]
 
     def num_gpus(self, dimensions: Sequence[str]) -> int:
         """Number of GPUs that a job for these dimensions requests."""

@@ -48,6 +48,11 @@ class Runs:
         return self.first.targets
 
     @property
+    def page(self) -> list[str]:
+        """Folder of the page that the rule `all` ends with; none for a study, which has a page of its own."""
+        return self.first.page
+
+    @property
     def results(self) -> Any:
         """Input of the rule `study`."""
 
@@ -115,6 +120,10 @@ class Runs:
     def of(self, wildcards: Wildcards) -> Workflow:
         """Run that a job belongs to."""
         return self.runs[dict(wildcards.items()).get("run", "")]
+
+    def folder_of(self, wildcards: Wildcards) -> str:
+        """Folder of the run that a job belongs to."""
+        return self.of(wildcards).folder
 
     def num_gpus(self, *, judges: bool) -> int:
         """Number of GPUs that a scoring job requests."""

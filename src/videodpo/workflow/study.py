@@ -59,9 +59,13 @@ class StudyRuns(Runs):
         return [f"{self.root}/index.html"]
 
     @property
+    def page(self) -> list[str]:
+        return []
+
+    @property
     def results(self) -> list[str]:
         """Files that the study compares: the evaluation and the report of each arm's runs."""
-        names = ("evaluation/prompts.parquet", "evaluation/summary.json", "report/index.html")
+        names = ("evaluation/prompts.parquet", "evaluation/summary.json", "report")
         return [f"{run.folder}/round{run.config.rounds}/{name}" for run in self.arms.values() for name in names]
 
     @cached_property

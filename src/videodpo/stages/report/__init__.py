@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from videodpo.stages.report.inputs import read_round
 from videodpo.stages.report.panels import flow_rows, headline, headroom_sources, provenance_rows, summary_rows
 from videodpo.stages.report.style import FigureFolder
 from videodpo.storage.files import write_text
-from videodpo.storage.manifests import write_manifest
+from videodpo.storage.manifests import replace_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,10 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     """
     finished = read_round(snapshot, round_folder)
     folder = round_folder / "report"
-    clips, figures = ClipFolder(folder / "clips", snapshot.folder), FigureFolder(folder / "figures")
+    partial = folder.with_name(".report.partial")
+    if partial.exists():  # of a killed job
+        shutil.rmtree(partial)
+    clips, figures = ClipFolder(partial / "clips", snapshot.folder), FigureFolder(partial / "figures")
     shown = snapshot.settings.report
     page = (
         page_environment(__name__)
@@ -54,10 +58,8 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
             provenance=provenance_rows(finished),
         )
     )
-    write_text(folder / "index.html", page)
-    clips.remove_others()
-    figures.remove_others()
-    write_manifest(folder)
+    write_text(partial / "index.html", page)
+    replace_folder(partial, folder)
     log.info("report: %s", folder / "index.html")
 
 

@@ -53,7 +53,6 @@ class ClipFolder:
 
     def __init__(self, folder: Path, run_folder: Path) -> None:
         self._folder, self._run_folder = folder, run_folder
-        self._written: set[str] = set()
 
     def show(self, arm: str, videos: pd.DataFrame, video_id: str, label: str, score: float) -> Shown:
         """Copy one clip.
@@ -75,14 +74,7 @@ class ClipFolder:
         name = f"{arm}-{video_id}.mp4"
         with atomic_path(self._folder / name) as partial:
             partial.write_bytes(read_clip(source, str(video["sha256"])))
-        self._written.add(name)
         return Shown(label, score, f"{self._folder.name}/{name}", width, height)
-
-    def remove_others(self) -> None:
-        """Delete clips left by an earlier report."""
-        for file in self._folder.glob("*"):
-            if file.name not in self._written:
-                file.unlink()
 
 
 def even_spread(ranked: Sequence[T], count: int) -> list[T]:
