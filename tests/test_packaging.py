@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import videodpo
+from tests.support.doc_pages import read_blocks
 from videodpo.runtime import registry
 from videodpo.storage import schemas
 from videodpo.weights.catalogue import catalogue
@@ -179,6 +180,29 @@ def test_slurm_profile_is_found_from_a_fresh_clone() -> None:
     assert link.is_symlink()
     assert link.readlink() == Path("profiles/slurm")
     assert (link / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(("page", "profile"), [("local", "profiles/local"), ("slurm", "slurm")])
+def test_pages_show_the_commands_of_each_environment(page: str, profile: str) -> None:
+    blocks = [block.text for block in read_blocks(f"docs/{page}.md") if block.language == "bash"]
+    commands = [line.partition(" #")[0].rstrip() for line in "".join(blocks).splitlines()]
+    image = next(line for line in commands if line.startswith("apptainer build"))
+    assert image.split()[2] in re.findall(r'"(\S+\.sif)"', (ROOT / "Snakefile").read_text(encoding="utf-8"))
+    assert {"make setup", f"snakemake --profile {profile} --sdm conda"} <= set(commands)
+    assert any(line.startswith(f"snakemake --profile {profile} --sdm apptainer --apptainer-args") for line in commands)
+    files = [word for line in commands for word in line.split() if word.startswith("envs/")]
+    assert files
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_catalogue_names_a_profile_and_software_that_are_there() -> None:
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))["usage"]
+    assert usage.keys() == {"mandatory-flags", "software-stack-deployment", "report"}
+    flag, profile = usage["mandatory-flags"]["flags"].split()
+    assert flag == "--profile"
+    assert (ROOT / profile / "config.yaml").is_file()
+    assert usage["software-stack-deployment"] == {"conda": True, "apptainer": True}  # the two tests above
+    assert usage["report"] is True  # tests/full/test_report_archive.py
 
 
 def test_no_profile_is_loaded_by_default() -> None:
