@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 
-.PHONY: setup demo study check test test-all test-slurm rehearsal format docs docs-site demo-weights lock clean
+.PHONY: setup demo study check test test-all test-slurm rehearsal format docs docs-site rule-graph demo-weights lock clean
 
 setup: .venv/.ready
 
@@ -77,6 +77,11 @@ docs: setup
 # The pages in docs/ as a site that works without a network: docs/_build/html/index.html.
 docs-site: setup
 	sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+
+# The rule graph of docs/stages.md; after a change of rules or their inputs. Needs `dot` of Graphviz.
+rule-graph: setup
+	set -o pipefail; snakemake --profile profiles/demo --rulegraph dot | python docs/rule_graph.py | \
+		dot -Tsvg > docs/images/rules.svg
 
 # Trains every bundled model from scratch: under two hours on two cores.
 demo-weights: setup

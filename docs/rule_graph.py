@@ -1,6 +1,4 @@
-"""Filters the rule graph of Snakemake for docs/stages.md:
-
-    snakemake --profile profiles/demo --rulegraph dot | python docs/rule_graph.py | dot -Tsvg > docs/images/rules.svg
+"""Filters the rule graph of Snakemake for docs/stages.md; `make rule-graph` calls it.
 
 `snapshot` and `prompts` have an arrow to nearly every rule. Of these, only those from `prompts` to the sampling are
 kept. `dot` is part of Graphviz.
