@@ -151,9 +151,11 @@ class Train(Section):
     optimizer: Literal["adamw", "adamw_8bit", "adamw_fp8"] = "adamw"
     """AdamW with moments in float32, or in 8 bits through torchao (the extra `lowbit`)."""
     learning_rate: Real = Field(1e-4, gt=0)
-    """Learning rate; constant after the warm-up."""
+    """Learning rate at the end of the warm-up."""
     warmup_steps: int = Field(0, ge=0)
     """Optimizer steps of linear warm-up."""
+    learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
+    """Decay of the learning rate from the end of the warm-up to 0 at the last step; none keeps it constant."""
     weight_decay: Real = Field(0.01, ge=0)
     """Weight decay of AdamW."""
     max_grad_norm: Real = Field(1.0, gt=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,15 @@ def start_moments(optimizer: torch.optim.Optimizer) -> None:
         optimizer.state[weight]["step"].zero_()
     set_rate(optimizer, rates[0])
     optimizer.zero_grad(set_to_none=True)
+
+
+def share_of_learning_rate(train: Train, step: int, num_steps: int) -> float:
+    """Factor of `train.learning_rate` at a step, counted from 0: linear warm-up, then the decay to 0 at `num_steps`."""
+    if step < train.warmup_steps:
+        return (step + 1) / train.warmup_steps
+    done = (step - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
+    shares = {"none": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    return shares[train.learning_rate_decay]
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

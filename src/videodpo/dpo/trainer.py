@@ -22,7 +22,7 @@ from videodpo.dpo.inputs import digest_of_inputs
 from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.dpo.log_rows import finite, log_row, peak_memory_mb
 from videodpo.dpo.loss_scale import is_overflow, loss_scale
-from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, start_moments
+from videodpo.dpo.optimizers import clip_gradients, make_optimizer, set_rate, share_of_learning_rate, start_moments
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import apply_memory_options, build_policy, offloaded_activations, trainable
 from videodpo.dpo.progress import describe_step, start_trackers, track
@@ -165,7 +165,7 @@ class Training:
 
     def _step(self, step: int, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         start = time.monotonic()
-        rate = self.train.learning_rate * min(1.0, (step + 1) / max(1, self.train.warmup_steps))
+        rate = self.train.learning_rate * share_of_learning_rate(self.train, step, self.schedule.num_steps)
         set_rate(self.optimizer, rate)
         scale = loss_scale(rows, self.snapshot.settings.model.dtype)
         pairs, world = self.schedule.global_batch_size, self.accelerator.num_processes

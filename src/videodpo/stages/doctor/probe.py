@@ -16,7 +16,7 @@ import torch
 
 from videodpo.dpo.findings import Finding, grade
 from videodpo.dpo.loss_scale import BACKOFF, LEAST, loss_scale
-from videodpo.dpo.optimizers import clip_gradients, make_optimizer, start_moments
+from videodpo.dpo.optimizers import clip_gradients, make_optimizer, share_of_learning_rate, start_moments
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import apply_memory_options, offloaded_activations, trainable
 from videodpo.models.base import VideoModel
@@ -117,9 +117,11 @@ def run_probe(
 
     for _ in range(STEPS):
         zeros, scale = step(scale)
-    # N steps in the same direction move the weights by N, N unrelated steps by sqrt(N). The demo's trainings end at
-    # about sqrt(N).
-    distance = math.sqrt(settings.schedule.num_steps - max(0, settings.train.warmup_steps - 1) / 2)
+    # N steps in the same direction move the weights by N, N unrelated steps by sqrt(N), with each step in units of the
+    # full learning rate. The demo's trainings end at about sqrt(N).
+    num_steps = settings.schedule.num_steps
+    shares = [share_of_learning_rate(settings.train, step, num_steps) for step in range(num_steps)]
+    distance = math.sqrt(sum(share**2 for share in shares))
     with torch.no_grad():
         for weight, before in zip(weights, begin, strict=True):
             before = before.to(weight.device)
