@@ -28,6 +28,7 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 slurm_plugin.prepare()
 compat.keep_logs()
 compat.shorten_lists()
+compat.drop_default_rate_limit(workflow)
 
 
 # Jobs call the `videodpo` of the environment that runs this Snakemake, even if that environment is not activated.

@@ -64,9 +64,20 @@ def test_dynamic_degree_of_a_texture_that_moves_3_of_120_pixels_per_frame_is_a_f
     assert make("dynamic_degree_dis").score(Clip(frames, 8.0, "")) == pytest.approx(3 / 120, rel=0.1)
 
 
-def test_noise_is_not_sharp():
-    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+@pytest.mark.parametrize("channels", [1, 3], ids=["gray", "coloured"])
+def test_noise_is_not_sharp(channels):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64, channels), dtype=np.uint8)
+    noise = np.repeat(noise, 3 // channels, axis=3)
     assert make("imaging_quality_sharpness").score(Clip(noise, 8.0, "")) < 0.02
+
+
+def test_red_and_blue_objects_are_as_sharp_as_white_ones():
+    def square(color):
+        frames = np.zeros((2, 32, 32, 3), np.uint8)
+        frames[:, 10:22, 10:22] = color
+        return make("imaging_quality_sharpness").score(Clip(frames, 8.0, ""))
+
+    assert square((255, 0, 0)) == square((0, 0, 255)) == square((255, 255, 255)) > 0.2
 
 
 def test_grain_lowers_imaging_quality(clips_of):

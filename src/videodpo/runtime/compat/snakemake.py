@@ -1,4 +1,4 @@
-"""Internals of Snakemake: the jobs of its graph, what it prints about them, and the logs that it deletes.
+"""Internals of Snakemake: the jobs of its graph, what it prints about them, its rate limit, and the logs it deletes.
 
 Works with snakemake 9.27.1. This module does not import Snakemake: the Snakefile passes its `workflow`.
 """
@@ -117,6 +117,18 @@ def _first(format_files: Any) -> Any:
         return texts if others < 2 else [*texts[:_SHOWN], f"and {others} other files"]
 
     return first
+
+
+def drop_default_rate_limit(workflow: Any) -> None:
+    """Start jobs without Snakemake's default limit of 100 per second; another `--max-jobs-per-timespan` stays.
+
+    With a limit, each finished job leaves a timer that wakes the scheduler once per timespan until the end. After some
+    hundred jobs, the idle scheduler would keep a core busy. Public API would be a value for "no limit".
+    """
+    settings = workflow.scheduling_settings
+    limit = settings and settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        settings.max_jobs_per_timespan = None
 
 
 def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool], folder: str) -> None:
