@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.doc_pages import PAGES, read_blocks, save_files
 from tests.support.every_stage import run_stages
 from videodpo.cli import main
 from videodpo.config.loading import merge, read_config
+from videodpo.demo_world.captions import all_scenes
 from videodpo.storage.files import write_json
 from videodpo.workflow.study import read_runs
 
@@ -59,7 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         finish_demo()
         finish_arm()
-    (folder / "prompts.txt").write_text("A red circle moves left on a gray background.\n")
+    (folder / "prompts.txt").write_text("".join(f"{scene.caption}\n" for scene in islice(all_scenes(), 300)))
     with tarfile.open(folder / "results/demo/round1/videos/clips/shard-00000.tar") as clips:
         for name, member in zip(("a.mp4", "b.mp4"), clips, strict=False):
             (folder / name).write_bytes(clips.extractfile(member).read())
