@@ -121,7 +121,7 @@ def test_every_2_leaves_every_second_frame_out(kind):
 def test_a_configuration_may_name_the_plugin_with_its_options(check):
     answer = check(every=2)
     assert answer.returncode == 0, answer.stderr
-    assert "fine" in answer.stdout
+    assert "valid" in answer.stdout
 
 
 def test_extending_page_shows_the_entry_point_of_the_example():

@@ -48,7 +48,7 @@ def test_summary_and_settings_are_there(archive: dict[PurePosixPath, bytes], ses
     run = session_run.folder / SIGNS / "small"
     by_name = {path.name: content for path, content in archive.items()}
     assert by_name["summary.json"] == (run / "round1/evaluation/summary.json").read_bytes()
-    assert json.loads(by_name["doctor.json"])
+    assert [json.loads(line) for line in by_name["doctor.json"].splitlines()]
     for snapshot in ("prompts", "generate", "train", "evaluate", "report"):
         assert by_name[f"{snapshot}.json"] == (run / "config" / f"{snapshot}.json").read_bytes()
 

@@ -15,11 +15,11 @@ from videodpo.storage.manifests import (
     edited_inputs,
     fault,
     manifest_path,
+    product_folder,
     product_path,
     read_json,
     record_json,
     record_text,
-    replace_folder,
     require_intact,
 )
 from videodpo.storage.schemas import PROMPTS
@@ -45,8 +45,8 @@ def test_sha256sum_reads_manifests(tmp_path):
     write_text(tmp_path / "parts" / "b.txt", "b")
     with product_path(tmp_path / "c.txt", [tmp_path / "parts" / "b.txt"]) as partial:
         partial.write_text("c")
-    write_text(tmp_path / ".adapter.partial" / "d.txt", "d")
-    replace_folder(tmp_path / ".adapter.partial", tmp_path / "adapter")
+    with product_folder(tmp_path / "adapter") as folder:
+        write_text(folder / "d.txt", "d")
     names = [manifest_path(tmp_path / name).name for name in ("a.json", "c.txt", "adapter")]
     answer = subprocess.run(["sha256sum", "--check", "--strict", *names], cwd=tmp_path, check=True, capture_output=True)
     assert answer.stdout == b"a.json: OK\nc.txt: OK\nparts/b.txt: OK\nadapter/d.txt: OK\n"
@@ -102,8 +102,8 @@ def test_a_file_is_checked_again_after_its_times_change(tmp_path):
 
 
 def test_a_folder_with_an_additional_or_missing_file_is_damaged(tmp_path):
-    write_text(tmp_path / ".a.partial" / "file", "x")
-    replace_folder(tmp_path / ".a.partial", tmp_path / "a")
+    with product_folder(tmp_path / "a") as folder:
+        write_text(folder / "file", "x")
     assert fault(tmp_path / "a") is None
     (tmp_path / "a" / "other").write_text("y")
     assert fault(tmp_path / "a") == "a/other: differs from what was written"
@@ -150,3 +150,13 @@ def test_damage_behind_a_link_is_named_with_the_run_that_made_the_file(tmp_path,
     Path("results/owner/a.json").write_text("[]\n")
     with pytest.raises(Damaged, match=r"^results/other/a\.json: .*`videodpo verify results/owner --discard-damaged`"):
         require_intact(Path("results/other/a.json"))
+
+
+def test_a_folder_whose_writer_fails_is_removed_and_the_old_one_stays(tmp_path):
+    with product_folder(tmp_path / "a") as folder:
+        write_text(folder / "file", "x")
+    with pytest.raises(ValueError, match="fails"), product_folder(tmp_path / "a") as folder:
+        write_text(folder / "file", "y")
+        raise ValueError("fails")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", ".a.sha256"}
+    assert fault(tmp_path / "a") is None

@@ -23,6 +23,8 @@ from videodpo.storage.files import (
     atomic_path,
     files_of,
     json_text,
+    refuse_full_disk,
+    remove_leftover_folders,
     rename_folder,
     sha256_of,
     write_text,
@@ -63,11 +65,19 @@ def product_path(final: Path, alongside: Sequence[Path] = ()) -> Iterator[Path]:
     _write(final, digests)
 
 
-def replace_folder(partial: Path, final: Path) -> None:
-    """Rename a written folder to its final name and write its manifest; only one process may call this."""
-    digests = _digests_of_folder(partial, final.name)
-    manifest_path(final).unlink(missing_ok=True)
-    rename_folder(partial, final)
+@contextmanager
+def product_folder(final: Path) -> Iterator[Path]:
+    """As `product_path`, for a folder, which the caller creates; only one process may write it."""
+    partial = final.with_name(f".{final.name}.partial")
+    remove_leftover_folders(final.parent)
+    try:
+        with refuse_full_disk(final):
+            yield partial
+            digests = _digests_of_folder(partial, final.name)
+            manifest_path(final).unlink(missing_ok=True)
+            rename_folder(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     _write(final, digests)
 
 

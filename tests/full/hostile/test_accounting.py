@@ -61,7 +61,7 @@ def test_a_requested_video_without_a_row_stops_the_omniscore(finished):
     for shard in range(2):
         extra = {"num_shards": "2", "num_videos": str(len(rows) + 1)}
         finished.save(f"round1/videos/shard-{shard:05d}.parquet", rows[shard::2], VIDEOS, "generate", **extra)
-    with pytest.raises(RuntimeError, match=f"{len(rows)} rows of {len(rows) + 1} videos"):
+    with pytest.raises(RuntimeError, match=f"{len(rows)} rows for {len(rows) + 1} videos"):
         aggregate(finished.omniscore_snapshot(), finished.round)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +17,7 @@ from videodpo.stages.report.inputs import read_round
 from videodpo.stages.report.panels import flow_rows, headline, headroom_sources, provenance_rows, summary_rows
 from videodpo.stages.report.style import FigureFolder
 from videodpo.storage.files import write_text
-from videodpo.storage.manifests import replace_folder
+from videodpo.storage.manifests import product_folder
 
 log = logging.getLogger(__name__)
 
@@ -34,32 +33,29 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     """
     finished = read_round(snapshot, round_folder)
     folder = round_folder / "report"
-    partial = folder.with_name(".report.partial")
-    if partial.exists():  # of a killed job
-        shutil.rmtree(partial)
-    clips, figures = ClipFolder(partial / "clips", snapshot.folder), FigureFolder(partial / "figures")
     shown = snapshot.settings.report
-    page = (
-        page_environment(__name__)
-        .get_template("page.html")
-        .render(
-            finished=finished,
-            headline=headline(finished.summary),
-            summary_rows=summary_rows(finished.summary),
-            headroom_sources=headroom_sources(finished.summary),
-            forest=forest(finished, figures),
-            comparisons=comparison_cards(finished, clips, shown.num_comparisons),
-            pairs=pair_cards(finished, clips, shown.num_pairs),
-            data_figures=data_figures(finished, figures),
-            training_figures=training_figures(finished.train_log, figures),
-            flow_rows=flow_rows(finished),
-            dropped=_counts(finished.prompts_dropped.step),
-            rejected=_counts(finished.pairs_rejected.reason),
-            provenance=provenance_rows(finished),
+    with product_folder(folder) as partial:
+        clips, figures = ClipFolder(partial / "clips", snapshot.folder), FigureFolder(partial / "figures")
+        page = (
+            page_environment(__name__)
+            .get_template("page.html")
+            .render(
+                finished=finished,
+                headline=headline(finished.summary),
+                summary_rows=summary_rows(finished.summary),
+                headroom_sources=headroom_sources(finished.summary),
+                forest=forest(finished, figures),
+                comparisons=comparison_cards(finished, clips, shown.num_comparisons),
+                pairs=pair_cards(finished, clips, shown.num_pairs),
+                data_figures=data_figures(finished, figures),
+                training_figures=training_figures(finished.train_log, figures),
+                flow_rows=flow_rows(finished),
+                dropped=_counts(finished.prompts_dropped.step),
+                rejected=_counts(finished.pairs_rejected.reason),
+                provenance=provenance_rows(finished),
+            )
         )
-    )
-    write_text(partial / "index.html", page)
-    replace_folder(partial, folder)
+        write_text(partial / "index.html", page)
     log.info("report: %s", folder / "index.html")
 
 

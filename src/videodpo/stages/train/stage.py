@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +15,7 @@ from videodpo.runtime.device import choose_device
 from videodpo.runtime.giving_up import GaveUp, mark
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import Snapshot, TrainSettings
-from videodpo.storage.files import refuse_full_disk, remove_leftover_folders
-from videodpo.storage.manifests import replace_folder
+from videodpo.storage.manifests import product_folder
 from videodpo.storage.tensors import sort_metadata
 
 if TYPE_CHECKING:
@@ -96,13 +94,7 @@ def _accelerator(runtime: TrainRuntime, device: str, round_folder: Path) -> Acce
 
 def _save_adapter(model: VideoModel, weights: dict[str, torch.Tensor] | None, adapter: Path) -> None:
     """Write the adapter under a temporary name and rename it; only the main process calls this."""
-    partial = adapter.with_name(".adapter.partial")
-    remove_leftover_folders(adapter.parent)
-    try:
-        with refuse_full_disk(adapter):
-            model.save_adapter(partial, weights)
-            for file in partial.rglob("*.safetensors"):
-                sort_metadata(file)
-            replace_folder(partial, adapter)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with product_folder(adapter) as partial:
+        model.save_adapter(partial, weights)
+        for file in partial.rglob("*.safetensors"):
+            sort_metadata(file)
