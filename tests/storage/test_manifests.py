@@ -155,8 +155,13 @@ def test_damage_behind_a_link_is_named_with_the_run_that_made_the_file(tmp_path,
 def test_a_folder_whose_writer_fails_is_removed_and_the_old_one_stays(tmp_path):
     with product_folder(tmp_path / "a") as folder:
         write_text(folder / "file", "x")
-    with pytest.raises(ValueError, match="fails"), product_folder(tmp_path / "a") as folder:
-        write_text(folder / "file", "y")
-        raise ValueError("fails")
+
+    def fail():
+        with product_folder(tmp_path / "a") as folder:
+            write_text(folder / "file", "y")
+            raise ValueError("fails")
+
+    with pytest.raises(ValueError, match="fails"):
+        fail()
     assert {path.name for path in tmp_path.iterdir()} == {"a", ".a.sha256"}
     assert fault(tmp_path / "a") is None
