@@ -59,7 +59,8 @@ except ConfigError as error:
 
 FOLDER = RUNS.folder
 ROUND = f"{FOLDER}/round{{round}}"
-if compat.moves(workflow, FOLDER):  # the stages would write elsewhere
+# The stages would write elsewhere.
+if any(compat.moves(workflow, f"{FOLDER}/{part}/") for part in ("config", "round1")):
     raise WorkflowError(
         "module: `prefix` and `replace_prefix` are not supported; set `results` in its `config` instead"
     )

@@ -316,9 +316,8 @@ def session_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     overlay["prompts"] |= {"source": {"kind": "jsonl", "path": "prompts.jsonl"}, "num_train": 4, "num_heldout": 2}
     overlay["prompts"]["max_chars"] = 12_000
     overlay["generate"]["shards"] = 2
-    overlay["generate"]["sampling"]["batch_size"] = (
-        12  # all clips in one shard, the other is empty: saves one model load
-    )
+    # All clips are in one shard and the other is empty: saves one model load.
+    overlay["generate"]["sampling"]["batch_size"] = 12
     overlay["evaluate"]["shards"] = 1
     dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
     overlay["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension, "options": {"gain": 1.0}}}

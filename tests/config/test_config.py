@@ -316,10 +316,11 @@ def test_numbers_as_yaml_users_write_them_are_numbers(files, text):
 
 
 def test_null_removes_an_entry_of_the_base_configuration(files):
-    flicker = {FLICKER: None}
+    flicker, judges = {FLICKER: None}, {"caption_accuracy": None, "world_fidelity": None}
     config = parse_config(
-        raw_with(files, flicker | {"evaluate.judges": {"caption_accuracy": None, "world_fidelity": None}})
+        raw_with(files, flicker | {"evaluate.judges": judges, "pairs.filters": {"no_regression": {"taste": None}}})
     )
+    assert config.pairs.filters.no_regression == {}
     assert list(config.dimensions) == list(config.formula.dimensions) == ["imaging_quality_sharpness"]
     assert config.evaluate.judges == {}
 

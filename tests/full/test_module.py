@@ -25,4 +25,4 @@ def test_a_module_without_its_handler_says_what_is_missing(random_model, tmp_pat
     answer = snakemake(own, "--cores", "1", "--", TARGET)
     assert answer.returncode != 0
     log = (own / "results/mine/logs/snapshot/prompts.log").read_text(encoding="utf-8")
-    assert "config/planned/prompts.json: missing; a workflow that uses this one as a module must call its" in log
+    assert "config/planned/prompts.json: missing; start the workflow again. A workflow that uses" in log

@@ -34,6 +34,7 @@ FEWER = {
     "prompts": {"num_train": 32, "num_heldout": 8},
     "schedule": {"num_steps": 20},
     "dimensions": dict.fromkeys(LEFT_OUT),
+    "pairs": {"filters": {"no_regression": {"dynamic_degree_dis": None}}},
     "evaluate": {"videos_per_prompt": 1, "bootstrap_resamples": 100, "motion_dimension": None},
 }
 if WHOLE:

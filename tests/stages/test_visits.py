@@ -123,7 +123,7 @@ def test_at_most_a_third_of_the_prompts_is_held_out(caplog, num_pairs, num_promp
     assert measured.tolist() == sorted(measured)
     assert measured.nunique() == 2 * held_back
     prompts = num_pairs // 2
-    warning = f"num_prompts: {num_prompts}; only {held_back} are held out, a third of the {prompts} prompts"
+    warning = f"num_prompts: {num_prompts}; only {held_back} are for validation, a third of the {prompts} prompts"
     assert (warning in caplog.text) == (held_back < num_prompts)
 
 

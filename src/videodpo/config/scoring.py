@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from videodpo.config.section import PositiveReal, Real, Section
+from videodpo.config.section import PositiveReal, Real, Section, without_nulls
 
 
 class OmniDimension(Section):
@@ -100,11 +100,17 @@ class Filters(Section):
     drop_percentile: Real = Field(0.0, ge=0, lt=100)
     """Percentage of the pairs that are rejected: those with the smallest gaps."""
     no_regression: dict[str, Real] = Field(default_factory=dict)
-    """Largest amount by which the winner may score below the loser, in scaled units, per dimension."""
+    """Largest amount by which the winner may score below the loser, in scaled units, per dimension; null removes an
+    entry of the base configuration."""
     min_motion: Real | None = None
     """Winners with a smaller raw score of `motion_dimension` are rejected."""
     motion_dimension: str | None = None
     """Dimension that min_motion applies to."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, raw: Any) -> Any:
+        return without_nulls(raw, "no_regression")
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if (self.min_motion is None) != (self.motion_dimension is None):

@@ -155,7 +155,7 @@ class Train(Section):
     warmup_steps: int = Field(0, ge=0)
     """Optimizer steps of linear warm-up."""
     learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
-    """Decay of the learning rate from the end of the warm-up to 0 at the last step; none keeps it constant."""
+    """Decay of the learning rate after the warm-up, to 0 after the last step; none keeps it constant."""
     weight_decay: Real = Field(0.01, ge=0)
     """Weight decay of AdamW."""
     max_grad_norm: Real = Field(1.0, gt=0)

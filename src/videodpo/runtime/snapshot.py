@@ -222,7 +222,8 @@ def write_planned(planned: Path, sha256: str, out: Path) -> None:
     """
     if not planned.exists():
         raise RunError(
-            f"{planned}: missing; a workflow that uses this one as a module must call its onstart (docs/module.md)"
+            f"{planned}: missing; start the workflow again. A workflow that uses this one as a module must call its "
+            "onstart (docs/module.md)"
         )
     text = planned.read_bytes()
     if hashlib.sha256(text).hexdigest() != sha256:

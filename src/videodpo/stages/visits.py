@@ -117,7 +117,7 @@ def _held_back(prompt_ids: pd.Series, schedule: Schedule, seed: int) -> set[str]
     wanted, most = schedule.validation.num_prompts, len(prompts) // LARGEST_HELD_BACK_PART
     if wanted > most:
         log.warning(
-            "schedule.validation.num_prompts: %d; only %d are held out, a third of the %d prompts with pairs",
+            "schedule.validation.num_prompts: %d; only %d are for validation, a third of the %d prompts with pairs",
             wanted,
             most,
             len(prompts),

@@ -24,7 +24,6 @@ from videodpo.storage.files import (
     files_of,
     json_text,
     refuse_full_disk,
-    remove_leftover_folders,
     rename_folder,
     sha256_of,
     write_text,
@@ -69,7 +68,7 @@ def product_path(final: Path, alongside: Sequence[Path] = ()) -> Iterator[Path]:
 def product_folder(final: Path) -> Iterator[Path]:
     """As `product_path`, for a folder, which the caller creates; only one process may write it."""
     partial = final.with_name(f".{final.name}.partial")
-    remove_leftover_folders(final.parent)
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed writer
     try:
         with refuse_full_disk(final):
             yield partial
