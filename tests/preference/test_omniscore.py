@@ -73,6 +73,13 @@ def test_scaled_scores_leave_the_unit_range_unless_clipping_is_on():
     assert omniscore(table, {**TWO, "clip": True}).norm_sharp.tolist() == [0.0, 1.0]
 
 
+def test_saturation_limits_the_scaled_scores_of_its_dimension_only():
+    dimensions = {name: {**block, "saturate": name == "sharp"} for name, block in TWO["dimensions"].items()}
+    scored = omniscore(raw(sharp=[-0.5, 1.5], match=[-0.5, 1.5]), {**TWO, "dimensions": dimensions})
+    assert scored.norm_sharp.tolist() == [0.0, 1.0]
+    assert scored.norm_match.tolist() != scored.norm_match.clip(0, 1).tolist()
+
+
 def test_a_pillar_without_dimensions_is_zero_and_has_no_weight():
     alone = config({"sharp": ("quality", 0.0, 1.0, 1.0)}, pillars={"quality": 1.0, "semantic": 0.0})
     table = omniscore(raw(sharp=[0.25]), alone)

@@ -127,6 +127,19 @@ def test_still_video_bias_is_the_share_of_winners_that_move_less(run):
     assert comparison.then.still_winners == {MOTION: 0.0}
 
 
+def test_a_dimension_decides_the_pairs_that_the_winner_would_lose_without_it(run):
+    comparison = what_if(run, 1, [MORE_MOTION])
+    assert comparison.now.decided == {SHARP: 1, MOTION: 1}  # a by sharpness, b by motion, c by both
+    assert comparison.then.decided == {SHARP: 0, MOTION: 2}
+
+
+def test_a_bit_can_decide_pairs_that_a_saturated_scale_does_not(tmp_path):
+    run = finished(tmp_path, {"a": [(0.5, 1.0), (0.6, 0.0)], "b": [(0.9, 1.0), (0.2, 0.0)]})
+    limited = [f"dimensions.{MOTION}={{pillar: quality, min: -9, max: 1, saturate: true}}"]
+    comparison = what_if(run, 1, limited)
+    assert (comparison.now.decided[MOTION], comparison.then.decided[MOTION]) == (1, 0)
+
+
 def test_the_motion_dimension_is_found_by_name_without_an_evaluation(tmp_path):
     run = finished(tmp_path, motion_dimension=None)
     assert list(what_if(run, 1, [MORE_MOTION]).now.still_winners) == [MOTION]
@@ -197,13 +210,13 @@ def test_command_prints_both_sides(run, capsys):
     lines = {" ".join(line.split()[:-2]): line.split()[-2:] for line in capsys.readouterr().out.splitlines()}
     assert lines["pairs"] == ["3", "3"]
     assert lines[f"winner moves less ({MOTION})"] == ["33.3%", "0.0%"]
-    assert lines[MOTION] == ["+0.1000", "+0.3000"]
+    assert lines[MOTION] == ["1", "2"]  # the last line of this name: the pairs that it decides
     assert "effective pairs (by weight)" in lines
 
 
 def test_the_printed_table_has_lines_of_one_width(run):
     lines = format_comparison(what_if(run, 1, [MORE_MOTION])).splitlines()
-    assert {len(line) for line in lines if not line.startswith("mean margin")} == {64}
+    assert {len(line) for line in lines if not line.startswith(("mean margin", "pairs decided"))} == {64}
 
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path, capsys):

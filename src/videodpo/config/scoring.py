@@ -19,6 +19,9 @@ class OmniDimension(Section):
     """Raw score that is scaled to 1."""
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
+    # At its default, the key is left out of the settings snapshot, so that runs from before it existed stay valid.
+    saturate: bool = Field(False, exclude_if=lambda value: not value)
+    """Clip the scaled score to [0, 1]: what exceeds `max` counts no further."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         yield from _empty_range(self.min, self.max)
@@ -35,6 +38,8 @@ class Dimension(Section):
     """Raw score that is scaled to 1; required with a pillar."""
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
+    saturate: bool = Field(False, exclude_if=lambda value: not value)
+    """Clip the scaled score to [0, 1]: what exceeds `max` counts no further."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.pillar is None:

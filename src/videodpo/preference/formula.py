@@ -51,6 +51,19 @@ def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.Da
     return scored
 
 
+def dimension_shares(config: OmniScore) -> dict[str, float]:
+    """Factor of each dimension's scaled score in the OmniScore; the factors add up to 1."""
+    pillars = config.pillars.model_dump()
+    totals = {
+        pillar: sum(one.weight for one in config.dimensions.values() if one.pillar == pillar) for pillar in pillars
+    }
+    total = sum(pillars.values())
+    return {
+        name: pillars[one.pillar] / total * one.weight / totals[one.pillar] if totals[one.pillar] else 0.0
+        for name, one in config.dimensions.items()
+    }
+
+
 def scale(raw: Mapping[str, NDArray[np.float64]], config: OmniScore) -> dict[str, NDArray[np.float64]]:
     """Compute the columns `raw_*`, `norm_*`, `quality`, `semantic` and `omniscore`, [videos] each.
 
@@ -62,7 +75,7 @@ def scale(raw: Mapping[str, NDArray[np.float64]], config: OmniScore) -> dict[str
     for name in names:
         bounds = config.dimensions[name]
         norm = (raw[name] - bounds.min) / (bounds.max - bounds.min)
-        columns[f"norm_{name}"] = norm.clip(0.0, 1.0) if config.clip else norm
+        columns[f"norm_{name}"] = norm.clip(0.0, 1.0) if config.clip or bounds.saturate else norm
     for pillar in ("quality", "semantic"):
         # Sum column by column in the order of the names, for the same bytes at any number of rows and threads.
         total, weights = np.zeros_like(raw[names[0]]), 0.0

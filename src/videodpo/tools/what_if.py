@@ -13,6 +13,7 @@ import pyarrow as pa
 from videodpo.config import ConfigError, OmniDimension, OmniScore, Pairs, Pillars, filter_disagreements, validate
 from videodpo.config.loading import with_settings
 from videodpo.preference import omniscore
+from videodpo.preference.formula import dimension_shares
 from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.snapshot import EvaluateSettings, PairsSettings, Snapshot, load_snapshot
 from videodpo.stages.omniscore.stage import scored_videos
@@ -35,6 +36,8 @@ class Choice:
     """By dimension: mean of winner minus loser, in the run's scaling, or in the changed one if the run has none."""
     still_winners: dict[str, float]
     """By motion dimension: share of pairs whose winner moves less than its loser."""
+    decided: dict[str, int]
+    """By dimension: number of pairs that the winner would not win if both clips had the same score in it."""
 
     @property
     def effective_pairs(self) -> float:
@@ -91,14 +94,14 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
     motions = _motion_dimensions(run_folder, scored)
     motion = {name: videos([name]).set_index("video_id")[f"raw_{name}"] for name in motions}
     choices = []
-    for table, (_, pairs_settings) in zip(tables, (now, then), strict=True):
+    for table, (formula, pairs_settings) in zip(tables, (now, then), strict=True):
         scores = pa.Table.from_pandas(table, preserve_index=False)
         sizes = read_size_labels(round_folder / "videos", scores["video_id"])
         chosen = choose_pairs(scores, sizes, pairs_settings, pairs_snapshot.seed)
         pairs, rejected = (part.to_pandas() for part in chosen)
         margins = {name: float(_margins(pairs, values).mean()) for name, values in sorted(scaled.items())}
         still = {name: float((_margins(pairs, values) < 0).mean()) for name, values in motion.items()}
-        choices.append(Choice(table, pairs, rejected, margins, still))
+        choices.append(Choice(table, pairs, rejected, margins, still, _decided(table, pairs, formula)))
     return _compare(*choices)
 
 
@@ -121,6 +124,9 @@ def format_comparison(comparison: Comparison) -> str:
     lines.append("mean margin, winner minus loser, scaled as now")
     for name, margin in now.margins.items():
         add(f"  {name}", f"{margin:+.4f}", f"{then.margins[name]:+.4f}")
+    lines.append("pairs decided by one dimension")
+    for name in sorted(now.decided | then.decided):
+        add(f"  {name}", *(str(one.decided.get(name, "")) for one in (now, then)))
     return "\n".join(lines)
 
 
@@ -169,6 +175,15 @@ def _margins(pairs: pd.DataFrame, values: pd.Series) -> pd.Series:
     """Winner minus loser of each pair that has both values."""
     winner, loser = (values.reindex(pairs[side]).to_numpy() for side in ("winner_id", "loser_id"))
     return pd.Series(winner - loser).dropna()
+
+
+def _decided(table: pd.DataFrame, pairs: pd.DataFrame, formula: OmniScore) -> dict[str, int]:
+    """Count, for each dimension, the pairs whose gap it provides alone."""
+    scaled, shares = _columns(table, "norm_"), dimension_shares(formula)
+    return {
+        name: int((pairs["gap"].to_numpy() <= shares[name] * _margins(pairs, values).to_numpy()).sum())
+        for name, values in sorted(scaled.items())
+    }
 
 
 def _compare(now: Choice, then: Choice) -> Comparison:
