@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         the reader of the output is gone.
     """
     arguments = _parser().parse_args(argv)
-    # Idle threads that spin stop a training with two threads if two other jobs share the cores: no step in the time of
-    # 140. torch reads this variable when it is imported.
+    # Idle threads that spin stall a training with two threads if two other jobs share the cores: it finished no step in
+    # the time of 140. torch reads this variable on import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     set_up_logs()
     if arguments.is_stage:
@@ -299,7 +299,10 @@ def _schema(arguments: argparse.Namespace) -> None:
 
 
 def _load(arguments: argparse.Namespace, stage: str) -> tuple[Any, Path]:
-    """Settings snapshot of a stage, and the folder of its round; write it first if --config is a config.yaml."""
+    """Load the settings snapshot of a stage, and return it with the folder of its round.
+
+    If --config is a config.yaml and not a snapshot, write the snapshot first.
+    """
     path: Path = arguments.config
     if path.suffix != ".json":
         path = _written(_workflow(arguments), stage)
@@ -308,7 +311,7 @@ def _load(arguments: argparse.Namespace, stage: str) -> tuple[Any, Path]:
 
 
 def _written(run: Workflow, name: str) -> Path:
-    """Write a settings snapshot of a run, and how its jobs run."""
+    """Write a settings snapshot of a run and its execution.json; return the path of the snapshot."""
     folder = Path(run.folder) / "config"
     for part in (name, "execution"):
         write_snapshot(snapshot_text(run.config, part), folder / f"{part}.json")
@@ -325,6 +328,7 @@ def _reserve(snapshot: Any, num_gpus: int = 1) -> None:
 
 
 def round_number(text: str) -> int:
+    """Parse the value of --round."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is below 1")
@@ -399,7 +403,9 @@ def _add_run_tools(add: Add) -> None:
     inspect.add_argument("--rows", type=int, default=5, help="number of rows to print")
     verify = add("verify", _verify, "compare every file of a run with its SHA-256; exit code 3 if one differs")
     verify.add_argument("run_folder", type=Path, help="for example results/demo")
-    verify.add_argument("--discard-damaged", action="store_true", help="remove damaged files, so that they are re-made")
+    verify.add_argument(
+        "--discard-damaged", action="store_true", help="remove damaged files; the next run re-creates them"
+    )
     what_if = add("what-if", _what_if, "show which pairs other OmniScore or pair settings would choose; needs no GPU")
     what_if.add_argument("--run", type=Path, required=True, help="folder of the run, for example results/demo")
     _add_round(what_if)

@@ -145,7 +145,7 @@ WRONG = {
         "pairs.filters.no_regression.taste",
         "not among the dimensions of the OmniScore",
     ),
-    "half a motion floor": ({"pairs.filters": {"min_motion": 0.1}}, "pairs.filters.motion_dimension", "go together"),
+    "half a motion floor": ({"pairs.filters": {"min_motion": 0.1}}, "pairs.filters.motion_dimension", "or neither"),
     "judge also among dimensions": (
         {"evaluate.judges": {"temporal_flickering": {}}},
         "evaluate.judges.temporal_flickering",
@@ -154,7 +154,7 @@ WRONG = {
     "own clips with two rounds": (
         {"prompts.source": {"kind": "clips", "path": "{files}/three.csv"}, "rounds": 2},
         "rounds",
-        "clips of your own",
+        "your own clips",
     ),
     # files on disk
     "no prompts file named": ({"prompts.source": {"kind": "text"}}, "prompts.source.path", "'text' needs one"),
@@ -207,7 +207,7 @@ WRONG = {
     "bucket of the sampling's own size": (
         {"generate.sampling.buckets": [{"num_frames": 5, "height": 32, "width": 32}]},
         "generate.sampling.buckets.0",
-        "5 frames of 32 x 32 exist already",
+        "5 frames of 32 x 32 are listed already",
     ),
     "bucket named twice": (
         {"generate.sampling.buckets": [{"num_frames": 5, "height": 32, "width": 64}] * 2},

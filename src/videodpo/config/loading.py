@@ -29,7 +29,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_config(path: Path, presets: Sequence[Path] = (), settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the raw configuration: `path`, then each preset, then each `key.key=value`, merged key by key.
+    """Read the raw configuration and merge it key by key.
+
+    Args:
+        path: configuration file.
+        presets: files that override keys of `path`; later ones have precedence.
+        settings: `key.key=value`, which override all files; values are YAML.
 
     Raises:
         ConfigError: a file is missing or not a YAML mapping, or `with_settings` refuses a setting.
@@ -72,7 +77,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date like 2001-99-99
         raise ConfigError(f"{file}: not readable as YAML ({error})") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{file}: is a {type(raw).__name__}; a mapping of keys is needed")
+        raise ConfigError(f"{file}: contains a {type(raw).__name__}; a mapping of keys is needed")
     return raw
 
 

@@ -60,7 +60,7 @@ class Prompts(Section):
     max_chars: int = Field(2000, ge=1)
     """Maximum length in characters; longer prompts are dropped."""
     near_duplicate_threshold: Real = Field(0.8, gt=0, le=1)
-    """Minimum Jaccard similarity of word 3-grams (MinHash) for prompts to be duplicates; 1 drops only exact ones."""
+    """Jaccard similarity of word 3-grams (MinHash) from which a prompt is a duplicate; 1 drops only exact ones."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.min_chars > self.max_chars:
@@ -121,7 +121,7 @@ class Sampling(Size):
         for index, bucket in enumerate(self.buckets):
             if _size_of(bucket) in known:
                 size = f"{bucket.num_frames} frames of {bucket.height} x {bucket.width}"
-                yield f"buckets.{index}", f"{size} exist already; list each size once"
+                yield f"buckets.{index}", f"{size} are listed already; list each size once"
             known.append(_size_of(bucket))
 
 
@@ -138,7 +138,7 @@ class Generate(Section):
     sampling: Sampling
     """Sampling settings of one clip; the evaluation uses them too."""
     fit_clips: bool = False
-    """True cuts and scales your own clips that have another size, frame rate or length; false marks them as failed."""
+    """True crops and scales your own clips that have another size, frame rate or length; false marks them as failed."""
 
 
 class Evaluate(Section):
@@ -252,7 +252,7 @@ class Config(Section):
         if self.generate.fit_clips and self.prompts.source.kind != "clips":
             yield "generate.fit_clips", f"true, but prompts.source.kind is {self.prompts.source.kind!r}, not 'clips'"
         if self.prompts.source.kind == "clips" and self.rounds != 1:
-            yield "rounds", f"{self.rounds} with clips of your own, which support one round; use 1"
+            yield "rounds", f"{self.rounds} with your own clips, which support one round; use 1"
         yield from self._training_disagreements()
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
         samples = self.prompts.source.kind != "clips"  # a list of clips sets its own number per prompt

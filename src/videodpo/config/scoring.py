@@ -31,7 +31,7 @@ class Dimension(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the scorer; docs/scorers.md lists them."""
     pillar: Literal["quality", "semantic"] | None = None
-    """Pillar of the OmniScore that the dimension belongs to; null only scores and reports the dimension."""
+    """Pillar of the OmniScore that the dimension belongs to; with null, it is scored and reported, but not counted."""
     min: Real | None = None
     """Raw score that is scaled to 0; required with a pillar."""
     max: Real | None = None
@@ -96,7 +96,7 @@ def pillar_disagreements(
             yield f"pillars.{pillar}", f"{weight}, but no dimension with a weight is in this pillar"
         total += weight
     if total == 0:
-        yield "pillars", "both have weight 0; one must be above"
+        yield "pillars", "both have weight 0; at least one must be above 0"
 
 
 class Filters(Section):
@@ -105,7 +105,7 @@ class Filters(Section):
     drop_percentile: Real = Field(0.0, ge=0, lt=100)
     """Percentage of the pairs that are rejected: those with the smallest gaps."""
     no_regression: dict[str, Real] = Field(default_factory=dict)
-    """Largest amount by which the winner may score below the loser, in scaled units, per dimension; null removes an
+    """Per dimension: largest amount, in scaled units, by which the winner may score below the loser; null removes an
     entry of the base configuration."""
     min_motion: Real | None = None
     """Winners with a smaller raw score of `motion_dimension` are rejected."""
@@ -120,7 +120,7 @@ class Filters(Section):
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if (self.min_motion is None) != (self.motion_dimension is None):
             absent = "min_motion" if self.min_motion is None else "motion_dimension"
-            yield absent, "missing; min_motion and motion_dimension go together"
+            yield absent, "missing; set both min_motion and motion_dimension, or neither"
 
 
 class Reweight(Section):
@@ -137,7 +137,7 @@ class Reweight(Section):
 class Pairs(Section):
     policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
     """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
-    # At its default, either key is left out of the settings snapshot, so that runs from before it existed stay valid.
+    # At its default, either key is omitted from the settings snapshot, so that older runs are not re-run.
     first_samples: int | None = Field(None, ge=2, exclude_if=lambda value: value is None)
     """Use only the first n samples of each prompt, so that several N share their clips; null uses all."""
     prompt_share: Real = Field(1.0, gt=0, le=1, exclude_if=lambda value: value == 1)

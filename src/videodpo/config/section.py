@@ -46,10 +46,11 @@ PositiveReal = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidato
 
 
 def number_or_auto(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
+    """Accept `auto`, or whatever the field's own validator `number` accepts."""
     return value if value == AUTO else number(value)
 
 
-# `auto` becomes a number once all sections are known.
+# `Config` replaces `auto` by a number once all sections are known.
 Shards = Annotated[
     int,
     Field(ge=1),
@@ -79,7 +80,16 @@ S = TypeVar("S", bound=Section)
 
 
 def validate(kind: type[S], raw: Mapping[str, Any], prefix: str = "") -> S:
-    """Validate one section; a ConfigError names keys with `prefix` in front."""
+    """Validate one section.
+
+    Args:
+        kind: class of the section.
+        raw: mapping as read from YAML or JSON.
+        prefix: path of the section, which messages put in front of its keys.
+
+    Raises:
+        ConfigError: a key is wrong; the message has one line per wrong key, with its value and what is allowed.
+    """
     try:
         return kind.model_validate(raw)
     except ValidationError as error:

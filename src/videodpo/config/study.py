@@ -122,7 +122,14 @@ def arm_configuration(arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def for_run(study: Study, raw: Mapping[str, Any], folder: str, seed: int) -> dict[str, Any]:
-    """Set the seed and the path of one run, <results>/<study>/<folder>/seed<seed>, in an arm's raw configuration."""
+    """Set the seed and the path of one run in an arm's raw configuration.
+
+    Args:
+        study: the study; its name is part of the path.
+        raw: raw configuration of the arm.
+        folder: name of the arm, or `SHARED`.
+        seed: seed of the run, whose path is <results>/<study>/<folder>/seed<seed>.
+    """
     results = Path(str(raw.get("results", "results"))) / study.name / folder
     return {**raw, "results": str(results), "run": f"seed{seed}", "seed": seed}
 
