@@ -27,7 +27,7 @@ _VERBS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """Content of one clip: a moving object and, in two-object scenes, a second object that stands still."""
+    """Content of one clip: a moving object and, in two-object scenes, a second object that does not move."""
 
     shape: str
     color: str
@@ -44,6 +44,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
+        """Plain English description of the scene."""
         other = f" beside a {self.other_color} {self.other_shape}" if self.other_shape else ""
         return f"A {self.color} {self.shape} {_VERBS[self.motion]}{other} on a {self.background} background."
 

@@ -142,7 +142,7 @@ def _stepped(
 def _normal_equations(hypotheses: _Hypotheses, clip: np.ndarray, frames: slice) -> tuple[np.ndarray, ...]:
     """Return error [N], descent direction J^T r [N, P] and J^T J [N, P, P].
 
-    The cross terms of the two objects are left out of J^T J, because objects hardly ever touch.
+    J^T J omits the cross terms of the two objects, because objects hardly ever touch.
     """
     courses_NTKC = hypotheses.courses(frames)
     shares = hypotheses.coverages(courses_NTKC)

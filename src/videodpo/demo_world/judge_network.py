@@ -42,7 +42,7 @@ class JudgeNetwork(nn.Module):
 
     def forward(self, clips_BCTHW: torch.Tensor) -> dict[str, torch.Tensor]:
         features = self.features(clips_BCTHW).flatten(2)
-        # The mean is for features that fill the frame, the maximum for objects, which cover only a few cells.
+        # The mean keeps features that fill the frame; the maximum keeps objects, which cover only a few cells.
         hidden = self.hidden(torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1))
         return {name: head(hidden) for name, head in self.heads.items()}
 

@@ -55,7 +55,7 @@ def layout_range(scene: Scene, *, high_lane: bool = False) -> tuple[Layout, Layo
     """Return the smallest and the largest value of each parameter of the scene's layouts.
 
     Args:
-        scene: scene to lay out.
+        scene: the scene.
         high_lane: in a scene of two objects, the mover has the lane with the larger coordinate.
     """
     first, last = {
@@ -75,9 +75,14 @@ def layout_range(scene: Scene, *, high_lane: bool = False) -> tuple[Layout, Layo
 
 
 def courses(scene: Scene, layout: Layout, time_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return centre x, y and radius in every frame, [T, 3], of the mover and of the other object.
+    """Return the courses of the mover and of the other object: centre x, y and radius in every frame, [T, 3] each.
 
     Both are linear in the layout.
+
+    Args:
+        scene: scene to draw.
+        layout: positions and sizes.
+        time_T: progress of the mover along its path in each frame, 0 (start) to 1 (end).
     """
     radius, lane, first, last, other_lane, other_along = layout
     start, end = (first, lane, radius), (last, lane, radius)
