@@ -98,7 +98,7 @@ def test_winners_that_get_worse_with_the_losers_are_an_alarm(doctor):
     code, said = doctor(log)
     assert code == 3
     assert {name for name, line in said.items() if line["status"] == "alarm"} == {"winner_drift"}
-    assert "loser that gets worse" in said["winner_drift"]["advice"]
+    assert "the loser gets worse" in said["winner_drift"]["advice"]
 
 
 def test_winners_that_get_a_little_worse_are_a_warning():

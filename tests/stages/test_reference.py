@@ -25,7 +25,7 @@ def test_the_reference_table_does_not_depend_on_its_shard_count(own_trainings):
 @pytest.mark.parametrize("schedule", [{"num_steps": 60}, {"timesteps": {"shift": 3.0}}])
 def test_a_table_for_the_visits_of_another_schedule_is_refused(own_trainings, schedule):
     run = own_trainings.fresh(schedule=schedule)
-    with pytest.raises(ValueError, match="run the stage again"):
+    with pytest.raises(ValueError, match="re-run the stage reference"):
         run.train()
 
 

@@ -52,6 +52,7 @@ def grade(value: float, warning: float, alarm: float = math.inf) -> Status:
 
 
 def worse(one: Status, other: Status) -> Status:
+    """Return the more severe status."""
     return max(one, other, key=_RANK.index)
 
 

@@ -1,4 +1,4 @@
-"""Digest of the inputs of a training and of its reference errors: rows and clips, not the files that hold them."""
+"""Digest of the inputs of a training and of its reference errors: rows and clips, independent of their files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def digest_of_inputs(plan: Plan, round_folder: Path, more: Sequence[str] = ()) -
     A table that is rewritten with the same rows, for example by another commit, has the same digest.
 
     Args:
-        more: further columns of `pairs.parquet` to include.
+        more: additional columns of `pairs.parquet` to include.
     """
     videos = round_folder / "videos"
     pairs = read_table(round_folder / "pairs.parquet", ["pair_id", "prompt_id", "winner_id", "loser_id", *more])

@@ -51,7 +51,7 @@ def check_log(log: pd.DataFrame, *, starts_at_ln_2: bool = True, max_grad_norm: 
         max_grad_norm: the training's. A step with a smaller gradient is never skipped, so it never raises an alarm.
     """
     if log.empty:
-        return [Finding("log", "warning", "no steps", "at least one", "Look again when the training has begun.")]
+        return [Finding("log", "warning", "no steps", "at least one", "Check again once the training has begun.")]
     findings = [_finite(log)]
     if findings[0].status == "alarm":
         return findings
@@ -107,9 +107,9 @@ def _spikes(log: pd.DataFrame, max_grad_norm: float) -> Finding:
     count = int((gradient > SPIKE).sum())
     is_huge = bool(((gradient > HUGE_SPIKE) & (log["grad_norm"] > max_grad_norm)).any())
     status = worse("alarm" if is_huge else grade(gradient.max(), SPIKE), grade(loss.max(), LOSS_SPIKE))
-    measured = f"largest gradient {gradient.max():.3g}, loss {loss.max():.3g} times the median around ({count} spikes)"
+    measured = f"largest gradient {gradient.max():.3g}, loss {loss.max():.3g} times the rolling median ({count} spikes)"
     expected = f"at most {SPIKE:g} and {LOSS_SPIKE:g}"
-    advice = "Lower train.learning_rate, lengthen train.warmup_steps, or set train.skip_above_median lower."
+    advice = "Lower train.learning_rate, raise train.warmup_steps, or lower train.skip_above_median."
     return Finding("spikes", status, measured, expected, advice, float(gradient.max()))
 
 
@@ -130,9 +130,9 @@ def _winner(log: pd.DataFrame) -> Finding:
     begin, end = _ends(log["margin"])
     status = grade(drift, WINNER_WORSE, WINNER_MUCH_WORSE)
     grew = f"while the margin went from {begin:+.2f} to {end:+.2f}"
-    measured = f"the winner's error ended {drift:+.1%} off the reference's, {grew}"
+    measured = f"the winner's error ended {drift:+.1%} from the reference's, {grew}"
     advice = (
-        "The margin comes from a loser that gets worse alone: stop earlier, lower train.learning_rate, raise "
+        "The margin grows only because the loser gets worse: stop earlier, lower train.learning_rate, raise "
         "train.beta, or use train.objective.sft_weight or train.objective.sdpo_mu."
     )
     return Finding("winner_drift", status, measured, f"at most {WINNER_WORSE:+.0%}", advice, drift)
@@ -143,7 +143,7 @@ def _apart(log: pd.DataFrame) -> Finding:
     winner, loser = moved["winner"], moved["loser"]
     gap = loser - winner
     status: Status = "warning" if gap <= 0 and max(abs(winner), abs(loser)) > STILL else "fine"
-    advice = "The model changes, but does not tell winners from losers: lower train.learning_rate, look at the pairs."
+    advice = "The model changes, but not towards the winners: lower train.learning_rate, and look at the pairs."
     measured = f"winner {winner:+.2%}, loser {loser:+.2%} of the reference's error"
     return Finding("drift_apart", status, measured, "the loser's above the winner's", advice, gap)
 
@@ -159,9 +159,7 @@ def _buckets(log: pd.DataFrame) -> Finding:
     share = float(moved.max() / moved.sum())
     low = moved.argmax() / DRIFT_BUCKETS
     measured = f"noise levels {low:g} to {low + 1 / DRIFT_BUCKETS:g} have {share:.0%} of all drift"
-    advice = (
-        "One part of the noise levels has saturated, the others stand still: draw fewer there (schedule.timesteps)."
-    )
+    advice = "One range of noise levels is saturated, the others hardly change: draw fewer there (schedule.timesteps)."
     return Finding("noise_levels", grade(share, BUCKET_SHARE), measured, expected, advice, share)
 
 
@@ -169,9 +167,7 @@ def _saturation(log: pd.DataFrame) -> Finding:
     (_, margin), (_, accuracy) = _ends(log["margin"]), _ends(log["accuracy"])
     is_saturated = margin > SATURATED_MARGIN and accuracy >= SATURATED_ACCURACY
     measured = f"margin {margin:.3g}, accuracy {accuracy:.2f} at the end"
-    advice = (
-        "Most pairs give no gradient any more: train.beta is too high, or the pairs are learned by heart; stop earlier."
-    )
+    advice = "Most pairs no longer give a gradient: train.beta is too high, or the pairs are memorised; stop earlier."
     expected = f"a margin below {SATURATED_MARGIN:.2g} (sigmoid 0.99), or pairs left to learn"
     return Finding("saturation", "warning" if is_saturated else "fine", measured, expected, advice, margin)
 
@@ -192,7 +188,7 @@ def _validation(log: pd.DataFrame) -> Finding:
     before, after = _ends(log["accuracy"])
     is_overfit = end < begin - OVERFIT and after > before + OVERFIT
     measured = f"validation accuracy {begin:.2f} to {end:.2f}, in training {before:.2f} to {after:.2f}"
-    advice = "The pairs are being learned by heart: stop where the validation was best, or collect more pairs."
+    advice = "The model memorises the pairs: stop at the best validation accuracy, or collect more pairs."
     return Finding("overfit", "warning" if is_overfit else "fine", measured, "both rise", advice, end - begin)
 
 
@@ -219,5 +215,5 @@ def _ends(values: pd.Series) -> tuple[float, float]:
 
 def _over_median(values: pd.Series) -> pd.Series:
     around = values.rolling(WINDOW, center=True, min_periods=1).median()
-    # The lower bound keeps steps with a gradient from being spikes where most are 0, as under a satisfied hinge loss.
+    # The lower bound is for losses such as hinge, under which most gradients are 0: a step with a gradient is no spike.
     return values / around.clip(lower=max(LEAST_USUAL * float(values.abs().mean()), np.finfo(float).tiny))

@@ -35,10 +35,17 @@ class DPOLoss:
 
 
 def denoising_errors(prediction: torch.Tensor, target: torch.Tensor, per_column: bool = False) -> torch.Tensor:
-    """Return the mean squared error over all dimensions but the batch, [B, ...] to [B], in float32.
+    """Return the mean squared error over all dimensions but the batch.
 
-    With `per_column`, return the error of the released VideoDPO code, [B, C, F, H, W] to [B, W]: one per latent column.
-    The cast comes first, because a subtraction in bfloat16 moves a logit at beta 5000 by up to 1.
+    Both are cast to float32 first, because a subtraction in bfloat16 moves a logit at beta 5000 by up to 1.
+
+    Args:
+        prediction: [B, ...], the denoiser's output.
+        target: [B, ...], its training target.
+        per_column: return one error per latent column, as the released VideoDPO code does.
+
+    Returns:
+        float32 [B]; with `per_column`, [B, C, F, H, W] becomes [B, W].
 
     Raises:
         InputError: `per_column` is set, but the tensors do not have five dimensions.
@@ -104,9 +111,17 @@ def diffusion_dpo_loss_from_errors(
     beta: float,
     weight: torch.Tensor | None = None,
 ) -> DPOLoss:
-    """Same loss as `diffusion_dpo_loss`, from errors that are already computed; all arguments [B].
+    """Same loss as `diffusion_dpo_loss`, from errors that are already computed. All tensors are [B].
 
     delta = (policy_w - policy_l) - (ref_w - ref_l); loss = weight * -log sigmoid(-(beta / 2) * delta).
+
+    Args:
+        policy_w: errors of the policy on the winners.
+        policy_l: errors of the policy on the losers.
+        ref_w: errors of the reference on the winners.
+        ref_l: errors of the reference on the losers.
+        beta: strength of the preference.
+        weight: pair weights; None means 1.
 
     Raises:
         InputError: an argument does not have the shape [B].
@@ -176,10 +191,15 @@ def preference_loss(
 
 
 def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
-    """Return beta = 2 * logit / std(ref_w - ref_l) over all finite reference errors (arrays of the same shape).
+    """Return beta = 2 * logit / std(ref_w - ref_l) over all finite reference errors.
 
     With this beta, a pair has the logit `logit` if its policy errors moved apart by one standard deviation of the
     reference's difference between winner and loser. This does not depend on the unit of the denoiser's target.
+
+    Args:
+        ref_w: errors of the reference on the winners, any shape.
+        ref_l: errors of the reference on the losers, the same shape.
+        logit: target logit.
 
     Raises:
         InputError: shapes differ, or the standard deviation is 0 or not finite.
@@ -193,7 +213,7 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
     spread = float(difference.std()) if varies else 0.0
     if not 0 < spread < np.inf:
         raise InputError(
-            f"beta: 'auto' needs reference errors that are finite and whose differences between winner and "
+            f"beta: 'auto' needs finite reference errors whose differences between winner and "
             f"loser vary; these {ref_w.size} are not or do not. Give train.beta a number"
         )
     return 2 * logit / spread

@@ -50,7 +50,13 @@ def start_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def share_of_learning_rate(train: Train, step: int, num_steps: int) -> float:
-    """Factor of `train.learning_rate` at a step, counted from 0: linear warm-up, then the decay to 0 at `num_steps`."""
+    """Factor on `train.learning_rate` in one step: linear warm-up, then the configured decay.
+
+    Args:
+        train: has the length of the warm-up and the kind of decay.
+        step: number of the step, from 0.
+        num_steps: number of steps of the training, after which the decay reaches 0.
+    """
     if step < train.warmup_steps:
         return (step + 1) / train.warmup_steps
     done = (step - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
@@ -69,6 +75,11 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def clip_gradients(weights: Sequence[torch.nn.Parameter], max_norm: float, loss_scale: float = 1.0) -> float:
     """Divide all gradients by `loss_scale`, then scale them so that their norm is at most `max_norm`.
+
+    Args:
+        weights: trainable weights, changed in place; a weight without a gradient is ignored.
+        max_norm: largest norm over all gradients together.
+        loss_scale: factor that the loss had in the backward pass.
 
     Returns:
         Norm before clipping; not finite if any gradient is not.

@@ -98,7 +98,7 @@ def apply_memory_options(model: VideoModel, runtime: TrainRuntime) -> None:
             raise InputError(
                 "train_runtime.compile: true, but this model family does not declare its repeated layers; use false"
             )
-        # The layers of a U-Net have many sizes, and each size needs a graph for each call signature.
+        # torch's default limit is too low: a U-Net's layers have many sizes, and each needs a graph per call signature.
         torch.compiler.config.recompile_limit = max(torch.compiler.config.recompile_limit, _MOST_GRAPHS)
         if kind == "selective":
             for layer in layers:  # the compiler must see the checkpoint, since it chooses what to save
@@ -129,7 +129,7 @@ _selective = partial(create_selective_checkpoint_contexts, _keep_attention)
 
 
 def offloaded_activations(model: VideoModel, runtime: TrainRuntime) -> AbstractContextManager[Any]:
-    """Inside the block, keep activations saved for the backward pass in CPU memory, if configured; never weights."""
+    """Inside the block, keep the activations for the backward pass in CPU memory, if configured; weights stay."""
     if not runtime.offload_activations:
         return nullcontext()
     weights = {weight.untyped_storage().data_ptr() for weight in model.denoiser.parameters()}

@@ -45,11 +45,19 @@ def hinge(margin: torch.Tensor) -> torch.Tensor:
 
 
 def mapo(policy_w: torch.Tensor, policy_l: torch.Tensor, beta: float, weight: float) -> torch.Tensor:
-    """MaPO: e_w - weight * log sigmoid(beta * (o_w - o_l)), o = c e / (exp(c e) - 1), c = 0.5. Needs no reference.
+    """MaPO, a loss without a reference: e_w - weight * log sigmoid(beta * (o_w - o_l)).
+
+    o = c e / (exp(c e) - 1) is the score of an error e, with c = 0.5.
 
     Source: Hong et al. 2024, arXiv 2406.06424, and its released code, where beta is 1000 (the number of timesteps) and
     weight is 0.1. As the error e rises, o falls from 1 by about e / 4. So beta acts on o about half as strongly as in
     DPO's margin.
+
+    Args:
+        policy_w: errors e_w of the policy on the winners.
+        policy_l: errors e_l of the policy on the losers.
+        beta: factor on the difference of the scores.
+        weight: factor on the preference term.
     """
     advantage = _mapo_score(policy_w) - _mapo_score(policy_l)
     return policy_w - weight * F.logsigmoid(beta * advantage)

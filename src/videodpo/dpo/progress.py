@@ -20,7 +20,7 @@ def describe_step(row: Mapping[str, Any]) -> str:
         loss = row["loss"] / (row["weight_mean"] or 1.0)
         text = f"loss / weight {loss:.4f} margin {row['margin']:+.4f} accuracy {row['accuracy']:.2f}"
     if row["validation_accuracy"] is not None:
-        text += f", held back: loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.2f}"
+        text += f", validation: loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.2f}"
     return text
 
 

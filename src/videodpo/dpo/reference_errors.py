@@ -21,7 +21,9 @@ def read_reference(round_folder: Path, plan: Plan) -> np.ndarray:
     """
     table = read_shards(round_folder / "reference")
     if not has_draws(table, plan.visits):
-        raise InputError("reference: the table was made for other pairs or another schedule; run the stage again")
+        raise InputError(
+            "reference: the table was made for other pairs or another schedule; re-run the stage reference"
+        )
     return table[["ref_error_winner", "ref_error_loser"]].to_numpy(np.float32, copy=True)
 
 

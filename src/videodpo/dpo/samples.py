@@ -1,4 +1,4 @@
-"""Sample clips of the policy during training: one video for each sampling, prompts side by side."""
+"""Sample clips of the policy during training, and write them side by side into one video per sampling."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def draw_samples(
     """Write `samples/step-<step>.mp4`, with the same prompts and seeds each time.
 
     Every rank must sample, because sharded weights are gathered in every pass. The main rank decodes and writes.
+
+    Args:
+        model: the policy.
+        snapshot: settings of the training.
+        round_folder: folder of the round, which has the pairs' prompts.
+        accelerator: identifies the main rank.
+        step: number of optimizer steps done.
+        num_prompts: number of prompts to sample.
     """
     sampling = snapshot.settings.sampling
     texts = CachedTexts(round_folder)

@@ -69,7 +69,7 @@ class Training:
         optimizer = make_optimizer(list(trainable(self.model).values()), self.train)
         if self.model.parts_by_noise_level and self.train_runtime.strategy == "fsdp":
             raise InputError(
-                "train_runtime.strategy: fsdp, but processes with different experts would wait for each other; use ddp"
+                "train_runtime.strategy: fsdp, but ranks that run different experts would wait for each other; use ddp"
             )
         if self.model.leaves_weights_out:
             allow_unused_weights(accelerator)
@@ -158,9 +158,9 @@ class Training:
         extra = {"beta": repr(self.passes.beta), **edited_inputs(self.round_folder / "pairs.parquet")}
         write_table(path, rows, TRAIN_LOG, **self.snapshot.provenance, extra=extra)
 
-    def _agree(self, *wishes: bool) -> list[bool]:
+    def _agree(self, *flags: bool) -> list[bool]:
         """Logical OR of each flag over all ranks."""
-        asked = torch.tensor([float(wish) for wish in wishes], device=self.accelerator.device)
+        asked = torch.tensor([float(flag) for flag in flags], device=self.accelerator.device)
         return [bool(count) for count in self.accelerator.reduce(asked, "sum").tolist()]
 
     def _step(self, step: int, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Training:
             with self._synchronised(run is mine[-1]), offloaded_activations(self.model, self.train_runtime):
                 result, columns = self.passes.learn(run)
                 # The loss of a step is the mean over all its pairs. Data parallelism averages gradients over ranks, so
-                # multiply by `world`. Ranks of a context-parallel group each hold a part of one gradient.
+                # multiply by `world`, their number. Ranks of a context-parallel group each hold a part of one gradient.
                 self.accelerator.backward(result.per_pair.sum() * world / pairs * (scale or 1.0))
             statistics.append(columns)
         norm = clip_gradients(self.weights, self.train.max_grad_norm, scale or 1.0)

@@ -55,10 +55,12 @@ class Plan:
 
     @cached_property
     def visits(self) -> list[Visit]:
+        """All visits: those of the training, then those of the validation."""
         return self.training + self.validation
 
     @property
     def validation_micro_batches(self) -> list[range]:
+        """Indices into `visits` that share a forward pass of the validation."""
         return [run for run in self.micro_batches if run.start >= len(self.training)]
 
     def require(self, schedule: Schedule) -> None:
@@ -69,7 +71,7 @@ class Plan:
             raise InputError(
                 f"visits.parquet: {len(self.training)} visits for the training, {schedule.num_steps} steps of "
                 f"{schedule.global_batch_size} in micro-batches of {schedule.micro_batch_size} are needed; "
-                "run the stage visits again"
+                "re-run the stage visits"
             )
 
 
@@ -83,12 +85,12 @@ def read_visits(round_folder: Path) -> Plan:
     table = read_table(path, VISITS.names)
     pair_ids = set(read_table(round_folder / "pairs.parquet", ["pair_id"])["pair_id"])
     if unknown := set(table["pair_id"]) - pair_ids:
-        raise InputError(f"{path}: pair {min(unknown)} is not in pairs.parquet; run the stage visits again")
+        raise InputError(f"{path}: pair {min(unknown)} is not in pairs.parquet; re-run the stage visits")
     count = int((table["split"] == "train").sum())
     steps = table["step"]
     if not (steps[:count].is_monotonic_increasing and steps[count:].isna().all()):
         raise InputError(
-            f"{path}: rows must be in the order of their steps, with validation last; run the stage visits again"
+            f"{path}: rows must be in the order of their steps, with validation last; re-run the stage visits"
         )
     names = ("pair_id", "visit", "noise_level", "noise_seed", "timestep")
     visits = [Visit(*row) for row in zip(*(table[name].tolist() for name in names), strict=True)]
@@ -99,7 +101,16 @@ def read_visits(round_folder: Path) -> Plan:
 
 
 def separate_draw(visit: Visit, timesteps: Timesteps, seed: int) -> tuple[float, int]:
-    """Draw a separate noise level and noise seed for the loser, as the released code does."""
+    """Draw a separate noise level and noise seed for the loser, as the released code does.
+
+    Args:
+        visit: the visit, whose own draw is then the winner's alone.
+        timesteps: distribution of the noise levels.
+        seed: seed of the run.
+
+    Returns:
+        Noise level in (0, 1), noise seed.
+    """
     return (
         draw_noise_level(timesteps, derive_seed(seed, "loser level", visit.pair_id, visit.visit)),
         derive_seed(seed, "loser noise", visit.pair_id, visit.visit),

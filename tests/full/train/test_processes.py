@@ -94,4 +94,4 @@ def test_sharded_experts_are_refused(of_family):
     run = of_family("wan-2.2-a14b").variant(train_runtime={"processes": 2, "strategy": "fsdp"})
     answer = subprocess.run(command(run), capture_output=True, text=True, check=False)
     assert answer.returncode != 0
-    assert "train_runtime.strategy: fsdp, but processes with different experts" in answer.stderr
+    assert "train_runtime.strategy: fsdp, but ranks that run different experts" in answer.stderr
