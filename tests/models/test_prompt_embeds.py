@@ -98,9 +98,9 @@ def test_a_prompt_that_spans_two_shards_is_in_both_files(two):
 
 
 def test_a_prompt_without_a_text_names_the_prompt_and_the_stage_to_run(one, model):
-    with pytest.raises(ValueError, match=r"prompt 0123: no encoded text in .*texts; run the stage generate again"):
+    with pytest.raises(ValueError, match=r"prompt 0123: no encoded text in .*texts; re-run the stage generate"):
         CachedTexts(one.round_folder).of("0123")
-    with pytest.raises(ValueError, match=r"prompt 0123: not in prompts\.parquet; run the stage prompts again"):
+    with pytest.raises(ValueError, match=r"prompt 0123: not in prompts\.parquet; re-run the stage prompts"):
         OnlineTexts(one.folder, model).of("0123")
 
 

@@ -251,7 +251,7 @@ def test_scores_in_another_order_than_their_videos_give_the_same_table(tmp_path)
 def test_a_duplicate_video_is_refused(make_round):
     run = make_round()
     run.videos[3] |= {"prompt_id": run.prompts[0], "sample": 0}
-    with pytest.raises(RuntimeError, match=r"the videos table has .* twice; run the stage generate again"):
+    with pytest.raises(RuntimeError, match=r"the videos table has .* twice; re-run the stage generate"):
         run.run()
 
 

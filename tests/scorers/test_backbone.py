@@ -150,7 +150,7 @@ def test_nan_from_a_network_is_a_failure_with_a_reason(monkeypatch):
     means = Means(at_once=8)
     monkeypatch.setattr(means, "answer", lambda parts: [float("nan")] * len(parts))
     ((result,),) = score_clips([First(means)], [clip("1", 2)])
-    assert str(result) == "the scorer gave nan"
+    assert str(result) == "the scorer returned nan"
 
 
 def test_scorers_without_a_network_work_next_to_the_others():

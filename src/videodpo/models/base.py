@@ -96,7 +96,7 @@ class VideoModel(ABC):
 
     @abstractmethod
     def encode_prompt(self, prompt: str) -> PromptEmbeds:
-        """Encode one prompt alone, so that the result does not depend on other prompts in a batch."""
+        """Encode one prompt, never a batch of them, so that the result does not depend on other prompts."""
 
     @abstractmethod
     def sample(
@@ -128,7 +128,13 @@ class VideoModel(ABC):
 
     @abstractmethod
     def predict(self, noisy_BCFHW: torch.Tensor, noise_level_B: torch.Tensor, text: PromptEmbeds) -> torch.Tensor:
-        """Return the denoiser's output at `noise_level_B`, called exactly as by the pipeline, without guidance."""
+        """Call the denoiser exactly as the pipeline does, without guidance, and return its output [B, C, F, H, W].
+
+        Args:
+            noisy_BCFHW: noisy latents.
+            noise_level_B: noise levels in (0, 1).
+            text: conditioning of the batch.
+        """
 
     def precision(self) -> AbstractContextManager[Any]:
         """Inside the block, `predict` multiplies in the configured dtype, regardless of the dtype of the weights."""

@@ -84,8 +84,8 @@ class T2VTurboModel(VideoCrafter2Model):
     def add_lora(self, lora: Lora, seed: int) -> None:
         """Add a fresh LoRA, or make the distilled one trainable (`distilled_lora: trained`).
 
-        In the latter case, the base weights keep the distilled LoRA, and a frozen adapter subtracts it again. Without
-        adapters, the denoiser is then the distilled model, which is the reference.
+        In the latter case, the base weights include the distilled LoRA, and a frozen adapter subtracts it again.
+        Without adapters, the denoiser is therefore the distilled model, which is the reference.
         """
         import torch
         from peft import LoraConfig, get_peft_model_state_dict

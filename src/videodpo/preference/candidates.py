@@ -23,6 +23,7 @@ class Videos:
     """With the column `SIZE`, unless all videos have the same size."""
 
     def column(self, name: str) -> NDArray[np.float64]:
+        """Values of one column, [videos]."""
         values: NDArray[np.float64] = self.table[name].to_numpy()
         return values
 
@@ -33,6 +34,7 @@ class Videos:
 
     @cached_property
     def groups(self) -> Groups:
+        """Groups of videos with the same prompt and size, in the order of their first videos."""
         count = self.table.num_rows
         if SIZE not in self.table.column_names:
             lengths = np.diff(self.starts, append=count)
@@ -74,7 +76,13 @@ class Candidates:
 
 
 def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
-    """Rank the videos of each group by OmniScore and pair them; at equal scores, the lower sample ranks higher."""
+    """Rank the videos of each group by OmniScore and pair them; at equal scores, the lower sample ranks higher.
+
+    Args:
+        videos: the scored videos.
+        policy: as in `rank_pairs`.
+        seed: seed of the run, for the policies that choose at random.
+    """
     groups, scores = videos.groups, videos.column("omniscore")
     nothing = np.zeros(0, dtype=np.int64)
     winners, losers, sources, lacking = [nothing], [nothing], [nothing], [nothing]

@@ -38,7 +38,7 @@ def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.Da
     needed = ["video_id", "prompt_id", "sample", *(f"raw_{name}" for name in names)]
     if absent := [column for column in needed if column not in raw.columns]:
         raise InputError(
-            f"raw scores: columns {absent} are missing; score these dimensions or take them out of omniscore"
+            f"raw scores: columns {absent} are missing; score these dimensions, or remove them from omniscore"
         )
     columns = {name: raw[f"raw_{name}"].to_numpy(np.float64, na_value=np.nan) for name in names}
     for name, values in columns.items():

@@ -1,4 +1,4 @@
-"""Policies that choose which two videos of a prompt become a pair."""
+"""Policies that choose which two of a prompt's videos become a pair."""
 
 from __future__ import annotations
 

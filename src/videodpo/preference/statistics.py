@@ -132,6 +132,11 @@ def win_rate(delta: pd.Series) -> float:
 def motion_panel(dimension: str, base: pd.Series, aligned: pd.Series) -> dict[str, float | str | bool | None]:
     """Check that alignment did not raise its score by reducing motion, as preference training on video is known to do.
 
+    Args:
+        dimension: name of the motion dimension.
+        base: its score of each base clip.
+        aligned: its score of each aligned clip.
+
     Returns:
         Means, relative change (None if the base does not move), the share of nearly still clips in both arms, and
         `warning`, true if the mean fell by more than 10 %.

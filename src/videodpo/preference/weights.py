@@ -1,4 +1,4 @@
-"""Weights of pairs in the loss: the rarer the scores of a pair, the higher its weight."""
+"""Weights of the pairs in the loss: a pair with rarer scores has a higher weight."""
 
 from __future__ import annotations
 
@@ -32,7 +32,15 @@ class Histogram:
         return cls(bin_width, bins[order], counts[order] / counts.sum())
 
     def share(self, scores: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        """p(s), the share of all scores in the bin of s; raise InputError if that bin is empty."""
+        """p(s), the share of all scores in the bin of s, for each score s.
+
+        Args:
+            scores: scores of winners or losers.
+            name: name of the scores, for the message.
+
+        Raises:
+            InputError: the bin of a score is empty.
+        """
         wanted = _bin_of(scores, self.bin_width)
         index = np.minimum(np.searchsorted(self.bins, wanted), len(self.bins) - 1)
         if (self.bins[index] != wanted).any():
@@ -44,7 +52,13 @@ class Histogram:
         return np.sqrt(self.share(winners, "winner_scores") * self.share(losers, "loser_scores"))
 
     def weights(self, probabilities: NDArray[np.float64], *, alpha: float, beta: float | None) -> NDArray[np.float64]:
-        """(beta / probability) ** alpha; a beta of None is the share of the largest bin."""
+        """(beta / probability) ** alpha.
+
+        Args:
+            probabilities: result of `probabilities`.
+            alpha: exponent.
+            beta: numerator; None is the share of the largest bin.
+        """
         weights: NDArray[np.float64] = ((self.shares.max() if beta is None else beta) / probabilities) ** alpha
         return weights
 

@@ -14,8 +14,8 @@ class DynamicDegree(FlowScorer):
     """1 if enough steps exceed 6 / 256 of the shorter side, else 0.
 
     Enough is round(4 n / 16) for n sampled frames, half to even. With 2 frames this is 0, so the score is always 1.
-    With 1 frame there is no step, so the score is 0. Both are as in VBench. Steps are computed until the score is
-    certain.
+    With 1 frame there is no step, so the score is 0. Both are as in VBench. Further steps are not computed once they
+    could not change the score.
     """
 
     version = "3"
@@ -24,7 +24,7 @@ class DynamicDegree(FlowScorer):
     def wanted(self, clip: Clip, answers: Mapping[int, float]) -> Iterable[int]:
         unknown = [k for k in range(self.backbone.num_parts(clip)) if k not in answers]
         missing = self._num_needed(clip) - _num_above(answers.values())
-        # Fewest further steps that can settle the score: all are above, or too few remain to reach the needed number.
+        # Smallest number of steps that can decide the score: all are above, or too few remain to reach the number.
         certain = min(missing, len(unknown) - missing + 1)
         return unknown[: max(0, certain)]
 

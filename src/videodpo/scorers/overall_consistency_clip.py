@@ -21,7 +21,7 @@ class OverallConsistencyClip(OpenClipScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise InputError("overall_consistency_clip needs a prompt, this one is empty")
+            raise InputError("overall_consistency_clip needs a prompt; the clip's prompt is empty")
 
     def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
         import torch

@@ -30,7 +30,7 @@ class OverallConsistencyXclip(FolderWeightsScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise InputError("overall_consistency_xclip needs a prompt, this one is empty")
+            raise InputError("overall_consistency_xclip needs a prompt; the clip's prompt is empty")
 
     def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
         return answers[0]

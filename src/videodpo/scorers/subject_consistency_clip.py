@@ -23,8 +23,8 @@ class SubjectConsistencyClip(ConsistencyScorer, OpenClipScorer):
     """Similarity of the frames where something moves, by VBench's formula on weighted means of patch features; 0..1.
 
     The weight of a patch is the range of its pixels over time, which is large along the subject's path. All frames of a
-    clip share the weights: with weights of their own, frames would differ because of the weights alone. If nothing
-    changes, all patches count equally. A one-frame clip is refused.
+    clip share the weights, because frames with separate weights would differ by the weights alone. If nothing changes,
+    all patches count equally. A one-frame clip is refused.
     """
 
     version = "2"

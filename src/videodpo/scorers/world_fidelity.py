@@ -12,7 +12,7 @@ from videodpo.scorers.base import Clip, Scorer
 class WorldFidelity(Scorer):
     """Similarity to the nearest clip that the demo world can draw, 0..1.
 
-    The score is the mean of two similarities. One compares pictures as deviations from the background of the nearest
+    The score is the mean of two similarities. One compares frames as deviations from the background of the nearest
     clip. The other compares motion as deviations from each pixel's mean over time. The similarity of deviations a and b
     is max(0, 1 - |a - b|^2 / (|a|^2 + |b|^2)). It measures objects, not the frame: a clip without its object scores 0,
     as noise does. The motion of a still clip scores 0, because something always moves in the demo world.

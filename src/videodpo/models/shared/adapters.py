@@ -162,7 +162,14 @@ class AdaptedModel(VideoModel):
         return state
 
     def save_lora(self, name: str, folder: Path, state: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-        """Save the LoRA of one network in the format of the pipeline's `load_lora_weights`."""
+        """Save the LoRA of one network in the format of the pipeline's `load_lora_weights`.
+
+        Args:
+            name: name of the network in the pipeline.
+            folder: folder of the adapter.
+            state: tensors of the LoRA.
+            metadata: its settings.
+        """
         first = self.networks[0]  # every file uses this name, regardless of the network
         layers = {f"{first}_lora_layers": state, f"{first}_lora_adapter_metadata": metadata}
         self.pipe.save_lora_weights(folder, weight_name=lora_file(name), **layers)

@@ -32,7 +32,13 @@ class Experts(nn.Module):
             network.compile_repeated_blocks(**options)
 
     def forward(self, timestep: torch.Tensor, return_dict: bool = False, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
-        """Run the experts. timestep: [B]; inputs: [B, ...] each."""
+        """Run each expert on its part of the batch.
+
+        Args:
+            timestep: [B].
+            return_dict: ignored; the result is always a tuple.
+            inputs: other arguments of the networks, [B, ...] each.
+        """
         noisy_B = timestep >= self._boundary
         shares = [(self.transformer, noisy_B), (self.transformer_2, ~noisy_B)]
         answers = []

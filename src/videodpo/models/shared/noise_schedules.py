@@ -23,11 +23,17 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
-        """Return noisy latents, with the shape of the latents."""
+        """Return noisy latents [B, ...].
+
+        Args:
+            latents: clean latents [B, ...].
+            noise: Gaussian noise [B, ...].
+            noise_level_B: noise levels in (0, 1).
+        """
 
     @abstractmethod
     def target(self, latents: torch.Tensor, noise: torch.Tensor, noise_level_B: torch.Tensor) -> torch.Tensor:
-        """Return the denoiser's training target, with the shape of the latents."""
+        """Return the denoiser's training target [B, ...]; arguments as in `add_noise`."""
 
     def noise_level(self, timestep: float) -> float:
         """Return the middle of all noise levels with this timestep. Assumes that it rises with the noise level."""

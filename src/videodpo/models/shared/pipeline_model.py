@@ -45,7 +45,17 @@ class Compression(NamedTuple):
     """Number of frames minus one must be a multiple of this."""
 
     def refuse(self, num_frames: int, height: int, width: int, what: str) -> None:
-        """Raise InputError if the size is not divisible by VAE compression and patch size."""
+        """Refuse a size that is not divisible by VAE compression and patch size.
+
+        Args:
+            num_frames: frames of the clip.
+            height: pixels.
+            width: pixels.
+            what: start of the message.
+
+        Raises:
+            InputError: the message has the size and what is allowed.
+        """
         side = self.space * self.patch
         if height % side or width % side or (num_frames - 1) % self.step:
             raise InputError(
@@ -69,7 +79,7 @@ class PipelineModel(AdaptedModel):
     text_names: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     layers: ClassVar[tuple[str, ...]] = ()
     sharded_layers: ClassVar[tuple[str, ...]] = ()
-    # Components are in subfolders. Some repositories have further copies of the weights at the top, which are skipped.
+    # Components are in subfolders. Copies of the weights at the top of some repositories are skipped.
     hub_files: ClassVar[tuple[str, ...]] = ("model_index.json", *(f"*/*.{end}" for end in _ENDINGS))
 
     @staticmethod
@@ -166,7 +176,7 @@ class PipelineModel(AdaptedModel):
         return torch.autocast(self.device.type, self.dtype, enabled=self.weights_dtype != self.dtype)
 
     def call_options(self, sampling: Sampling) -> dict[str, Any]:
-        """Return further arguments of the pipeline's call."""
+        """Return additional arguments of the pipeline's call."""
         return {"guidance_scale": sampling.guidance_scale, "max_sequence_length": self.max_sequence_length}
 
     def to_pipeline(self, latents_BCFHW: torch.Tensor) -> torch.Tensor:

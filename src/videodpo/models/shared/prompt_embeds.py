@@ -105,7 +105,7 @@ class CachedTexts:
             InputError: the prompt has no videos in this round; the message names the stage to re-run.
         """
         if prompt_id not in self._files:
-            raise InputError(f"prompt {prompt_id}: no encoded text in {self._folder}; run the stage generate again")
+            raise InputError(f"prompt {prompt_id}: no encoded text in {self._folder}; re-run the stage generate")
         return restore_padding(self._files[prompt_id].text(prompt_id))
 
 
@@ -127,7 +127,7 @@ class OnlineTexts:
         """
         if prompt_id not in self._texts:
             if prompt_id not in self._prompts:
-                raise InputError(f"prompt {prompt_id}: not in prompts.parquet; run the stage prompts again")
+                raise InputError(f"prompt {prompt_id}: not in prompts.parquet; re-run the stage prompts")
             self._texts[prompt_id] = strip_padding(self._model.encode_prompt(self._prompts[prompt_id]))
         return restore_padding(self._texts[prompt_id])
 
@@ -156,11 +156,11 @@ def _read_lengths(file: TensorFile, path: Path) -> dict[str, int]:
     try:
         lengths = json.loads(file.metadata.get(_LENGTHS, "{}"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: {_LENGTHS}: {error}; run the stage generate again") from error
+        raise InputError(f"{path}: {_LENGTHS}: {error}; re-run the stage generate") from error
     for name in sorted(file.names):
         shape = file.shape(name)
         length = lengths.get(name) if isinstance(lengths, dict) else None
         if not isinstance(length, int) or not shape or not shape[0] <= length <= MAX_TOKENS:
             reason = f"{name!r} has {length!r}, its tensor is {shape}"
-            raise InputError(f"{path}: {_LENGTHS}: {reason}; run the stage generate again")
+            raise InputError(f"{path}: {_LENGTHS}: {reason}; re-run the stage generate")
     return dict(lengths)

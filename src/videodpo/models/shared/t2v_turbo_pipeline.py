@@ -38,6 +38,12 @@ class T2VTurboPipeline(VideoCrafterPipeline):
     ) -> T2VTurboPipeline:
         """Read the authors' two files and add the LoRA to the weights.
 
+        Args:
+            path: VideoCrafter2's `model.ckpt`.
+            lora: T2V-Turbo's `unet_lora.pt`.
+            dtype: type of the text tower, and of the U-Net unless `unet_dtype` is given.
+            unet_dtype: type of the U-Net.
+
         Raises:
             InputError: a file is not readable, or the two do not match.
         """
@@ -80,6 +86,11 @@ def with_lora(tensors: dict[str, torch.Tensor], lora: Sequence[torch.Tensor], pa
     The file is a list of the up and down matrices of every linear layer and every 2-D or 3-D convolution. The order is
     that of the network's state dict, with the guidance's projection after the frame rate's. Neither file has the
     initial value of the guidance's projection: the authors' script draws a new one at every start. It is 0 here.
+
+    Args:
+        tensors: VideoCrafter2's tensors by name.
+        lora: tensors of `unet_lora.pt`, in the file's order.
+        path: that file, for messages.
 
     Raises:
         InputError: the number of layers or their shapes do not match.

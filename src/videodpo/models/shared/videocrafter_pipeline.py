@@ -93,7 +93,9 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
         """Read the authors' file. Network sizes follow from the tensors. The VAE stays in float32.
 
         Args:
+            path: `model.ckpt`.
             dtype: type of the text tower, and of the U-Net unless `unet_dtype` is given.
+            unet_dtype: type of the U-Net.
 
         Raises:
             InputError: the file is not readable, or its tensors do not match in names or shapes.
@@ -149,7 +151,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
         Args:
             fps: frames per second that the network is conditioned on.
             eta: share of fresh noise at each step; 0 is deterministic DDIM.
-            options: further arguments of `_denoise`.
+            options: other arguments of `_denoise`.
         """
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         return self._denoise(prompt, conditions={"fps": fps}, guidance_scale=guidance_scale, eta=eta, **options)
@@ -178,7 +180,7 @@ class VideoCrafterPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  
             prompt_embeds, negative_prompt_embeds: [B, L, D], instead of the texts.
             latents: initial noise.
             generator: one generator, or one per clip.
-            step_options: further arguments of the scheduler's step.
+            step_options: additional arguments of the scheduler's step.
         """
         device = self.device
         if prompt_embeds is None:

@@ -30,7 +30,7 @@ _PARTS = ("resnets", "attentions", "temp_attentions")
 
 
 class VideoCrafterUNet(UNet3DConditionModel):
-    """diffusers' class with a further input `fps` [B], frames per second.
+    """diffusers' class with an additional input `fps` [B], frames per second.
 
     With a `guidance_width` it is T2V-Turbo's U-Net, which also takes `guidance` [B], the guidance scale.
     """

@@ -20,7 +20,13 @@ class Pyramid:
     """
 
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor, radius: int) -> None:
-        """Compute the correlations. radius: radius of the lookup windows."""
+        """Compute the correlations.
+
+        Args:
+            first_BChw: features of the first frame.
+            second_BChw: features of the second frame.
+            radius: radius of the lookup windows, in positions.
+        """
         steps = torch.arange(-radius, radius + 1, device=first_BChw.device, dtype=first_BChw.dtype)
         # The first axis of a window is x, as in RAFT's own code.
         window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)

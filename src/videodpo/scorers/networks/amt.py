@@ -17,7 +17,7 @@ from videodpo.runtime.compat.torchvision import make_coords_grid
 from videodpo.scorers.networks.all_pairs import LEVELS, Pyramid
 
 RADIUS, NUM_FLOWS = 3, 3
-_SIDE = 20  # channels of a residual block with convolutions of their own
+_SIDE = 20  # channels of a residual block that have separate convolutions
 _MIDDLE = 0.5  # time of the interpolated frame
 
 
@@ -96,7 +96,7 @@ class _Correlation:
 
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
         self.coordinates = make_coords_grid(1, *first_BChw.shape[-2:], device=str(first_BChw.device))
-        # The second is the transpose of the first; computing it anew is cheaper than transposing.
+        # The second is the transpose of the first, but computing it is cheaper than transposing.
         self._pyramids = [Pyramid(first_BChw, second_BChw, RADIUS), Pyramid(second_BChw, first_BChw, RADIUS)]
 
     def __call__(self, flows_B4hw: torch.Tensor) -> torch.Tensor:

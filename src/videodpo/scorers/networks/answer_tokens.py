@@ -19,6 +19,11 @@ SHOWN = 200  # characters of an answer in an error message
 def answer_tokens(tokenizer: Any, before: str, answers: Sequence[str]) -> list[int]:
     """Return the token of each answer when it follows the text `before`.
 
+    Args:
+        tokenizer: tokenizer of the model.
+        before: text up to the answer.
+        answers: the allowed answers.
+
     Raises:
         InputError: an answer is not a single token there, or two answers have the same token; the message names it.
     """
@@ -65,6 +70,12 @@ def found_answer(
 ) -> tuple[int, list[int]]:
     """Find the answer in the last match of the pattern.
 
+    Args:
+        tokenizer: tokenizer of the model.
+        ids: tokens that the model wrote.
+        pattern: regular expression whose only group matches an answer.
+        ways: result of `ways_to_write`.
+
     Returns:
         The step at which the answer's token was written, and the answer tokens it was chosen from.
 
@@ -84,7 +95,13 @@ def found_answer(
 
 
 def expected_value(logits_V: torch.Tensor, tokens: Sequence[int], values: Sequence[float]) -> float:
-    """Return the mean of the values weighted by the probabilities of their tokens: sum(v p) / sum(p)."""
+    """Return the mean of the values weighted by the probabilities of their tokens: sum(v p) / sum(p).
+
+    Args:
+        logits_V: logits of one step.
+        tokens: token of each answer.
+        values: value of each answer.
+    """
     weights = torch.softmax(logits_V[list(tokens)].double(), dim=0)
     return float(weights @ torch.tensor(values, dtype=torch.float64, device=weights.device))
 

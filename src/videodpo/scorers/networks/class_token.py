@@ -82,7 +82,14 @@ def _advance(block: Block, states_PLD: torch.Tensor, num_asking: int) -> torch.T
 
 
 def _attention(block: Block, normed: torch.Tensor, num_asking: int, shape: Sequence[int]) -> torch.Tensor:
-    """Compute attention. normed: `split` of the normed states. shape: (P, L, D)."""
+    """Compute attention for the first `num_asking` tokens, [P, Q, D].
+
+    Args:
+        block: the block.
+        normed: `split` of the normed states.
+        num_asking: number of query tokens.
+        shape: (P, L, D).
+    """
     _, length, width = shape
     project = block.queries_keys_values
     if num_asking == length:

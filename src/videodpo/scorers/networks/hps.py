@@ -57,9 +57,14 @@ def padded_squares(frames_PCHW: torch.Tensor, side: int, *, antialias: bool) -> 
     """Centre uint8 frames on black squares, without cropping: [P, 3, side, side], float32, on the frames' device.
 
     The longer side is resized to `side`, bicubic on values in 0..1 that may overshoot, as in hpsv2 1.2.0. That package
-    leaves antialias to torchvision, without requiring a version. torchvision's default is off before 0.17 (January
-    2024, after the network was trained), and on since. One difference: hpsv2 does not pad a frame whose longer side is
+    uses torchvision's default for antialias, without requiring a version. It was off before 0.17 (January 2024, after
+    the network was trained), and is on since. One difference: hpsv2 does not pad a frame whose longer side is
     already 224, so its network refuses such a frame if it is not square.
+
+    Args:
+        frames_PCHW: uint8.
+        side: side of the squares in pixels.
+        antialias: resize with antialias.
     """
     height, width = frames_PCHW.shape[-2:]
     scale = side / max(height, width)

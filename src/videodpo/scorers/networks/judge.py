@@ -91,7 +91,7 @@ class Judge(ClipBackbone):
         return expected_value(logits_TV[step], way, values)
 
     def _inputs(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> Any:
-        """Return token ids, masks and pixels of a batch; texts are padded on the left."""
+        """Return token ids, masks and pixels of one batch; texts are padded on the left."""
         texts = [
             self._chat(self._options.question.replace(PROMPT, clip.prompt), len(numbers))
             for clip, numbers in zip(clips, shown, strict=True)

@@ -48,7 +48,12 @@ class Raft:
     """
 
     def __init__(self, weights: Path, device: str) -> None:
-        """Load the network. weights: `raft-things.pth`, or a file with torchvision's own names."""
+        """Load the network.
+
+        Args:
+            weights: `raft-things.pth`, or a file with torchvision's own names.
+            device: name of the torch device.
+        """
         tensors = read_checkpoint(weights)
         if any(name.startswith("fnet.") for name in tensors):
             # norm3 duplicates the norm of `downsample`.

@@ -75,7 +75,12 @@ class FrameBackbone(Backbone):
     """A network whose parts are single frames."""
 
     def __init__(self, device: str, frames_at_once: int) -> None:
-        """frames_at_once: batch size on a CPU, where few frames fit into the caches. A GPU takes 32 times as many."""
+        """Set the batch size.
+
+        Args:
+            device: name of the torch device.
+            frames_at_once: batch size on a CPU, where few frames fit into the caches. A GPU takes 32 times as many.
+        """
         self.device = device
         self._at_once = frames_at_once if device == "cpu" else 32 * frames_at_once
 
@@ -96,7 +101,12 @@ class ClipBackbone(Backbone):
     """A network that sees entire clips: each clip has one part."""
 
     def __init__(self, device: str, clips_at_once: int) -> None:
-        """clips_at_once: batch size on a GPU. A CPU takes one clip."""
+        """Set the batch size.
+
+        Args:
+            device: name of the torch device.
+            clips_at_once: batch size on a GPU. A CPU takes one clip.
+        """
         self.device = device
         self._at_once = 1 if device == "cpu" else clips_at_once
 
@@ -218,7 +228,7 @@ def _ask(
             log.warning("%s: %s; batch size %d from now on", type(backbone).__name__, found, limits[size])
             continue
         for index, (number, part) in enumerate(batch):
-            # If a batch fails, retry its parts one by one, so that one bad part does not cost the others.
+            # If a batch fails, retry its parts one by one, so that one bad part does not fail the others.
             alone = isinstance(found, ValueError) and len(batch) > 1
             one = _answers(backbone, [(clips[number], part)]) if alone else found
             if isinstance(one, ValueError):
@@ -275,5 +285,5 @@ def _result(score: Callable[..., float], *arguments: Any) -> Result:
     try:
         number = float(value)
     except (TypeError, ValueError, RuntimeError):  # plug-ins may return anything, such as a tensor of several values
-        return InputError(f"the scorer gave {type(value).__name__}, not one number")
-    return number if math.isfinite(number) else ValueError(f"the scorer gave {number}")
+        return InputError(f"the scorer returned {type(value).__name__}; it must return one number")
+    return number if math.isfinite(number) else ValueError(f"the scorer returned {number}")

@@ -15,7 +15,12 @@ def square_crops(frames_PCHW: torch.Tensor, side: int, *, rounded: bool = False)
     """Resize and centre-crop uint8 frames to [P, 3, side, side], float32 in 0..1, on the frames' device.
 
     The shorter side is resized to `side`, bicubic without antialias. Resized values may overshoot 0..1, as in VBench's
-    image CLIP. `rounded` rounds and clips them to 8 bits, as in VBench's ViCLIP.
+    image CLIP.
+
+    Args:
+        frames_PCHW: uint8.
+        side: side of the crops in pixels.
+        rounded: round and clip resized values to 8 bits, as in VBench's ViCLIP.
     """
     import torch.nn.functional as F
 

@@ -14,6 +14,13 @@ def frames_at_rate(total: int, clip_fps: float, rate: float, fewest: int, most: 
 
     This is the rule of qwen-vl-utils, whose networks take frames in pairs. A clip with fewer than `fewest` frames uses
     all of them, or all but one if their number is odd.
+
+    Args:
+        total: frames of the clip.
+        clip_fps: frame rate of the clip.
+        rate: wanted frames per second.
+        fewest: minimum number of frames.
+        most: maximum number of frames.
     """
     wanted = min(max(total / clip_fps * rate, fewest), most, total)
     return spaced_frames(total, max(1, int(wanted) // 2 * 2))

@@ -17,7 +17,7 @@ class JudgeOptions(FolderWeightsScorer.Options):
     """Options of the judge, its question, and the values of its answers."""
 
     question: str = Field(..., min_length=1)
-    """Text that follows the frames; `{prompt}` stands for the clip's prompt."""
+    """Text that follows the frames; `{prompt}` is replaced by the clip's prompt."""
     answers: dict[str, Real] = Field(..., min_length=2)
     """Value of each answer. Each answer must be one token of the model."""
     answer_prefix: str = ""

@@ -1,4 +1,4 @@
-"""Selection of a few frames that represent a clip."""
+"""Choose a few frames that represent an entire clip."""
 
 from __future__ import annotations
 

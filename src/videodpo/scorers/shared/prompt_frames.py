@@ -39,7 +39,7 @@ class PromptFramesScorer(NetworkScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise InputError("a prompt is needed, this one is empty")
+            raise InputError("a prompt is needed; the clip's prompt is empty")
 
     def wanted(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> Iterable[int]:
         return self._numbers(clip)
