@@ -275,5 +275,5 @@ def test_a_missing_shard_is_named(tmp_path):
 
 
 def test_no_shards_at_all_says_what_to_do(tmp_path):
-    with pytest.raises(ValueError, match="run the stage that makes it first"):
+    with pytest.raises(ValueError, match="run the stage that writes it first"):
         read_shards(tmp_path / "scores")

@@ -152,7 +152,7 @@ def encode(path, codec, pixels="yuv420p", transfer=None):
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.ts", "libx264"), ("a.mkv", "ffv1")])
 def test_an_hdr_film_is_refused(tmp_path, name, codec, transfer, kind):
     path = encode(tmp_path / name, codec, "yuv420p10le", transfer)
-    with pytest.raises(UnreadableVideo, match=rf"{path}: an HDR film \({kind}\), .* convert it to SDR"):
+    with pytest.raises(UnreadableVideo, match=rf"{path}: an HDR video \({kind}\), .* convert it to SDR"):
         read_mp4(path)
 
 

@@ -1,1 +1,1 @@
-"""Runtime of a job: settings snapshot, seeds, device, locks, signals, exit codes, progress."""
+"""How a job runs: settings snapshot, seeds, device, locks, signals, exit codes, progress."""

@@ -25,7 +25,7 @@ def remembered_sha256(path: Path, run: Path) -> str:
         path: the file.
         run: folder of the run.
     """
-    file = (run / MEMORY).resolve()  # the runs of a study share one by links
+    file = (run / MEMORY).resolve()  # in a study, a link to the file that all runs share
     with in_turn(file.parent, MEMORY):
         memory = _read(file)
         stat = path.stat()

@@ -38,7 +38,7 @@ def refuse_too_many(
 
     Args:
         what: the stage or dimension.
-        failed: reason of each failure, by key (for example a video).
+        failed: reason of each failure, by key, for example by video_id.
         total: number of items over all shards, failures included: the limit must not depend on the sharding.
         allowed: `max_failed_fraction` of the configuration.
         num_failed: number of failures, if `failed` holds only the first ones.

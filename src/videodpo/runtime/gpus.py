@@ -50,7 +50,7 @@ def reserve_gpus(device: str, count: int, environment: MutableMapping[str, str] 
 def visible_gpus(environment: Mapping[str, str]) -> dict[str, str]:
     """UUID of each GPU that a job may use, by its name in CUDA_VISIBLE_DEVICES.
 
-    As in CUDA, the list ends before its first entry that names no GPU.
+    The list ends before its first entry that names no GPU, as in CUDA.
     """
     uuids = _uuids()
     if VISIBLE not in environment:

@@ -24,7 +24,7 @@ from videodpo.config.errors import RunError
 log = logging.getLogger(__name__)
 
 _DRIVER = "driver.lock"
-_GLANCE = 1.0  # seconds: a process that checks whether a lock is held takes it for a moment
+_GLANCE = 1.0  # seconds to wait in any case: a process that only checks whether a lock is held takes it for a moment
 # Seconds to wait in a SLURM job. The holder is most likely an earlier try of the same job, which ends after KillWait
 # (30 s by default). An NFS server releases the locks of a lost node after its lease (90 s by default), or after the
 # grace period of a restart.
@@ -126,14 +126,14 @@ def _locks(folder: Path) -> Path:
 def _take(path: Path) -> int:
     handle = _open(path)
     try:
-        start, is_told, patience = time.monotonic(), False, _LEASE if "SLURM_JOB_ID" in os.environ else _GLANCE
+        start, is_logged, patience = time.monotonic(), False, _LEASE if "SLURM_JOB_ID" in os.environ else _GLANCE
         while not _locked(handle, path, fcntl.LOCK_EX):
             waited = time.monotonic() - start
             if waited > patience:
                 raise Held(f"{path} is held by {_holder(path)}; wait for it or stop it first")
-            if waited > _GLANCE and not is_told:
+            if waited > _GLANCE and not is_logged:
                 log.info("%s is held by %s; waiting up to %g s for its release", path, _holder(path), patience)
-                is_told = True
+                is_logged = True
             time.sleep(_GLANCE / 20)
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         os.ftruncate(handle, 0)

@@ -1,4 +1,4 @@
-"""Logging of a job: this package's lines and the libraries' warnings, without known noise."""
+"""Logging of one job: this package's lines and the libraries' warnings, without known noise."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _says_more(beginning: str, record: logging.LogRecord) -> bool:
 
 
 def log_start(command: Sequence[str]) -> None:
-    """Log the start of a job, so that a log with several tries shows where each try begins.
+    """Log that a job starts, so that a log with several tries shows where each try begins.
 
     Processes started by torch's launcher log nothing, because the process that started the launcher already did.
     """

@@ -20,6 +20,9 @@ def derive_seed(root: int, *name: str | int) -> int:
 
     Returns:
         An integer in [0, 2**63), which fits a torch.Generator and a signed 64-bit column.
+
+    Raises:
+        InputError: `root` is negative.
     """
     if root < 0:
         raise InputError(f"seed: {root} is negative; use 0 or more")

@@ -12,10 +12,14 @@ def shard_batches(
 ) -> list[tuple[int, range]]:
     """Return the batches of one shard: consecutive complete batches of the global plan.
 
-    The last bits of a network's results depend on the batch. Therefore the shard count must not decide which items
-    share a batch. A shard can be empty.
+    The last bits of a network's results depend on the batch. Therefore the number of shards must not decide which items
+    share a batch. Shards can be empty.
 
     Args:
+        num_items: number of items over all shards.
+        batch_size: items per batch.
+        shard: index of the shard, from 0.
+        num_shards: number of shards.
         block: number of items that a later stage needs in one shard, a multiple of the batch size.
 
     Returns:

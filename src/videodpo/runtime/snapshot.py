@@ -153,7 +153,7 @@ _KINDS: dict[str, type[Section]] = {
 }
 STAGES = tuple(_KINDS)
 _UNKNOWN = "not fetched"
-# Raise a stage's number when its code gives other results for the same settings. Scorers and models have their own
+# Increase a stage's number when its code gives other results for the same settings. Scorers and models have their own
 # versions.
 CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {
     "generate": "3",
@@ -216,6 +216,11 @@ def write_snapshot(text: str, out: Path) -> None:
 
 def write_planned(planned: Path, sha256: str, out: Path) -> None:
     """Write the snapshot of the text that the driver stored in `planned`.
+
+    Args:
+        planned: file that the driver wrote.
+        sha256: SHA-256 of that file, as the driver passed it to the rule.
+        out: path of the snapshot.
 
     Raises:
         RunError: the file is missing, or has other settings, from another driver or from an edit.

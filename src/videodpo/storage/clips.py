@@ -20,7 +20,7 @@ _IN_TAR = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
 
 
 def file_of(path: Path) -> Path:
-    """Return the file that contains a clip.
+    """Return the file that contains this clip.
 
     Args:
         path: path from a videos table, joined to the run's folder.

@@ -21,7 +21,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FULL_TEXTS = tuple(os.strerror(number) for number in _FULL)  # libraries written in Rust raise errors without a number
 _NEARLY_FULL = 2**16  # bytes: less free space than this explains a failure of torch, which gives no reason
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # for folders on CIFS, FUSE, VirtualBox
-_OF_THE_ENGINE = ".snakemake_timestamp"  # Snakemake puts it into output folders
+_OF_THE_ENGINE = ".snakemake_timestamp"  # Snakemake writes it into output folders
 
 
 class NoSpace(RunError):
@@ -59,7 +59,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 def scratch_folder(partial: Path) -> Path:
-    """Path of a folder for a library that writes further files next to `partial`; removed together with it."""
+    """Path of a folder for a library that writes other files next to `partial`; removed together with it."""
     return partial.with_suffix(".scratch")
 
 
@@ -84,7 +84,7 @@ def _locked(partial: Path) -> Iterator[None]:
 
 @contextmanager
 def refuse_full_disk(final: Path | None = None) -> Iterator[None]:
-    """Turn every library's error about a full disk into the same one-line error.
+    """Convert every library's error about a full disk to the same one-line error.
 
     Args:
         final: the file that is being written, if known.
@@ -100,7 +100,7 @@ def refuse_full_disk(final: Path | None = None) -> Iterator[None]:
         if not _is_full(error, final):
             raise
         what = f"{final}: no space left on its disk" if final else f"no space left on a disk ({error})"
-        raise NoSpace(f"{what}; free some, then start again; finished work is kept") from error
+        raise NoSpace(f"{what}; free some space, then start again; finished work is kept") from error
 
 
 def _is_full(error: BaseException | None, final: Path | None) -> bool:

@@ -68,7 +68,7 @@ def product_path(final: Path, alongside: Sequence[Path] = ()) -> Iterator[Path]:
 def product_folder(final: Path) -> Iterator[Path]:
     """As `product_path`, for a folder, which the caller creates; only one process may write it."""
     partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed writer
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed writer
     try:
         with refuse_full_disk(final):
             yield partial
@@ -198,7 +198,7 @@ def keep_edited(table: Path) -> None:
 def damaged(path: Path, what: str) -> Damaged:
     """Build the error that names a file, its fault, and the command that fixes it."""
     command = f"videodpo verify {shlex.quote(str(run_of(path)))} --discard-damaged"
-    return Damaged(f"{path}: {what}; `{command}` removes damaged files, and the next start re-makes them")
+    return Damaged(f"{path}: {what}; `{command}` removes damaged files, and the next run re-creates them")
 
 
 def run_of(path: Path) -> Path:

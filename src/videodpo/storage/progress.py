@@ -12,7 +12,7 @@ from videodpo.storage.files import refuse_full_disk, sync_folder
 
 
 class Progress:
-    """Finished work of a job, one JSON value per line. The cost of an append does not grow with the log.
+    """One job's finished work, one JSON value per line. The cost of an append does not grow with the log.
 
     Each line begins with the SHA-256 of the identity and of all lines up to and including its own. Reading stops at the
     first line whose SHA-256 does not match: a kill cut it, it changed on disk, or it has another identity. The next

@@ -64,7 +64,7 @@ def read_scored(videos: Path, scores: Path, dimensions: Iterable[str], prompts: 
     clips = _in_prompt_order(pa.concat_tables([part for part, _, _ in shards]), prompts)
     asked = read_metadata(shard_path(videos, 0)).get("num_videos")
     if asked and int(asked) != clips.num_rows:
-        raise RunError(f"{videos}: {clips.num_rows} rows for {asked} videos; run the stage generate again")
+        raise RunError(f"{videos}: {clips.num_rows} rows for {asked} videos; re-run the stage generate")
     columns = dict(zip(clips.column_names, clips.columns, strict=True))
     errors = {"generation": _merged(errors for _, errors, _ in shards)}
     for name in dimensions:
@@ -135,7 +135,7 @@ def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
         clips, keys = clips.take(pa.array(order)), keys[order]
     if (twice := np.flatnonzero(keys[1:] == keys[:-1])).size:
         raise RunError(
-            f"the videos table has {_few(clips['video_id'].take(pa.array(twice)))} twice; run the stage generate again"
+            f"the videos table has {_few(clips['video_id'].take(pa.array(twice)))} twice; re-run the stage generate"
         )
     return clips
 
@@ -143,16 +143,16 @@ def _in_prompt_order(clips: pa.Table, path: Path) -> pa.Table:
 def _matched(table: pa.Table, video_ids: pa.ChunkedArray, folder: Path) -> pa.Table:
     """Sort the rows of a scores table in the order of the videos."""
     if twice := _repeated(video_ids):
-        raise RunError(f"the videos table has {twice} twice; run the stage generate again")
+        raise RunError(f"the videos table has {twice} twice; re-run the stage generate")
     if twice := _repeated(table["video_id"]):
         raise RunError(f"{folder}: {twice} was scored twice; delete the folder and score again")
     rows = pc.index_in(video_ids, table["video_id"])
     if rows.null_count:
         absent = video_ids.filter(rows.is_null())
-        raise RunError(f"{folder}: no row for {_few(absent)}; run the scoring of {folder.name} again")
+        raise RunError(f"{folder}: no row for {_few(absent)}; re-run the scoring of {folder.name}")
     if table.num_rows > len(video_ids):
         unknown = table["video_id"].filter(pc.invert(pc.is_in(table["video_id"], video_ids)))
-        raise RunError(f"{folder}: {_few(unknown)} not in the videos table; score the new videos again")
+        raise RunError(f"{folder}: {_few(unknown)} not in the videos table; re-run the scoring of {folder.name}")
     return table.take(rows)
 
 

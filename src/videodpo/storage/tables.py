@@ -78,7 +78,7 @@ def write_table(
         stage: provenance, stored in the file's metadata, as are the next two.
         digest: digest of the settings.
         seed: seed of the run.
-        extra: further metadata, for example the shard.
+        extra: additional metadata, for example the shard.
         alongside: finished files that belong to the table; its manifest lists them too.
 
     Raises:
@@ -109,12 +109,10 @@ def write_row_groups(
     extra: Mapping[str, str] | None = None,
     alongside: Sequence[Path] = (),
 ) -> None:
-    """Write one table atomically, one row group at a time.
+    """Write one table atomically, one row group at a time; see `write_table` for the other arguments and the errors.
 
     Args:
         parts: parts as cut by `row_groups`, so that the same rows give the same bytes; a lazy iterator is fine.
-
-    Other arguments and errors: as in `write_table`.
     """
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -163,7 +161,7 @@ def _refuse_gaps(rows: pa.Table, schema: pa.Schema, name: str) -> None:
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
     """Parquet options: BYTE_STREAM_SPLIT for floats, plain encoding for ids, a dictionary for all other columns.
 
-    Ids and floats hardly repeat: with a dictionary, they take 1.5 times the space and twice the time to write.
+    Ids and floats hardly repeat. With a dictionary, they would take 1.5 times the space and twice the time to write.
     """
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
     ids = [field.name for field in schema if field.name.endswith("_id") and field.type == pa.string()]
@@ -246,7 +244,7 @@ def _refuse_misfit(path: Path, found: pa.Schema) -> None:
 def read_prompts(path: Path) -> pa.Table:
     """Read `prompt_id` and `split` of the prompts table, sorted by position; errors as `read_table`."""
     table = read_arrow(path, ["prompt_id", "split", "position"])
-    if (np.diff(table["position"]) <= 0).any():  # an edited table; sorting copies all ids
+    if (np.diff(table["position"]) <= 0).any():  # only an edited table; sorting would copy all ids
         table = table.sort_by("position")
     return table.select(["prompt_id", "split"])
 
@@ -311,7 +309,7 @@ def count_shards(folder: Path) -> int:
         InputError: there is no shard.
     """
     if not shard_path(folder, 0).exists():
-        raise InputError(f"{folder}: no shard-00000.parquet; run the stage that makes it first")
+        raise InputError(f"{folder}: no shard-00000.parquet; run the stage that writes it first")
     return int(read_metadata(shard_path(folder, 0)).get("num_shards", "1"))
 
 
@@ -337,6 +335,6 @@ def take_in_order(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.Chunke
 
 def find_rows(ids: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
     """Index of each id in `among`; null if it is missing there."""
-    if ids.equals(among):  # saves hashing them
+    if ids.equals(among):  # avoid hashing the ids
         return pa.array(np.arange(len(ids)))
     return pc.index_in(ids, among)

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write named tensors atomically; the same tensors give the same bytes."""
+    """Write named tensors atomically; the same tensors give the same bytes.
+
+    Args:
+        path: final path.
+        tensors: tensors by name, on any device.
+        metadata: text by name, stored in the header.
+    """
     from safetensors.torch import save_file
 
     with atomic_path(path) as partial:
@@ -69,14 +75,16 @@ class TensorFile:
 
     @property
     def names(self) -> list[str]:
+        """Names of the tensors."""
         return list(self._file.keys())
 
     @property
     def metadata(self) -> dict[str, str]:
+        """Metadata of the file; empty if it has none."""
         return dict(self._file.metadata() or {})
 
     def shape(self, name: str) -> list[int]:
-        """Shape of a tensor, without reading it."""
+        """Shape of one tensor, without reading it."""
         return list(self._file.get_slice(name).get_shape())
 
     def get(self, name: str) -> torch.Tensor:

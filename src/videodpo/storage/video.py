@@ -60,11 +60,11 @@ class Film:
         stamps = [stamp for stamp in self.stamps_T if stamp is not None]
         if len(stamps) < len(self.stamps_T):
             raise UnreadableVideo(
-                f"{self.name}: frames without time stamps; put the film into a container with them, for example "
-                "with ffmpeg -r RATE -i FILM -c copy FILM.mp4"
+                f"{self.name}: frames without time stamps; put the video into a container that has them, for example "
+                "with ffmpeg -r RATE -i VIDEO -c copy VIDEO.mp4"
             )
         if np.diff(stamps).min(initial=0.0) < -MAX_STEP_BACK:
-            raise UnreadableVideo(f"{self.name}: its time stamps jump back; encode the film again, or split it")
+            raise UnreadableVideo(f"{self.name}: its time stamps jump back; re-encode the video, or split it")
         # Decoders return frames in display order; AVI stores the times in decoding order.
         ascending: np.ndarray = np.sort(np.array(stamps))
         times: np.ndarray = ascending - ascending[0]
@@ -132,6 +132,9 @@ def read_film(path: Path, *, max_seconds: float | None = None) -> Film:
     Args:
         path: the file.
         max_seconds: decode only this many seconds from the start; None decodes all.
+
+    Raises:
+        UnreadableVideo: as `read_mp4`.
     """
     name = str(path.absolute())
     if not path.is_file():
@@ -147,6 +150,9 @@ def decode_mp4(content: bytes, name: str) -> tuple[np.ndarray, float]:
     Args:
         content: bytes of the file.
         name: name of the file, for messages.
+
+    Raises:
+        UnreadableVideo: as `read_mp4`.
     """
     if not content:
         raise _is_empty(name)
@@ -159,7 +165,7 @@ def _is_empty(name: str) -> UnreadableVideo:
 
 
 def _as_file(path: Path) -> str:
-    """FFmpeg URL of a file. FFmpeg takes a plain `12:30.mp4` for a protocol, and `concat:x` for a command."""
+    """FFmpeg URL of a file. FFmpeg would parse a plain `12:30.mp4` as a protocol, and `concat:x` as a command."""
     return f"file:{path}"
 
 
@@ -185,7 +191,7 @@ def _decoded(file: str | io.BytesIO, name: str, max_seconds: float | None) -> Fi
                 stamps.append(frame.time)
                 last_seconds = float(frame.duration * frame.time_base) if frame.time_base else 0.0
                 if len(frames) * frames[0].nbytes > MAX_BYTES:
-                    raise UnreadableVideo(f"{name}: too long: its frames have more than {MAX_BYTES:,} bytes")
+                    raise UnreadableVideo(f"{name}: too long: its decoded frames have more than {MAX_BYTES:,} bytes")
             if not frames:
                 raise UnreadableVideo(f"{name}: no frames")
             plays = pixel_shape == 1 and _is_mp4(box) and codec.name == "h264" and codec.pix_fmt == "yuv420p"
@@ -217,13 +223,13 @@ def _refuse_size(width: int, height: int, name: str) -> None:
 def _refuse_hdr(transfer: int, name: str) -> None:
     if transfer in _HDR:
         raise UnreadableVideo(
-            f"{name}: an HDR film ({_HDR[ColorTrc(transfer)]}), whose colours would be washed out; convert it to SDR "
-            "(ffmpeg's filters zscale and tonemap do)"
+            f"{name}: an HDR video ({_HDR[ColorTrc(transfer)]}), whose colours would be washed out; convert it to SDR, "
+            "for example with ffmpeg's filters zscale and tonemap"
         )
 
 
 def _as_shown(frame: av.VideoFrame, pixel_shape: Fraction, name: str) -> np.ndarray:
-    """RGB frame as a player shows it: phones store rotated films, DVDs use pixels that are not square."""
+    """RGB frame as a player shows it: phones store rotated videos, DVDs use pixels that are not square."""
     width, height = frame.width, frame.height
     if pixel_shape > 1:
         width = round(width * pixel_shape)

@@ -89,6 +89,11 @@ def read_tensors(path: Path) -> list[torch.Tensor]:
 def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Load tensors into a network and prepare it for inference: float32, eval mode, no gradients.
 
+    Args:
+        network: changed in place.
+        tensors: all tensors of the file; those of other networks in it are ignored.
+        path: the file, for messages.
+
     Raises:
         InputError: names or shapes do not match; the message has the first mismatch and some names in the file.
     """
@@ -161,7 +166,7 @@ def _is_torchscript(path: Path) -> bool:
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     if sha256_of(path) not in {file.sha256 for file in catalogue().files.values()}:
         raise InputError(
-            f"weights: {path}: not readable as a checkpoint (a TorchScript archive holds code, and this one is not in "
+            f"weights: {path}: not readable as a checkpoint (a TorchScript archive contains code, and this is not in "
             "the catalogue; save its state_dict() as safetensors)"
         )
     with warnings.catch_warnings():

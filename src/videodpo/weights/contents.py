@@ -43,7 +43,7 @@ def download_fault(path: Path) -> str | None:
     if head.startswith(b"/annex/objects/"):
         return "is a git-annex pointer, not the file itself; run `git annex get` in its repository"
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGES):
-        return "is a web page, not the file itself; the download went wrong, so get it again"
+        return "is a web page, not the file itself; the download failed, so download it again"
     return None
 
 

@@ -68,7 +68,7 @@ def hub_name(location: str) -> tuple[str, str]:
         known = catalogue().repositories.get(repository)
         example = known.revision if known else "<commit, 40 hex digits>"
         raise ConfigError(
-            f"{location!r} has no commit and can change; name the commit: {HUB_PREFIX}{repository}@{example}"
+            f"{location!r} has no commit, so its files can change; name the commit: {HUB_PREFIX}{repository}@{example}"
         )
     return repository, revision
 
@@ -159,4 +159,4 @@ def _manifest(location: str) -> dict[str, Any]:
 
 def _not_fetched(location: str) -> NotFetched:
     command = "videodpo weights fetch, with the run's --config and --preset, on a machine with internet access"
-    return NotFetched(f"{location!r} is missing or incomplete in {root()}{os.sep}; get it by: {command}")
+    return NotFetched(f"{location!r} is missing or incomplete in {root()}{os.sep}; fetch it with: {command}")

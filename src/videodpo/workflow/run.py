@@ -50,10 +50,12 @@ class Workflow:
 
     @cached_property
     def reference_shards(self) -> list[str]:
+        """Numbers of the shards of reference errors; none if the reference is online."""
         return _numbers(self.config.reference.shards) if self.config.train.reference == "precomputed" else []
 
     @cached_property
     def heldout_shards(self) -> list[str]:
+        """Numbers of the shards of held-out clips."""
         return _numbers(self.config.evaluate.shards)
 
     @cached_property
@@ -89,7 +91,7 @@ class Workflow:
         if train_runtime.nodes == 1:
             return {"gpu": train_runtime.processes, "nodes": 1}
         nodes = train_runtime.nodes
-        # For a job with GPUs, the plugin takes `tasks` for the tasks per GPU, unless `tasks_per_gpu` is 0.
+        # For a job with GPUs, the plugin uses `tasks` as the tasks per GPU, unless `tasks_per_gpu` is 0.
         gres = f"gpu:{train_runtime.processes}"
         return {"mpi": "srun", "nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "gres": gres}
 
@@ -114,6 +116,7 @@ class Workflow:
         return f"{self.folder}/config/planned/{name}.json"
 
     def planned_sha256(self, name: str) -> str:
+        """SHA-256 of that text."""
         return hashlib.sha256(self.snapshots[name].encode()).hexdigest()
 
     def start(self, rules: Set[str], kept: Set[str]) -> None:
@@ -181,7 +184,7 @@ class Workflow:
         """Raise one ConfigError for all published weights that are not on this disk.
 
         Args:
-            rules: names of the rules that will run; None stands for all rules.
+            rules: names of the rules that will run; None means all rules.
         """
         missing = []
         scores, samples = (rules is None or bool(rules & those) for those in (_SCORING, _WITH_THE_MODEL))
@@ -254,7 +257,7 @@ def previous_round(number: str, file: str) -> list[str]:
 
 
 def check_location(folder: str) -> None:
-    """Raise ConfigError if the rules are in a folder whose name Snakemake would take for a pattern."""
+    """Raise ConfigError if the rules are in a folder whose name Snakemake would parse as a pattern."""
     if set("{}") & set(folder):
         raise ConfigError(f"{folder}: the workflow's path must not contain {{ or }}; move or rename the folder")
 

@@ -49,12 +49,12 @@ class Runs:
 
     @property
     def page(self) -> list[str]:
-        """Folder of the page that the rule `all` ends with; none for a study, which has a page of its own."""
+        """Folder of the report that the rule `all` ends with; none for a study, which has its own page."""
         return self.first.page
 
     @property
     def results(self) -> Any:
-        """Input of the rule `study`."""
+        """Input of the rule `study`: a function that raises ConfigError, because an ordinary run is no study."""
 
         def refuse(wildcards: Wildcards) -> list[str]:
             raise ConfigError("study: missing; choose one, for example --config study=studies/core.yaml")
@@ -130,7 +130,7 @@ class Runs:
         return max(run.num_gpus(scorers_of(run, judges)) for run in self.runs.values())
 
     def has_given_up(self, rule: str, wildcards: Mapping[str, str]) -> bool:
-        """True if the job of this rule failed for a permanent reason, so that a retry makes no sense."""
+        """True if the job of this rule failed for a permanent reason, so that a retry would fail again."""
         return "round" in wildcards and has_given_up(
             Path(self.of(wildcards).folder) / f"round{wildcards['round']}", rule
         )

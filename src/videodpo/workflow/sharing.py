@@ -21,7 +21,7 @@ _CHOICE = "pairs without weights"
 
 @dataclass(frozen=True)
 class Part:
-    """Files of a run that are made, or shared, together.
+    """Files of a run that are created, or shared, together.
 
     Attributes:
         snapshot: settings snapshot that the rules of this part read.
@@ -37,6 +37,7 @@ class Part:
 
     @property
     def name(self) -> str:
+        """Name of the part: its first file."""
         return self.files[0]
 
 
@@ -163,7 +164,7 @@ class Sharing:
                 here, there = Path(run.folder) / file, Path(self.runs[owner].folder) / file
                 link = None if owner == name else Path(os.path.relpath(there, here.parent))
                 yield here, link
-                if here.suffix or here.name == "adapter":  # other folders have no manifest of their own
+                if here.suffix or here.name == "adapter":  # other folders have no manifest
                     yield manifest_path(here), link and manifest_path(link)
 
 

@@ -31,7 +31,7 @@ def read_runs(config: Mapping[str, Any]) -> Runs:
 
 
 class StudyRuns(Runs):
-    """The runs of a study. In the rules' paths, the wildcard `run` stands for <arm>/seed<seed>."""
+    """The runs of a study. In the rules' paths, the wildcard `run` is <arm>/seed<seed>."""
 
     def __init__(self, file: Path, raw: Mapping[str, Any], extended: bool) -> None:
         """Validate the study and all its runs.
@@ -105,7 +105,7 @@ class StudyRuns(Runs):
         self.sharing.make_links()
         for name, run in self.runs.items():
             link_memory(Path(run.folder), Path(self.root))
-            if "evaluate" in by_run.get(name, set()):  # if the run fails, the study must not show the old one
+            if "evaluate" in by_run.get(name, set()):  # if the run fails, the study must not show the old summary
                 summary = Path(run.folder) / f"round{run.config.rounds}/evaluation/summary.json"
                 for path in (summary, manifest_path(summary)):
                     path.unlink(missing_ok=True)

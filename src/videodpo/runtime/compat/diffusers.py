@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def name_layers(network: Any, compiled: Sequence[str], sharded: Sequence[str]) -> None:
-    """Set the layer classes that are compiled and sharded one by one, if the network's class has none.
+    """Set the layer classes that are compiled and sharded one by one, if the network's class does not name them.
 
     diffusers' `compile_repeated_blocks` and accelerate's FSDP read these attributes. Public API would be an argument of
     the former. `FullyShardedDataParallelPlugin` has one, but it is created before the network is known.
@@ -97,7 +97,16 @@ def pack_ltx(latents_BCFHW: torch.Tensor, patch: int, patch_t: int) -> torch.Ten
 def unpack_ltx(
     tokens_BLC: torch.Tensor, frames: int, height: int, width: int, patch: int, patch_t: int
 ) -> torch.Tensor:
-    """Invert `pack_ltx`; frames, height and width are counted in patches."""
+    """Invert `pack_ltx`.
+
+    Args:
+        tokens_BLC: packed latents.
+        frames: latent frames divided by `patch_t`.
+        height: latent height divided by `patch`.
+        width: latent width divided by `patch`.
+        patch: patch size along height and width.
+        patch_t: patch size along frames.
+    """
     from diffusers import LTXPipeline
 
     latents: torch.Tensor = LTXPipeline._unpack_latents(tokens_BLC, frames, height, width, patch, patch_t)

@@ -45,13 +45,14 @@ def _prepared(plugin: Any, post_init: Any) -> Any:
 class _Fixed(set[str]):
     """Nodes to exclude: only those that the user names.
 
-    The plugin asks SLURM for the nodes of a failed job. If a requeued job has none at that moment, the plugin takes the
-    answer `None assigned` for a node, and each later `sbatch` fails. If it asks a moment later, it excludes the good
-    nodes of the job's next start. There is no need to exclude nodes: SLURM gives no job to a node that is down.
+    The plugin asks SLURM for the nodes of a failed job. If a requeued job has none at that moment, the plugin parses
+    the answer `None assigned` as the name of a node, and each later `sbatch` fails. If it asks slightly later, it
+    excludes the good nodes of the job's next start. Nodes need not be excluded: SLURM assigns no job to a node that is
+    down.
     """
 
     def add(self, _: str) -> None:
-        """Ignore the node, which the plugin wrongly takes for a failed one."""
+        """Ignore the node, which may be a good one."""
 
 
 def _choose_status_command(settings: Any, sacct: str, min_job_age: int | None, logger: Any) -> None:

@@ -132,10 +132,10 @@ def drop_default_rate_limit(workflow: Any) -> None:
 
 
 def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool], folder: str) -> None:
-    """Prevent useless retries of failed jobs. Public API would be an exit code that means "do not try again".
+    """Prevent useless retries of failed jobs. Public API would be an exit code that means "do not retry".
 
     Args:
-        given_up: called with the rule and wildcards of a failed job; returns True if a retry makes no sense.
+        given_up: called with the rule and wildcards of a failed job; returns True if a retry would fail again.
         folder: as for `own_name`; jobs of other workflows keep their retries.
     """
     job: Any = sys.modules["snakemake.jobs"].Job
