@@ -98,20 +98,20 @@ def test_the_prompts_of_own_clips_are_stored_encoded(stages, small_config, own_c
 UNFIT = {
     "another length": (
         lambda clip: write_mp4(clip, moving(9, 32, 32), 8.0),
-        r"9 frames of 32 x 32 at 8 a second, generate\.sampling",
+        r"9 frames of 32 x 32 at 8 fps, generate\.sampling",
     ),
-    "another rate": (lambda clip: write_mp4(clip, moving(5, 32, 32), 16.0), "at 16 a second, generate"),
+    "another rate": (lambda clip: write_mp4(clip, moving(5, 32, 32), 16.0), "at 16 fps, generate"),
     "uneven times": (
         lambda clip: encode(clip, moving(5, 32, 32), times=[0, 2, 4, 6, 50]),
-        "at 8 a second on average, at uneven times, generate",
+        "at 8 a second on average, with a variable frame rate, generate",
     ),
     "pixels that are not square": (
         lambda clip: encode(clip, moving(5, 32, 32), pixel_shape=Fraction(2)),
-        r"_1\.mp4: 5 frames of 32 x 64 at 8 a second \(as a player shows its pixels of 2:1; ffmpeg's filter setsar=1",
+        r"_1\.mp4: 5 frames of 32 x 64 at 8 fps \(as a player shows its pixels of 2:1; ffmpeg's filter setsar=1",
     ),
     "no time stamps": (
         lambda clip: encode(clip, moving(5, 32, 32), box_format="h264"),
-        "frames without time stamps; put the film into a container",
+        "frames without time stamps; put the video into a container",
     ),
     "no video": (lambda clip: clip.write_text("not a video"), "_1"),
 }
@@ -130,7 +130,7 @@ def test_a_clip_that_does_not_fit_is_a_failed_row_with_the_reason(stages, small_
 def test_a_clip_that_the_encoder_spoils_is_a_failed_row(stages, small_config, own_clips, monkeypatch):
     encode = WanModel.encode
     monkeypatch.setattr(WanModel, "encode", lambda self, frames: encode(self, frames) * float("nan"))
-    with pytest.raises(RuntimeError, match=r"6 of 6 clips failed(?s:.*)the VAE gave NaN or infinite latents"):
+    with pytest.raises(RuntimeError, match=r"6 of 6 clips failed(?s:.*)the VAE encoded it to NaN or infinite latents"):
         taken_in(stages, small_config, own_clips)
 
 
@@ -181,9 +181,7 @@ def test_a_clip_of_another_size_is_a_failed_row_that_lists_all_sizes(stages, sma
     run = taken_in(stages, small_config, own_clips, max_failed_fraction=0.6, **with_buckets(small_config))
     failed = read_shards(run.round_folder / "videos").query("status == 'failed'")
     assert len(failed) == 3
-    said = (
-        r"9 frames of 32 x 32 at 8 a second, generate\.sampling asks for 5 of 32 x 32 or 9 of 64 x 32 or 5 of 32 x 64"
-    )
+    said = r"9 frames of 32 x 32 at 8 fps, generate\.sampling asks for 5 of 32 x 32 or 9 of 64 x 32 or 5 of 32 x 64"
     assert failed["error"].str.contains(said).all()
 
 
@@ -277,7 +275,7 @@ def test_time_stamps_that_jump_back_are_refused():
 def test_the_last_frame_is_used_for_half_of_its_display_time():
     times = [0.0, 0.05, 0.1]
     assert fit_frames(film(numbered(3), times, last_seconds=0.5), sampling())[:, 0, 0, 0].tolist() == [0, 2, 2, 2]
-    with pytest.raises(UnreadableVideo, match=r"a\.mp4: 3 frames in 0\.15 seconds are too short for 4 at 10 a second"):
+    with pytest.raises(UnreadableVideo, match=r"a\.mp4: 3 frames in 0\.15 seconds are too short for 4 at 10 fps"):
         fit_frames(film(numbered(3), times, last_seconds=0.2), sampling())
 
 

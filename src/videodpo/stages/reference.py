@@ -1,4 +1,4 @@
-"""Reference stage: errors of the reference model on winner and loser, for every draw that the training will make."""
+"""Reference stage: errors of the reference model on winner and loser, for every visit of the training."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def reference_shard(snapshot: Snapshot[ReferenceSettings], round_folder: Path, s
     errors are bit-identical to the policy's at step 0. A killed job resumes after its last finished micro-batch.
 
     A non-finite error is logged as a warning and stored as null; the training skips the steps that visit it.
+
+    Args:
+        snapshot: settings of the stage.
+        round_folder: has pairs, visits and videos.
+        shard: index of the shard, from 0.
 
     Raises:
         Interrupted: a signal asked to stop; finished micro-batches are saved.

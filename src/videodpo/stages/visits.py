@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from videodpo.models.shared.noise_schedules import NoiseSchedule
 
 log = logging.getLogger(__name__)
-# At most one prompt in three is held back; the training needs the pairs of the others.
+# At most one prompt in three is for validation; the training needs the pairs of the others.
 LARGEST_HELD_BACK_PART = 3
 MicroBatch: TypeAlias = list[tuple[int, int]]
 """(pair_id, visit) of each pair in one forward pass."""
@@ -62,11 +62,13 @@ def choose_visits(
     noise_schedule: NoiseSchedule,
     levels_by_size: Mapping[ClipSize, Sequence[float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Plan the visits to the training pairs, then those to the pairs of held-back prompts, for validation only.
+    """Plan the visits to the training pairs, then those to the validation pairs.
 
     Args:
         pairs: has `pair_id`, `prompt_id`, `winner_id` and `loser_id`.
         sizes: size of every clip, by video_id.
+        schedule: steps, batch sizes and noise levels.
+        seed: seed of the run.
         noise_schedule: gives the timesteps.
         levels_by_size: result of `sampler_levels`.
 
@@ -131,8 +133,9 @@ def _training(
 ) -> list[MicroBatch]:
     """Visit every pair once in shuffled order, then every pair again.
 
-    A forward pass takes clips of one size. The visits of each size therefore wait until there are `micro_batch_size` of
-    them; the last ones of an epoch wait for the next epoch. If there is only one size, the shuffled order is kept.
+    A forward pass needs clips of one size. The visits of each size are therefore collected until there are
+    `micro_batch_size` of them; an incomplete micro-batch at the end of an epoch is completed in the next one. If there
+    is only one size, the shuffled order is kept.
     """
     if not pair_ids:
         raise InputError("no pairs to train on: pairs.parquet is empty; loosen pairs.filters")
@@ -166,13 +169,13 @@ def _sizes_of_pairs(pairs: pd.DataFrame, sizes: Mapping[str, ClipSize]) -> dict[
         for video_id in clips:
             if video_id not in sizes:
                 raise InputError(
-                    f"pairs.parquet: video {video_id} is not among the round's videos; run the stage pairs again"
+                    f"pairs.parquet: video {video_id} is not among the round's videos; re-run the stage pairs"
                 )
         winner, loser = (sizes[video_id] for video_id in clips)
         if winner != loser:
             raise InputError(
                 f"pairs.parquet: pair {pair_id}: the winner has {' x '.join(map(str, winner))}, the loser "
-                f"{' x '.join(map(str, loser))}; the same noise needs one size; run the stage pairs again"
+                f"{' x '.join(map(str, loser))}; to share noise, both need one size; re-run the stage pairs"
             )
         found[int(pair_id)] = winner
     return found

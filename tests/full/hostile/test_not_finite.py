@@ -33,7 +33,7 @@ def test_a_score_that_is_not_a_number_is_a_failure_with_a_reason(given):
     clip = Clip(np.zeros((2, 16, 16, 3), np.uint8), 8.0, "a tram")
     (((result,),),) = ([score_clips([Odd(given)], [clip])[0]],)
     assert isinstance(result, ValueError)
-    assert "the scorer gave" in str(result)
+    assert "the scorer returned" in str(result)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_clip_that_the_decoder_spoils_is_a_failed_row(lenient, monkeypatch, ba
     lenient.generate()
     found = failed(lenient)
     assert len(found) == 5  # the second clip of each batch
-    assert set(found.values()) == {"the VAE gave NaN or infinite pixels of finite latents"}
+    assert set(found.values()) == {"the VAE decoded finite latents to NaN or infinite pixels"}
 
 
 def test_clips_of_a_prompt_whose_encoding_is_infinite_are_failed_rows(lenient, monkeypatch):
@@ -84,7 +84,7 @@ def test_clips_of_a_prompt_whose_encoding_is_infinite_are_failed_rows(lenient, m
     monkeypatch.setattr(WanModel, "encode_prompt", spoiled)
     lenient.generate()
     assert failed(lenient) == {
-        f"{victim['prompt_id']}-{sample}": "the model gave NaN or infinite latents" for sample in range(3)
+        f"{victim['prompt_id']}-{sample}": "the model sampled NaN or infinite latents" for sample in range(3)
     }
 
 

@@ -125,14 +125,14 @@ def test_a_snapshot_is_accepted_and_the_findings_are_written(doctor, round_folde
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line.split()[:2] for line in lines] == [[one["status"], one["check"]] for one in written]
     (line,) = [line for line in lines if "vae_round_trip" in line]
-    assert "no harm to sampled clips" in line
+    assert "imported clips only" in line
 
 
 def test_a_round_without_reference_errors_is_refused(doctor, round_folder, tmp_path, capsys):
     doctor()
     shutil.rmtree(round_folder / "reference")
     assert main(["doctor", "--config", str(tmp_path / "config.yaml")]) == 1
-    assert "run the stage that makes it first" in capsys.readouterr().err
+    assert "run the stage that writes it first" in capsys.readouterr().err
 
 
 # --- one fault
@@ -288,7 +288,7 @@ def test_a_denoiser_other_than_the_pipelines_is_an_alarm(doctor, monkeypatch):
     assert "never called" in findings["forward"]["measured"]
 
 
-@pytest.mark.parametrize(("factor", "said"), [(3.0, "at half their size"), (0.3, "at twice their size")])
+@pytest.mark.parametrize(("factor", "said"), [(3.0, "halved"), (0.3, "doubled")])
 def test_latents_on_another_scale_are_an_alarm(doctor, round_folder, factor, said):
     rescale_latents(round_folder, factor)
     code, findings = doctor(reference="online")

@@ -52,7 +52,7 @@ def test_latents_multiplied_by_the_std(model, clips):
     """They should have been divided by it."""
     findings = found(model, rescaled(clips, lambda latents: latents * std(model) ** 2))
     assert findings["latents_fit_clips"].status == "alarm"
-    assert "divided by it twice" in findings["latents_fit_clips"].advice
+    assert "divided twice by the VAE's standard deviation" in findings["latents_fit_clips"].advice
 
 
 def test_latents_that_were_not_normalised(model, clips):

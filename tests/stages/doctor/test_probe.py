@@ -53,7 +53,7 @@ def test_the_probe_is_deterministic_and_leaves_nothing_behind(probe: Any, random
 
 def test_a_training_that_does_not_fit_on_one_gpu_is_not_judged(probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = probe(runtime={"strategy": "fsdp", "processes": 2})
-    assert "not judged, the training shares its model over processes" in shared["movement"].measured
+    assert "not judged, the training splits its model over processes" in shared["movement"].measured
     assert shared["movement"].status == shared["zero_gradients"].status == "fine"
 
     def out_of_memory(*_: Any) -> None:

@@ -10,7 +10,7 @@ from videodpo.config import Train
 from videodpo.dpo.findings import Finding, Status
 from videodpo.dpo.objectives import auto_beta
 
-# Betas in use range from 50 to 5000. The learning rate makes up for a factor of 10.
+# Betas in use range from 50 to 5000. A change of the learning rate can compensate for a factor of 10.
 MOST_OFF = 10.0
 FALLBACK = 1000.0
 
@@ -33,16 +33,20 @@ def numeric_beta(train: Train, reference: pd.DataFrame | None) -> float:
 
 
 def check_beta(train: Train, reference: pd.DataFrame | None) -> Finding:
-    expected = f"within {MOST_OFF:g} times the suggested one, either way"
+    """Compare the configured beta with the suggested one.
+
+    Args:
+        train: has beta and beta_logit.
+        reference: table of reference errors; None if they are computed online, which allows no suggestion.
+    """
+    expected = f"the suggested one, within a factor of {MOST_OFF:g}"
     if reference is None:
         return Finding(
             "beta", "fine", f"beta {train.beta}; not compared, there is no table of reference errors", expected
         )
     beta = suggested_beta(train, reference)
     if not math.isfinite(beta):
-        advice = (
-            "Winners and losers are the same clips, or the table is wrong: run the stages pairs and reference again."
-        )
+        advice = "Winners and losers are the same clips, or the table is wrong: re-run the stages pairs and reference."
         return Finding("beta", "alarm", "the reference's errors on winners and losers do not differ", expected, advice)
     measured = f"beta {train.beta}, suggested {beta:.3g} (train.beta_logit {train.beta_logit:g})"
     off = 1.0 if isinstance(train.beta, str) else max(train.beta / beta, beta / train.beta)

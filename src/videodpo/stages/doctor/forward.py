@@ -41,26 +41,24 @@ def check_forward(model: VideoModel, text: PromptEmbeds, sampling: Sampling) -> 
         text: embedding of one prompt, [1, L, ...].
         sampling: size of the clip.
     """
-    expected = "the pipeline's own answers"
+    expected = "the pipeline's own outputs"
     if not isinstance(model, PipelineModel):
-        return Finding(
-            "forward", "fine", "not compared, this family has no PipelineModel around its pipeline", expected
-        )
+        return Finding("forward", "fine", "not compared, this family does not derive from PipelineModel", expected)
     trial = sampling.model_copy(update={"num_steps": NUM_STEPS, "guidance_scale": 1.0})
     with without_dropout(model), _recorded(model.denoiser) as calls:
         model.sample(text, [SEED], trial)
     if not calls:
-        advice = "What is trained is not what samples: make_denoiser has to give the pipeline's own network."
+        advice = "The training would train another network than the one that samples: fix the family's make_denoiser."
         return Finding("forward", "alarm", "the pipeline never called model.denoiser", expected, advice)
     with without_dropout(model):
         compared = [_compare(model, call, text, trial) for call in calls]
     largest = float(np.max([off for off, _ in compared]))  # NaN if any of them is
     differing = sorted(set().union(*(names for _, names in compared)))
     limit = ROUNDED if model.dtype == torch.float32 else ROUNDED_BELOW_FLOAT32
-    measured = f"{len(calls)} answers of predict are {largest:.2g} standard deviations off at most"
+    measured = f"{len(calls)} outputs of predict are off by at most {largest:.2g} standard deviations"
     if differing and not largest <= limit:
         measured += f" (differing inputs: {', '.join(differing)})"
-    advice = "The training would teach another network than the one that samples: fix the family's predict."
+    advice = "The training would call the denoiser differently than sampling does: fix the family's predict."
     return Finding("forward", grade(largest, limit, limit), measured, f"{expected}, to {limit:g}", advice, largest)
 
 
@@ -70,7 +68,7 @@ def _compare(model: PipelineModel, call: Call, text: PromptEmbeds, sampling: Sam
     level_1 = torch.tensor([model.noise_schedule.noise_level(float(timestep))])
     arguments = call.arguments["hidden_states"] if "hidden_states" in call.arguments else call.arguments["sample"]
     channels, *_ = model.latent_shape(sampling)
-    # Some families concatenate further channels to the latents.
+    # Some families concatenate additional channels to the latents.
     noisy_1CFHW = model.from_pipeline(arguments, sampling)[:, :channels]
     with model.precision(), _recorded(model.denoiser) as calls:
         found = model.predict(noisy_1CFHW, level_1.to(model.device), text).float()

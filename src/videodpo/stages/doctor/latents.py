@@ -32,7 +32,7 @@ SAME, SCALE = 0.7, 1.5
 
 
 class Clip(NamedTuple):
-    """Clip of a pair: its latents as the training reads them, [1, C, F, H, W], and the frames of its file."""
+    """Winner or loser: its latents as the training reads them, [1, C, F, H, W], and its file's frames, [T, Y, X, 3]."""
 
     video_id: str
     latents_1CFHW: torch.Tensor
@@ -41,7 +41,7 @@ class Clip(NamedTuple):
 
 
 def check_latents(model: VideoModel, clips: Sequence[Clip]) -> list[Finding]:
-    """Check the latents of the winner and the loser of a pair."""
+    """Check the latents of one pair's winner and loser."""
     statistics = _statistics(clips)
     if statistics.status == "alarm":
         return [statistics]
@@ -50,8 +50,8 @@ def check_latents(model: VideoModel, clips: Sequence[Clip]) -> list[Finding]:
         for clip in clips:
             (frames,) = model.decode(clip.latents_1CFHW)
             if frames is None:
-                measured = f"the VAE gives NaN or infinite pixels of {clip.video_id}"
-                advice = "See the weights of the VAE."
+                measured = f"the VAE decodes {clip.video_id} to NaN or infinite pixels"
+                advice = "Check the weights of the VAE."
                 return [statistics, Finding("latents_fit_clips", "alarm", measured, "finite pixels", advice)]
             decoded.append(frames)
         return [statistics, _fit(model, clips, decoded), _round_trip(model, clips, decoded)]
@@ -65,8 +65,8 @@ def _statistics(clips: Sequence[Clip]) -> Finding:
         status = "alarm"
     elif not SMALLEST_STD <= std <= LARGEST_STD or abs(mean) > LARGEST_STD:
         status = "warning"
-    advice = "Latents are not on the denoiser's scale: mean and standard deviation of the VAE's have to be taken away."
-    expected = f"about 0 and 1; {SMALLEST_STD:g} to {LARGEST_STD:g}"
+    advice = "Latents are not on the denoiser's scale: normalise them by the VAE's mean and standard deviation."
+    expected = f"about 0 and 1; a standard deviation of {SMALLEST_STD:g} to {LARGEST_STD:g}"
     return Finding("latent_scale", status, f"mean {mean:+.2f}, standard deviation {std:.2f}", expected, advice, std)
 
 
@@ -77,27 +77,27 @@ def _fit(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]
     measured = f"decoded latents against the MP4: {', '.join(f'{value:.1f} dB' for value in own)}"
     explained, best = max(_explanations(model, clips, decoded).items(), key=lambda entry: entry[1])
     if best > np.mean(own) + CLEARLY:
-        advice = f"They fit better {explained} ({best:.1f} dB on average). Run the stage generate again."
+        advice = f"They fit better if {explained} ({best:.1f} dB on average). Re-run the stage generate."
         return Finding("latents_fit_clips", "alarm", measured, expected, advice, min(own))
     if min(own) < FITS_NOT and not any(clip.is_imported for clip in clips):
-        advice = "They do not show the clip: the files belong to another run. Run the stage generate again."
+        advice = "They do not show the clip: the files belong to another run. Re-run the stage generate."
         return Finding("latents_fit_clips", "alarm", measured, expected, advice, min(own))
-    advice = "A strong codec (generate.sampling.crf), or a VAE that hardly knows such clips: look at them."
+    advice = "The codec loses much (lower generate.sampling.crf), or the VAE does not suit such clips: look at them."
     return Finding("latents_fit_clips", grade(-min(own), -FITS), measured, expected, advice, min(own))
 
 
 def _explanations(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.ndarray]) -> dict[str, float]:
     """Possible faults, each with the mean PSNR in dB after undoing it."""
     scales: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "at half their size": partial(torch.mul, other=0.5),
-        "at twice their size": partial(torch.mul, other=2.0),
+        "halved": partial(torch.mul, other=0.5),
+        "doubled": partial(torch.mul, other=2.0),
     }
     if isinstance(model, PipelineModel):
         scales["divided by the VAE's standard deviation"] = model.scale
-        scales["divided by it twice"] = lambda latents: model.scale(model.scale(latents))
+        scales["divided twice by the VAE's standard deviation"] = lambda latents: model.scale(model.scale(latents))
         scales["multiplied by the VAE's standard deviation"] = model.unscale
     tries = {name: [model.decode(change(clip.latents_1CFHW))[0] for clip in clips] for name, change in scales.items()}
-    tries["to the pair's other clip: files are swapped"] = list(reversed(decoded))
+    tries["compared with the pair's other clip: the files are swapped"] = list(reversed(decoded))
     return {
         name: float(np.mean([_psnr(frames, clip.frames_TYXC) for frames, clip in zip(found, clips, strict=True)]))
         for name, found in tries.items()
@@ -115,15 +115,13 @@ def _round_trip(model: VideoModel, clips: Sequence[Clip], decoded: Sequence[np.n
     worst = max(errors)
     scale = float(np.exp(np.median(np.abs(np.log(slopes))))) if slopes else 1.0
     status: Status = "alarm" if scale > SCALE else grade(worst, ROUND_TRIP)
-    measured = (
-        f"decoded and encoded again, latents are {worst:.2f} of themselves off, scales by a factor of {scale:.2f}"
-    )
+    measured = f"relative difference after decoding and encoding: {worst:.2f}; factor between the scales: {scale:.2f}"
     advice = (
-        "Encoding is on another scale than decoding: see scale and unscale of the model family."
+        "Encoding and decoding use different scales: fix scale and unscale of the model family."
         if status == "alarm"
-        else "The VAE does not give these latents back: no harm to sampled clips, a loss for imported ones."
+        else "The VAE does not reconstruct these latents. This affects imported clips only, not sampled ones."
     )
-    expected = f"at most {ROUND_TRIP:g}, and {SCALE:g}"
+    expected = f"at most {ROUND_TRIP:g} and {SCALE:g}"
     return Finding("vae_round_trip", status, measured, expected, advice, worst)
 
 

@@ -8,27 +8,27 @@ import pandas as pd
 from videodpo.config import Schedule
 from videodpo.dpo.findings import Finding, Status, grade
 
-# Smallest accepted share of effective pairs. At a hundredth, the gradient comes from those few pairs alone.
+# Smallest accepted share of effective pairs. At a hundredth, the gradient comes from a hundredth of the pairs alone.
 EFFECTIVE_SHARE = 0.01
 # Most visits per pair before the model memorises it. The paper's run visits each of its 10,000 pairs 2.4 times.
 MOST_EPOCHS = 50.0
 
 
 def check_weights(pairs: pd.DataFrame) -> list[Finding]:
-    """Check that the weights are finite and positive, and that enough pairs carry the training."""
+    """Check that the weights are finite and positive, and that a few pairs do not dominate the training."""
     weights = pairs["weight"].to_numpy(float)
     good = np.isfinite(weights) & (weights > 0)
     status: Status = "fine" if len(weights) and good.all() else "alarm"
-    measured = f"{len(weights)} weights, {int((~good).sum())} of them not"
-    advice = "Make pairs.parquet again; weights follow from pairs.reweight and the OmniScore's table."
+    measured = f"{int((~good).sum())} of {len(weights)} weights are not"
+    advice = "Re-run the stage pairs; weights follow from pairs.reweight and omniscore.parquet."
     findings = [Finding("weights", status, measured, "all finite and above 0", advice, float((~good).sum()))]
     if status == "alarm":
         return findings
     effective = float(weights.sum() ** 2 / np.square(weights).sum())
     status = "warning" if effective < EFFECTIVE_SHARE * len(weights) else "fine"
-    measured = f"weights from {weights.min():.3g} to {weights.max():.3g}; as good as {effective:.0f} equal ones"
+    measured = f"weights from {weights.min():.3g} to {weights.max():.3g}: {effective:.0f} effective pairs"
     expected = f"at least {EFFECTIVE_SHARE:.0%} of {len(weights)} pairs"
-    advice = "A few pairs carry the training: lower pairs.reweight.exponent."
+    advice = "A few pairs dominate the training: lower pairs.reweight.exponent."
     return [*findings, Finding("effective_pairs", status, measured, expected, advice, effective)]
 
 
@@ -38,5 +38,5 @@ def check_epochs(num_pairs: int, schedule: Schedule) -> Finding:
     measured = (
         f"{schedule.num_steps} steps of {schedule.global_batch_size} visit {num_pairs} pairs {epochs:.2g} times each"
     )
-    advice = "The pairs will be learned by heart: collect more, or lower schedule.num_steps."
+    advice = "The model will memorise the pairs: collect more, or lower schedule.num_steps."
     return Finding("epochs", grade(epochs, MOST_EPOCHS), measured, f"at most {MOST_EPOCHS:g}", advice, epochs)

@@ -63,13 +63,16 @@ def check_movement(
     """Check for zero gradients, and whether the settings can move the model.
 
     Args:
+        model: the policy; its weights are changed.
+        snapshot: settings of the training.
+        round_folder: folder of the round.
         runs: micro-batches of the plan; the probe learns from every other one.
         countdown: updated after each pass.
     """
     runtime = snapshot.execution.train_runtime
     if runtime.strategy == "fsdp" or runtime.context_parallel > 1:
         key = "strategy: fsdp" if runtime.strategy == "fsdp" else f"context_parallel: {runtime.context_parallel}"
-        return _not_judged(f"the training shares its model over processes (train_runtime.{key})")
+        return _not_judged(f"the training splits its model over processes (train_runtime.{key})")
     try:
         probe = run_probe(model, snapshot, round_folder, runs, countdown)
     except torch.OutOfMemoryError:
@@ -84,7 +87,15 @@ def run_probe(
     runs: Sequence[range],
     countdown: Countdown,
 ) -> Probe:
-    """Learn from some micro-batches, extrapolate the weights, and measure on the others; see `check_movement`."""
+    """Train on every other micro-batch, extrapolate the weights, and measure on the remaining ones.
+
+    Args:
+        model: the policy; its weights are changed.
+        snapshot: settings of the training.
+        round_folder: folder of the round.
+        runs: micro-batches of the plan.
+        countdown: updated after each pass.
+    """
     settings, runtime = snapshot.settings, snapshot.execution.train_runtime
     passes = Passes(snapshot, round_folder, model)
     apply_memory_options(model, runtime.model_copy(update={"compile": False}))
@@ -148,21 +159,21 @@ def _not_judged(reason: str) -> list[Finding]:
 
 _EXPECTED = {
     "zero_gradients": f"at most {ZEROS:.0%}",
-    "movement": f"{STILL:g} spreads or more, logits of {SATURATED_LOGIT:g} and errors of {BROKEN:+.0%} at most",
+    "movement": f"at least {STILL:g} spreads, logits of at most {SATURATED_LOGIT:g}, errors of at most {BROKEN:+.0%}",
 }
 
 
 def _zero_gradients(share: float) -> Finding:
     measured = f"{share:.2%} of the gradients are exactly 0"
-    advice = "They are too small for model.dtype, which bfloat16 is not; or nothing reaches these weights."
+    advice = "Gradients are too small for model.dtype: use bfloat16; or no gradient reaches these weights."
     status = grade(share, ZEROS, MANY_ZEROS)
     return Finding("zero_gradients", status, measured, _EXPECTED["zero_gradients"], advice, share)
 
 
 def _movement(probe: Probe) -> Finding:
     measured = (
-        f"after {probe.distance:.3g} steps of one direction, errors of other pairs have moved by {probe.moved:.2g} "
-        f"spreads, logits by {probe.logit:.2g}, winners' errors by {probe.drift:+.1%}"
+        f"after {probe.distance:.3g} steps in one direction, the errors of other pairs have moved by {probe.moved:.2g} "
+        f"spreads, their logits by {probe.logit:.2g}, the winners' errors by {probe.drift:+.1%}"
     )
     is_saturated = not (probe.logit <= SATURATED_LOGIT and probe.drift <= BROKEN)  # or not a number
     advice = ""

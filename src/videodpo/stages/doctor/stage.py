@@ -53,7 +53,7 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
     findings.append(check_beta(settings.train, reference))
     with Countdown(log, "doctor", NUM_PARTS, "parts") as countdown:
         start = Start(snapshot, round_folder, plan, reference, numeric_beta(settings.train, reference))
-        countdown.add(item="the model's loading")
+        countdown.add(item="loading the model")
         findings += start.check()
         countdown.add(item="the first losses")
         findings.append(check_forward(start.model, start.text, start.sampling))
@@ -97,7 +97,16 @@ def _settings(path: Path, snapshot: Path) -> Train | None:
 
 
 def report(findings: Sequence[Finding], *, as_json: bool, out: Path | None) -> int:
-    """Print one line per finding, write them as JSON lines to `out`, and return the exit code."""
+    """Print one line per finding, and return the exit code.
+
+    Args:
+        findings: results of the checks.
+        as_json: print JSON objects instead of text.
+        out: also write the findings to this file, one JSON object per line.
+
+    Returns:
+        3 if there is an alarm, otherwise 0.
+    """
     lines = [finding.json for finding in findings]
     if out:
         record_text(out, "".join(f"{line}\n" for line in lines))

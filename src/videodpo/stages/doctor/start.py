@@ -34,9 +34,9 @@ from videodpo.storage.video import decode_mp4
 
 NUM_PAIRS = 8
 _ERRORS = ["ref_error_winner", "ref_error_loser"]
-# Difference that float32 rounding leaves on one machine: of the loss from ln 2, and between batched and single losses.
+# Difference due to float32 rounding on one machine: of the loss from ln 2, and between batched and single losses.
 EXACT = 1e-5
-# Relative difference of errors through rounding on another machine or in another batch: in float32, and below float32.
+# Relative difference of errors due to rounding on another machine or in another batch: in float32, and below float32.
 ROUNDED, ROUNDED_BELOW_FLOAT32 = 1e-4, 2e-2
 # Difference of a pair's loss from ln 2, divided by its weight. At beta 5000, bfloat16 errors from another kind of GPU
 # move a logit by 0.06.
@@ -78,7 +78,7 @@ class Start:
         # Keep the plan's micro-batches: the last bits of an error depend on the other pairs in the forward pass.
         self._pairs_per_step, micro = settings.schedule.global_batch_size, settings.schedule.micro_batch_size
         runs = [run for run in plan.micro_batches if len(run) == micro]
-        # Leave out micro-batches with non-finite errors: the training skips them, and they say nothing about the rest.
+        # Exclude micro-batches with non-finite errors: the training skips them, and they say nothing about the rest.
         runs = [run for run in runs if self._is_finite[run.start : run.stop].all()] or runs
         wanted = min(len(runs), max(2, math.ceil(NUM_PAIRS / micro)))
         picked = {int(index) for index in np.linspace(0, len(runs) - 1, wanted)}
@@ -147,18 +147,18 @@ class Start:
                     differing.add(name)
             winner, loser = batch.latents.chunk(2)
             if any(torch.equal(one, other) for one, other in zip(winner, loser, strict=True)):
-                differing.add("nothing at all: a pair's latents are one clip's")
-        expected = "one noise, one noise level, one text a pair"
+                differing.add("nothing: both have the same latents")
+        expected = "the same noise, noise level and text within each pair"
         if not differing:
             return Finding(
-                "shared_draws", "fine", f"winner and loser share all in {len(self._batches)} batches", expected
+                "shared_draws", "fine", f"winner and loser share them in {len(self._batches)} batches", expected
             )
         is_wanted = self._settings.objective.official_code.separate_noise
         status: Status = "warning" if is_wanted and differing <= {"noise", "noise level"} else "alarm"
         advice = (
-            "objective.official_code.separate_noise asks for it."
+            "objective.official_code.separate_noise requests this."
             if status == "warning"
-            else ("The difference of errors is then that of the draws, not of the clips: see videodpo.dpo.batches.")
+            else "The loss would compare the draws instead of the clips: see videodpo.dpo.batches."
         )
         return Finding(
             "shared_draws", status, f"winner and loser differ in {', '.join(sorted(differing))}", expected, advice
@@ -169,9 +169,9 @@ class Start:
         rows = self._reference
         errors = rows[_ERRORS].to_numpy(float)
         expected = "one finite error per draw of the plan, in its order"
-        advice = "Run the stage reference again."
+        advice = "Re-run the stage reference."
         if not has_draws(rows, self._visits):
-            measured = f"{len(rows)} rows that are not the {len(self._visits)} draws of this plan"
+            measured = f"{len(rows)} rows, which are not the {len(self._visits)} draws of this plan"
             return Finding("reference_table", "alarm", measured, expected, advice)
         if bad := int(((errors < 0) | np.isinf(errors)).any(axis=1).sum()):
             measured = f"{bad} of {len(rows)} rows have an error that is negative or infinite"
@@ -183,7 +183,7 @@ class Start:
         gives_up = in_a_row > self._settings.max_skipped_steps or all(skipped)
         status: Status = "alarm" if gives_up else "warning" if missing else "fine"
         measured = f"{len(rows)} rows as planned, {missing} not finite: {np.mean(skipped):.1%} of the steps are skipped"
-        advice = "Take the pairs without finite errors out of pairs.parquet; the log of the stage reference names them."
+        advice = "Remove the pairs without finite errors from pairs.parquet; the log of the stage reference names them."
         return Finding("reference_table", status, measured, expected, advice, float(missing))
 
     def _reference_errors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,7 +206,7 @@ class Start:
             )
             gap = (loss.per_pair / batch.weight - math.log(2)).abs().max()
             off, count = max(off, float(gap)) if not gap.isnan() else math.nan, count + len(policy_w)
-        measured = f"{count} losses over their weights differ from ln 2 by {off:.2g} at most"
+        measured = f"{count} losses, divided by their weights, differ from ln 2 by at most {off:.2g}"
         advice = "Policy and reference are not the same model at step 0; see same_model."
         return Finding("step_0_loss", grade(off, EXACT, LOSS_ROUNDED), measured, f"at most {EXACT:g}", advice, off)
 
@@ -217,13 +217,13 @@ class Start:
         theirs = torch.cat([errors for both in reference for errors in both])
         off = float(((ours - theirs).abs() / theirs).max())
         exact = 0.0 if self.model.device.type == "cpu" else self._rounded
-        measured = f"{len(ours)} errors of policy and reference differ by {off:.2g} of themselves at most"
+        measured = f"relative difference of {len(ours)} errors of policy and reference: at most {off:.2g}"
         advice = (
-            "The table comes from another machine or thread count."
+            "The table was computed on another machine, or with another number of threads."
             if off <= self._rounded
-            else "These are another model's errors, or a fresh adapter is not zero: run the stage reference again."
+            else "The table is from another model, or the fresh adapter is not zero: re-run the stage reference."
         )
-        expected = "equal to the bit" if not exact else f"at most {exact:g} on a GPU"
+        expected = "bitwise equal" if not exact else f"at most {exact:g} on a GPU"
         return Finding("same_model", grade(off, exact, self._rounded), measured, expected, advice, off)
 
     def _one_logit(self) -> Finding:
@@ -236,7 +236,7 @@ class Start:
         together = model_errors(self.model, self._data.batch(visits))
         alone = [model_errors(self.model, self._data.batch([visit])) for visit in visits]
         expected = "one error per video, and the batch's loss is the mean of its pairs' losses"
-        advice = "The error is a mean over channel, frame, height and width: see videodpo.dpo.objectives."
+        advice = "An error must be a mean over channel, frame, height and width: see videodpo.dpo.objectives."
         shapes = [tuple(errors.shape) for errors in (*together, *alone[0])]
         if shapes != [(len(visits),)] * 2 + [(1,)] * 2:
             return Finding(
@@ -259,5 +259,5 @@ class Start:
         ]
         apart = float((batched.loss - torch.stack(parts).mean()).abs())
         status: Status = "fine" if off <= self._rounded and apart <= EXACT * float(batched.loss) else "alarm"
-        measured = f"errors alone and in a batch differ by {off:.2g} of themselves, the losses by {apart:.2g}"
+        measured = f"alone and in a batch, errors have a relative difference of {off:.2g}, losses differ by {apart:.2g}"
         return Finding("one_logit", status, measured, expected, advice, apart)

@@ -32,7 +32,14 @@ class Headroom:
     """Best of the N samples minus their mean, for each prompt that has all N."""
 
     def compare(self, deltas: pd.Series, prompt_ids: pd.Series, *, resamples: int, seed: int) -> dict[str, Any]:
-        """Entries of the summary: the headroom, and the gain, which is the mean of `deltas` over the headroom."""
+        """Entries of the summary: the headroom, and the gain, which is the mean of `deltas` divided by the headroom.
+
+        Args:
+            deltas: aligned minus base, one number per clip.
+            prompt_ids: prompt of each clip.
+            resamples: number of bootstrap resamples.
+            seed: seed of the resampling.
+        """
         mean = float(self.by_prompt.mean()) if len(self.by_prompt) else None
         gain = float(deltas.mean()) / mean if mean else None  # a headroom of 0 has no ratio
         interval = None
@@ -96,5 +103,5 @@ def _training_scores(names: Sequence[str], first_round: Path) -> Iterator[tuple[
 
 
 def _codes(ids: pa.ChunkedArray) -> pd.Series:
-    """A number for each id, which takes less memory than the text."""
+    """Replace each id by a number, which takes less memory than the text."""
     return pd.Series(ids.dictionary_encode().combine_chunks().indices.to_numpy())

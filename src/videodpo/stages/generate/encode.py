@@ -25,7 +25,7 @@ def encode_missing(shard: Shard, sampling: Sampling, settings: Model, device: st
         Interrupted: a signal asked to stop; the encodings so far are saved.
     """
     model: VideoModel | None = None
-    texts: dict[str, PromptEmbeds] = {}  # of the previous batch, whose last prompt may continue in the next one
+    texts: dict[str, PromptEmbeds] = {}  # of the previous batch: its last prompt may also be in the next one
     for batch in shard.without_texts():
         model = model or load_model(settings, device, parts={"text"})
         own = {request.prompt_id: request.prompt for request in batch.requests}

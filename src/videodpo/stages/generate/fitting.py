@@ -1,4 +1,4 @@
-"""Fit a film of any size, length and frame rate to the frames that `generate.sampling` asks for.
+"""Fit a video of any size, length and frame rate to the frames that `generate.sampling` asks for.
 
 Legend: T frames, H height, W width.
 """
@@ -17,20 +17,20 @@ ROUNDING = 1e-6  # seconds; times that differ by less count as equal
 
 
 def is_exact(film: Film, size: Sampling) -> bool:
-    """True if fitting would use every frame of the film once, without cutting or scaling."""
+    """True if fitting would use every frame of the video once, without cropping or scaling."""
     if film.frames_THWC.shape[:3] != (size.num_frames, size.height, size.width):
         return False
     return np.array_equal(_nearest(film.times(), size), np.arange(size.num_frames))
 
 
 def describe(film: Film) -> str:
-    """Length, size and frame rate of a film, for messages."""
+    """Length, size and frame rate of a video, for messages."""
     num_frames, height, width, _ = film.frames_THWC.shape
     times = film.times()
     step = _mean_step(film, times)
-    text = f"{num_frames} frames of {height} x {width} at {1 / step if step else film.fps:.6g} a second"
+    text = f"{num_frames} frames of {height} x {width} at {1 / step if step else film.fps:.6g} fps"
     if np.abs(times - np.arange(num_frames) * step).max() > step / 2:
-        text += " on average, at uneven times"
+        text += " on average, with a variable frame rate"
     if film.pixel_shape != 1:
         shape = f"{film.pixel_shape.numerator}:{film.pixel_shape.denominator}"
         text += f" (as a player shows its pixels of {shape}; ffmpeg's filter setsar=1 makes them square)"
@@ -38,9 +38,10 @@ def describe(film: Film) -> str:
 
 
 def nearest_size(film: Film, sizes: Sequence[Sampling]) -> Sampling:
-    """Size with the aspect ratio nearest to the film's; of several, the longest that the film can fill.
+    """Size with the aspect ratio nearest to the video's; of several, the longest that the video can fill.
 
     Args:
+        film: the video.
         sizes: candidates; the first of several equally good ones is taken.
     """
     _, height, width, _ = film.frames_THWC.shape
@@ -54,16 +55,17 @@ def nearest_size(film: Film, sizes: Sequence[Sampling]) -> Sampling:
 
 
 def fit_frames(film: Film, size: Sampling) -> np.ndarray:
-    """Cut and scale a film: take the frames nearest to the wanted times, and their centre in the wanted shape.
+    """Crop and scale a video: take the frames nearest to the wanted times, and their centre in the wanted shape.
 
     Args:
+        film: the video.
         size: the wanted number of frames, rate, height and width.
 
     Returns:
         uint8 RGB [T, H, W, 3].
 
     Raises:
-        UnreadableVideo: the film is too short, or has no time stamps.
+        UnreadableVideo: the video is too short, or has no time stamps.
     """
     import cv2
 
@@ -71,7 +73,7 @@ def fit_frames(film: Film, size: Sampling) -> np.ndarray:
     if _last_time(size) >= _reach(film, times):
         raise UnreadableVideo(
             f"{film.name}: {len(times)} frames in {times[-1] + _mean_step(film, times):.4g} seconds are too short for "
-            f"{size.num_frames} at {size.fps:g} a second"
+            f"{size.num_frames} at {size.fps:g} fps"
         )
     _, height, width, _ = film.frames_THWC.shape
     scale = max(size.height / height, size.width / width)

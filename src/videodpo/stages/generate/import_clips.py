@@ -33,15 +33,20 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
     """Import one shard of the clips in `clips.parquet` as `round<r>/videos`.
 
     A clip that cannot be read becomes a failed row. So does a clip with none of the sizes and lengths of
-    `generate.sampling`, unless `generate.fit_clips` is true: it is then cut and scaled to the size with the nearest
+    `generate.sampling`, unless `generate.fit_clips` is true: it is then cropped and scaled to the size with the nearest
     aspect ratio. An MP4 that fits and that every browser plays is copied byte for byte; all others are re-encoded.
+
+    Args:
+        snapshot: settings of the stage.
+        round_number: from 1.
+        index: index of the shard, from 0.
 
     Raises:
         InputError: the round is not the first; videos of later rounds come from the aligned model.
         RunError: more than `max_failed_fraction` of all clips failed.
     """
     if round_number != 1:
-        raise InputError("rounds: clips of your own are for round 1; later rounds sample from the model")
+        raise InputError("rounds: your own clips are for round 1; later rounds sample from the model")
     settings = snapshot.settings
     prompts = read_table(snapshot.folder / "prompts.parquet")
     words = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
@@ -78,7 +83,7 @@ def _encoded(
     settings: Generate,
     files: Files,
 ) -> Part:
-    """Copy and encode the clips of a batch."""
+    """Copy and encode one batch of clips."""
     import torch
 
     rows: list[Row] = []
@@ -94,7 +99,7 @@ def _encoded(
             continue
         latent = model.encode(frames).to("cpu", dtype)
         if not torch.isfinite(latent).all():
-            row |= {"status": "failed", "error": "the VAE gave NaN or infinite latents"}
+            row |= {"status": "failed", "error": "the VAE encoded it to NaN or infinite latents"}
             continue
         num_frames, height, width, _ = frames.shape
         row |= {"path": files.relative(copy), "sha256": sha256_of(copy)}
@@ -106,7 +111,7 @@ def _encoded(
 def _take(source: Path, request: Request, settings: Generate, files: Files) -> tuple[Path, np.ndarray, float]:
     """Copy one clip into the run, fitted or re-encoded if needed; return the copy, its frames and their rate."""
     sampling, sizes = settings.sampling, settings.sampling.sizes
-    # Read one second more than needed, so that a clip that is too long is recognised.
+    # Decode one second more than needed, so that a clip that is too long is recognised.
     film = read_film(source, max_seconds=max(size.num_frames for size in sizes) / sampling.fps + 1)
     copy = files.clips / f"{request.video_id}.mp4"
     fits = any(is_exact(film, size) for size in sizes)
@@ -117,8 +122,8 @@ def _take(source: Path, request: Request, settings: Generate, files: Files) -> t
     if not fits and not settings.fit_clips:
         asked = " or ".join(f"{size.num_frames} of {size.height} x {size.width}" for size in sizes)
         raise UnreadableVideo(
-            f"{film.name}: {describe(film)}, generate.sampling asks for {asked} at {sampling.fps:g}; "
-            "generate.fit_clips: true trims and scales them"
+            f"{film.name}: {describe(film)}, generate.sampling asks for {asked} at {sampling.fps:g} fps; "
+            "generate.fit_clips: true crops and scales such clips"
         )
     frames = film.frames_THWC if fits else fit_frames(film, nearest_size(film, sizes))
     write_mp4(copy, frames, sampling.fps, crf=sampling.crf)

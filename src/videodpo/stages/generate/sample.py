@@ -56,7 +56,15 @@ def generate_heldout_shard(
 ) -> None:
     """Sample one shard of the held-out prompts into `round<r>/evaluation/videos/<arm>`; both arms use the same seeds.
 
-    Args and errors: as `generate_shard`; `arm` is "base" or "aligned".
+    Args:
+        snapshot: settings of the stage.
+        round_number: from 1.
+        index: index of the shard, from 0.
+        arm: "base" or "aligned".
+        adapter: folder of the round's adapter for "aligned", None for "base".
+
+    Raises:
+        RunError: as `generate_shard`.
     """
     settings = snapshot.settings
     seed_of = partial(derive_seed, snapshot.seed, "heldout video")
@@ -153,9 +161,9 @@ class _Sampler:
             for request, latent, clip in zip(requests, latents_BCFHW.cpu(), decoded, strict=True):
                 row = rows[request.video_id] = empty_row(request)
                 if not torch.isfinite(latent).all():
-                    row |= {"status": "failed", "error": "the model gave NaN or infinite latents"}
+                    row |= {"status": "failed", "error": "the model sampled NaN or infinite latents"}
                 elif clip is None:
-                    row |= {"status": "failed", "error": "the VAE gave NaN or infinite pixels of finite latents"}
+                    row |= {"status": "failed", "error": "the VAE decoded finite latents to NaN or infinite pixels"}
                 else:
                     path = files.clips / f"{request.video_id}.mp4"
                     write_mp4(path, clip, sampling.fps, crf=sampling.crf)

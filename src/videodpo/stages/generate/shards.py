@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """One video to make."""
+    """One video to sample or import."""
 
     prompt_id: str
     prompt: str
@@ -60,7 +60,7 @@ class Request:
 
 
 class Batch(NamedTuple):
-    """Requests that are made together, and the batch's number in the global plan."""
+    """Requests that are sampled or imported together, and the batch's number in the global plan."""
 
     number: int
     requests: Sequence[Request]
@@ -89,8 +89,8 @@ class Files:
         self.tar = videos / "clips" / f"{name}.tar"
         self.latents = videos / "latents" / f"{name}.safetensors"
         self.texts = texts_path(videos, index)
-        # The workflow engine does not know this folder, so it deletes nothing in it before a retry. Hard links keep the
-        # finished latents and texts here.
+        # This folder is not an output of the rule, so Snakemake deletes nothing in it before a retry. Hard links keep
+        # the finished latents and texts here.
         self.work = videos / "work" / name
         self.kept_latents, self.kept_texts = self.work / "latents.safetensors", self.work / "texts.safetensors"
 
@@ -116,7 +116,7 @@ def open_shard(
     common: Row,
     with_texts: bool,
 ) -> Iterator[Shard]:
-    """Open a shard so that the block can make what it lacks; at the end, write its table, latents and texts.
+    """Open a shard, yield it so that the block can complete it, then write its table, latents and texts.
 
     Args:
         snapshot: settings of the stage.
@@ -151,8 +151,8 @@ class Shard:
     """Batches of one shard: which are unfinished, and where finished ones are saved.
 
     A batch is finished once its rows are in the progress log and its clips and tensors exist. The log is kept when the
-    shard is finished, so that a re-run after a table was deleted or a clip was damaged makes only what is missing. The
-    prompts of all batches are encoded before the first batch is made. They have a log of their own.
+    shard is finished, so that a re-run after a table was deleted or a clip was damaged repeats only what is missing.
+    The prompts of all batches are encoded before the first batch starts. They have a separate log.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Shard:
         self.countdown = Countdown(log, files.work.name, len(batches), "batches", done=done)
 
     def unfinished(self) -> Iterator[Batch]:
-        """Yield the batches that have to be made, in order.
+        """Yield the batches without a result, in order.
 
         Raises:
             Interrupted: a signal asked to stop; everything before this batch is saved.
@@ -201,17 +201,17 @@ class Shard:
                 yield batch
 
     def save_texts(self, batch: Batch, texts: Mapping[str, StrippedEmbeds]) -> None:
-        """Save the encoded prompts of a batch, by id."""
+        """Save the encoded prompts of one batch, by id."""
         write_texts(self.files.of_batch(batch.number)[1], texts)
         self._encoded.append(batch.number)
 
     def texts(self, batch: Batch) -> dict[str, PromptEmbeds]:
-        """Encoded prompts that were saved for a batch, by id, with their padding, on the CPU."""
+        """Encoded prompts that were saved for this batch, by id, with their padding, on the CPU."""
         stripped = read_texts(self.files.of_batch(batch.number)[1])
         return {key: restore_padding(text) for key, text in stripped.items()}
 
     def save(self, batch: Batch, part: Part) -> None:
-        """Save the result of a batch. The rows come last, because a batch without rows is not finished."""
+        """Save the result of one batch. The rows come last, because a batch without rows is not finished."""
         write_tensors(self.files.of_batch(batch.number)[0], part.latents)
         rows = [row | self._common for row in part.rows]
         self._progress.append(rows)
@@ -299,13 +299,13 @@ class Shard:
                     os.link(finished, kept)
             self._progress.append(rows)
         except OSError as error:
-            log.warning("%s: not kept for another run, no hard links on this file system (%s)", files.work, error)
+            log.warning("%s: no hard links on this file system (%s); a re-run cannot reuse it", files.work, error)
         for file in files.work.glob("batch-*"):
             file.unlink()
 
 
 def empty_row(request: Request) -> Row:
-    """Row of the videos table with everything that is known before the clip is made."""
+    """Row of the videos table with everything that is known before the clip exists."""
     row: Row = dict.fromkeys(VIDEOS.names)
     row |= {"video_id": request.video_id, "prompt_id": request.prompt_id, "sample": request.sample}
     return row | {"seed": request.seed, "status": "ok"}
@@ -342,7 +342,7 @@ def _in_one_file(files: Files, rows: Sequence[Row]) -> list[Row]:
 
 
 def _in_files(files: Files, rows: Sequence[Row]) -> list[Row]:
-    """Unpack clips from a tar file into files of their own; return the rows with the new paths."""
+    """Unpack clips from a tar file into separate files; return the rows with the new paths."""
     found = []
     for row in rows:
         stored = files.run / row["path"] if row["path"] else None
@@ -356,7 +356,7 @@ def _in_files(files: Files, rows: Sequence[Row]) -> list[Row]:
 
 
 def _remove_other_clips(files: Files, rows: Sequence[Row]) -> None:
-    """Remove files that the shard's table does not name: left from an earlier plan, or now in the tar file."""
+    """Remove clips that the shard's table does not name: leftovers of an earlier plan, or clips now in the tar file."""
     named = {file_of(files.run / row["path"]) for row in rows if row["path"]}
     if files.tar in named:
         shutil.rmtree(files.clips, ignore_errors=True)

@@ -58,6 +58,12 @@ def scored_videos(
 ) -> tuple[pa.Table, NDArray[np.bool_]]:
     """Read the videos of a round with their scores in the given dimensions.
 
+    Args:
+        round_folder: folder of the round.
+        dimensions: names of the dimensions.
+        prompts: path of the prompts table.
+        max_failed_fraction: largest share of videos that may be left out.
+
     Returns:
         Columns `video_id`, `prompt_id`, `sample` and `raw_<dimension>`, in the order of the prompts, then of the
         samples; and for each row whether it has a score in all dimensions.

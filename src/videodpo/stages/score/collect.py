@@ -22,7 +22,9 @@ def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path) -> None
     """Run `collect_shard` for all shards, then write `<scores>/<dimension>/shards.json` of every dimension.
 
     Args:
+        snapshots: settings of all dimensions.
         videos: folder of the videos table.
+        scores: folder of all dimensions' scores.
     """
     for shard in range(int(read_metadata(shard_path(videos, 0))["num_shards"])):
         collect_shard(snapshots, shard_path(videos, shard), scores)
@@ -33,10 +35,8 @@ def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path) -> None
 def collect_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
     """Write `<scores>/<dimension>/shard-<number>.parquet` of every dimension, with rows in the order of the videos.
 
-    A clip that could not be made, read or scored is a failed row with its reason. Clips that the store lacks are scored
-    first; in a workflow there are none.
-
-    Args and errors: as `score_shard`.
+    A clip that could not be sampled, read or scored is a failed row with its reason. Clips that the store lacks are
+    scored first; in a workflow there are none. See `score_shard` for the arguments and the errors.
     """
     metadata = read_metadata(videos)
     path = store_path(scores, int(metadata["shard"]))

@@ -22,7 +22,7 @@ MAX_BYTES, MAX_CLIPS = 2**30, 32
 
 @dataclass(frozen=True)
 class Wanted:
-    """A clip to read."""
+    """What to read: a clip's file, and what is known about it."""
 
     path: Path
     prompt: str
@@ -33,15 +33,15 @@ class Wanted:
 
 
 def read_clip(wanted: Wanted) -> Clip | ValueError:
-    """Read and decode a clip; return the error if it cannot be read.
+    """Read and decode one clip; return the error if it cannot be read.
 
     Raises:
-        Damaged: the clip differs from its digest in the videos table. It must be generated anew, so it is not a failed
-            row.
+        Damaged: the clip differs from its digest in the videos table. It must be sampled again, so it does not become a
+            failed row.
     """
     path = wanted.path
     try:
-        # Four of five damaged files decode without an error, to other pixels: only the digest reveals them.
+        # Four of five damaged files decode without an error, but to other pixels: only the digest reveals them.
         if wanted.sha256:
             frames_THWC, fps = decode_mp4(read_bytes(path, wanted.sha256), path.name)
         elif path.is_file():
@@ -64,8 +64,8 @@ _Waiting = tuple[Wanted, Future[Clip | ValueError]]
 def read_ahead(clips: Iterable[Wanted]) -> Iterator[Iterator[Clip | ValueError]]:
     """Apply `read_clip` to every clip, in order.
 
-    The threads end with the block. If a generator owned them, the garbage collector would end them, on any thread,
-    which may hold a lock of `threading`.
+    The threads end with the block. If a generator owned them, the garbage collector could end them on a thread that
+    holds a lock of `threading`, which would be a deadlock.
     """
     with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
         try:

@@ -91,7 +91,7 @@ def _done_path(scores: Path, shard: int) -> Path:
 
 
 def read_done(scores: Path, shard: int) -> dict[str, Any]:
-    """Known failures of a shard, by dimension; empty if nothing of it was scored.
+    """Known failures of one shard, by dimension; empty if none of its clips was scored.
 
     Raises:
         InputError: not what `score_shard` wrote; the message names the file.
@@ -126,7 +126,7 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
     table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
     prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
-        raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; run the stage generate again")
+        raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; re-run the stage generate")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     total = sum(map(len, blocks))
@@ -151,10 +151,14 @@ def _measure_block(
     clips: Iterator[Clip | ValueError],
     store: Store,
 ) -> None:
-    """Score a block of clips into the store.
+    """Score one block of clips into the store.
 
     Args:
+        block: videos of the block.
+        lacking: columns of the scorers that lack a score in this block.
+        scorers: scorers by dimension.
         clips: iterator over the clips of all blocks; this block's are next.
+        store: store of the shard.
     """
     for videos, read in _in_memory(block, clips):
         found = [clip for clip in read if isinstance(clip, Clip)]
@@ -181,7 +185,7 @@ def _make_scorer(snapshot: Snapshot[ScoreSettings]) -> Scorer:
 
 
 def _blocks(videos: Sequence[Video], size: int) -> list[list[Video]]:
-    """Rows of the table in blocks of `size`, without the videos that were not made."""
+    """Rows of the table in blocks of `size`, without the videos that failed."""
     blocks = [videos[start : start + size] for start in range(0, len(videos), size)]
     return [[video for video in block if video["status"] == "ok"] for block in blocks]
 

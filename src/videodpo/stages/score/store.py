@@ -33,14 +33,14 @@ class Measured(NamedTuple):
 
 
 class Store:
-    """All scores ever measured for a shard's clips, so that those of an earlier scorer can be reused.
+    """Cache of all scores ever measured for a shard's clips, so that those of an earlier scorer can be reused.
 
-    One log holds all dimensions, so that a killed job has saved either all scores of a block or none. The workflow
-    engine does not know the file, so it does not delete it when a job fails or is re-run.
+    One log contains all dimensions, so that a killed job has saved either all scores of a block or none. The file is
+    not an output of the rule, so Snakemake does not delete it when a job fails or is re-run.
 
     Attributes:
         known: everything in the log, and everything added since.
-        temporary: keys that at some time had no score, for a reason that may pass.
+        temporary: keys that at some time had no score for a temporary reason.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,6 +56,7 @@ class Store:
                         self._put(Key(*clip, *scorer.split(" ")), Measured(*measured))
 
     def get(self, key: Key) -> Measured | None:
+        """Return what was measured for the key; None if nothing was."""
         return self.known.get(key)
 
     def lacks(self, key: Key) -> bool:

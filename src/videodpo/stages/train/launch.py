@@ -25,7 +25,7 @@ _FOREIGN = re.compile(
 # Signals that torch's launcher forwards, so that every process saves its state. SIGUSR1 is not among its defaults.
 # `launcher` forwards SIGINT.
 _SIGNALS = "SIGTERM,SIGHUP,SIGQUIT,SIGUSR1"
-# Seconds until the launcher kills the processes: enough to end a step and write a checkpoint.
+# Seconds until the launcher kills the processes: long enough to finish a step and write a checkpoint.
 _PATIENCE = "600"
 _FIRST_PORT, _NUM_PORTS = 20000, 20000
 
@@ -58,6 +58,11 @@ def launch_command(runtime: TrainRuntime, arguments: Sequence[str], environment:
     """Command that replaces this process to start all processes of `videodpo <arguments>`; None if one is enough.
 
     On several nodes, srun starts this command again on each node, where it becomes torch's launcher.
+
+    Args:
+        runtime: number of processes and nodes.
+        arguments: of `videodpo`, without the program's name.
+        environment: environment variables; they show whether this is a SLURM job, and whether srun started it.
 
     Raises:
         InputError: several nodes are configured outside of a SLURM job.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from videodpo.models.base import VideoModel
 
-# Processes wait this long for each other: the main process may have to sync a 14B model's state to a slow disk.
+# Timeout of collective calls: rank 0 may have to sync a 14B model's state to a slow disk while the others wait.
 _LONGEST_WAIT = timedelta(hours=2)
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
     is_main = os.environ.get("RANK", "0") == "0"
     if not is_main:
         logging.getLogger("videodpo").setLevel(logging.WARNING)  # otherwise each process would log the same lines
-    # Lock before the imports below, which take seconds, so that a left-over training is noticed at once.
+    # Take the lock before the imports below, which take seconds, so that a left-over training is reported at once.
     with exclusive(snapshot.folder, round_folder / "adapter") if is_main else nullcontext():
         from videodpo.dpo.policy import gather_policy
         from videodpo.dpo.trainer import Training
@@ -65,7 +65,7 @@ def train(snapshot: Snapshot[TrainSettings], round_folder: Path, previous_adapte
                 for tracker in accelerator.trackers:
                     tracker.finish()
         model, weights = gather_policy(training.model, snapshot, accelerator)
-        # The other processes end here, so that none waits in a collective call while the adapter is written.
+        # The other ranks end here, so that none waits in a collective call while the adapter is written.
         accelerator.end_training()
         if is_main:
             _save_adapter(model, weights, round_folder / "adapter")
