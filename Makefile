@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DIFFUSERS_DISABLE_REMOTE_CODE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
-# For sites with certificates of their own, which are installed in the system.
+# Use the system's certificates, for sites that install their own there.
 export UV_SYSTEM_CERTS := 1
 # Idle threads sleep instead of spinning: several times faster on shared cores, also for the tests' own processes.
 export OMP_WAIT_POLICY := PASSIVE

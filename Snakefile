@@ -59,7 +59,7 @@ except ConfigError as error:
 
 FOLDER = RUNS.folder
 ROUND = f"{FOLDER}/round{{round}}"
-# The stages would write elsewhere.
+# The stages would still write to the paths without the prefix.
 if any(compat.moves(workflow, f"{FOLDER}/{part}/") for part in ("config", "round1")):
     raise WorkflowError(
         "module: `prefix` and `replace_prefix` are not supported; set `results` in its `config` instead"
@@ -100,11 +100,11 @@ onerror:
     RUNS.write_results()
 
 
-# If an `ancient` input is re-made, Snakemake may omit missing files that depend on it from its plan, and report
+# If an `ancient` input is re-created, Snakemake may omit missing files that depend on it from its plan, and report
 # success.
 onsuccess:
     if missing := compat.missing_targets(workflow):
-        raise WorkflowError(f"Snakemake left these out of its plan: {', '.join(missing)}; start again")
+        raise WorkflowError(f"Snakemake omitted these from its plan: {', '.join(missing)}; start again")
 
 
 rule all:

@@ -12,7 +12,7 @@ Run it from the repository's root; it uses the CPU. The stages themselves make t
 
 `online` and `precomputed` are the trainer's own step: reading, noise, loss, backward, clipping, guards, optimizer, log
 row. The arms alternate after every step, so that a slow phase of the machine affects all of them. Each arm uses one
-thread. Its CPU-seconds are the cost of a step; wall-clock seconds also include the time taken by other processes. Peak
+thread. CPU-seconds are the cost per step; wall-clock seconds also include the time taken by other processes. Peak
 memory is that of one process per arm.
 """
 
@@ -221,7 +221,7 @@ ARMS: dict[str, Callable[[Snapshot[TrainSettings], Path], Arm]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", choices=("full", "lora"), nargs="+", default=["full"])
-    parser.add_argument("--pairs-per-pass", type=int, default=1, help="pairs in a forward pass, and in a step")
+    parser.add_argument("--pairs-per-pass", type=int, default=1, help="pairs per forward pass and per step")
     parser.add_argument("--steps", type=int, default=200, help="steps of each arm that are counted")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folder", type=Path, help="pairs of an earlier call with the same settings")
@@ -241,7 +241,7 @@ def main() -> None:
                 "command": " ".join(["python", *sys.argv]),
                 "commit": commit(),
                 "machine": f"{platform.processor() or platform.machine()}, 1 thread, torch {torch.__version__}",
-                "step": f"pairs in one forward pass, and in a step: {arguments.pairs_per_pass}; clips of 9 x 32 x 32",
+                "step": f"{arguments.pairs_per_pass} pairs per forward pass and per step; clips of 9 x 32 x 32",
                 "steps_of_each_arm": arguments.steps,
                 "methods": {method: _compare(arguments, folder, method) for method in arguments.method},
             },

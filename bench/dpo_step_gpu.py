@@ -133,10 +133,10 @@ def main() -> None:
     parser.add_argument("--checkpointing", choices=checkpointing, nargs="+", default=list(checkpointing))
     parser.add_argument("--compile", choices=("off", "on"), nargs="+", default=["off", "on"])
     parser.add_argument("--mixed-precision", action="store_true", help="float32 weights for a LoRA too")
-    parser.add_argument("--pairs-per-pass", type=int, default=1, help="pairs in a forward pass, and in a step")
+    parser.add_argument("--pairs-per-pass", type=int, default=1, help="pairs per forward pass and per step")
     parser.add_argument("--steps", type=int, default=5, help="steps of each combination that are counted")
     parser.add_argument("--warm-up", type=int, default=2, help="steps of each combination before those")
-    parser.add_argument("--sampling-steps", type=int, default=50, help="of a clip, for its share of the time")
+    parser.add_argument("--sampling-steps", type=int, default=50, help="per clip, for denoising's share of the time")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     device, size = choose_device(arguments.device), SIZES[arguments.size]

@@ -50,10 +50,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=16, help="of one turn")
-    parser.add_argument("--videos", type=int, default=4, help="of one prompt")
+    parser.add_argument("--prompts", type=int, default=16, help="prompts per turn")
+    parser.add_argument("--videos", type=int, default=4, help="videos per prompt")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, help="of ours; that of the preset")
+    parser.add_argument("--batch-size", type=int, help="clips per batch of ours; by default the preset's")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -114,7 +114,7 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
         "command": " ".join(["python", *sys.argv]),
         "commit": commit(),
         "machine": machine(device),
-        "videos": f"{num_videos}, {configs[1].generate.videos_per_prompt} of a prompt, {sampling.num_frames} frames of "
+        "videos": f"{num_videos}, {configs[1].generate.videos_per_prompt} per prompt, {sampling.num_frames} frames of "
         f"{sampling.height} x {sampling.width}, {sampling.num_steps} steps, guidance {sampling.guidance_scale:g}",
         "batch_size": {"plain": 1, "ours": sampling.batch_size},
         "seconds": {arm: round(total, 2) for arm, total in totals.items()},

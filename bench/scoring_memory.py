@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[100, 10000])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--one", type=int, help="measure so many clips in this process")
+    parser.add_argument("--one", type=int, help="measure this number of clips in this process")
     arguments = parser.parse_args()
     if arguments.one:
         with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ rule evaluate_score:
         "../envs/videodpo.yaml"
     resources:
         gpu=RUNS.num_gpus(judges=True),
-        cpus_per_task=4,  # clips are decoded ahead
+        cpus_per_task=4,  # threads prefetch and decode clips
     shell:
         "OMP_NUM_THREADS={threads} exec videodpo score --config {input.configs:q} --round {wildcards.round}"
         " --arm {wildcards.arm} --shard {wildcards.shard} >> {log:q} 2>&1"

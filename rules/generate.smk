@@ -21,7 +21,7 @@ rule generate:
         " --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
-# Jobs that read all shards depend on one small file: with a thousand paths per job, planning would take minutes.
+# Jobs that read all shards depend on this one small file: with a thousand paths per job, planning would take minutes.
 rule list_videos:
     input:
         tables=expand(f"{ROUND}/videos/shard-{{shard}}.parquet", shard=RUNS.first.shards, allow_missing=True),

@@ -1,5 +1,5 @@
 # Each stage reads only its own settings snapshot. Therefore an edit of config.yaml during a run affects no running job,
-# and only the stages whose settings changed run again. The driver writes the settings to a file before its first job,
+# and only the stages whose settings changed re-run. The driver writes the settings to a file before its first job,
 # because a command-line argument is limited to 128 KiB. A change of their digest re-runs this rule.
 rule snapshot:
     output:

@@ -1,4 +1,4 @@
-# The verdicts are printed in the terminal. After a failure, the driver runs the same command on what is finished.
+# The verdicts are printed in the terminal. After a failure, the driver runs the same command on the finished runs.
 rule study:
     input:
         RUNS.results,

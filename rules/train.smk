@@ -10,7 +10,7 @@ rule train:
         reference=RUNS.inputs(
             lambda run: [f"round{{round}}/reference/shard-{part}.parquet" for part in run.reference_shards]
         ),
-        doctor=f"{ROUND}/doctor.json",  # a gate; `ancient` would hide a missing adapter
+        doctor=f"{ROUND}/doctor.json",  # an alarm must stop the run; `ancient` would hide a missing adapter
         adapter=RUNS.previous_adapter,
     output:
         adapter=directory(f"{ROUND}/adapter"),

@@ -227,7 +227,7 @@ def digests(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): sha256_of(path) for path in files if path.suffix in wanted}
 
 
-# The damaged file; the rules that re-make it; the rules that a call of the full workflow then runs.
+# The damaged file; the rules that re-create it; the rules that a call of the full workflow then runs.
 MENDED = {
     "clip": ({"generate"}, set()),
     "round1/videos/latents/shard-00001.safetensors": ({"generate"}, set()),

@@ -162,13 +162,13 @@ def unfinished(finished: Finished, place: Path, *missing: str) -> Path:
 
 
 def test_a_plan_that_omits_missing_files_is_not_a_success(finished, tmp_path):
-    """Snakemake does not plan beyond an `ancient` input that is re-made."""
+    """Snakemake does not plan beyond an `ancient` input that is re-created."""
     folder = unfinished(finished, tmp_path, "omniscore.parquet")
     call = ("--cores", "2", "--configfile", "overlay.yaml")
     target = ("--", f"{SIGNS}/small/round1/omniscore.parquet")
     answer = snakemake(folder, *call, "--forcerun", "score", *target, **finished.environment)
     assert answer.returncode != 0
-    assert f"left these out of its plan: {SIGNS}/small/round1/omniscore.parquet; start again" in answer.stderr
+    assert f"omitted these from its plan: {SIGNS}/small/round1/omniscore.parquet; start again" in answer.stderr
     answer = snakemake(folder, *call, *target, **finished.environment)
     assert answer.returncode == 0, answer.stderr
     assert (folder / target[1]).exists()
