@@ -40,7 +40,7 @@ autodoc_type_aliases = {
     "NoiseSchedule": "videodpo.models.shared.noise_schedules.NoiseSchedule",
 }
 default_role = "literal"  # `name` in a docstring is code
-# Types of libraries, whose pages are on the network, and sections of the configuration, which has a page of its own.
+# Types of libraries, whose pages are on the network, and sections of the configuration, which has its own page.
 nitpick_ignore_regex = [
     ("py:class", r"(np|numpy|torch|pd|pandas|pa|pq|pyarrow|pathlib|collections|contextlib|typing)\..+"),
     ("py:class", r"Path|ArrayLike|videodpo\.storage\.tables\.T"),

@@ -12,7 +12,7 @@ MINE, OTHERS = "a" * 64, "b" * 64
 
 @pytest.fixture
 def training():
-    """A network with one frozen layer, and an optimiser that has taken one step."""
+    """A network with one frozen layer, and an optimizer that has taken one step."""
     return _training(torch.optim.AdamW)
 
 

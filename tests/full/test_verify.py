@@ -1,4 +1,4 @@
-"""Changed, truncated or swapped files are found by name, refused by the stage that reads them, and re-made."""
+"""Changed, truncated or swapped files are found by name, refused by the stage that reads them, and re-created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips of the user's own instead of sampled ones."""
+"""The user's own clips instead of sampled ones."""
 
 import random
 from fractions import Fraction

@@ -79,7 +79,7 @@ def name_of(values: Choice) -> str:
 
 @pytest.fixture(scope="module")
 def at(random_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Trainings by precision, each with pairs and reference errors of its own."""
+    """Trainings by precision, each with its own pairs and reference errors."""
     known: dict[str, AtPrecision] = {}
 
     def find(precision: str) -> AtPrecision:

@@ -21,7 +21,7 @@ from videodpo.storage.video import read_mp4
 
 @pytest.mark.parametrize("reference", ["precomputed", "online"])
 def test_step_0_loss_of_every_pair_is_its_weight_times_ln_2(trainings, reference):
-    """All pairs, in the planned micro-batches, before any optimiser step."""
+    """All pairs, in the planned micro-batches, before any optimizer step."""
     run = trainings.fresh(reference=reference)
     snapshot = run.snapshot("train")
     passes = Passes(snapshot, run.round_folder, build_policy(snapshot, None, "cpu"))
