@@ -103,7 +103,7 @@ UNFIT = {
     "another rate": (lambda clip: write_mp4(clip, moving(5, 32, 32), 16.0), "at 16 fps, generate"),
     "uneven times": (
         lambda clip: encode(clip, moving(5, 32, 32), times=[0, 2, 4, 6, 50]),
-        "at 8 a second on average, with a variable frame rate, generate",
+        "at 8 fps on average, with a variable frame rate, generate",
     ),
     "pixels that are not square": (
         lambda clip: encode(clip, moving(5, 32, 32), pixel_shape=Fraction(2)),
