@@ -75,5 +75,5 @@ class Average:
                 self.shadow[name].copy_(value)
 
     def apply(self) -> None:
-        """Put the averaged values into the module."""
+        """Copy the averaged values to the module."""
         self.module.load_state_dict(self.shadow)

@@ -1,4 +1,4 @@
-"""Degrades clean clips as a generator, a codec or a resize would, so that the judge is right on more than clean clips.
+"""Degrades clean clips as a generator, a codec or a resize would, so that the judge is accurate on such clips too.
 
 Legend: B batch, C channel, T frame, H height, W width; clips are float32 [B, 3, T, H, W] in [0, 255].
 """

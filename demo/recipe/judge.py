@@ -58,7 +58,7 @@ def draw_batch(
         scene = random_scene(rng, two_object_share=0.4)
         defect = rng.choice(DEFECTS) if not clean and rng.random() < DEFECT_SHARE else None
         if defect == "freeze" and scene.other_shape:
-            defect = None  # two still objects would not show which one was to move
+            defect = None  # with two still objects, nothing would show which one is the mover
         right = answers(scene) | ({"motion": STILL} if defect == "freeze" else {})
         clips.append(render(scene, rng, defect=defect))
         labels.append([ANSWERS[name].index(right[name]) for name in ANSWERS])

@@ -57,7 +57,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Function that pretends this number of GPUs to this process; returns an environment without CUDA_VISIBLE_DEVICES."""
+    """Function that pretends `count` GPUs to this process; returns an environment without CUDA_VISIBLE_DEVICES."""
 
     def call(count: int) -> dict[str, str]:
         environment = pretend_gpus(tmp_path, count)

@@ -19,9 +19,9 @@ class OmniDimension(Section):
     """Raw score that is scaled to 1."""
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
-    # At its default, the key is left out of the settings snapshot, so that runs from before it existed stay valid.
+    # At its default, the key is omitted from the settings snapshot, so that older runs are not re-run.
     saturate: bool = Field(False, exclude_if=lambda value: not value)
-    """Clip the scaled score to [0, 1]: what exceeds `max` counts no further."""
+    """Clip the scaled score to [0, 1], so that raw scores beyond `max` add nothing."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         yield from _empty_range(self.min, self.max)
@@ -39,7 +39,7 @@ class Dimension(Section):
     weight: Real = Field(1.0, ge=0)
     """Weight within the pillar."""
     saturate: bool = Field(False, exclude_if=lambda value: not value)
-    """Clip the scaled score to [0, 1]: what exceeds `max` counts no further."""
+    """Clip the scaled score to [0, 1], so that raw scores beyond `max` add nothing."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.pillar is None:

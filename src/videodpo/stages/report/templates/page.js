@@ -3,7 +3,7 @@ const playback = document.getElementById("playback");
 let paused = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const visible = new Set();
 
-// Browsers decode only so many clips at once: those out of sight rest.
+// Browsers limit the number of clips that they decode at once, so clips outside of the viewport are paused.
 function update() {
   playback.textContent = paused ? "Play all" : "Pause all";
   playback.setAttribute("aria-pressed", String(paused));
