@@ -287,7 +287,9 @@ def test_reference_errors_have_the_rows_of_the_visits(run):
 
 def test_a_visit_of_an_unknown_pair_is_refused(run):
     edited(run, lambda rows: rows[5].update(pair_id=10_000))
-    with pytest.raises(ValueError, match=r"visits\.parquet: pair 10000 is not in pairs\.parquet; run the stage visits"):
+    with pytest.raises(
+        ValueError, match=r"visits\.parquet: pair 10000 is not in pairs\.parquet; re-run the stage visits"
+    ):
         run.train()
 
 

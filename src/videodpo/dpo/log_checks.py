@@ -130,7 +130,7 @@ def _winner(log: pd.DataFrame) -> Finding:
     begin, end = _ends(log["margin"])
     status = grade(drift, WINNER_WORSE, WINNER_MUCH_WORSE)
     grew = f"while the margin went from {begin:+.2f} to {end:+.2f}"
-    measured = f"the winner's error ended {drift:+.1%} from the reference's, {grew}"
+    measured = f"the winner's error ended at {drift:+.1%} relative to the reference's, {grew}"
     advice = (
         "The margin grows only because the loser gets worse: stop earlier, lower train.learning_rate, raise "
         "train.beta, or use train.objective.sft_weight or train.objective.sdpo_mu."
@@ -176,7 +176,7 @@ def _learned(log: pd.DataFrame) -> Finding:
     (_, margin), (_, accuracy) = _ends(log["margin"]), _ends(log["accuracy"])
     is_nothing = abs(accuracy - 0.5) < NO_ACCURACY and abs(margin) < NO_MARGIN
     measured = f"accuracy {accuracy:.2f}, margin {margin:+.2g} at the end"
-    expected = f"{NO_ACCURACY:g} away from 0.5, or a margin of {NO_MARGIN:g}"
+    expected = f"an accuracy {NO_ACCURACY:g} away from 0.5, or a margin {NO_MARGIN:g} away from 0"
     advice = "Nothing was learned: raise train.learning_rate, then train.beta, or train for longer."
     return Finding("learned", "warning" if is_nothing else "fine", measured, expected, advice, accuracy)
 

@@ -19,9 +19,9 @@ def check_weights(pairs: pd.DataFrame) -> list[Finding]:
     weights = pairs["weight"].to_numpy(float)
     good = np.isfinite(weights) & (weights > 0)
     status: Status = "fine" if len(weights) and good.all() else "alarm"
-    measured = f"{int((~good).sum())} of {len(weights)} weights are not"
+    measured = f"{int((~good).sum())} of {len(weights)} weights are not finite and above 0"
     advice = "Re-run the stage pairs; weights follow from pairs.reweight and omniscore.parquet."
-    findings = [Finding("weights", status, measured, "all finite and above 0", advice, float((~good).sum()))]
+    findings = [Finding("weights", status, measured, "none", advice, float((~good).sum()))]
     if status == "alarm":
         return findings
     effective = float(weights.sum() ** 2 / np.square(weights).sum())

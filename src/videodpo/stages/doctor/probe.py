@@ -159,7 +159,7 @@ def _not_judged(reason: str) -> list[Finding]:
 
 _EXPECTED = {
     "zero_gradients": f"at most {ZEROS:.0%}",
-    "movement": f"at least {STILL:g} spreads, logits of at most {SATURATED_LOGIT:g}, errors of at most {BROKEN:+.0%}",
+    "movement": f"at least {STILL:g} spreads, logits up to {SATURATED_LOGIT:g}, winners' errors up to {BROKEN:+.0%}",
 }
 
 

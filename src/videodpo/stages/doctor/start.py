@@ -150,9 +150,7 @@ class Start:
                 differing.add("nothing: both have the same latents")
         expected = "the same noise, noise level and text within each pair"
         if not differing:
-            return Finding(
-                "shared_draws", "fine", f"winner and loser share them in {len(self._batches)} batches", expected
-            )
+            return Finding("shared_draws", "fine", f"winner and loser agree in {len(self._batches)} batches", expected)
         is_wanted = self._settings.objective.official_code.separate_noise
         status: Status = "warning" if is_wanted and differing <= {"noise", "noise level"} else "alarm"
         advice = (
