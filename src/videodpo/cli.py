@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     # Idle threads that spin stop a training with two threads if two other jobs share the cores: no step in the time of
     # 140. torch reads this variable when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    set_up_logs()
+    set_up_logs(is_stage=arguments.is_stage)
     if arguments.is_stage:
         log_start(sys.argv[1:] if argv is None else argv)
     try:
@@ -286,6 +286,13 @@ def _summary(arguments: argparse.Namespace) -> None:
     print(summary(arguments.run_folder))
 
 
+def _status(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.status import status
+    from videodpo.tools.verify import runs_in
+
+    print("\n\n".join(status(run, shards=arguments.shards) for run in runs_in(arguments.run_folder)))
+
+
 def _study(arguments: argparse.Namespace) -> None:
     from videodpo.tools.study import write_study
 
@@ -394,6 +401,9 @@ def _add_stages(add: Add) -> None:
 def _add_run_tools(add: Add) -> None:
     summary = add("summary", _summary, "print base against aligned, and the path of the report")
     summary.add_argument("run_folder", type=Path, help="for example results/demo")
+    status = add("status", _status, "show what is done, running, failed and left of a run, and when it will end")
+    status.add_argument("run_folder", type=Path, help="for example results/demo")
+    status.add_argument("--shards", action="store_true", help="also list every job")
     inspect = add("inspect", _inspect, "print a table's origin, columns, ranges and first rows")
     inspect.add_argument("table", type=Path)
     inspect.add_argument("--rows", type=int, default=5, help="number of rows to print")
