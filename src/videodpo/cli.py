@@ -255,9 +255,18 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from videodpo.tools.inspect import describe
+    from videodpo.tools.inspect import inspect
 
-    print(describe(arguments.table, arguments.rows))
+    inspect(arguments.path, arguments.rows)
+
+
+def _sql(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.sql import print_tables, query
+
+    if arguments.query is None:
+        print_tables(arguments.run_folder, arguments.round)
+    else:
+        query(arguments.run_folder, arguments.query, arguments.round, out=arguments.out, to=arguments.to)
 
 
 def _what_if(arguments: argparse.Namespace) -> None:
@@ -404,9 +413,17 @@ def _add_run_tools(add: Add) -> None:
     status = add("status", _status, "show what is done, running, failed and left of a run, and when it will end")
     status.add_argument("run_folder", type=Path, help="for example results/demo")
     status.add_argument("--shards", action="store_true", help="also list every job")
-    inspect = add("inspect", _inspect, "print a table's origin, columns, ranges and first rows")
-    inspect.add_argument("table", type=Path)
+    inspect = add("inspect", _inspect, "print a table's origin, columns, ranges, first rows and histograms")
+    inspect.add_argument("path", type=Path, help="a table, a folder of shards, or the folder of a run")
     inspect.add_argument("--rows", type=int, default=5, help="number of rows to print")
+    sql = add("sql", _sql, "query the tables of a run; without a query, list them")
+    sql.add_argument("run_folder", type=Path, help="for example results/demo")
+    sql.add_argument("query", nargs="?", help="one SELECT statement")
+    sql.add_argument("--round", type=round_number, help="use the tables of this round; by default, of the last one")
+    form = sql.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_const", dest="to", const="csv", default="table", help="print CSV")
+    form.add_argument("--json", action="store_const", dest="to", const="json", help="print one JSON object per line")
+    form.add_argument("--out", type=Path, metavar="FILE.parquet", help="write a Parquet file, outside of the run")
     verify = add("verify", _verify, "compare every file of a run with its SHA-256; exit code 3 if one differs")
     verify.add_argument("run_folder", type=Path, help="for example results/demo")
     verify.add_argument("--discard-damaged", action="store_true", help="remove damaged files, so that they are re-made")
