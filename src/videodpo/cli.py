@@ -44,9 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     # 140. torch reads this variable when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     set_up_logs(is_stage=arguments.is_stage)
-    if arguments.is_stage:
-        log_start(sys.argv[1:] if argv is None else argv)
     try:
+        if arguments.is_stage:
+            log_start(sys.argv[1:] if argv is None else argv)
         with refuse_full_disk():
             code: int | None = arguments.command(arguments)
     except (VideodpoError, OSError) as error:

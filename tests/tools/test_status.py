@@ -156,10 +156,45 @@ def test_a_finished_run_says_so(run, look):
     assert look().endswith("\nnothing is left to do\n")
 
 
-def test_names_tell_the_jobs_of_a_stage_apart(run):
-    names = [job.name for job in read_plan(run.folder)]
-    assert names[:2] == ["prompts", "round1 generate shard-00000"]
-    assert names[-1] == "round1 train"
+def test_jobs_are_listed_by_round_with_names_that_tell_them_apart(tmp_path):
+    (tmp_path / "config").mkdir()
+    both = [f"round{number}/evaluation/videos/{arm}" for number in (1, 2) for arm in ("base", "aligned")]
+    jobs = [
+        SimpleNamespace(
+            rule="evaluate_generate",
+            outputs=[str(tmp_path / path / "shard-00000.parquet")],
+            log=str(tmp_path / path[:6] / f"logs/evaluate_generate/{Path(path).name}/shard-00000.log"),
+            benchmark=None,
+            will_run=True,
+        )
+        for path in both
+    ]
+    report = job(tmp_path, "report", "report", "report")
+    write_plan(tmp_path, [*jobs, report, job(tmp_path, "prompts", "prompts.parquet", "prompts")])
+    assert [one.name for one in read_plan(tmp_path)] == [
+        "prompts",
+        "round1 evaluate_generate base shard-00000",
+        "round1 evaluate_generate aligned shard-00000",
+        "round1 report",
+        "round2 evaluate_generate base shard-00000",
+        "round2 evaluate_generate aligned shard-00000",
+    ]
+
+
+def test_many_failures_are_cut_and_listed_with_shards(tmp_path, capsys):
+    (tmp_path / "config").mkdir()
+    names = [f"shard-{number:05d}" for number in range(12)]
+    write_plan(tmp_path, [job(tmp_path, "score", f"scores/{name}.json", f"score/{name}") for name in names])
+    for name in names:
+        log = tmp_path / f"round1/logs/score/{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(START.format("score") + "videodpo score: no memory\n")
+    assert main(["status", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("failed: ") == 10
+    assert "and 2 other failed or stopped jobs; --shards lists all" in said
+    assert main(["status", str(tmp_path), "--shards"]) == 0
+    assert capsys.readouterr().out.count("  failed   no memory\n") == 12
 
 
 @pytest.mark.parametrize(("made", "said"), [((), "not a run's folder"), (("config",), "no plan.json")])

@@ -19,6 +19,7 @@ from videodpo.workflow.plan import NAME, PlannedJob, read_plan
 
 State: TypeAlias = Literal["done", "running", "failed", "stopped", "waiting"]
 _TAIL = 2**16  # bytes of a log's end that are read
+_MOST_REASONS = 10  # printed without --shards
 _TRY = " started on "  # in the first line of each try
 _PROCESS = re.compile(r"(?P<where>\S+, process \d+(, SLURM job \S+)?): videodpo ")
 _STOPPED = ("the state is saved; start again to resume", "stopped by Ctrl-C")
@@ -65,9 +66,11 @@ def status(run: Path, *, shards: bool = False) -> str:
     if shards:
         width = max(len(one.job.name) for one in found)
         lines += ["", *(f"{one.job.name:{width}}  {one.state:7}  {one.why}".rstrip() for one in found)]
-    for one in found:
-        if one.state in ("failed", "stopped"):
-            lines += ["", f"{one.state}: {one.job.name}: {one.why}", f"  log: {run / (one.job.log or '')}"]
+    ended = [one for one in found if one.state in ("failed", "stopped")]
+    for one in ended[:_MOST_REASONS]:
+        lines += ["", f"{one.state}: {one.job.name}: {one.why}", f"  log: {run / (one.job.log or '')}"]
+    if len(ended) > _MOST_REASONS:
+        lines += ["", f"and {len(ended) - _MOST_REASONS} other failed or stopped jobs; --shards lists all"]
     return "\n".join([*lines, "", _end(stages, max(1, num_running), is_driven=holder is not None)])
 
 
@@ -83,7 +86,7 @@ def _look(run: Path, job: PlannedJob) -> JobStatus:
     lines = _last_try(log) if log.stat().st_mtime >= (run / NAME).stat().st_mtime else []
     if not lines:
         return JobStatus(job, "waiting")
-    return _ended(job, lines, gave_up=has_given_up(run / job.outputs[0].partition("/")[0], job.rule))
+    return _ended(job, lines, gave_up=has_given_up(run / f"round{job.round}", job.rule))
 
 
 def _running(job: PlannedJob, log: Path) -> JobStatus:

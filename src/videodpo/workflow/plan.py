@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,8 +46,13 @@ class PlannedJob:
     @property
     def stage(self) -> str:
         """Name of the rule, after the round, if the job belongs to one."""
-        above = self.outputs[0].partition("/")[0]
-        return f"{above} {self.rule}" if above.startswith("round") else self.rule
+        return f"round{self.round} {self.rule}" if self.round else self.rule
+
+    @property
+    def round(self) -> int:
+        """The round; 0 for a job of the entire run."""
+        found = re.match(r"round(\d+)/", self.outputs[0])
+        return int(found[1]) if found else 0
 
     @property
     def name(self) -> str:
@@ -82,6 +88,7 @@ def write_plan(folder: Path, jobs: Iterable[Job]) -> None:
         before = {output: time for output, time in times.items() if time is not None}
         log, benchmark = job.log and inside(job.log), job.benchmark and inside(job.benchmark)
         planned.append(PlannedJob(job.rule, outputs, log, benchmark, before))
+    planned.sort(key=lambda job: job.round)  # keeps the order within a round
     write_json(folder / NAME, {"jobs": [asdict(job) for job in planned]})
 
 

@@ -48,7 +48,10 @@ def own_name(rule: Any, folder: str) -> str | None:
 
 
 def all_jobs(workflow: Any, folder: str) -> list[Job]:
-    """All jobs of our rules, in the order of the rules. Public API would be the list of planned jobs in `onstart`."""
+    """All jobs of our rules, in the order of the rules and of their outputs.
+
+    Public API would be the list of planned jobs in `onstart`.
+    """
     dag, order = workflow.dag, {rule.name: place for place, rule in enumerate(workflow.rules)}
     return [
         Job(
@@ -59,7 +62,7 @@ def all_jobs(workflow: Any, folder: str) -> list[Job]:
             str(job.benchmark) if job.benchmark else None,
             dag.needrun(job),
         )
-        for job in sorted(dag.jobs, key=lambda job: order[job.rule.name])
+        for job in sorted(dag.jobs, key=lambda job: (order[job.rule.name], list(job.output)))
         if (name := own_name(job.rule, folder))
     ]
 
