@@ -164,6 +164,7 @@ def test_other_folders_and_damaged_tables_are_refused(refused, made, tmp_path):
         "copy prompts to '{table}' (use_tmp_file false)",
         "explain analyze copy prompts to '{table}' (use_tmp_file false)",
         "create table x as select 1; copy x to 'x.csv'",
+        "select * from query('copy prompts to ''x.csv'' ')",
         "attach 'x.db'",
         "install httpfs",
         "load httpfs",

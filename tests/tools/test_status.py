@@ -102,9 +102,11 @@ def test_a_product_that_the_start_replaces_is_not_done_until_it_is_replaced(run,
 
 def test_a_failed_job_is_named_with_its_reason_and_its_log(run, look):
     log = run.log(1, "a line", "videodpo generate: first\x1b[31m line", "  second line")
+    run.log(0, "videodpo generate: the cause", "Traceback (most recent call last):", "LauncherError: rank 1 failed")
     run.log(2, "Traceback (most recent call last):", '  File "x.py", line 1', "ZeroDivisionError: division by zero")
     said = look()
-    assert counts(said, "round1 generate") == [0, 4, 0, 2, 2]
+    assert counts(said, "round1 generate") == [0, 4, 0, 3, 1]
+    assert "failed: round1 generate shard-00000: the cause " in said
     assert f"failed: round1 generate shard-00001: first?[31m line second line\n  log: {log}\n" in said
     assert "failed: round1 generate shard-00002: ZeroDivisionError: division by zero\n" in said
 

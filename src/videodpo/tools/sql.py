@@ -108,7 +108,7 @@ def _clear_errors(database: DuckDBPyConnection, tables: dict[str, list[Part]], t
             known = "; ".join(f"columns of {name}: {', '.join(_columns(database, name))}" for name in named)
         else:
             known = f"tables: {', '.join(sorted(tables))}"
-        raise InputError(f"{first_line(error)}; {known}") from error
+        raise InputError(f"{first_line(error).rstrip('!')}; {known}") from error
 
 
 def _columns(database: DuckDBPyConnection, name: str) -> list[str]:

@@ -20,6 +20,7 @@ from videodpo.workflow.plan import NAME, PlannedJob, read_plan
 State: TypeAlias = Literal["done", "running", "failed", "stopped", "waiting"]
 _TAIL = 2**16  # bytes of a log's end that are read
 _MOST_REASONS = 10  # printed without --shards
+_MESSAGE = 4  # lines of an error that are printed
 _TRY = " started on "  # in the first line of each try
 _PROCESS = re.compile(r"(?P<where>\S+, process \d+(, SLURM job \S+)?): videodpo ")
 _STOPPED = ("the state is saved; start again to resume", "stopped by Ctrl-C")
@@ -104,14 +105,12 @@ def _running(job: PlannedJob, log: Path) -> JobStatus:
 
 def _ended(job: PlannedJob, lines: Sequence[str], *, gave_up: bool) -> JobStatus:
     """State of a job whose last try has ended without its outputs."""
-    for place in range(len(lines) - 1, -1, -1):
-        if error := _ERROR.fullmatch(lines[place]):
-            why = " ".join([error["error"], *map(str.strip, lines[place + 1 : place + 4])])
+    for place, line in enumerate(lines):  # the launcher of several processes adds a traceback of its own
+        if error := _ERROR.fullmatch(line):
+            why = " ".join([error["error"], *map(str.strip, lines[place + 1 : place + _MESSAGE])])
             return JobStatus(job, "stopped" if any(text in why for text in _STOPPED) else "failed", why)
-        if lines[place].startswith("Traceback "):
-            return JobStatus(job, "failed", next(line for line in reversed(lines) if line.strip()))
-    if gave_up:
-        return JobStatus(job, "failed", lines[-1])
+    if gave_up or any(line.startswith("Traceback ") for line in lines):
+        return JobStatus(job, "failed", next(line for line in reversed(lines) if line.strip()))
     return JobStatus(job, "stopped", "its log ends without an error: it was killed; the next start resumes it")
 
 

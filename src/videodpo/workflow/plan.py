@@ -101,7 +101,9 @@ def read_plan(folder: Path) -> list[PlannedJob]:
     if not (folder / "config").is_dir():
         raise InputError(f"{folder}: not a run's folder (no config folder); give <results>/<run>")
     if not (folder / NAME).is_file():
-        raise InputError(f"{folder}: no {NAME}, which Snakemake writes when it starts a run; start this run once")
+        raise InputError(
+            f"{folder}: no {NAME}, which Snakemake writes at each start; stages that are run one by one have no plan"
+        )
     return [PlannedJob(**job) for job in read_json(folder / NAME)["jobs"]]
 
 
