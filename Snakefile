@@ -89,7 +89,7 @@ if workflow.is_main_process:
 # Snakemake skips `onstart` in a dry run, which needs no weights.
 onstart:
     try:
-        RUNS.start(compat.jobs_to_run(workflow, FOLDER), compat.kept_snapshots(workflow, FOLDER))
+        RUNS.start(compat.all_jobs(workflow, FOLDER), compat.kept_snapshots(workflow, FOLDER))
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
     if RUNS.study:

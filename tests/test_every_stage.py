@@ -1,12 +1,14 @@
 """Every stage once, end to end, in one process: a small run writes each published file with its columns."""
 
 import json
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from videodpo.storage.tables import read_metadata, read_table
 from videodpo.storage.video import read_mp4
+from videodpo.tools.tables import find_tables
 
 SCORES = "video_id prompt_id dimension value status error scorer"
 VIDEOS = "video_id prompt_id sample seed status error path sha256 num_frames height width fps latents model adapter"
@@ -48,6 +50,22 @@ def run(every_stage):
 def test_a_table_has_its_columns_and_its_provenance(run, name):
     assert list(read_table(run / name).columns) == TABLES[name].split()
     assert set(read_metadata(run / name)) >= PROVENANCE
+
+
+def test_sql_knows_each_table_under_one_name(run):
+    tables = find_tables(run)
+    files = [str(file.relative_to(run)) for parts in tables.values() for part in parts for file in part.files]
+    made = {str(path.relative_to(run)) for path in run.rglob("*.parquet")}
+    assert sorted(files) == sorted(made - {"round1/state/train_log.parquet"})  # of the last checkpoint
+    names = {Path(name).stem for name in TABLES if "shard-" not in name and "evaluation" not in name}
+    assert set(tables) == names | {
+        "videos",
+        "scores",
+        "reference",
+        "evaluation",
+        "evaluation_videos",
+        "evaluation_scores",
+    }
 
 
 def test_tables_of_the_training_clips_have_a_row_per_clip(run):

@@ -43,10 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     # Idle threads that spin stall a training with two threads if two other jobs share the cores: it finished no step in
     # the time of 140. torch reads this variable on import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    set_up_logs()
-    if arguments.is_stage:
-        log_start(sys.argv[1:] if argv is None else argv)
+    set_up_logs(is_stage=arguments.is_stage)
     try:
+        if arguments.is_stage:
+            log_start(sys.argv[1:] if argv is None else argv)
         with refuse_full_disk():
             code: int | None = arguments.command(arguments)
     except (VideodpoError, OSError) as error:
@@ -255,9 +255,18 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from videodpo.tools.inspect import describe
+    from videodpo.tools.inspect import inspect
 
-    print(describe(arguments.table, arguments.rows))
+    inspect(arguments.path, arguments.rows)
+
+
+def _sql(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.sql import print_tables, query
+
+    if arguments.query is None:
+        print_tables(arguments.run_folder, arguments.round)
+    else:
+        query(arguments.run_folder, arguments.query, arguments.round, out=arguments.out, to=arguments.to)
 
 
 def _what_if(arguments: argparse.Namespace) -> None:
@@ -284,6 +293,13 @@ def _summary(arguments: argparse.Namespace) -> None:
     from videodpo.tools.summary import summary
 
     print(summary(arguments.run_folder))
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.status import status
+    from videodpo.tools.verify import runs_in
+
+    print("\n\n".join(status(run, shards=arguments.shards) for run in runs_in(arguments.run_folder)))
 
 
 def _study(arguments: argparse.Namespace) -> None:
@@ -398,9 +414,20 @@ def _add_stages(add: Add) -> None:
 def _add_run_tools(add: Add) -> None:
     summary = add("summary", _summary, "print base against aligned, and the path of the report")
     summary.add_argument("run_folder", type=Path, help="for example results/demo")
-    inspect = add("inspect", _inspect, "print a table's origin, columns, ranges and first rows")
-    inspect.add_argument("table", type=Path)
+    status = add("status", _status, "show what is done, running, failed and left of a run, and when it will end")
+    status.add_argument("run_folder", type=Path, help="for example results/demo")
+    status.add_argument("--shards", action="store_true", help="also list every job")
+    inspect = add("inspect", _inspect, "print a table's origin, columns, ranges, first rows and histograms")
+    inspect.add_argument("path", type=Path, help="a table, a folder of shards, or the folder of a run")
     inspect.add_argument("--rows", type=int, default=5, help="number of rows to print")
+    sql = add("sql", _sql, "query the tables of a run; without a query, list them")
+    sql.add_argument("run_folder", type=Path, help="for example results/demo")
+    sql.add_argument("query", nargs="?", help="one SELECT statement")
+    sql.add_argument("--round", type=round_number, help="use the tables of this round; by default, of the last one")
+    form = sql.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_const", dest="to", const="csv", default="table", help="print CSV")
+    form.add_argument("--json", action="store_const", dest="to", const="json", help="print one JSON object per line")
+    form.add_argument("--out", type=Path, metavar="FILE.parquet", help="write a Parquet file, outside of the run")
     verify = add("verify", _verify, "compare every file of a run with its SHA-256; exit code 3 if one differs")
     verify.add_argument("run_folder", type=Path, help="for example results/demo")
     verify.add_argument(

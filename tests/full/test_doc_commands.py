@@ -23,7 +23,9 @@ from tests.support.every_stage import run_stages
 from videodpo.cli import main
 from videodpo.config.loading import merge, read_config
 from videodpo.demo_world.captions import all_scenes
+from videodpo.runtime.compat.snakemake import Job
 from videodpo.storage.files import write_json
+from videodpo.workflow.plan import write_plan
 from videodpo.workflow.study import read_runs
 
 ONLY_PLAN = """
@@ -72,7 +74,9 @@ def finish_demo() -> None:
     demo = ("--config", "config.yaml", "--preset", "presets/demo.yaml")
     run_stages(*demo)
     assert main(["doctor", *demo, "--out", "results/demo/round1/doctor.json"]) == 0
-    Path(".snakemake/metadata").mkdir(parents=True)  # as after a run by Snakemake
+    Path(".snakemake/metadata").mkdir(parents=True)  # as after a run by Snakemake, as is the plan
+    adapter = Job("train", "", ["results/demo/round1/adapter"], None, None, will_run=False)
+    write_plan(Path("results/demo"), [adapter])
 
 
 def finish_arm() -> None:

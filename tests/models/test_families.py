@@ -283,7 +283,7 @@ def test_a_lora_is_trained_saved_and_loaded_by_the_plain_pipeline(load, family, 
 
 
 def test_loading_and_a_lora_log_nothing(load, caplog, recwarn):
-    set_up_logs()
+    set_up_logs(is_stage=True)
     libraries = [
         logging.getLogger(name) for name in ("diffusers", "transformers")
     ]  # their records do not propagate to the root logger

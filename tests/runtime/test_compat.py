@@ -43,7 +43,6 @@ NAMES = [
     "pyiqa.data.multiscale_trans_util:resize_preserve_aspect_ratio",
     "snakemake.dag:DAG.jobs",
     "snakemake.dag:DAG.needrun",
-    "snakemake.dag:DAG.needrun_jobs",
     "snakemake.jobs:Job._log",
     "snakemake.jobs:Job.remove_existing_output",
     "snakemake.jobs:Job.restart_times",

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from videodpo.runtime.locks import Held, driver, exclusive, take_run, writes
+from videodpo.runtime.locks import Held, driver, exclusive, is_held, take_run, writes
 
 HOLDER = """
 import sys, time
@@ -115,3 +115,17 @@ def test_a_stage_that_writes_a_table_runs_once_at_a_time(tmp_path, hold):
     holder = hold("round1/omniscore.parquet")
     with pytest.raises(Held, match=f"pid {holder.pid} on "):
         stage(snapshot, tmp_path / "round1")
+
+
+def test_a_job_locks_its_log_until_it_ends(tmp_path):
+    log = tmp_path / "job.log"
+    program = "from videodpo.runtime.logs import log_start; log_start(['train']); print('started', flush=True); input()"
+    with open(log, "a") as file:
+        job = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True
+        )
+    assert job.stdout.readline() == "started\n"
+    assert is_held(log)
+    job.kill()
+    job.communicate()
+    assert not is_held(log)

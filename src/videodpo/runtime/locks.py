@@ -13,6 +13,7 @@ import functools
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from videodpo.config.errors import RunError
 
 log = logging.getLogger(__name__)
 
+_STDERR = 2  # the file descriptor
 _DRIVER = "driver.lock"
 _GLANCE = 1.0  # seconds to wait in any case: a process that only checks whether a lock is held takes it for a moment
 # Seconds to wait in a SLURM job. The holder is most likely an earlier try of the same job, which ends after KillWait
@@ -107,16 +109,36 @@ def take_run(folder: Path) -> None:
         raise Held(f"{folder}: jobs of an earlier start still run; wait for them or stop them first:\n  {lines}")
 
 
+def hold_log() -> None:
+    """Lock the file that stderr writes to until this process ends, so that others can tell that its log still grows.
+
+    Nothing happens if stderr is not a file. An earlier try that still writes to the same log keeps the lock.
+    """
+    start = time.monotonic()
+    if stat.S_ISREG(os.fstat(_STDERR).st_mode):
+        while not _locked(_STDERR, Path("the log"), fcntl.LOCK_EX) and time.monotonic() - start < _GLANCE:
+            time.sleep(_GLANCE / 20)
+
+
 def held(folder: Path) -> list[str]:
     """Each lock of a run that a process holds, and its holder."""
-    paths = [path for path in sorted(_locks(folder).glob("*.lock")) if _is_held(path)]
+    paths = [path for path in sorted(_locks(folder).glob("*.lock")) if is_held(path)]
     return [f"{path.name.removesuffix('.lock')}: {_holder(path)}" for path in paths]
 
 
 def driver(folder: Path) -> str | None:
     """Process id, host and start time of the run's current driver; None if there is none."""
     path = _locks(folder) / _DRIVER
-    return _holder(path) if path.exists() and _is_held(path) else None
+    return _holder(path) if path.exists() and is_held(path) else None
+
+
+def is_held(path: Path) -> bool:
+    """True if a process holds a lock on the file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return not _locked(handle, path, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
 
 
 def _locks(folder: Path) -> Path:
@@ -147,14 +169,6 @@ def _take(path: Path) -> int:
 def _open(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
-def _is_held(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        return not _locked(handle, path, fcntl.LOCK_SH)
-    finally:
-        os.close(handle)
 
 
 def _locked(handle: int, path: Path, kind: int) -> bool:

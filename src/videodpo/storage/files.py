@@ -197,7 +197,12 @@ def read_json(path: Path) -> Any:
 def first_line(error: BaseException) -> str:
     """First line of a library's message, with unprintable characters replaced; for one-line messages."""
     line = str(error).strip().partition("\n")[0]
-    return "".join(char if char.isprintable() else "?" for char in line) or type(error).__name__
+    return printable(line) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Replace unprintable characters, for example those that control a terminal."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
 def sha256_of(path: Path) -> str:

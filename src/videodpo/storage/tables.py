@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from videodpo import __version__
 from videodpo.config.errors import InputError
-from videodpo.storage.files import first_line
+from videodpo.storage.files import atomic_path, first_line
 from videodpo.storage.manifests import damaged, is_editable, is_edited, product_path, require_intact
 from videodpo.storage.parquet import open_file, open_parquet, read_parquet
 from videodpo.storage.schemas import CLIP_SIZE, ClipSize, needed_columns, refuse_other_types
@@ -138,6 +138,13 @@ def write_row_groups(
         if encoding:
             encoding.result()
         file.add_key_value_metadata(metadata)
+
+
+def write_plain(path: Path, batches: pa.RecordBatchReader) -> None:
+    """Write a table for the user atomically, without the metadata and the manifest of a stage's table."""
+    with atomic_path(path) as partial, pq.ParquetWriter(partial, batches.schema, compression="zstd") as file:
+        for batch in batches:
+            file.write_batch(batch)
 
 
 def row_groups(table: pa.Table, chosen: NDArray[np.bool_] | None = None) -> Iterator[pa.Table]:

@@ -22,6 +22,7 @@ from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
 from videodpo.weights.needed import Needed, merge
+from videodpo.workflow.plan import Job, write_plan
 
 _SCORING = {"score", "collect_scores", "evaluate_score", "evaluate_collect_scores"}
 _WITH_THE_MODEL = {"generate", "evaluate_generate", "visits", "reference", "doctor", "train"}
@@ -119,8 +120,8 @@ class Workflow:
         """SHA-256 of that text."""
         return hashlib.sha256(self.snapshots[name].encode()).hexdigest()
 
-    def start(self, rules: Set[str], kept: Set[str]) -> None:
-        """Check weights and snapshots, take the lock of the run, and write `config/execution.json`, before any job.
+    def start(self, jobs: Sequence[Job], kept: Set[str]) -> None:
+        """Check weights and snapshots, take the run's lock, write `config/execution.json` and the plan, before any job.
 
         The texts of the snapshots that jobs will write are stored in `config/planned`.
 
@@ -128,12 +129,13 @@ class Workflow:
         input, it would be rewritten after an edit, and Snakemake would leave missing files out of its plan.
 
         Args:
-            rules: names of the rules that will run.
+            jobs: all jobs of the run.
             kept: settings snapshots that jobs will read as they are.
 
         Raises:
             ConfigError: the run cannot start; the message gives the reason.
         """
+        rules = {job.rule for job in jobs if job.will_run}
         self.require_weights(rules)
         self.refuse_edits(kept)
         # Snakemake deletes a rule's outputs before the rule runs, so a stage never sees the table that it replaces.
@@ -149,6 +151,7 @@ class Workflow:
             if "snapshot" in rules:
                 for name in self.snapshots.keys() - kept:
                     write_text(Path(self.planned_file(name)), self.snapshots[name])
+            write_plan(Path(self.folder), jobs)
         except (RuntimeError, OSError) as error:
             raise ConfigError(str(error)) from error
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from videodpo.config import ConfigError
 from videodpo.config.study import Study
 from videodpo.runtime.giving_up import has_given_up
+from videodpo.workflow.plan import Job
 from videodpo.workflow.run import Workflow, previous_round
 
 Paths = str | list[str]
@@ -19,14 +20,6 @@ class Wildcards(Protocol):
     """Wildcards as Snakemake passes them to input functions."""
 
     def items(self) -> Iterable[tuple[str, str]]: ...
-
-
-class Job(Protocol):
-    """A job that Snakemake will run: rule, run, and its outputs."""
-
-    rule: str
-    run: str
-    outputs: list[str]
 
 
 class Runs:
@@ -157,13 +150,13 @@ class Runs:
         """Start each run, as `Workflow.start`, before any job.
 
         Args:
-            jobs: all jobs that will run.
+            jobs: all jobs.
             kept: settings snapshots that jobs will read as they are, by run.
 
         Raises:
             ConfigError: a run cannot start; the message gives the reason.
         """
-        self.first.start({job.rule for job in jobs}, kept.get("", set()))
+        self.first.start(list(jobs), kept.get("", set()))
 
     def remove_stale_links(self) -> None:
         """Remove the links of a study's earlier configurations; an ordinary run has none."""

@@ -14,8 +14,9 @@ from videodpo.config import ConfigError
 from videodpo.config.study import SHARED, Study, arm_configuration, base_configuration, for_run, read_study
 from videodpo.storage.files import json_text, write_json
 from videodpo.storage.manifests import manifest_path
+from videodpo.workflow.plan import Job
 from videodpo.workflow.run import Workflow
-from videodpo.workflow.runs import Job, Runs
+from videodpo.workflow.runs import Runs
 from videodpo.workflow.sharing import Sharing, link_memory
 
 
@@ -95,17 +96,19 @@ class StudyRuns(Runs):
             self.sharing.remove_stale_links()
 
     def start(self, jobs: Iterable[Job], kept: Mapping[str, Set[str]]) -> None:
-        by_run: dict[str, set[str]] = {}
+        by_run: dict[str, list[Job]] = {name: [] for name in self.runs}
         for job in jobs:
             for output in job.outputs:
-                self._refuse_link(job.run, output)
-            by_run.setdefault(job.run, set()).add(job.rule)
+                if job.will_run:
+                    self._refuse_link(job.run, output)
+            by_run.setdefault(job.run, []).append(job)
         for name, run in self.runs.items():  # takes the locks, so that no other driver's jobs read the links below
-            run.start(by_run.get(name, set()), kept.get(name, set()))
+            run.start(by_run[name], kept.get(name, set()))
         self.sharing.make_links()
         for name, run in self.runs.items():
             link_memory(Path(run.folder), Path(self.root))
-            if "evaluate" in by_run.get(name, set()):  # if the run fails, the study must not show the old summary
+            if any(job.rule == "evaluate" and job.will_run for job in by_run[name]):
+                # If the run fails, the study must not show the old summary.
                 summary = Path(run.folder) / f"round{run.config.rounds}/evaluation/summary.json"
                 for path in (summary, manifest_path(summary)):
                     path.unlink(missing_ok=True)

@@ -15,16 +15,22 @@ _SHOWN = 3
 
 
 class Job(NamedTuple):
-    """A job that will run.
+    """A job of the graph.
 
     Attributes:
         run: value of the wildcard `run`; empty for a job without it.
         outputs: its files and folders.
+        log: its log; None for a job without one.
+        benchmark: its time and memory; None for a job without a benchmark.
+        will_run: false if its outputs are up to date.
     """
 
     rule: str
     run: str
     outputs: list[str]
+    log: str | None
+    benchmark: str | None
+    will_run: bool
 
 
 def own_name(rule: Any, folder: str) -> str | None:
@@ -41,14 +47,28 @@ def own_name(rule: Any, folder: str) -> str | None:
     return name if function.__globals__.get("FOLDER") == folder else None
 
 
-def jobs_to_run(workflow: Any, folder: str) -> list[Job]:
-    """All jobs of our rules that will run. Public API would be the list of planned jobs in `onstart`."""
-    jobs = [(own_name(job.rule, folder), job) for job in workflow.dag.needrun_jobs()]
-    return [Job(name, _run(job), [str(file) for file in job.output]) for name, job in jobs if name]
+def all_jobs(workflow: Any, folder: str) -> list[Job]:
+    """All jobs of our rules, in the order of the rules and of their outputs.
+
+    Public API would be the list of planned jobs in `onstart`.
+    """
+    dag, order = workflow.dag, {rule.name: place for place, rule in enumerate(workflow.rules)}
+    return [
+        Job(
+            name,
+            _run(job),
+            [str(file) for file in job.output],
+            next(map(str, job.log), None),
+            str(job.benchmark) if job.benchmark else None,
+            dag.needrun(job),
+        )
+        for job in sorted(dag.jobs, key=lambda job: (order[job.rule.name], list(job.output)))
+        if (name := own_name(job.rule, folder))
+    ]
 
 
 def kept_snapshots(workflow: Any, folder: str) -> dict[str, set[str]]:
-    """Names of the settings snapshots that no job will write, by run. Public API would be as for `jobs_to_run`."""
+    """Names of the settings snapshots that no job will write, by run. Public API would be as for `all_jobs`."""
     dag, kept = workflow.dag, defaultdict[str, set[str]](set)
     for job in dag.jobs:
         if own_name(job.rule, folder) == "snapshot" and not dag.needrun(job):
