@@ -75,7 +75,7 @@ def fit(votes: pd.DataFrame, differences: pd.DataFrame, formula: OmniScore) -> F
     if num_prompts < MIN_PROMPTS:
         return f"votes on at least {MIN_PROMPTS} prompts are needed, there are {num_prompts}"
     inputs = differences[names].to_numpy(), votes["value"].to_numpy()
-    fitted = fit_weights(*inputs)
+    (fitted,) = fit_weights(*inputs)
     if not fitted.any():
         return "no dimension agrees with the votes more often than chance, so every weight would be 0"
     decided = inputs[1] != 0.5

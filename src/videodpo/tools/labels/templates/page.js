@@ -120,6 +120,7 @@ function show(step) {
   const { question, prompt } = steps[at];
   const words = question.replaceAll("_", " ");
   $("question").textContent = question === "overall" ? "Which clip is better?" : `Which clip is better in ${words}?`;
+  $("question").classList.toggle("dimension", question !== "overall");
   $("prompt").textContent = prompt;
   $("progress").max = steps.length;
   $("progress").value = votes.size;
