@@ -132,9 +132,10 @@ class FinishedRound:
         copied.folder, copied.round = folder, folder / "round1"
         return copied
 
-    def sample_again(self, prompt_id: str) -> None:
-        """Write the training videos as if the clips of a prompt had been sampled again; the clips themselves stay."""
-        rows = [row | ({"sha256": "f" * 64} if row["prompt_id"] == prompt_id else {}) for row in self.videos["train"]]
+    def sample_again(self, *prompt_ids: str) -> None:
+        """Write the training videos as if the clips of some prompts had been sampled again; the clips stay."""
+        other = {"sha256": "f" * 64}
+        rows = [row | (other if row["prompt_id"] in prompt_ids else {}) for row in self.videos["train"]]
         self._shards(Path("round1/videos"), rows, VIDEOS, "generate")
 
     def _shards(self, place: Path, rows: list[dict[str, Any]], schema: Any, stage: str) -> None:

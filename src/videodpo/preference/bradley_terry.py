@@ -65,7 +65,8 @@ def held_out_logits(differences_VD: Floats, choices_V: Floats, prompts_V: NDArra
     fold_V = fold_P[prompts_V]
     seen_RV = (fold_V != np.arange(fold_P.max() + 1)[:, None]).astype(float)
     weights_RD = fit_weights(differences_VD, choices_V, seen_RV)
-    return np.einsum("vd,vd->v", differences_VD, weights_RD[fold_V])
+    logits_V: Floats = np.einsum("vd,vd->v", differences_VD, weights_RD[fold_V])
+    return logits_V
 
 
 def resampled_weights(

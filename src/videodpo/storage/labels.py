@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from videodpo.config.errors import InputError
@@ -50,11 +51,11 @@ def read_labels(path: Path, round_folder: Path) -> tuple[pd.DataFrame, int]:
         zip(votes[f"{side}_arm"], votes[f"{side}_id"], votes[f"{side}_sha256"], strict=True)
         for side in ("left", "right")
     )
-    there = [a in known and b in known for a, b in zip(left, right, strict=True)]
-    if len(votes) and not any(there):
+    there = np.array([a in known and b in known for a, b in zip(left, right, strict=True)], dtype=bool)
+    if len(votes) and not there.any():
         runs = ", ".join(sorted(set(votes["run"])))
         raise InputError(
             f"{path}: none of its {len(votes)} votes (run {runs}) is about the clips in {round_folder}: they are votes "
             "on another run, or the clips were sampled again since then; label these clips"
         )
-    return votes[there].reset_index(drop=True), len(votes) - sum(there)
+    return votes[there].reset_index(drop=True), int((~there).sum())

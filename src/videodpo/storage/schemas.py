@@ -160,8 +160,8 @@ def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
 
 def needed_columns(name: str) -> list[str]:
     """Columns of a table that a person may edit, by its file name."""
-    schemas = {"prompts.parquet": PROMPTS, "pairs.parquet": PAIRS, "omniscore.parquet": omniscore_schema(())}
-    return list(schemas[name].names)
+    schemas = {"prompts": PROMPTS, "pairs": PAIRS, "omniscore": omniscore_schema(()), "labels": LABELS}
+    return list(schemas[Path(name).stem].names)
 
 
 def refuse_other_types(path: Path, found: pa.Schema) -> None:

@@ -38,7 +38,8 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
     votes = read_votes(settings.labels, round_folder)
     pairs, rejected = choose_pairs(scores, sizes, settings, snapshot.seed, votes)
     rejected = pa.concat_tables([rejected, without_videos])
-    extra = edited_inputs(path, snapshot.folder / "prompts.parquet")
+    labels = [Path(settings.labels.path)] if settings.labels.path else []
+    extra = edited_inputs(path, snapshot.folder / "prompts.parquet", *labels)
     for name, table, schema in (("pairs_rejected", rejected, PAIRS_REJECTED), ("pairs", pairs, PAIRS)):
         write_table(round_folder / f"{name}.parquet", table, schema, **snapshot.provenance, extra=extra)
     log.info("%d pairs of %d videos, %d rejected", pairs.num_rows, scores.num_rows, rejected.num_rows)
