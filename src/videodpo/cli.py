@@ -458,9 +458,9 @@ def _add_labels(add: Add) -> None:
     _add_round(label)
     label.add_argument(
         "--of",
-        choices=("pairs", "evaluation"),
+        choices=("pairs", "random", "evaluation"),
         default="pairs",
-        help="compare pairs of the training, or the base with the aligned model",
+        help="compare pairs of the training, random clips of its prompts, or the base with the aligned model",
     )
     label.add_argument("--pairs", type=round_number, default=100, help="number of pairs (default: 100)")
     label.add_argument(

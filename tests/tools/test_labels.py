@@ -72,13 +72,13 @@ def omniscores(done, arm="train"):
 
 
 def test_a_smaller_number_of_pairs_is_a_subset_of_a_larger_one(done):
-    pairs = read_pairs(done.round, "pairs")
+    pairs = read_pairs(done.round, "pairs", 0)
     assert set(draw(pairs, 5, 0, 1)) < set(draw(pairs, 12, 0, 1))
     assert set(draw(pairs, 5, 0, 1)) != set(draw(pairs, 5, 0, 2))
 
 
 def test_repeats_swap_the_sides_half_a_page_later(done):
-    sides = draw(read_pairs(done.round, "pairs"), 20, 0.25, 0)
+    sides = draw(read_pairs(done.round, "pairs", 0), 20, 0.25, 0)
     places = {pair: place for place, pair in enumerate(sides)}
     repeats = [(place, places[pair[::-1]]) for pair, place in places.items() if pair[::-1] in places]
     assert len(sides) == len(places) == 25
@@ -87,12 +87,21 @@ def test_repeats_swap_the_sides_half_a_page_later(done):
 
 
 def test_the_winner_is_left_about_as_often_as_right(done):
-    pairs = read_pairs(done.round, "pairs")
+    pairs = read_pairs(done.round, "pairs", 0)
     lefts = [left == pair[0] for seed in range(4) for pair in pairs for left, _ in draw([pair], 1, 0, seed)]
     assert 0.35 < np.mean(lefts) < 0.65
 
 
-@pytest.mark.parametrize("subject", ["pairs", "evaluation"])
+def test_random_pairs_are_two_clips_of_each_prompt_that_do_not_follow_the_scores(done):
+    drawn = {seed: read_pairs(done.round, "random", seed) for seed in (0, 1)}
+    assert [len({left.prompt_id for left, _ in pairs}) for pairs in drawn.values()] == [30, 30]
+    assert all(left.prompt_id == right.prompt_id for left, right in drawn[0])
+    best_worst = {frozenset(pair) for pair in read_pairs(done.round, "pairs", 0)}
+    assert len(best_worst & {frozenset(pair) for pair in drawn[0]}) < 15  # one in six by chance
+    assert {frozenset(pair) for pair in drawn[0]} != {frozenset(pair) for pair in drawn[1]}
+
+
+@pytest.mark.parametrize("subject", ["pairs", "random", "evaluation"])
 def test_the_page_tells_neither_winner_nor_model(done, tmp_path, subject):
     write_page(done.folder, tmp_path / "labels.html", subject=subject)
     text = (tmp_path / "labels.html").read_text(encoding="utf-8")
@@ -216,9 +225,9 @@ def test_agreement_of_a_rater_who_follows_the_omniscore_is_complete(done, page):
     (done.folder / "labels.parquet").unlink(missing_ok=True)
     import_votes([answer(page, better_by(done.round, ["train"], omniscores(done)))], done.folder)
     text = format_agreement(done.folder, 1)
-    assert re.search(r"^    omniscore +20  100 %  100 to 100 %$", text, re.MULTILINE)
-    assert re.search(r"^    same answer on hidden repeats +5  100 %", text, re.MULTILINE)
-    assert re.search(r"^    imaging_quality +20 +\d+ %  \d+ to \d+ %$", text, re.MULTILINE)
+    assert re.search(r"^    omniscore +20  100\.0 %  100\.0 to 100\.0 %$", text, re.MULTILINE)
+    assert re.search(r"^    same answer on hidden repeats +5  100\.0 %", text, re.MULTILINE)
+    assert re.search(r"^    imaging_quality +20 +\S+ %  \S+ to \S+ %$", text, re.MULTILINE)
     assert "Krippendorff's alpha: undefined" in text
 
 
@@ -229,8 +238,8 @@ def test_a_rater_who_always_chooses_left_is_inconsistent(done, page):
         [answer(page, left_of, rater="Bob"), answer(page, follows), answer(page, follows, rater="Cy")], done.folder
     )
     bob = format_agreement(done.folder, 1).partition("  Bob\n")[2]
-    assert re.search(r"left is preferred +25  100 %", bob)
-    assert re.search(r"same answer on hidden repeats +5    0 %", bob)
+    assert re.search(r"left is preferred +25  100\.0 %", bob)
+    assert re.search(r"same answer on hidden repeats +5    0\.0 %", bob)
     alpha = re.search(r"alpha between raters: (\S+) \[(\S+), (\S+)\] on 20 pairs", bob)
     assert float(alpha[2]) < float(alpha[1]) < float(alpha[3])
     assert 0 < float(alpha[1]) < 0.7  # two of three always agree
@@ -244,7 +253,7 @@ def test_the_blind_test_of_the_result_counts_votes_for_the_aligned_model(done, t
         likes["base", video_id] = likes["aligned", video_id] = True  # a tie
     import_votes([answer(tmp_path / "labels.html", better_by(done.round, ["base", "aligned"], likes))], done.folder)
     text = format_agreement(done.folder, 1)
-    assert re.search(r"aligned is preferred \(ties: half\) +24   88 %  \d+ to \d+ %", text)
+    assert re.search(r"aligned is preferred \(ties: half\) +24   87\.5 %  \S+ to \S+ %", text)
     assert re.search(r"^    caption_accuracy +18 ", text, re.MULTILINE)  # a judge
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -13,9 +14,10 @@ from videodpo.runtime.seeds import derive_seed
 from videodpo.storage.labels import ARM_FOLDERS
 from videodpo.storage.tables import read_rows, shard_paths
 
-Subject: TypeAlias = Literal["pairs", "evaluation"]
-"""What a page compares: the pairs of the training, or the base with the aligned model on held-out prompts."""
-ARMS: dict[Subject, tuple[str, ...]] = {"pairs": ("train",), "evaluation": ("base", "aligned")}
+Subject: TypeAlias = Literal["pairs", "random", "evaluation"]
+"""What a page compares: the pairs of the training, two random clips of each training prompt, or the base with the
+aligned model on held-out prompts."""
+ARMS: dict[Subject, tuple[str, ...]] = {"pairs": ("train",), "random": ("train",), "evaluation": ("base", "aligned")}
 
 
 class Clip(NamedTuple):
@@ -50,14 +52,19 @@ def read_clips(round_folder: Path, arm: str) -> dict[str, Clip]:
     return {row["video_id"]: Clip(arm, *(row[name] for name in names[1:])) for row in rows if row["status"] == "ok"}
 
 
-def read_pairs(round_folder: Path, subject: Subject) -> list[Sides]:
+def read_pairs(round_folder: Path, subject: Subject, seed: int) -> list[Sides]:
     """Read all pairs of clips that a page may compare.
 
     Raises:
         InputError: a table is missing, or a pair names a clip that is not there.
     """
     first, *others = (read_clips(round_folder, arm) for arm in ARMS[subject])
-    if not others:
+    if subject == "random":
+        groups: dict[tuple[str, int, int], list[Clip]] = defaultdict(list)
+        for clip in sorted(first.values(), key=lambda clip: clip.token(seed)):  # a random order
+            groups[clip.prompt_id, clip.width, clip.height].append(clip)
+        return [(clips[0], clips[1]) for clips in groups.values() if len(clips) > 1]
+    if subject == "pairs":
         rows = read_rows(round_folder / "pairs.parquet", ["winner_id", "loser_id"])
         if gone := sorted({video_id for row in rows for video_id in row.values()} - first.keys()):
             raise InputError(f"{round_folder}/pairs.parquet: no clip {gone[0]} in the round; run the stage pairs again")

@@ -56,7 +56,7 @@ def write_page(
     if unknown := [name for name in dimensions if name not in known]:
         raise InputError(f"--ask {unknown[0]}: not a dimension of the OmniScore of {run_folder} ({', '.join(known)})")
     folder = round_folder(run_folder, round_number)
-    pairs = read_pairs(folder, subject)
+    pairs = read_pairs(folder, subject, seed)
     if not pairs:
         raise InputError(f"{folder}: no two clips to compare")
     items = draw(pairs, count, repeats, seed)

@@ -42,11 +42,11 @@ def format_agreement(run_folder: Path, round_number: int) -> str:
         raise InputError(f"{table}: no votes on clips of round {round_number}, except skipped ones; import some")
     formula: OmniScore = load_snapshot(run_folder / "config" / "omniscore.json", "omniscore").settings.omniscore
     differences = score_differences(votes, folder, formula)
-    lines = [f"{table}, round {round_number}: {len(votes)} votes; {len(found) - len(votes)} skipped are not counted"]
+    lines = [f"{table}, round {round_number}: {len(votes)} votes, without {len(found) - len(votes)} skipped ones"]
     if num_gone:
         lines.append(f"{num_gone} votes are left out: their clips are gone")
     is_evaluation = votes["left_arm"] != "train"
-    for title, chosen in (("pairs of the training", ~is_evaluation), ("base against aligned", is_evaluation)):
+    for title, chosen in (("clips of the training", ~is_evaluation), ("base against aligned", is_evaluation)):
         if chosen.any():
             lines += ["", title, *_scores(votes[chosen], differences[chosen])]
     overall = votes["question"] == OVERALL
@@ -104,8 +104,8 @@ def _weights(votes: pd.DataFrame, differences: pd.DataFrame, formula: OmniScore)
     yield _line("difference", found.gain)
     if not found.is_better:
         yield (
-            "  WARNING: too few votes to tell whether these weights are better than those of now: the interval of the "
-            "difference includes 0."
+            "  WARNING: too few votes to tell the fitted weights from those of now: the interval of the difference "
+            "includes 0"
         )
     yield ""
     yield f"# Fitted to {found.num_votes} votes; comments: 95 % interval of the weight, and its value now, as shares."
@@ -115,5 +115,5 @@ def _weights(votes: pd.DataFrame, differences: pd.DataFrame, formula: OmniScore)
 def _line(label: str, found: Share | None) -> str:
     if found is None:
         return f"  {label:32}      0"
-    ends = "" if found.interval is None else f"  {100 * found.interval[0]:.0f} to {100 * found.interval[1]:.0f} %"
-    return f"  {label:32}  {found.num_votes:5}  {100 * found.mean:3.0f} %{ends}"
+    ends = "" if found.interval is None else f"  {100 * found.interval[0]:.1f} to {100 * found.interval[1]:.1f} %"
+    return f"  {label:32}  {found.num_votes:5}  {100 * found.mean:5.1f} %{ends}"
