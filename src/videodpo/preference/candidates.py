@@ -77,10 +77,6 @@ class Candidates:
         nothing = np.zeros(0, dtype=np.int64)
         return cls(nothing, nothing, nothing, [])
 
-    def only(self, chosen: NDArray[np.bool_]) -> Candidates:
-        """Leave out the candidates that are not chosen."""
-        return Candidates(self.winners[chosen], self.losers[chosen], self.prompts[chosen], self.lacking)
-
 
 def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
     """Rank the videos of each group by OmniScore and pair them; at equal scores, the lower sample ranks higher."""

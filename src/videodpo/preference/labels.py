@@ -89,11 +89,14 @@ class LabelledPairs:
         self.not_counted = _not_counted(decided[~found])
         self._prompts = np.searchsorted(videos.starts, self._winners, side="right") - 1
 
-    def lack(self, candidates: Candidates) -> NDArray[np.bool_]:
-        """True for each candidate that nobody voted on."""
+    def without_votes(self, candidates: Candidates) -> Candidates:
+        """Leave out the candidates that people voted on."""
         voted = {frozenset(pair) for pair in zip(self._winners.tolist(), self._losers.tolist(), strict=True)}
         pairs = zip(candidates.winners.tolist(), candidates.losers.tolist(), strict=True)
-        return np.array([frozenset(pair) not in voted for pair in pairs], dtype=bool)
+        rest = np.array([frozenset(pair) not in voted for pair in pairs], dtype=bool)
+        return Candidates(
+            candidates.winners[rest], candidates.losers[rest], candidates.prompts[rest], candidates.lacking
+        )
 
     def merged_with(
         self, candidates: Candidates, found: NDArray[np.int64], reasons: list[str]

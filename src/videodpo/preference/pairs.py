@@ -55,15 +55,14 @@ def choose_pairs(
     omniscores, ids = videos.column("omniscore"), scores["video_id"]
     by_score = settings.labels.source != "human"
     candidates = make_candidates(videos, settings.policy, seed) if by_score else Candidates.none()
-    labelled = None if votes is None else LabelledPairs(videos, votes)
-    if labelled is not None:
-        candidates = candidates.only(labelled.lack(candidates))
-    gaps = omniscores[candidates.winners] - omniscores[candidates.losers]
-    found, reasons = rejections(videos, candidates, gaps, settings.filters)
-    is_human = np.zeros(len(found), dtype=bool)
-    if labelled is not None:
+    if votes is None:
+        found, reasons = rejections(videos, candidates, settings.filters)
+        is_human = np.zeros(len(found), dtype=bool)
+    else:
+        labelled = LabelledPairs(videos, votes)
+        candidates = labelled.without_votes(candidates)
+        found, reasons = rejections(videos, candidates, settings.filters)
         candidates, found, reasons, is_human = labelled.merged_with(candidates, found, reasons)
-        gaps = omniscores[candidates.winners] - omniscores[candidates.losers]
         left_out = pa.concat_tables([left_out, labelled.not_counted])
     rejected = pa.concat_tables([left_out, _rejected(videos, candidates, found, reasons)])
     kept = found == KEPT
@@ -85,7 +84,7 @@ def choose_pairs(
         "loser_id": ids.take(pa.array(losers)),
         "score_winner": score_winner,
         "score_loser": score_loser,
-        "gap": gaps[kept],
+        "gap": score_winner - score_loser,
         "probability": probabilities,
         "weight": weights / weights.mean() if reweight.normalize else weights,
         "policy": _either(is_human[kept], LABEL_POLICY, settings.policy),

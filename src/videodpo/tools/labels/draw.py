@@ -28,8 +28,9 @@ class Clip(NamedTuple):
     prompt_id: str
     path: str
     sha256: str
-    width: int
+    num_frames: int
     height: int
+    width: int
 
     def token(self, seed: int) -> str:
         """Name of the clip on a page: a hash that tells neither its arm nor its score, and changes with its bytes."""
@@ -60,9 +61,9 @@ def read_pairs(round_folder: Path, subject: Subject, seed: int) -> list[Sides]:
     """
     first, *others = (read_clips(round_folder, arm) for arm in ARMS[subject])
     if subject == "random":
-        groups: dict[tuple[str, int, int], list[Clip]] = defaultdict(list)
+        groups: dict[tuple[str, int, int, int], list[Clip]] = defaultdict(list)  # a pair needs clips of one size
         for clip in sorted(first.values(), key=lambda clip: clip.token(seed)):  # a random order
-            groups[clip.prompt_id, clip.width, clip.height].append(clip)
+            groups[clip.prompt_id, clip.num_frames, clip.height, clip.width].append(clip)
         return [(clips[0], clips[1]) for clips in groups.values() if len(clips) > 1]
     if subject == "pairs":
         rows = read_rows(round_folder / "pairs.parquet", ["winner_id", "loser_id"])
