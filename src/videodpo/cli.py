@@ -308,6 +308,35 @@ def _study(arguments: argparse.Namespace) -> None:
     print(write_study(arguments.study_folder))
 
 
+def _label(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.labels.page import write_page
+
+    print(
+        write_page(
+            arguments.run_folder,
+            arguments.out,
+            round_number=arguments.round,
+            subject=arguments.of,
+            count=arguments.pairs,
+            repeats=arguments.repeats,
+            dimensions=arguments.ask,
+            seed=arguments.seed,
+        )
+    )
+
+
+def _import_labels(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.labels.votes import import_votes
+
+    print(import_votes(arguments.votes, arguments.run))
+
+
+def _label_agreement(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.labels.terminal import format_agreement
+
+    print(format_agreement(arguments.run_folder, arguments.round))
+
+
 def _schema(arguments: argparse.Namespace) -> None:
     from videodpo.config.docs import markdown_text, schema_text
 
@@ -351,6 +380,13 @@ def round_number(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 0.5")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="videodpo",
@@ -370,6 +406,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_stages(partial(add, "stages, in the order of a run"))
     _add_run_tools(partial(add, "look at a run"))
+    _add_labels(partial(add, "look at a run"))
     _add_own_files(partial(add, "before a run, and your own files"))
     _add_workflow_tools(partial(add, "called by the workflow only"))
     parser.epilog = "\n\n".join("\n".join([f"{group}:", *lines]) for group, lines in groups.items())
@@ -445,6 +482,38 @@ def _add_run_tools(add: Add) -> None:
     )
     study = add("study", _study, "compare the finished arms of a study: tables, page and verdicts")
     study.add_argument("study_folder", type=Path, help="for example results/core")
+
+
+def _add_labels(add: Add) -> None:
+    label = add("label", _label, "write a page on which people compare clips without knowing which is which")
+    label.add_argument("run_folder", type=Path, help="for example results/demo")
+    label.add_argument("--out", type=Path, required=True, help="the page, for example labels.html")
+    _add_round(label)
+    label.add_argument(
+        "--of",
+        choices=("pairs", "random", "evaluation"),
+        default="pairs",
+        help="compare pairs of the training, random clips of its prompts, or the base with the aligned model",
+    )
+    label.add_argument("--pairs", type=round_number, default=100, help="number of pairs (default: 100)")
+    label.add_argument(
+        "--repeats", type=share, default=0.1, help="share of the pairs shown twice, from 0 to 0.5 (default: 0.1)"
+    )
+    label.add_argument(
+        "--ask", action="append", default=[], metavar="DIMENSION", help="also ask about this dimension (repeatable)"
+    )
+    label.add_argument("--seed", type=int, default=0, help="another seed draws other pairs and sides (default: 0)")
+    labels = add("labels", _import_labels, "import votes from such pages, or compare them with the scores")
+    what = labels.add_subparsers(required=True, metavar="COMMAND")
+    imported = what.add_parser("import", help="add files of votes to the run's labels.parquet")
+    imported.add_argument("votes", type=Path, nargs="+", metavar="VOTES", help="JSON file that a page saved")
+    imported.add_argument("--run", type=Path, required=True, help="folder of the run, for example results/demo")
+    agreement = what.add_parser(
+        "agreement", help="print the agreement with each score and between raters, and the weights that fit best"
+    )
+    agreement.set_defaults(command=_label_agreement)
+    agreement.add_argument("run_folder", type=Path, help="for example results/demo")
+    _add_round(agreement)
 
 
 def _add_own_files(add: Add) -> None:

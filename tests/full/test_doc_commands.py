@@ -20,6 +20,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.support.doc_pages import PAGES, read_blocks, save_files
 from tests.support.every_stage import run_stages
+from tests.support.labels import answer
 from videodpo.cli import main
 from videodpo.config.loading import merge, read_config
 from videodpo.demo_world.captions import all_scenes
@@ -63,11 +64,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         finish_demo()
         finish_arm()
+        finish_labels()
     (folder / "prompts.txt").write_text("".join(f"{scene.caption}\n" for scene in islice(all_scenes(), 300)))
     with tarfile.open(folder / "results/demo/round1/videos/clips/shard-00000.tar") as clips:
         for name, member in zip(("a.mp4", "b.mp4"), clips, strict=False):
             (folder / name).write_bytes(clips.extractfile(member).read())
     return folder
+
+
+def finish_labels() -> None:
+    """Write files of votes as two raters would save them."""
+    assert main(["label", "results/demo", "--out", "labels.html"]) == 0
+    for rater in ("ann", "bob"):
+        answer(Path("labels.html"), lambda item, _: "left" if item["left"] < item["right"] else "right", rater=rater)
 
 
 def finish_demo() -> None:

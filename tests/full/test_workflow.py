@@ -89,6 +89,13 @@ def test_a_new_alpha_reruns_only_pairs_and_later_rules(finished):
     assert wildcards(jobs, "evaluate_generate", "arm") == {("aligned",)}
 
 
+def test_votes_rerun_only_pairs_and_later_rules(finished):
+    (finished.folder / "labels.parquet").write_bytes(b"votes")  # a plan reads no table
+    jobs = finished.jobs_after("pairs.labels", {"source": "human", "path": "labels.parquet"})
+    assert rules(jobs) == {"snapshot", "pairs"} | AFTER_PAIRS
+    assert wildcards(jobs, "snapshot", "snapshot") == {("pairs",)}
+
+
 def test_a_new_beta_retrains_and_evaluates_with_the_same_reference_errors(finished):
     jobs = finished.jobs_after("train.beta", 200.0)
     assert rules(jobs) == {"snapshot"} | AFTER_PAIRS - {"visits", "reference"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,19 @@ class FinishedRound:
             for name, rows in self.scores[arm].items():
                 self._shards(above / "scores" / tail / name, rows, SCORES, "score")
         return self
+
+    def copy(self, folder: Path) -> FinishedRound:
+        """Copy the run into a new folder."""
+        shutil.copytree(self.folder, folder)
+        copied = copy.copy(self)
+        copied.folder, copied.round = folder, folder / "round1"
+        return copied
+
+    def sample_again(self, *prompt_ids: str) -> None:
+        """Write the training videos as if the clips of some prompts had been sampled again; the clips stay."""
+        other = {"sha256": "f" * 64}
+        rows = [row | (other if row["prompt_id"] in prompt_ids else {}) for row in self.videos["train"]]
+        self._shards(Path("round1/videos"), rows, VIDEOS, "generate")
 
     def _shards(self, place: Path, rows: list[dict[str, Any]], schema: Any, stage: str) -> None:
         for shard in range(2):

@@ -134,16 +134,35 @@ class Reweight(Section):
     """Divide the weights by their mean."""
 
 
+class PairLabels(Section):
+    source: Literal["omniscore", "human", "mixed"] = "omniscore"
+    """Who decides which clip of a pair wins. human: the majority of the votes, and only pairs with votes are used.
+    mixed: the votes where a pair has some, and the OmniScore elsewhere."""
+    path: str | None = None
+    """Table of votes, written by `videodpo labels import`; required for human and mixed."""
+
+    def _disagreements(self) -> Iterator[tuple[str, str]]:
+        if self.source != "omniscore" and self.path is None:
+            yield "path", f"missing; the source {self.source!r} needs one"
+        if self.source == "omniscore" and self.path is not None:
+            yield (
+                "path",
+                f"{self.path!r} has no effect with the source 'omniscore'; use human or mixed, or leave it out",
+            )
+
+
 class Pairs(Section):
     policy: str = Field("best_worst", pattern=r"^(best_worst|all|random|mixed_ranks|rank:[1-9]\d*-[1-9]\d*)$")
     """One of best_worst, rank:i-j (1 is best), mixed_ranks, all, random."""
-    # At its default, either key is omitted from the settings snapshot, so that older runs are not re-run.
+    # At its default, each of these keys is omitted from the settings snapshot, so that older runs are not re-run.
     first_samples: int | None = Field(None, ge=2, exclude_if=lambda value: value is None)
     """Use only the first n samples of each prompt, so that several N share their clips; null uses all."""
     prompt_share: Real = Field(1.0, gt=0, le=1, exclude_if=lambda value: value == 1)
     """Use only this share of the prompts. A smaller share is part of a larger one with the same seed."""
+    labels: PairLabels = Field(PairLabels(), exclude_if=lambda value: value == PairLabels())
+    """Votes of people."""
     filters: Filters = Filters()
-    """Conditions under which pairs are rejected."""
+    """Conditions under which pairs are rejected. They do not apply to pairs that people decided."""
     reweight: Reweight = Reweight()
     """Weight of a pair in the loss: (numerator / probability of its scores) ** exponent."""
 

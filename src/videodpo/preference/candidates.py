@@ -74,6 +74,11 @@ class Candidates:
     lacking: list[tuple[int, str]]
     """Groups with too few videos: the index of the prompt, and the reason."""
 
+    @classmethod
+    def none(cls) -> Candidates:
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(nothing, nothing, nothing, [])
+
 
 def make_candidates(videos: Videos, policy: str, seed: int) -> Candidates:
     """Rank the videos of each group by OmniScore and pair them; at equal scores, the lower sample ranks higher.

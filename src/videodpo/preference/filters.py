@@ -11,18 +11,15 @@ from videodpo.preference.candidates import Candidates, Videos
 KEPT = -1
 
 
-def rejections(
-    videos: Videos, candidates: Candidates, gaps: NDArray[np.float64], filters: Filters
-) -> tuple[NDArray[np.int64], list[str]]:
+def rejections(videos: Videos, candidates: Candidates, filters: Filters) -> tuple[NDArray[np.int64], list[str]]:
     """First reason against each candidate, as an index into the list of reasons; `KEPT` for those that pass.
 
     The order is: equal scores, no_regression, min_motion, min_gap, drop_percentile. The percentile is taken over the
     candidates that pass all other filters.
-
-    Args:
-        gaps: OmniScore of winner minus loser, [candidates].
     """
     winners, losers = candidates.winners, candidates.losers
+    omniscores = videos.column("omniscore")
+    gaps = omniscores[winners] - omniscores[losers]
     found = np.full(len(gaps), KEPT)
     reasons: list[str] = []
 

@@ -338,6 +338,9 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         # A data set on the hub has no local files.
         files = [source.path] if source.path and not source.path.startswith(HUB_PREFIX) else []
         return CODE_VERSIONS[stage], files, ()
+    if stage == "pairs":
+        labels = config.pairs.labels.path
+        return CODE_VERSIONS[stage], [labels] if labels else [], ()
     if "model" in _KINDS[stage].model_fields:
         model = registry.load("videodpo.models", config.model.family)
         return f"{CODE_VERSIONS[stage]}, model {model.version}", [config.model.weights], model.hub_files

@@ -32,7 +32,7 @@ from videodpo.storage.files import read_json as read_plain_json
 
 log = logging.getLogger(__name__)
 
-EDITABLE = ("prompts.parquet", "omniscore.parquet", "pairs.parquet")
+EDITABLE = ("prompts.parquet", "omniscore.parquet", "pairs.parquet", "labels.parquet")
 """Tables that a person may curate: stages use edited ones as they are, with a warning."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")

@@ -102,6 +102,24 @@ STUDY = _schema(
     strength=(_F64, True),
     motion=(_F64, True),
 )
+LABELS = _schema(
+    round=_I64,
+    prompt_id=_STR,
+    left_id=_STR,
+    right_id=_STR,
+    left_arm=_STR,
+    right_arm=_STR,
+    left_sha256=_STR,
+    right_sha256=_STR,
+    question=_STR,
+    choice=_STR,
+    rater=_STR,
+    repeat=pa.bool_(),
+    seconds=_F64,
+    time=_STR,
+    label_set=_STR,
+    run=_STR,
+)
 DRIFT_BUCKETS = 4  # equal parts of the timestep range, low noise first
 TRAIN_LOG = _schema(
     step=_I64,
@@ -142,8 +160,8 @@ def omniscore_schema(dimensions: Sequence[str]) -> pa.Schema:
 
 def needed_columns(name: str) -> list[str]:
     """Columns of a table that a person may edit, by its file name."""
-    schemas = {"prompts.parquet": PROMPTS, "pairs.parquet": PAIRS, "omniscore.parquet": omniscore_schema(())}
-    return list(schemas[name].names)
+    schemas = {"prompts": PROMPTS, "pairs": PAIRS, "omniscore": omniscore_schema(()), "labels": LABELS}
+    return list(schemas[Path(name).stem].names)
 
 
 def refuse_other_types(path: Path, found: pa.Schema) -> None:
@@ -172,6 +190,6 @@ def _kind(dtype: pa.DataType) -> str:
 
 
 _ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, PAIRS, PAIRS_REJECTED, VISITS, REFERENCE, EVALUATION]
-_ALL += [STUDY, TRAIN_LOG, omniscore_schema(())]
+_ALL += [STUDY, LABELS, TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
 del _KINDS["step"]  # text in PROMPTS_DROPPED, a number in TRAIN_LOG; every other name has one type in all tables

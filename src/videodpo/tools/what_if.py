@@ -18,6 +18,7 @@ from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.snapshot import EvaluateSettings, PairsSettings, Snapshot, load_snapshot
 from videodpo.stages.omniscore.stage import scored_videos
 from videodpo.stages.pairs.sizes import read_size_labels
+from videodpo.stages.pairs.votes import read_votes
 from videodpo.storage.tables import shard_path
 
 SECTIONS = ("omniscore", "dimensions", "pairs")
@@ -97,7 +98,8 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
     for table, (formula, pairs_settings) in zip(tables, (now, then), strict=True):
         scores = pa.Table.from_pandas(table, preserve_index=False)
         sizes = read_size_labels(round_folder / "videos", scores["video_id"])
-        chosen = choose_pairs(scores, sizes, pairs_settings, pairs_snapshot.seed)
+        votes = read_votes(pairs_settings.labels, round_folder)
+        chosen = choose_pairs(scores, sizes, pairs_settings, pairs_snapshot.seed, votes)
         pairs, rejected = (part.to_pandas() for part in chosen)
         margins = {name: float(_margins(pairs, values).mean()) for name, values in sorted(scaled.items())}
         still = {name: float((_margins(pairs, values) < 0).mean()) for name, values in motion.items()}

@@ -298,6 +298,7 @@ def check(config: Config) -> None:
     tests: list[Callable[[], None]] = []
     tests += [partial(_check_scorer, _key(config, name), name, block) for name, block in scorer_options(config).items()]
     tests.append(partial(_check_model, config))
+    tests.append(partial(_check_labels, config))
     tests.append(partial(_check_prompts, config.prompts.model_dump_json(), config.max_failed_fraction))
     problems: list[str] = []
     for test in tests:
@@ -353,6 +354,15 @@ def _check_model(config: Config) -> None:
             problems.append(f"generate.sampling.buckets.{number - 1}: {reason}")
     if problems:
         raise ConfigError("\n  ".join(problems))
+
+
+def _check_labels(config: Config) -> None:
+    path = config.pairs.labels.path
+    if path and (not Path(path).is_file() or path.endswith(".json")):
+        raise ConfigError(
+            f"pairs.labels.path: {path!r} is no table of votes; `videodpo labels import` writes one to "
+            "<results>/<run>/labels.parquet"
+        )
 
 
 @cache

@@ -15,6 +15,7 @@ from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import PairsSettings, Snapshot
 from videodpo.stages.pairs.sizes import read_size_labels
+from videodpo.stages.pairs.votes import read_votes
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED
 from videodpo.storage.tables import find_rows, read_arrow, read_prompts, starts_of_runs, take_in_order, write_table
@@ -27,16 +28,18 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
     """Pair the videos of every prompt and weight the pairs; write each training prompt to one table or both.
 
     Raises:
-        InputError: no pair is left; the message counts the reasons.
+        InputError: no pair is left; the message counts the reasons. Or `pairs.labels` names votes on other clips.
         RunError: the omniscore table is not in the order of the prompts.
     """
     settings, path = snapshot.settings.pairs, round_folder / "omniscore.parquet"
     scores = read_arrow(path, ["video_id", "prompt_id", "omniscore", *columns_for(settings)])
     without_videos = _prompts_without_videos(scores, path, snapshot.folder / "prompts.parquet")
     sizes = read_size_labels(round_folder / "videos", scores["video_id"])
-    pairs, rejected = choose_pairs(scores, sizes, settings, snapshot.seed)
+    votes = read_votes(settings.labels, round_folder)
+    pairs, rejected = choose_pairs(scores, sizes, settings, snapshot.seed, votes)
     rejected = pa.concat_tables([rejected, without_videos])
-    extra = edited_inputs(path, snapshot.folder / "prompts.parquet")
+    labels = [Path(settings.labels.path)] if settings.labels.path else []
+    extra = edited_inputs(path, snapshot.folder / "prompts.parquet", *labels)
     for name, table, schema in (("pairs_rejected", rejected, PAIRS_REJECTED), ("pairs", pairs, PAIRS)):
         write_table(round_folder / f"{name}.parquet", table, schema, **snapshot.provenance, extra=extra)
     log.info("%d pairs of %d videos, %d rejected", pairs.num_rows, scores.num_rows, rejected.num_rows)

@@ -1,0 +1,141 @@
+"""Pillar and dimension weights that fit the votes best, as a block of the configuration."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from videodpo.config import OmniScore
+from videodpo.preference.bradley_terry import agreement, fit_weights, held_out_logits, resampled_weights
+from videodpo.preference.statistics import percentiles
+from videodpo.tools.labels.agreement import SEED, Share, share
+
+MIN_PROMPTS = 10  # as many as folds
+WEIGHT_RESAMPLES = 200
+PILLARS = ("quality", "semantic")
+
+
+class Weight(NamedTuple):
+    """A weight as a share: of both pillars, or of all dimensions in the same pillar.
+
+    Attributes:
+        now: share in the current configuration.
+        fitted: share that fits the votes best.
+        low, high: 95 % interval of the fitted share, over the prompts.
+    """
+
+    now: float
+    fitted: float
+    low: float
+    high: float
+
+
+class Fit(NamedTuple):
+    """Result of `fit`.
+
+    Attributes:
+        pillars, dimensions: by name.
+        now, fitted: held-out agreement with votes without ties, of the current and the fitted weights.
+        gain: fitted minus now.
+        num_votes: votes in the fit, with ties.
+    """
+
+    pillars: dict[str, Weight]
+    dimensions: dict[str, Weight]
+    now: Share
+    fitted: Share
+    gain: Share
+    num_votes: int
+
+    @property
+    def is_better(self) -> bool:
+        """True if the interval of the gain is above zero."""
+        return self.gain.interval is not None and self.gain.interval[0] > 0
+
+
+def fit(votes: pd.DataFrame, differences: pd.DataFrame, formula: OmniScore) -> Fit | str:
+    """Fit the weights of the OmniScore to votes, without repeats.
+
+    Args:
+        votes: result of `with_numbers`, of the overall question.
+        differences: result of `score_differences` for them.
+        formula: the current weights, and the pillar of each dimension.
+
+    Returns:
+        The fit, or the reason why there is none.
+    """
+    names = sorted(formula.dimensions)
+    usable = ~votes["repeat"] & differences[names].notna().all(axis=1)
+    votes, differences = votes[usable], differences[usable]
+    prompts = pd.factorize(votes["prompt_id"])[0]
+    num_prompts = votes["prompt_id"].nunique()
+    if num_prompts < MIN_PROMPTS:
+        return f"votes on at least {MIN_PROMPTS} prompts are needed, there are {num_prompts}"
+    inputs = differences[names].to_numpy(), votes["value"].to_numpy()
+    (fitted,) = fit_weights(*inputs)
+    if not fitted.any():
+        return "no dimension agrees with the votes more often than chance, so every weight would be 0"
+    decided = inputs[1] != 0.5
+    hits = [
+        pd.Series(agreement(logits[decided], inputs[1][decided]))
+        for logits in (differences["omniscore"].to_numpy(), held_out_logits(*inputs, prompts, SEED))
+    ]
+    shares = [
+        share(values, votes["prompt_id"][decided].reset_index(drop=True)) for values in (*hits, hits[1] - hits[0])
+    ]
+    now, held_out, gain = shares
+    if now is None or held_out is None or gain is None:
+        return "all votes are ties"
+    resampled = resampled_weights(*inputs, prompts, resamples=WEIGHT_RESAMPLES, seed=SEED)
+    pillars, dimensions = _shares(fitted, resampled, formula)
+    return Fit(pillars, dimensions, now, held_out, gain, len(votes))
+
+
+def _shares(
+    fitted: NDArray[np.float64], resampled: NDArray[np.float64], formula: OmniScore
+) -> tuple[dict[str, Weight], dict[str, Weight]]:
+    """Turn the factor of each dimension in the total into weights of pillars, and of dimensions within their pillar."""
+    names = sorted(formula.dimensions)
+    now = np.array([formula.dimensions[name].weight for name in names])
+    inside = {pillar: np.array([formula.dimensions[name].pillar == pillar for name in names]) for pillar in PILLARS}
+    pillar_now = formula.pillars.model_dump()
+    pillars, dimensions = {}, {}
+    for pillar, members in inside.items():
+        share_now = pillar_now[pillar] / sum(pillar_now.values())
+        pillars[pillar] = _weight(share_now, fitted, resampled, members, np.ones_like(members))
+        for place in np.flatnonzero(members):
+            only = np.arange(len(names)) == place
+            of_pillar = now[members].sum()
+            share_now = float(now[place] / of_pillar) if of_pillar else 0.0
+            dimensions[names[place]] = _weight(share_now, fitted, resampled, only, members)
+    return pillars, dimensions
+
+
+def _weight(
+    now: float,
+    fitted: NDArray[np.float64],
+    resampled: NDArray[np.float64],
+    part: NDArray[np.bool_],
+    whole: NDArray[np.bool_],
+) -> Weight:
+    factors = np.vstack([fitted, resampled])
+    above, below = factors[:, part].sum(axis=1), factors[:, whole].sum(axis=1)
+    shares = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return Weight(float(now), float(shares[0]), *percentiles(shares[1:]))
+
+
+def yaml_block(found: Fit) -> str:
+    """The fitted weights as YAML to paste into the configuration."""
+    lines = ["omniscore:", "  pillars:"]
+    lines += [f"    {name}: {_number(weight)}" for name, weight in found.pillars.items()]
+    lines.append("dimensions:")
+    for name, weight in found.dimensions.items():
+        lines += [f"  {name}:", f"    weight: {_number(weight)}"]
+    return "\n".join(lines)
+
+
+def _number(weight: Weight) -> str:
+    return f"{weight.fitted:<8.3f}# {weight.low:.3f} to {weight.high:.3f}; now {weight.now:.3f}"
