@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import krippendorff
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from videodpo.config import OmniScore
+from videodpo.config.errors import InputError
 from videodpo.preference import bradley_terry
 from videodpo.preference.formula import scale
 from videodpo.preference.labels import SKIP
@@ -148,6 +148,10 @@ def _alpha(counts: NDArray[np.int64]) -> float | None:
     """Alpha of counts [pairs, answers]."""
     if (counts.sum(axis=0) > 0).sum() < 2:
         return None
+    try:
+        import krippendorff
+    except ModuleNotFoundError as error:
+        raise InputError("agreement between raters needs one more package: pip install 'videodpo[labels]'") from error
     return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
 
 
