@@ -89,7 +89,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def _score(arguments: argparse.Namespace) -> None:
     snapshots, videos, scores = _scorers(arguments)
-    if any(registry.load("videodpo.scorers", snapshot.settings.dimension).uses_gpu for snapshot in snapshots):
+    if any(registry.load("videodpo.scorers", snapshot.settings.scorer_name).uses_gpu for snapshot in snapshots):
         _reserve(snapshots[0])
     from videodpo.stages.score import score_shard
     from videodpo.storage.tables import shard_path

@@ -150,7 +150,7 @@ def test_last_match_is_found_among_the_tokens(text, place):
     ways = ways_to_write(tokenizer, list(DIGITS))
     step, way = found_answer(tokenizer, ids, re.compile("visual quality[^0-9]*([1-5])"), ways)
     assert tokenizer.decode(ids[step : step + len(place)]).startswith(place)
-    assert tokenizer.decode(way) == "12345"
+    assert tokenizer.decode(ways[way]) == "12345"
 
 
 def test_matched_text_that_is_not_an_answer_is_refused():
@@ -162,7 +162,7 @@ def test_matched_text_that_is_not_an_answer_is_refused():
 
 def test_expected_value_equals_the_hand_computed_one():
     logits = torch.log(torch.tensor([0.5, 0.1, 0.3, 0.1]))
-    assert expected_value(logits, [1, 2], [10.0, 20.0]) == pytest.approx((0.1 * 10 + 0.3 * 20) / 0.4)
+    assert expected_value(logits[[1, 2]], [10.0, 20.0]) == pytest.approx((0.1 * 10 + 0.3 * 20) / 0.4)
 
 
 def test_answer_of_more_than_one_token_is_named(folder):
