@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import Field
 
 from videodpo.config import Section
-from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.scorers.shared.http_service import Service, ServiceOptions, value_of
@@ -36,10 +35,6 @@ class HttpScorer(NetworkScorer):
         assert isinstance(options, HttpScorer.Options)
         self._name = options.value
         self.backbone = Service.shared(options.model_dump_json(include=set(ServiceOptions.model_fields)))
-
-    def refuse(self, clip: Clip) -> None:
-        if clip.path is None:
-            raise InputError("http needs the clip's file; these frames have none")
 
     def value(self, clip: Clip, answers: Mapping[int, Any]) -> float:
         return value_of(answers[0], self._name)

@@ -142,6 +142,7 @@ class Service(Backbone):
 
     def _request(self, document: dict[str, Any]) -> Any:
         import requests
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
 
         limit = float(self._options.time_limit)
         start = time.monotonic()
@@ -151,13 +152,13 @@ class Service(Backbone):
             ) as response:
                 # The limit of `requests` is per read, so a service that sends a byte now and then would never end.
                 content = b""
-                for chunk in response.iter_content(2**16):
+                while chunk := response.raw.read1(2**16, decode_content=True):
                     content += chunk
                     if time.monotonic() - start > limit:
                         raise requests.Timeout
-        except requests.Timeout as error:
+        except (requests.Timeout, ReadTimeoutError) as error:
             raise _Failed(f"no complete answer in {limit:g} s (time_limit)") from error
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+        except (requests.ConnectionError, HTTPError) as error:
             raise _Failed("no connection, or it ended within the answer") from error
         except requests.RequestException as error:
             raise RunError(f"{self._url}: {error}; check the option `url`") from error
