@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from tests.stages.test_score import NUM_CLIPS, run, snapshot  # noqa: F401 (a fixture)
 from tests.support.reward_server import VERSION, requests_to, running
+from videodpo.cli import main
 from videodpo.config.errors import RunError
 from videodpo.runtime.snapshot import ScoreSettings, Snapshot
 from videodpo.stages.score import collect_shard, score_shard
@@ -61,3 +63,14 @@ def test_another_address_scores_nothing_again_and_another_version_everything(run
     newer = dimension(run, "reward", f"{address}/old", version="2.0")
     assert {row["scorer"] for row in table(run, [newer], "reward")} == {"http v1 2.0"}
     assert requests_to(address)["/old"] == [2, 2, 2]
+
+
+def test_single_files_are_scored_by_a_service(run, address, capsys):  # noqa: F811
+    clips = [str(run / f"clips/{number}.mp4") for number in range(2)]
+    options = [f"url={address}/files", f"version='{VERSION}'", "value=size"]
+    settings = [part for option in options for part in ("--set", option)]
+    assert main(["score-files", *clips, "--dimension", "http", "--prompt", "a", *settings, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["value"] for line in lines] == [Path(clip).stat().st_size for clip in clips]
+    assert main(["score-files", *clips, "--dimension", "http", "--set", "url=x"]) == 1
+    assert "dimensions.http.options.url: 'x' is not allowed; Address that takes" in capsys.readouterr().err
