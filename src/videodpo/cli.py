@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from videodpo import __version__
 from videodpo.config import ConfigError, InputError, RunError, VideodpoError
-from videodpo.config.loading import read_config
+from videodpo.config.loading import read_config, with_settings
 from videodpo.runtime import registry
 from videodpo.runtime.exit_codes import is_refusal
 from videodpo.runtime.giving_up import mark
@@ -89,7 +89,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def _score(arguments: argparse.Namespace) -> None:
     snapshots, videos, scores = _scorers(arguments)
-    if any(registry.load("videodpo.scorers", snapshot.settings.dimension).uses_gpu for snapshot in snapshots):
+    if any(registry.load("videodpo.scorers", snapshot.settings.scorer_name).uses_gpu for snapshot in snapshots):
         _reserve(snapshots[0])
     from videodpo.stages.score import score_shard
     from videodpo.storage.tables import shard_path
@@ -243,7 +243,12 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
     failed = 0
     for answer in score_files(
-        arguments.clips, arguments.dimension, arguments.prompt or "", arguments.weights, arguments.device
+        arguments.clips,
+        arguments.dimension,
+        arguments.prompt or "",
+        arguments.weights,
+        arguments.device,
+        with_settings({}, arguments.set),
     ):
         failed += answer["value"] is None
         if arguments.json:
@@ -526,6 +531,7 @@ def _add_own_files(add: Add) -> None:
     files.add_argument("--dimension", required=True, help="name of the scorer")
     files.add_argument("--prompt", help="the prompt, for scorers that need one")
     files.add_argument("--weights", action="append", default=[], help="weights, for scorers that need some")
+    files.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the scorer")
     files.add_argument("--device", default="auto", help="auto, cpu or cuda")
     files.add_argument("--json", action="store_true", help="print one JSON object per line")
     schema = add("schema", _schema, "print the JSON schema of the configuration, for editors")

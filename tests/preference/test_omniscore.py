@@ -14,6 +14,7 @@ from videodpo.config import ConfigError, OmniScore, validate
 from videodpo.preference import omniscore
 from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
 from videodpo.stages.omniscore import aggregate
+from videodpo.storage import tables
 from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS
 from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table
 
@@ -80,6 +81,36 @@ def test_saturation_limits_the_scaled_scores_of_its_dimension_only():
     assert scored.norm_match.tolist() != scored.norm_match.clip(0, 1).tolist()
 
 
+GROUPED = {**TWO, "scaling": "prompt_group"}
+
+
+def test_scores_are_standardised_within_the_prompt_before_they_are_weighted():
+    table = raw(sharp=[0.0, 9.0, 0.6, 7.0, 0.6], match=[0.1, 0.2, 0.1, 0.6, 0.1])
+    table["prompt_id"] = ["p", "q", "p", "q", "p"]
+    scored = omniscore(table, GROUPED)
+    # p: 0.0, 0.6, 0.6 have the mean 0.4 and the standard deviation sqrt(0.08); 0.1 three times has none.
+    assert scored.norm_sharp.tolist() == pytest.approx([-(2**0.5), 1, 0.5**0.5, -1, 0.5**0.5])
+    assert scored.norm_match.tolist() == pytest.approx([0, -1, 0, 1, 0])
+    assert scored.norm_match[[0, 2, 4]].tolist() == [0, 0, 0]
+    assert scored.omniscore.tolist() == pytest.approx([-0.8 * 2**0.5, 0.6, 0.8 * 0.5**0.5, -0.6, 0.8 * 0.5**0.5])
+    assert scored.raw_sharp.tolist() == table.raw_sharp.tolist()
+
+
+def test_the_only_clip_of_a_prompt_has_the_standardised_score_0():
+    assert omniscore(raw(sharp=[0.3], match=[0.9]), GROUPED).omniscore.tolist() == [0]
+
+
+def test_a_saturated_score_is_limited_before_it_is_standardised():
+    dimensions = {name: {**block, "saturate": True} for name, block in TWO["dimensions"].items()}
+    scored = omniscore(raw(sharp=[0.5, 1.0, 4.0], match=[0, 0, 0]), {**GROUPED, "dimensions": dimensions})
+    assert scored.norm_sharp.tolist() == pytest.approx([-(2**0.5), 0.5**0.5, 0.5**0.5])
+
+
+def test_the_default_scaling_is_not_in_the_settings_snapshot():
+    assert "scaling" not in validate(OmniScore, TWO).model_dump()
+    assert validate(OmniScore, GROUPED).model_dump()["scaling"] == "prompt_group"
+
+
 def test_a_pillar_without_dimensions_is_zero_and_has_no_weight():
     alone = config({"sharp": ("quality", 0.0, 1.0, 1.0)}, pillars={"quality": 1.0, "semantic": 0.0})
     table = omniscore(raw(sharp=[0.25]), alone)
@@ -125,10 +156,10 @@ class Round:
     Shards are as the stages write them or, if `shuffled`, hold every other row of prompts in reversed positions.
     """
 
-    def __init__(self, folder, *, shuffled, max_failed_fraction=0.5):
+    def __init__(self, folder, *, shuffled, max_failed_fraction=0.5, formula=TWO):
         self.folder, self.round, self.shuffled = folder, folder / "round1", shuffled
         write_execution(folder, max_failed_fraction=max_failed_fraction)
-        settings = OmniScoreSettings(omniscore=validate(OmniScore, TWO))
+        settings = OmniScoreSettings(omniscore=validate(OmniScore, formula))
         self.snapshot = Snapshot("omniscore", "test", folder, 0, settings, "d" * 64, weights={})
         self.prompts = [f"{k:016x}" for k in range(5)]
         self.write(
@@ -196,6 +227,17 @@ def test_rows_follow_the_prompts_positions_and_samples(make_round):
     prompts = reversed(run.prompts) if run.shuffled else run.prompts
     assert table.prompt_id.tolist() == [name for name in prompts for _ in range(2)]
     assert table["sample"].tolist() == [0, 1] * 5
+
+
+@pytest.mark.parametrize("rows", [3, 65536])
+def test_a_prompt_whose_clips_are_in_two_row_groups_is_standardised_over_all_of_them(make_round, monkeypatch, rows):
+    monkeypatch.setattr(tables, "ROW_GROUP", rows)
+    run = make_round(formula=GROUPED)
+    run.scores["sharp"][3] |= {"status": "failed", "value": None, "error": "black frames"}
+    table = run.run()
+    alone = table.prompt_id == run.prompts[1]  # its other clip failed
+    assert table.norm_match.tolist() == pytest.approx(np.where(alone, 0, 2 * table["sample"] - 1).tolist())
+    pd.testing.assert_frame_equal(omniscore(table, GROUPED), table, check_exact=True)
 
 
 def test_failed_clips_and_scores_are_left_out_counted_and_logged(make_round, caplog):

@@ -16,10 +16,18 @@ from tests.support.tiny_transformers import byte_tokenizer, tiny_judge
 from videodpo.config import ConfigError
 from videodpo.config.section import validate
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
+from videodpo.scorers.networks.answer_tokens import (
+    answer_tokens,
+    expected_value,
+    found_answer,
+    last_match,
+    most_likely_value,
+    ways_to_write,
+)
 from videodpo.scorers.networks.transformers_folder import load_processor
 from videodpo.scorers.shared.backbone import score_clips
-from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
+from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, frames_at_starts, spaced_frames
+from videodpo.scorers.shared.question_file import longest_text
 from videodpo.scorers.vision_language_judge import VisionLanguageJudge
 
 DIGITS = {str(number): float(number) for number in range(1, 6)}
@@ -130,6 +138,82 @@ def test_written_answer_gives_the_expected_value_at_its_token(writing_folder, nu
     assert judge.score(clip) == pytest.approx(expected(logits, DIGITS), abs=1e-5)
 
 
+SEVERAL = {"max_new_tokens": 5}
+
+
+def test_dimensions_that_read_one_text_differently_share_its_generation(writing_folder, monkeypatch):
+    readings = [
+        {"pattern": "^([1-5])"},
+        {"pattern": "([1-5])$"},
+        {"pattern": "^([1-5])", "score": "most_likely"},
+        {"pattern": "^([1-5])", "score": "written"},
+    ]
+    judges = [judge_of(writing_folder, **SEVERAL, **reading) for reading in readings]
+    assert len({id(judge.backbone) for judge in judges}) == 1
+    model, calls = judges[0].backbone._model, []
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda **inputs: calls.append(1) or generate(**inputs))
+    clip = clip_of()
+    first, last, likely, written = (found[0] for found in score_clips(judges, [clip]))
+    assert len(calls) == 1
+    logits, _ = logits_by_forward(writing_folder, clip, [0, 3, 5, 8])
+    share = torch.stack([logits[byte_tokenizer()(digit)["input_ids"][0]] for digit in DIGITS]).softmax(0)
+    assert first == pytest.approx(expected(logits, DIGITS), abs=1e-5)
+    assert written == 1.0 + int(share.argmax())
+    assert likely == pytest.approx(written * float(share.max()), abs=1e-4)
+    assert last != first
+
+
+def test_a_written_number_needs_no_answers(writing_folder):
+    judge = judge_of(writing_folder, **SEVERAL, answers=None, pattern="^([1-5]{3})", score="written")
+    assert judge.score(clip_of()) in range(111, 556)
+    with pytest.raises(ValueError, match="is not a number; check pattern"):
+        judge_of(writing_folder, **SEVERAL, answers=None, pattern="^()", score="written").score(clip_of())
+
+
+def test_the_authors_score_is_the_most_likely_value_times_its_share():
+    logits = torch.log(torch.tensor([0.1, 0.3, 0.4]))
+    assert most_likely_value(logits, [1.0, 2.0, 3.0]) == 1.5
+    assert most_likely_value(torch.log(torch.tensor([1.0, 3.0])), [2.0, 3.0]) == 2.25
+
+
+def test_reasoning_is_not_read():
+    digit = re.compile("([1-5])")
+    assert last_match("<think>5</think> 3, then <think>1</think> 4", digit).group(1) == "4"
+    with pytest.raises(ValueError, match="no match for pattern: '</think> none'"):
+        last_match("<think>5</think> none", digit)
+    with pytest.raises(ValueError, match="reasoning does not end; raise max_new_tokens"):
+        last_match("<think>5", digit)
+
+
+CALL = "from os import abort\nabort()\ndef main(x):\n    text = Template('''\n    Rate $it, or {it}.\n    Now. ''')\n"
+FIELD = "ask(a='no', b='Rate ' 'the clip ' f'[{prompt}] of {1 + 1}')\n'short'"
+
+
+def test_a_question_is_read_from_a_file_that_is_never_run(folder, tmp_path):
+    (tmp_path / "a.py").write_text(CALL)
+    (tmp_path / "b.py").write_text(FIELD)
+    assert longest_text(tmp_path / "a.py") == "\n    Rate $it, or {it}.\n    Now. "
+    assert longest_text(tmp_path / "b.py") == "Rate the clip [{prompt}] of {1 + 1}"
+    judge = judge_of(folder, question=None, question_file=str(tmp_path / "a.py"), placeholder="$it")
+    inputs = judge.backbone._inputs([clip_of()], [[0, 3, 5, 8]])
+    assert f"\n    Rate {PROMPT}, or {{it}}." in judge.backbone._tokenizer.decode(inputs["input_ids"][0])
+    assert str(tmp_path / "a.py") in judge.weights(judge._options)
+    with pytest.raises(ValueError, match="'\\$him' is not in the question"):
+        judge_of(folder, question=None, question_file=str(tmp_path / "a.py"), placeholder="$him")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\0", "not readable as Python"), (b"x = 1", "has no text"), (None, "not readable")]
+)
+def test_a_file_without_a_question_is_refused_before_the_run(folder, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "q.py").write_bytes(content)
+    options = options_of(folder, question=None, question_file=str(tmp_path / "q.py"))
+    with pytest.raises(ValueError, match=message):
+        VisionLanguageJudge.check(options)
+
+
 def test_answer_without_a_match_is_shown_in_the_error(folder):
     with pytest.raises(ValueError, match=r"no match for pattern: '.+'"):
         judge_of(folder, max_new_tokens=5, pattern="visual quality[^0-9]*([1-5])").score(clip_of())
@@ -150,7 +234,7 @@ def test_last_match_is_found_among_the_tokens(text, place):
     ways = ways_to_write(tokenizer, list(DIGITS))
     step, way = found_answer(tokenizer, ids, re.compile("visual quality[^0-9]*([1-5])"), ways)
     assert tokenizer.decode(ids[step : step + len(place)]).startswith(place)
-    assert tokenizer.decode(way) == "12345"
+    assert tokenizer.decode(ways[way]) == "12345"
 
 
 def test_matched_text_that_is_not_an_answer_is_refused():
@@ -162,7 +246,7 @@ def test_matched_text_that_is_not_an_answer_is_refused():
 
 def test_expected_value_equals_the_hand_computed_one():
     logits = torch.log(torch.tensor([0.5, 0.1, 0.3, 0.1]))
-    assert expected_value(logits, [1, 2], [10.0, 20.0]) == pytest.approx((0.1 * 10 + 0.3 * 20) / 0.4)
+    assert expected_value(logits[[1, 2]], [10.0, 20.0]) == pytest.approx((0.1 * 10 + 0.3 * 20) / 0.4)
 
 
 def test_answer_of_more_than_one_token_is_named(folder):
@@ -206,6 +290,11 @@ def test_prompt_is_required_if_the_question_includes_it(folder):
         ({"max_new_tokens": 5, "pattern": "x"}, "has 0 groups"),
         ({"max_new_tokens": 5, "pattern": "(x"}, "not a regular expression"),
         ({"min_frames": 9, "max_frames": 8}, "less than min_frames"),
+        ({"question_file": "q.py"}, "either question or question_file"),
+        ({"question": None}, "either question or question_file"),
+        ({"spacing": "starts"}, "no effect without num_frames"),
+        ({"answers": None}, "answers: missing; the score 'expected' needs"),
+        ({"score": "written"}, "'written' needs max_new_tokens"),
     ],
 )
 def test_inconsistent_options_are_refused(folder, options, message):
@@ -231,6 +320,9 @@ def test_number_of_frames_can_be_given(folder):
     assert spaced_frames(9, 3) == [0, 4, 8]
     assert spaced_frames(2, 3) == [0, 1]
     assert judge_of(folder, num_frames=3).backbone._frames(clip_of(9)) == [0, 4, 8]
+    assert frames_at_starts(33, 4) == [0, 8, 16, 24]
+    assert frames_at_starts(2, 3) == [0, 0, 1]
+    assert judge_of(folder, num_frames=3, spacing="starts").backbone._frames(clip_of(9)) == [0, 3, 6]
 
 
 def test_large_frames_are_scaled():
@@ -263,3 +355,5 @@ def test_processor_without_videos_gets_images(folder, monkeypatch):
     monkeypatch.setattr(judge.backbone, "_shows_video", False)
     assert judge.backbone._inputs([clip_of()], [[0, 3, 5, 8]])["image_grid_thw"].shape == (4, 3)
     assert judge.score(clip_of()) != video
+    monkeypatch.undo()
+    assert judge_of(folder, images=True).score(clip_of()) != judge.score(clip_of()) == video

@@ -221,6 +221,16 @@ def test_the_headroom_is_the_best_of_the_base_samples_minus_their_mean_on_the_tr
         assert [row[f"headroom_{key}"] for key in ("samples", "prompts", "source")] == [4, 4, "training prompts"]
 
 
+def test_the_comparison_and_its_headroom_keep_the_range_if_the_pairs_are_chosen_by_standardised_scores(finished):
+    rows, summary = run(finished)
+    before = training_table(finished).omniscore
+    finished.scaling = "prompt_group"
+    grouped_rows, grouped = run(finished)
+    assert not np.allclose(training_table(finished).omniscore, before)
+    pd.testing.assert_frame_equal(grouped_rows, rows)
+    assert grouped["dimensions"] == summary["dimensions"]
+
+
 def test_a_judges_headroom_is_computed_from_the_base_arms_clips(finished):
     rows, summary = run(finished)
     row = summary["dimensions"]["caption_accuracy"]

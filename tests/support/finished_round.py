@@ -52,6 +52,7 @@ class FinishedRound:
         self.evaluation: dict[str, Any] = {"judges": {"caption_accuracy": {}}, "bootstrap_resamples": 500}
         self.evaluation["motion_dimension"] = "motion_amount"
         self.pillars: dict[str, float] = {}
+        self.scaling = "range"
         self.from_clips = False
         for arm, shift in (("base", 0.0), ("aligned", 0.12)):
             self.videos[arm] = self._videos("heldout", 2, arm)
@@ -206,7 +207,7 @@ class FinishedRound:
         return self._snapshot("omniscore", OmniScoreSettings(omniscore=self._omniscore()))
 
     def _omniscore(self) -> OmniScore:
-        return validate(OmniScore, OMNISCORE | {"pillars": self.pillars})
+        return validate(OmniScore, OMNISCORE | {"pillars": self.pillars, "scaling": self.scaling})
 
     def evaluate_snapshot(self, *, max_failed_fraction: float = 0.5) -> Snapshot[EvaluateSettings]:
         settings = EvaluateSettings(

@@ -97,6 +97,12 @@ def test_a_new_weight_flips_the_pair_that_it_decides(run):
     assert counts(what_if(run, 1, [MORE_MOTION])) == {"kept": 2, "flipped": 1, "new": 0, "gone": 0}
 
 
+def test_scores_standardised_within_the_prompt_flip_a_pair_that_a_wide_range_decides(run):
+    weight = f"dimensions.{MOTION}.weight=2"
+    assert counts(what_if(run, 1, [weight]))["flipped"] == 0
+    assert counts(what_if(run, 1, [weight, "omniscore.scaling=prompt_group"]))["flipped"] == 1  # a: -1 + 2 * 1
+
+
 def test_a_filter_removes_pairs(run):
     comparison = what_if(run, 1, ["pairs.filters.min_gap=0.1"])
     assert counts(comparison) == {"kept": 2, "flipped": 0, "new": 0, "gone": 1}

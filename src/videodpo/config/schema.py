@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from videodpo.config.training import (
     TrainRuntime,
 )
 
+TOTALS = {"omniscore", "quality", "semantic"}  # names of columns next to those of the dimensions
 HUB_PREFIX = "hub:"  # weights or data sets fetched by id; everything else is a path
 
 
@@ -147,7 +149,8 @@ class Evaluate(Section):
     shards: Shards = AUTO  # type: ignore[assignment]
     """Number of sampling jobs per model; scoring uses as many. `auto` sets 50 clips per job, at most 100 jobs."""
     judges: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
-    """Scorers that only the evaluation uses, so that they are independent of the training."""
+    """Scorers that only the evaluation uses, so that they are independent of the training: options by name. The key
+    `scorer` next to a judge's options names its scorer, if the judge has a name of its own."""
     bootstrap_resamples: int = Field(10_000, ge=100)
     """Number of bootstrap resamples of the prompts for the confidence intervals."""
     motion_dimension: str | None = None
@@ -219,7 +222,7 @@ class Config(Section):
     def formula(self) -> OmniScore:
         """Settings of the OmniScore: the pillars, and the dimensions that belong to one."""
         inside = {name: dimension for name, dimension in self.dimensions.items() if dimension.pillar}
-        raw = {name: dimension.model_dump(exclude={"options"}) for name, dimension in inside.items()}
+        raw = {name: dimension.model_dump(exclude={"scorer", "options"}) for name, dimension in inside.items()}
         return validate(OmniScore, self.omniscore.model_dump() | {"dimensions": raw}, "omniscore")
 
     @model_validator(mode="after")
@@ -244,6 +247,11 @@ class Config(Section):
             yield f"omniscore.{key}", reason
         inside = [name for name, dimension in self.dimensions.items() if dimension.pillar]
         yield from filter_disagreements(self.pairs, inside)
+        names = {f"dimensions.{name}": name for name in self.dimensions}
+        names |= {f"evaluate.judges.{name}": name for name in self.evaluate.judges}
+        for key, name in names.items():
+            if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name in TOTALS:
+                yield key, f"the name may have letters, digits and _, and none of {', '.join(sorted(TOTALS))}"
         for name in sorted(set(self.dimensions) & set(self.evaluate.judges)):
             yield (
                 f"evaluate.judges.{name}",

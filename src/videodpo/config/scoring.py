@@ -28,6 +28,9 @@ class OmniDimension(Section):
 
 
 class Dimension(Section):
+    # At its default, the key is left out of the settings snapshot, so that runs from before it existed stay valid.
+    scorer: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Scorer of the dimension, if the dimension has a name of its own; null is the scorer of the same name."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the scorer; docs/scorers.md lists them."""
     pillar: Literal["quality", "semantic"] | None = None
@@ -68,6 +71,10 @@ class Pillars(Section):
     """Weights of the two pillars; the OmniScore is their weighted mean."""
     clip: bool = False
     """Clip scaled scores to [0, 1]; VBench does not."""
+    # At its default, the key is left out of the settings snapshot, so that runs from before it existed stay valid.
+    scaling: Literal["range", "prompt_group"] = Field("range", exclude_if=lambda value: value == "range")
+    """`range` compares scores by `min` and `max`; `prompt_group` also standardises them over the clips of each prompt
+    before they are weighted, for the choice of the pairs. The evaluation always uses the range."""
 
 
 class OmniScore(Pillars):
@@ -75,6 +82,11 @@ class OmniScore(Pillars):
 
     dimensions: dict[str, OmniDimension] = Field(..., min_length=1)
     """Scale and weight of each dimension."""
+
+    @property
+    def by_range(self) -> OmniScore:
+        """The same settings with scores scaled by their range, by which different prompts and models compare."""
+        return self.model_copy(update={"scaling": "range"})
 
     @property
     def weighted_pillars(self) -> list[str]:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from videodpo.config import OmniScore, validate
 from videodpo.config.errors import InputError
+from videodpo.preference.prompt_groups import PromptGroups, measure_groups
 from videodpo.storage.schemas import omniscore_schema
 
 
 def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.DataFrame:
     """Scale raw scores and combine them into pillars and the OmniScore.
 
-    normalised = (raw - min) / (max - min). A pillar is the weighted mean of its dimensions. The OmniScore is the
+    normalised = (raw - min) / (max - min), with `scaling: prompt_group` standardised over the clips of each prompt. A
+    pillar is the weighted mean of its dimensions. The OmniScore is the
     weighted mean of the two pillars (VBench's Total; arXiv 2412.14167, section 3.1).
 
     Args:
@@ -47,7 +49,8 @@ def omniscore(raw: pd.DataFrame, config: OmniScore | Mapping[str, Any]) -> pd.Da
                 f"raw_{name}: video {raw.video_id.to_numpy()[unusable][0]!r} has no finite score; leave it out"
             )
     table = raw[["video_id", "prompt_id", "sample"]].reset_index(drop=True).astype({"sample": np.int32})
-    scored: pd.DataFrame = table.assign(**scale(columns, config))[omniscore_schema(names).names]
+    groups = prompt_groups(columns, pd.factorize(table.prompt_id)[0], config)
+    scored: pd.DataFrame = table.assign(**scale(columns, config, groups))[omniscore_schema(names).names]
     return scored
 
 
@@ -64,18 +67,34 @@ def dimension_shares(config: OmniScore) -> dict[str, float]:
     }
 
 
-def scale(raw: Mapping[str, NDArray[np.float64]], config: OmniScore) -> dict[str, NDArray[np.float64]]:
+def prompt_groups(
+    raw: Mapping[str, NDArray[np.float64]], codes: NDArray[np.int64], config: OmniScore
+) -> PromptGroups | None:
+    """Measure the scaled scores of each prompt's clips for `scale`; None if the configuration does not standardise.
+
+    Args:
+        raw: finite raw scores by name, for all clips, [videos].
+        codes: number of each clip's prompt, [videos].
+    """
+    if config.scaling == "range":
+        return None
+    return measure_groups(((name, _in_range(raw[name], name, config)) for name in sorted(config.dimensions)), codes)
+
+
+def scale(
+    raw: Mapping[str, NDArray[np.float64]], config: OmniScore, groups: PromptGroups | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Compute the columns `raw_*`, `norm_*`, `quality`, `semantic` and `omniscore`, [videos] each.
 
     Args:
         raw: finite raw scores by name, for all dimensions of `config`.
+        groups: of these videos, from `prompt_groups`.
     """
     names = sorted(config.dimensions)
     columns = {f"raw_{name}": raw[name] for name in names}
     for name in names:
-        bounds = config.dimensions[name]
-        norm = (raw[name] - bounds.min) / (bounds.max - bounds.min)
-        columns[f"norm_{name}"] = norm.clip(0.0, 1.0) if config.clip or bounds.saturate else norm
+        norm = _in_range(raw[name], name, config)
+        columns[f"norm_{name}"] = groups.standardise(name, norm) if groups else norm
     for pillar in ("quality", "semantic"):
         # Sum column by column in the order of the names, for the same bytes at any number of rows and threads.
         total, weights = np.zeros_like(raw[names[0]]), 0.0
@@ -86,3 +105,10 @@ def scale(raw: Mapping[str, NDArray[np.float64]], config: OmniScore) -> dict[str
     quality, semantic = config.pillars.quality, config.pillars.semantic
     columns["omniscore"] = (quality * columns["quality"] + semantic * columns["semantic"]) / (quality + semantic)
     return columns
+
+
+def _in_range(raw: NDArray[np.float64], name: str, config: OmniScore) -> NDArray[np.float64]:
+    """Scale raw scores so that the dimension's `min` becomes 0 and its `max` becomes 1."""
+    bounds = config.dimensions[name]
+    norm = (raw - bounds.min) / (bounds.max - bounds.min)
+    return norm.clip(0.0, 1.0) if config.clip or bounds.saturate else norm

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from pydantic import Field
+
 from videodpo.config import (
     HUB_PREFIX,
     Config,
@@ -47,9 +49,16 @@ class GenerateSettings(Section):
 
 class ScoreSettings(Section):
     dimension: str
+    # For a dimension with the name of its scorer, the key is left out, so that runs from before it existed stay valid.
+    scorer: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Scorer of a dimension with a name of its own."""
     options: dict[str, Any]
     is_judge: bool
     """True for a judge, which may fail on any number of clips; the evaluation reports those that it could judge."""
+
+    @property
+    def scorer_name(self) -> str:
+        return self.scorer or self.dimension
 
 
 class OmniScoreSettings(Section):
@@ -152,6 +161,7 @@ _KINDS: dict[str, type[Section]] = {
     "execution": Execution,
 }
 STAGES = tuple(_KINDS)
+SCORER = "scorer"  # key of a dimension, and key next to the options of a judge
 _UNKNOWN = "not fetched"
 # Increase a stage's number when its code gives other results for the same settings. Scorers and models have their own
 # versions.
@@ -301,14 +311,24 @@ def weight_files(location: str) -> list[Path]:
 
 def scorer_options(config: Config) -> dict[str, dict[str, Any]]:
     """Options of every scorer and judge, by name."""
-    judges = {name: options or {} for name, options in config.evaluate.judges.items()}
+    judges = {name: dict(options or {}) for name, options in config.evaluate.judges.items()}
+    for options in judges.values():
+        options.pop(SCORER, None)
     return {name: dimension.options for name, dimension in config.dimensions.items()} | judges
+
+
+def scorer_of(config: Config, name: str) -> str:
+    """Name in the registry of the scorer of a dimension or judge."""
+    if name in config.dimensions:
+        return config.dimensions[name].scorer or name
+    return str((config.evaluate.judges.get(name) or {}).get(SCORER) or name)
 
 
 def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
     derived: dict[str, Any] = {
         "from_clips": config.prompts.source.kind == "clips",
         "dimension": dimension,
+        "scorer": scorer if (scorer := scorer_of(config, dimension)) != dimension else None,
         "options": scorer_options(config).get(dimension),
         "omniscore": config.formula,
         "sampling": config.generate.sampling,
@@ -322,13 +342,15 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
     for field in _KINDS[stage].model_fields:
         value = derived[field] if field in derived else getattr(config, field)
         values[field] = value.model_dump() if isinstance(value, Section) else value
+    if values.get(SCORER, "") is None:
+        del values[SCORER]
     return values
 
 
 def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, list[str], tuple[str, ...]]:
     """Version of the code, names of the weights, and patterns of the repository files that are read."""
     if stage == "score":
-        scorer = registry.load("videodpo.scorers", dimension)
+        scorer = registry.load("videodpo.scorers", scorer_of(config, dimension))
         options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
         return scorer.version, scorer.weights(options), scorer.hub_files
     if stage == "execution":

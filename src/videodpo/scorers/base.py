@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, ClassVar
 from videodpo.config import Section
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A decoded clip: uint8 RGB frames [T, H, W, 3], frames per second, and the prompt it was generated for."""
+    """A decoded clip: uint8 RGB frames [T, H, W, 3], frames per second, the prompt it was generated for, and its MP4.
+
+    The path may be a byte range in a tar file (`videodpo.storage.clips`); None if there is no file.
+    """
 
     frames_THWC: np.ndarray
     fps: float
     prompt: str
+    path: Path | None = None
     _on: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def pixels(self, device: str) -> torch.Tensor:
@@ -44,11 +50,14 @@ class Scorer(ABC):
         version: increased whenever the same clip would get a different score.
         uses_gpu: True if a cluster job requests a GPU.
         hub_files: patterns of the files that are read from a `hub:` repository.
+        transport: names of the options that cannot change a score, so that an edit does not score clips again.
     """
 
     version: ClassVar[str]
     uses_gpu: ClassVar[bool] = False
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
+    transport: ClassVar[frozenset[str]] = frozenset()
 
     class Options(Section):
         """Options of the scorer in the configuration."""
@@ -58,6 +67,11 @@ class Scorer(ABC):
         """Return the option `weights` as a list of paths (files or folders), `public:` or `hub:` names."""
         named = options.model_dump().get("weights", [])
         return [named] if isinstance(named, str) else list(named)
+
+    @staticmethod
+    def service_version(options: Section) -> str | None:
+        """Return the version of the service that computes the scores; None for a scorer that computes them here."""
+        return None
 
     @staticmethod  # noqa: B027 (most scorers have nothing to check)
     def check(options: Section) -> None:

@@ -16,7 +16,7 @@ from videodpo.config import Config, ConfigError, InputError, Prompts, parse_conf
 from videodpo.runtime import registry
 from videodpo.runtime.giving_up import clear_marks
 from videodpo.runtime.locks import driver, take_run
-from videodpo.runtime.snapshot import differs, scorer_options, snapshot_text, stage_names, write_snapshot
+from videodpo.runtime.snapshot import differs, scorer_of, scorer_options, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.prompts.check import check_source
 from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
@@ -78,7 +78,11 @@ class Workflow:
 
     def num_gpus(self, dimensions: Sequence[str]) -> int:
         """Number of GPUs that a job for these dimensions requests."""
-        return int(any(registry.load("videodpo.scorers", dimension).uses_gpu for dimension in dimensions))
+        return int(any(self._scorer(name).uses_gpu for name in dimensions))
+
+    def _scorer(self, name: str) -> Any:
+        """Class of the scorer of a dimension or judge."""
+        return registry.load("videodpo.scorers", scorer_of(self.config, name))
 
     @cached_property
     def train_resources(self) -> dict[str, int | str]:
@@ -107,7 +111,7 @@ class Workflow:
         model = registry.load("videodpo.models", self.config.model.family)
         needed = [Needed(self.config.model.weights, ("model",), model.hub_files)]
         for name, options in scorer_options(self.config).items():
-            scorer, key = registry.load("videodpo.scorers", name), _key(self.config, name)
+            scorer, key = self._scorer(name), _key(self.config, name)
             locations = scorer.weights(validate(scorer.Options, options, key))
             needed += [Needed(location, (key,), scorer.hub_files) for location in locations]
         return merge(needed)
@@ -296,7 +300,10 @@ def check(config: Config) -> None:
         ConfigError: something is wrong; one message lists all problems.
     """
     tests: list[Callable[[], None]] = []
-    tests += [partial(_check_scorer, _key(config, name), name, block) for name, block in scorer_options(config).items()]
+    tests += [
+        partial(_check_scorer, _key(config, name), scorer_of(config, name), block)
+        for name, block in scorer_options(config).items()
+    ]
     tests.append(partial(_check_model, config))
     tests.append(partial(_check_labels, config))
     tests.append(partial(_check_prompts, config.prompts.model_dump_json(), config.max_failed_fraction))

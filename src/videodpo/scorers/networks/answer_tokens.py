@@ -1,6 +1,6 @@
 """Answers of a judge as tokens of its model, and the expected value from their logits.
 
-Legend: V vocabulary.
+Legend: A answers.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def ways_to_write(tokenizer: Any, answers: Sequence[str]) -> list[list[int]]:
 
 def found_answer(
     tokenizer: Any, ids: Sequence[int], pattern: re.Pattern[str], ways: Sequence[list[int]]
-) -> tuple[int, list[int]]:
-    """Find the answer in the last match of the pattern.
+) -> tuple[int, int]:
+    """Find the token of the answer in the last match of the pattern.
 
     Args:
         tokenizer: tokenizer of the model.
@@ -77,33 +77,63 @@ def found_answer(
         ways: result of `ways_to_write`.
 
     Returns:
-        The step at which the answer's token was written, and the answer tokens it was chosen from.
+        The step at which the token was written, and which of `ways` it belongs to.
 
     Raises:
         InputError: there is no match, or its group is not one of the answers.
     """
     text = _text(tokenizer, ids)
-    matches = list(pattern.finditer(text))
+    found = last_match(text, pattern)
+    step = next(number for number in reversed(range(len(ids))) if len(_text(tokenizer, ids[:number])) <= found.start(1))
+    for number, way in enumerate(ways):
+        if ids[step] in way and _text(tokenizer, [ids[step]]).strip() == found.group(1).strip():
+            return step, number
+    raise InputError(f"the judge answered {found.group(1)!r}, which is none of answers: {text[:SHOWN]!r}")
+
+
+def written_answer(tokenizer: Any, ids: Sequence[int], pattern: re.Pattern[str]) -> str:
+    """Return the answer as written: the group of the last match.
+
+    Raises:
+        InputError: there is no match.
+    """
+    return last_match(_text(tokenizer, ids), pattern).group(1).strip()
+
+
+def last_match(text: str, pattern: re.Pattern[str]) -> re.Match[str]:
+    """Find the last match of the pattern after the judge's reasoning, which ends in `</think>`.
+
+    Raises:
+        InputError: there is no match, or the reasoning does not end.
+    """
+    reasoning = text.rfind("</think>")
+    if reasoning < 0 and "<think>" in text:
+        raise InputError(f"the judge's reasoning does not end; raise max_new_tokens: {text[-SHOWN:]!r}")
+    matches = list(pattern.finditer(text, max(reasoning, 0)))
     if not matches or matches[-1].group(1) is None:
-        raise InputError(f"the judge's answer has no match for pattern: {text[:SHOWN]!r}")
-    index = matches[-1].start(1)
-    step = next(number for number in reversed(range(len(ids))) if len(_text(tokenizer, ids[:number])) <= index)
-    for way in ways:
-        if ids[step] in way and _text(tokenizer, [ids[step]]).strip() == matches[-1].group(1).strip():
-            return step, way
-    raise InputError(f"the judge answered {matches[-1].group(1)!r}, which is none of answers: {text[:SHOWN]!r}")
+        raise InputError(f"the judge's answer has no match for pattern: {text[max(reasoning, 0) :][:SHOWN]!r}")
+    return matches[-1]
 
 
-def expected_value(logits_V: torch.Tensor, tokens: Sequence[int], values: Sequence[float]) -> float:
-    """Return the mean of the values weighted by the probabilities of their tokens: sum(v p) / sum(p).
+def expected_value(logits_A: torch.Tensor, values: Sequence[float]) -> float:
+    """Return the mean of the values weighted by the probabilities of their answers: sum(v p) / sum(p).
 
     Args:
-        logits_V: logits of one step.
-        tokens: token of each answer.
+        logits_A: logit of each answer.
         values: value of each answer.
     """
-    weights = torch.softmax(logits_V[list(tokens)].double(), dim=0)
-    return float(weights @ torch.tensor(values, dtype=torch.float64, device=weights.device))
+    weights = torch.softmax(logits_A.double(), dim=0)
+    return float(weights @ torch.tensor(values, dtype=torch.float64))
+
+
+def most_likely_value(logits_A: torch.Tensor, values: Sequence[float]) -> float:
+    """Return the value of the most likely answer times its share of the answers' probability, with four decimals.
+
+    This is the score of VideoScore2's authors. It is no expected value: an even 2 and 3 have 1, a certain 3 has 3.
+    """
+    weights = torch.softmax(logits_A.double(), dim=0)
+    best = int(weights.argmax())
+    return round(values[best] * float(weights[best]), 4)
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

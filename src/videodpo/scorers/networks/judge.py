@@ -1,6 +1,6 @@
 """A vision-language model from transformers that answers one question about each clip.
 
-Legend: P clips, T frames, V vocabulary.
+Legend: P clips, T steps, V vocabulary, W ways to write the answers, A answers.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +17,60 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.answer_tokens import answer_tokens, expected_value, found_answer, ways_to_write
+from videodpo.scorers.networks.answer_tokens import (
+    SHOWN,
+    answer_tokens,
+    expected_value,
+    found_answer,
+    most_likely_value,
+    ways_to_write,
+    written_answer,
+)
 from videodpo.scorers.networks.transformers_folder import load_model, load_processor
-from videodpo.scorers.shared.backbone import ClipBackbone, Part, Result
-from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, spaced_frames
-from videodpo.scorers.shared.judge_options import PROMPT, JudgeOptions
+from videodpo.scorers.shared.backbone import ClipBackbone, Part
+from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, frames_at_starts, spaced_frames
+from videodpo.scorers.shared.judge_options import PROMPT, Asked, JudgeOptions
+from videodpo.scorers.shared.question_file import longest_text
+from videodpo.weights.locations import resolve
 
 SAMPLING = ("temperature", "top_p", "top_k")  # settings that greedy search does not use
 
 
-class Judge(ClipBackbone):
-    """Ask one question about each clip and its prompt. A clip has one part; its answer is the score or the error."""
+@dataclass(frozen=True)
+class Answer:
+    """What the judge wrote about a clip."""
 
-    def __init__(self, folder: Path, device: str, options: JudgeOptions) -> None:
+    ids: list[int]
+    """Token of each step."""
+    logits_TWA: torch.Tensor
+    """Logits of the answers' tokens at each step, on the CPU; with no `answers`, W is 0."""
+
+
+class Judge(ClipBackbone):
+    """Ask one question about each clip and its prompt. A clip has one part, and scorers share its answer."""
+
+    def __init__(self, folder: Path, device: str, asked: str) -> None:
+        """asked: the settings `Asked` as JSON, so that `shared` can compare them."""
+        self._asked = options = Asked.model_validate_json(asked)
         super().__init__(device, clips_at_once=4 if options.max_new_tokens else 8)
         self._model, self._processor = load_judge(folder, device, options.dtype)
         self._tokenizer = self._processor.tokenizer
-        self._options = options
-        self._shows_video = "video_processor" in type(self._processor).get_attributes()
-        if options.max_new_tokens:
+        self._question = options.question or longest_text(resolve(options.question_file or ""))
+        if options.placeholder != PROMPT and options.placeholder not in self._question:
+            raise InputError(f"placeholder: {options.placeholder!r} is not in the question; give the text that is")
+        self._shows_video = not options.images and "video_processor" in type(self._processor).get_attributes()
+        self._ways: list[list[int]] = []
+        if options.answers and options.max_new_tokens:
             self._ways = ways_to_write(self._tokenizer, list(options.answers))
-        else:
-            before = self._chat(options.question, num_frames=1)
+        elif options.answers:
+            before = self._chat(self._question, num_frames=1)
             self._ways = [answer_tokens(self._tokenizer, before, list(options.answers))]
 
     def refuse(self, clip: Clip) -> None:
         """Refuse a clip without a frame rate, and an empty prompt or one with special tokens, such as image markers."""
         if not clip.fps:
             raise InputError("vision_language_judge needs a frame rate; the file has none")
-        if PROMPT not in self._options.question:
+        if self._asked.placeholder not in self._question:
             return
         if not clip.prompt.strip():
             raise InputError("vision_language_judge's question includes the prompt, and this prompt is empty")
@@ -52,9 +78,27 @@ class Judge(ClipBackbone):
         if found := [token.content for token in tokens if token.special and token.content in clip.prompt]:
             raise InputError(f"the prompt has {found[0]!r}, a special token of the judge; remove it")
 
-    def answer(self, parts: Sequence[Part]) -> list[Result]:
+    def read(self, answer: Answer, options: JudgeOptions) -> float:
+        """Compute the score from the judge's answer.
+
+        Raises:
+            InputError: the text has no answer.
+        """
+        values = list((options.answers or {}).values())
+        step, way = 0, 0
+        if options.pattern is not None:
+            pattern = re.compile(options.pattern)
+            if options.answers is None:
+                return _number(written_answer(self._tokenizer, answer.ids, pattern))
+            step, way = found_answer(self._tokenizer, answer.ids, pattern, self._ways)
+        if options.score == "written":
+            return values[self._ways[way].index(answer.ids[step])]
+        value = most_likely_value if options.score == "most_likely" else expected_value
+        return value(answer.logits_TWA[step, way], values)
+
+    def answer(self, parts: Sequence[Part]) -> list[Answer]:
         shown = [self._frames(clip) for clip, _ in parts]
-        answers: dict[int, Result] = {}
+        answers: dict[int, Answer] = {}
         for num_frames in sorted({len(numbers) for numbers in shown}):  # some models need equal numbers per batch
             same = [index for index, numbers in enumerate(shown) if len(numbers) == num_frames]
             found = self._ask([parts[index][0] for index in same], [shown[index] for index in same])
@@ -62,42 +106,34 @@ class Judge(ClipBackbone):
         return [answers[index] for index in range(len(parts))]
 
     @torch.no_grad()
-    def _ask(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> list[Result]:
+    def _ask(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> list[Answer]:
         inputs = self._inputs(clips, shown)
         written = self._model.generate(
             **inputs,
-            max_new_tokens=max(1, self._options.max_new_tokens),
+            max_new_tokens=max(1, self._asked.max_new_tokens),
             do_sample=False,
             num_beams=1,
-            output_logits=True,  # raw logits, before logits processors
+            output_logits=bool(self._ways),  # raw logits, before logits processors
             return_dict_in_generate=True,
             **dict.fromkeys(SAMPLING),
         )
-        logits_TPV, start = written.logits, inputs["input_ids"].shape[1]
-        values = list(self._options.answers.values())
-        if not self._options.max_new_tokens:
-            return [expected_value(logits_TPV[0][row], self._ways[0], values) for row in range(len(clips))]
-        return [
-            self._read(ids, [step_PV[row] for step_PV in logits_TPV], values)
-            for row, ids in enumerate(written.sequences[:, start:].tolist())
-        ]
-
-    def _read(self, ids: list[int], logits_TV: list[torch.Tensor], values: list[float]) -> Result:
-        assert self._options.pattern is not None
-        try:
-            step, way = found_answer(self._tokenizer, ids, re.compile(self._options.pattern), self._ways)
-        except ValueError as error:
-            return error
-        return expected_value(logits_TV[step], way, values)
+        start = inputs["input_ids"].shape[1]
+        ids_PT = written.sequences[:, start:].tolist()
+        ways_WA = torch.tensor(self._ways, dtype=torch.long, device=self.device)
+        if not self._ways:
+            return [Answer(ids, torch.empty(len(ids), 0, 0)) for ids in ids_PT]
+        # Other logits are not kept: those of an answer of 1,024 tokens would be 600 MB.
+        logits_TPWA = torch.stack([step_PV[:, ways_WA] for step_PV in written.logits]).cpu()
+        return [Answer(ids, logits_TPWA[:, row]) for row, ids in enumerate(ids_PT)]
 
     def _inputs(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> Any:
         """Return token ids, masks and pixels of one batch; texts are padded on the left."""
         texts = [
-            self._chat(self._options.question.replace(PROMPT, clip.prompt), len(numbers))
+            self._chat(self._question.replace(self._asked.placeholder, clip.prompt), len(numbers))
             for clip, numbers in zip(clips, shown, strict=True)
         ]
         frames = [
-            fit_pixels(clip.frames_THWC[numbers], self._options.max_pixels)
+            fit_pixels(clip.frames_THWC[numbers], self._asked.max_pixels)
             for clip, numbers in zip(clips, shown, strict=True)
         ]
         media: dict[str, Any] = {"images": [list(frames_THWC) for frames_THWC in frames]}
@@ -114,9 +150,10 @@ class Judge(ClipBackbone):
         return inputs.to(self.device, dtype=self._model.dtype)  # converts only floating-point tensors to dtype
 
     def _frames(self, clip: Clip) -> list[int]:
-        options, total = self._options, len(clip.frames_THWC)
+        options, total = self._asked, len(clip.frames_THWC)
         if options.num_frames is not None:
-            return spaced_frames(total, options.num_frames)
+            choose = frames_at_starts if options.spacing == "starts" else spaced_frames
+            return choose(total, options.num_frames)
         return frames_at_rate(total, clip.fps, options.fps, options.min_frames, options.max_frames)
 
     def _chat(self, question: str, num_frames: int) -> str:
@@ -124,7 +161,14 @@ class Judge(ClipBackbone):
         places = [{"type": "video"}] if self._shows_video else [{"type": "image"}] * num_frames
         messages = [{"role": "user", "content": [*places, {"type": "text", "text": question}]}]
         chat: str = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return chat + self._options.answer_prefix
+        return chat + self._asked.answer_prefix
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"the judge answered {text[:SHOWN]!r}, which is not a number; check pattern") from error
 
 
 @functools.lru_cache(maxsize=2)

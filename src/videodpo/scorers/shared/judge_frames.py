@@ -32,6 +32,11 @@ def spaced_frames(total: int, wanted: int) -> list[int]:
     return [round(number * (total - 1) / (count - 1)) for number in range(count)] if count > 1 else [total // 2]
 
 
+def frames_at_starts(total: int, wanted: int) -> list[int]:
+    """Return the first frames of `wanted` equal intervals; a shorter clip repeats frames."""
+    return [number * total // wanted for number in range(wanted)]
+
+
 def fit_pixels(frames_THWC: np.ndarray, max_pixels: int | None) -> np.ndarray:
     """Scale uint8 frames down to at most `max_pixels` pixels each, bicubic with antialias in 8 bits."""
     height, width = frames_THWC.shape[1:3]

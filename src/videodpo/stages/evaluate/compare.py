@@ -122,7 +122,8 @@ def _paired(
     for arm, table in keyed.items():
         raw = table.loc[kept].reset_index()
         columns = {column: column.removeprefix("raw_") for column in raw.columns if column.startswith("raw_")}
-        totals = omniscore(raw, settings.omniscore)[["omniscore", *settings.omniscore.weighted_pillars]]
+        # Standardised scores of a prompt's clips say nothing about the difference of two models.
+        totals = omniscore(raw, settings.omniscore.by_range)[["omniscore", *settings.omniscore.weighted_pillars]]
         values[arm] = pd.concat(
             [raw[["prompt_id", "sample"]], raw[list(columns)].rename(columns=columns), totals], axis=1
         )

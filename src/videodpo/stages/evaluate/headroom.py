@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from videodpo.config import OmniScore
+from videodpo.preference import omniscore
 from videodpo.preference.statistics import gain_interval, headroom
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
@@ -77,7 +79,9 @@ def measure_headrooms(
     trained = [name for name in names if name not in judges and not from_clips]
     found = {
         name: Headroom(_TRAINING, *headroom(values, prompt_ids))
-        for name, values, prompt_ids in _training_scores(trained, snapshot.folder / "round1")
+        for name, values, prompt_ids in _training_scores(
+            trained, snapshot.folder / "round1", snapshot.settings.omniscore
+        )
     }
     for name in names:
         if name not in found:
@@ -85,7 +89,9 @@ def measure_headrooms(
     return found
 
 
-def _training_scores(names: Sequence[str], first_round: Path) -> Iterator[tuple[str, pd.Series, pd.Series]]:
+def _training_scores(
+    names: Sequence[str], first_round: Path, formula: OmniScore
+) -> Iterator[tuple[str, pd.Series, pd.Series]]:
     """Yield each score's name, values and prompts on the training prompts; one score in memory at a time."""
     table = first_round / "omniscore.parquet"
     with open_table(table) as file:
@@ -93,8 +99,13 @@ def _training_scores(names: Sequence[str], first_round: Path) -> Iterator[tuple[
         columns = {name: name if name in totals else f"raw_{name}" for name in names}
         columns = {name: column for name, column in columns.items() if column in file.schema_arrow.names}
         prompt_ids = _codes(read_columns(file, table, ["prompt_id"])["prompt_id"])
+        by_range = None
+        if formula.scaling != "range":  # the table's totals are standardised, those of the evaluation are not
+            needed = ["video_id", "prompt_id", "sample", *(f"raw_{name}" for name in formula.dimensions)]
+            by_range = omniscore(read_columns(file, table, needed).to_pandas(), formula.by_range)
         for name, column in columns.items():
-            yield name, read_columns(file, table, [column])[column].to_pandas(), prompt_ids
+            values = read_columns(file, table, [column])[column].to_pandas() if by_range is None else by_range[column]
+            yield name, values, prompt_ids
     read = partial(read_arrow, columns=["prompt_id", "value"])
     for name in names:
         if name not in columns:  # outside the OmniScore

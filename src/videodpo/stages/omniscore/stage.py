@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from videodpo.preference.formula import scale
+from videodpo.preference.formula import prompt_groups, scale
 from videodpo.runtime.failures import NUM_LISTED, refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
@@ -38,8 +39,17 @@ def aggregate(snapshot: Snapshot[OmniScoreSettings], round_folder: Path) -> None
     num_used = int(np.count_nonzero(usable))
     schema = omniscore_schema(names)
 
+    # A prompt's clips may be in two row groups, so its statistics are computed before the table is cut.
+    groups = None
+    if config.scaling == "prompt_group":
+        videos = videos.append_column("prompt", videos["prompt_id"].combine_chunks().dictionary_encode().indices)
+        used = videos.filter(pa.array(usable))
+        raw = {name: used[f"raw_{name}"].to_numpy() for name in names}
+        groups = prompt_groups(raw, used["prompt"].to_numpy(), config)
+
     def scaled(part: pa.Table) -> pa.Table:
-        columns = scale({name: part[f"raw_{name}"].to_numpy() for name in names}, config)
+        own = replace(groups, codes=part["prompt"].to_numpy()) if groups else None
+        columns = scale({name: part[f"raw_{name}"].to_numpy() for name in names}, config, own)
         columns |= {name: part[name] for name in ("video_id", "prompt_id", "sample")}
         return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 

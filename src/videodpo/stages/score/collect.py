@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from videodpo.config import validate
 from videodpo.runtime import registry
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
@@ -84,10 +85,11 @@ def _write(
 
 
 def _label(snapshot: Snapshot[ScoreSettings]) -> str:
-    """Label of a scorer: name, version, and a digest of all its weights."""
-    version = registry.load("videodpo.scorers", snapshot.settings.dimension).version
+    """Label of a scorer: name, version, and a digest of all its weights, or its service's version."""
+    settings = snapshot.settings
+    scorer = registry.load("videodpo.scorers", settings.scorer_name)
     digests = sorted(snapshot.weights.values())
-    weights = "no-weights"
+    weights = scorer.service_version(validate(scorer.Options, settings.options, settings.dimension)) or "no-weights"
     if digests:
         weights = (digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest())[:12]
-    return f"{snapshot.settings.dimension} v{version} {weights}"
+    return f"{settings.scorer_name} v{scorer.version} {weights}"

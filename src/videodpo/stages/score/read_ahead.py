@@ -54,7 +54,7 @@ def read_clip(wanted: Wanted) -> Clip | ValueError:
         raise
     except ValueError as error:
         return error
-    return Clip(frames_THWC, fps, wanted.prompt)
+    return Clip(frames_THWC, fps, wanted.prompt, path)
 
 
 _Waiting = tuple[Wanted, Future[Clip | ValueError]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,12 @@ from videodpo.stages.score.read_ahead import Wanted, read_clip
 
 
 def score_files(
-    paths: Sequence[Path], dimension: str, prompt: str | None, weights: Sequence[str], device: str
+    paths: Sequence[Path],
+    dimension: str,
+    prompt: str | None,
+    weights: Sequence[str],
+    device: str,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Score single clips; yield {"file", "dimension", "value"} for each, or a null value and "error".
 
@@ -24,12 +29,16 @@ def score_files(
         prompt: prompt of the clips, if the scorer needs one.
         weights: the scorer's weights (its option `weights`).
         device: auto, cpu, or cuda.
+        options: the scorer's other options.
 
     Raises:
         InputError: the dimension is unknown, weights are missing, or the scorer takes none.
     """
     kind = registry.load("videodpo.scorers", dimension)
-    scorer = kind(validate(kind.Options, _options_with(dimension, weights), f"dimensions.{dimension}.options"), device)
+    given = dict(options or {})
+    if weights or "weights" not in given:
+        given |= _options_with(dimension, weights)
+    scorer = kind(validate(kind.Options, given, f"dimensions.{dimension}.options"), device)
     for path in paths:
         clip = read_clip(Wanted(path, prompt or "", num_bytes=0))
         result = score_clips([scorer], [clip])[0][0] if isinstance(clip, Clip) else clip

@@ -178,7 +178,7 @@ def _measured(result: Result) -> Measured:
 def _make_scorer(snapshot: Snapshot[ScoreSettings]) -> Scorer:
     """Build a scorer; raise InputError if its options or weights are wrong."""
     dimension = snapshot.settings.dimension
-    kind = registry.load("videodpo.scorers", dimension)
+    kind = registry.load("videodpo.scorers", snapshot.settings.scorer_name)
     options = validate(kind.Options, snapshot.settings.options, f"dimensions.{dimension}.options")
     scorer: Scorer = kind(options, snapshot.execution.device)
     return scorer

@@ -94,8 +94,9 @@ class Column:
     def __init__(self, snapshot: Snapshot[ScoreSettings]) -> None:
         self.snapshot = snapshot
         self.dimension = snapshot.settings.dimension
-        version = registry.load("videodpo.scorers", self.dimension).version
-        what = [self.dimension, version, snapshot.settings.options, sorted(snapshot.weights.items())]
+        scorer = registry.load("videodpo.scorers", name := snapshot.settings.scorer_name)
+        options = {key: value for key, value in snapshot.settings.options.items() if key not in scorer.transport}
+        what = [name, scorer.version, options, sorted(snapshot.weights.items())]
         self.digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def key(self, video: Mapping[str, Any]) -> Key:

@@ -85,7 +85,7 @@ def read_plan(root: Path) -> dict[str, Any]:
 
 def read_runs(root: Path, plan: Mapping[str, Any]) -> tuple[list[Run], list[Missing]]:
     """Read all evaluations of the study's runs."""
-    formula = validate(OmniScore, plan["omniscore"], "omniscore")
+    formula = validate(OmniScore, plan["omniscore"], "omniscore").by_range
     runs: list[Run] = []
     missing: list[Missing] = []
     for entry in plan["runs"]:
