@@ -18,6 +18,7 @@ from videodpo.runtime import registry
 from videodpo.storage.manifests import product_folder
 
 RUN = "small"
+FLOW_SHIFT = 7.0
 
 
 class Trained:
@@ -41,7 +42,9 @@ class Trained:
         """
         options = {"distilled_lora": "trained"} if train.pop("trained_turbo", False) else {}
         own = {"family": family.family, "weights": str(weights), "max_sequence_length": family.text_tokens}
-        sampling = family.sampling.model_dump(exclude={"buckets", "flow_shift"})
+        kind = registry.load("videodpo.models", family.family)
+        sampling = family.sampling.model_dump(exclude={"buckets"})
+        sampling["flow_shift"] = FLOW_SHIFT if kind.takes_flow_shift else None
         raw = small_run(weights, results, model=own | {"options": options}, train=train)
         raw["generate"] = raw["generate"] | {"sampling": sampling}
         shutil.rmtree(results, ignore_errors=True)
@@ -49,7 +52,6 @@ class Trained:
         run = Stages(raw)
         self.settings = settings = run.snapshot("train").settings
         self.folder = run.folder
-        kind = registry.load("videodpo.models", family.family)
         self.model = kind(settings.model, "cpu")
         if settings.train.method == "lora":
             self.model.add_lora(settings.train.lora, seed=0)
@@ -100,12 +102,16 @@ def aligned_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def load_like_comfyui(file: Path, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Add a LoRA as ComfyUI does: every tensor must belong to a weight; alpha is divided by the rank."""
+def with_lora(file: Path, weights: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    """Add a LoRA as other tools do: every tensor must belong to a weight, and alpha is divided by the rank.
+
+    Args:
+        prefix: of the names in the file; ComfyUI's is `diffusion_model.`.
+    """
     lora, found = load_file(file), dict(weights)
     used = set()
     for name in weights:
-        layer = f"diffusion_model.{name.removesuffix('.weight')}"
+        layer = prefix + name.removesuffix(".weight")
         for up, down in (("lora_up", "lora_down"), ("lora_B", "lora_A")):
             if (key := f"{layer}.{up}.weight") in lora:
                 matrices = [lora[key], lora[f"{layer}.{down}.weight"]]

@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.test_families import one_forward
 from tests.support import original_names
-from tests.support.adapters import Trained, aligned_weights, base_weights, load_like_comfyui, run_example
+from tests.support.adapters import FLOW_SHIFT, Trained, aligned_weights, base_weights, run_example, with_lora
 from tests.support.families import FAMILIES, write
-from videodpo.config.errors import InputError
+from tests.support.original_names import CONVERT_BACK
 from videodpo.runtime import registry
 from videodpo.tools.adapter import export_adapter
 from videodpo.tools.adapter.examples import READ_BY_DIFFUSERS
-from videodpo.tools.adapter.formats import FORMATS, known_formats
+from videodpo.tools.adapter.formats import known_formats
 from videodpo.tools.adapter.layouts import COMFYUI, ORIGINAL
 
 RANK = 2
@@ -52,35 +52,44 @@ def close(found, expected, message):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_known_format_gives_the_aligned_model(train, family, tmp_path, method):
-    """The code of the model card loads the aligned weights, and samples a clip where a pipeline exists."""
     run = train(**METHODS[method])
     aligned = {name: aligned_weights(network) for name, network in run.networks.items()}
     for name in known_formats(run.settings):
         out = export(run, name, tmp_path)
-        if name == "comfyui":
-            layout = COMFYUI[family.family]
+        if name in ("comfyui", "original") and family.family in ORIGINAL:
             for (network, expected), file in zip(aligned.items(), sorted(out.glob("*.safetensors")), strict=True):
-                layers = lora_layers(run.networks[network])
-                base = {key: value for key, value in base_weights(run.networks[network]).items() if key in layers}
-                found = load_like_comfyui(file, layout.convert_weights(base))
-                close(found, layout.convert_weights({key: expected[key] for key in layers}), name)
-            if family.family not in READ_BY_DIFFUSERS:
-                assert "LoraLoaderModelOnly" in (out / "README.md").read_text()
-                continue
-        layout = ORIGINAL.get(family.family)
-        if name == "original" and layout is not None:
-            save_file(layout.convert_weights(base_weights(run.networks["transformer"])), out / "original.safetensors")
-            close(run_example(out)["weights"], layout.convert_weights(aligned["transformer"]), name)
-            continue
+                check_file(file, name, family.family, run.networks[network], expected, method)
+        check_example(out, name, family.family, run, aligned)
+
+
+def check_file(file, name, family, network, expected, method):
+    """The weights of the base model under the format's names, with the file added, are the aligned weights."""
+    layout = {"comfyui": COMFYUI, "original": ORIGINAL}[name][family]
+    if method == "full":
+        found = load_file(file)
+    else:
+        layers = {f"{key}.weight" for key, module in network.named_modules() if hasattr(module, "lora_A")}
+        expected = {key: expected[key] for key in layers}
+        base = {key: value for key, value in base_weights(network).items() if key in layers}
+        found = with_lora(file, layout.convert_weights(base), "diffusion_model." if name == "comfyui" else "")
+    close(found, layout.convert_weights(expected), name)
+
+
+def check_example(out, name, family, run, aligned):
+    """The code of the model card loads the aligned weights, and samples a clip where a pipeline exists."""
+    if name == "comfyui" and family not in READ_BY_DIFFUSERS:
+        assert "LoraLoaderModelOnly" in (out / "README.md").read_text()
+    elif name == "original" and family in ORIGINAL:
+        layout, (first, expected) = ORIGINAL[family], next(iter(aligned.items()))
+        save_file(layout.convert_weights(base_weights(run.networks[first])), out / "original.safetensors")
+        close(run_example(out)["weights"], layout.convert_weights(expected), name)
+    else:
         pipe = run_example(out)["pipe"]
         for network, expected in aligned.items():
             close(aligned_weights(getattr(pipe, network)), expected, f"{name}, {network}")
+        if run.settings.sampling.flow_shift is not None:
+            assert pipe.scheduler.config.shift == FLOW_SHIFT
         assert (out / "sample.gif").stat().st_size > 0
-
-
-def lora_layers(network):
-    """Names of the weights that a LoRA changes."""
-    return {f"{name}.weight" for name, module in network.named_modules() if hasattr(module, "lora_A")}
 
 
 def test_names_are_those_of_the_published_checkpoint(train, family, tmp_path):
@@ -88,8 +97,12 @@ def test_names_are_those_of_the_published_checkpoint(train, family, tmp_path):
         pytest.skip("no tool reads this family under other names")
     run = train(**METHODS["lora"])
     network = run.networks["transformer"]
-    found = ORIGINAL[family.family].convert_weights(base_weights(network))
+    weights = base_weights(network)
+    found = ORIGINAL[family.family].convert_weights(weights)
     assert found.keys() == original_names.ORIGINAL[family.family]
+    back = CONVERT_BACK[family.family](dict(found))
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[name], value) for name, value in weights.items())
     lora = load_file(sorted(export(run, "comfyui", tmp_path).glob("*.safetensors"))[0])
     modules = {key.removeprefix("diffusion_model.").rpartition(".lora_")[0] for key in lora if ".lora_" in key}
     assert modules <= original_names.COMFYUI[family.family]
@@ -115,15 +128,3 @@ def test_diffusers_reads_a_lora_for_comfyui_with_any_scale_and_gives_the_same_ou
 def base_forward(run, family):
     with run.model.reference_weights():
         return one_forward(run.model, family)
-
-
-def test_a_format_that_no_tool_reads_is_refused_with_those_that_are_known(train, family, tmp_path):
-    for method in METHODS:
-        run = train(**METHODS[method])
-        known = known_formats(run.settings)
-        for name in set(FORMATS) - set(known):
-            with pytest.raises(InputError) as refusal:
-                export(run, name, tmp_path)
-            assert str(refusal.value).startswith(f"--format {name}: no tool reads ")
-            assert str(refusal.value).endswith(f"{family.family} in this format; use one of: {', '.join(known)}")
-            assert not (tmp_path / name).exists()

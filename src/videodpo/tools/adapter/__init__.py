@@ -49,7 +49,7 @@ def export_adapter(run: Path, name: str, out: Path, number: int | None = None) -
     kind = registry.load("videodpo.models", settings.model.family)
     with _new_folder(out) as partial:
         files = Export(settings, kind.networks, adapter, snapshot.run, partial).write(name)
-        code = example(kind, settings, name, [partial / file for file in files])
+        code = example(kind, settings, name, [partial / file for file in files], out)
         text = card(snapshot, round_folder(run, number), name, files, code)
         (partial / "README.md").write_text(text, encoding="utf-8")
     return out

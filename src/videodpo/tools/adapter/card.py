@@ -18,7 +18,7 @@ from videodpo.tools.adapter.examples import CHECKPOINTS, READ_BY_DIFFUSERS
 from videodpo.weights.licences import Licence, licence_of, licence_of_prompts
 from videodpo.weights.locations import hub_name
 
-_HUB_LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC BY-NC 4.0": "cc-by-nc-4.0"}
+_HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "openrail")
 _ABOUT = {
     "diffusers": "in diffusers' format",
     "comfyui": "under the names of ComfyUI",
@@ -71,22 +71,26 @@ _COMFYUI = (
 
 
 def _use(example: str) -> str:
-    lines = 'Run this in the folder of the files. On a GPU, add `.to("cuda")` to the pipeline.'
+    lines = (
+        "Run this in the folder of the files. If you move the folder, correct the path of the base model in the code. "
+        'On a GPU, add `pipe.to("cuda")`.'
+    )
     return f"{lines}\n\n```python\n{example}\n```"
 
 
 def _header(settings: TrainSettings, name: str, source: Source) -> str:
     from huggingface_hub import ModelCardData
 
-    licence = licence_of(settings.model.weights)
-    is_nc = licence.is_non_commercial
-    known = _HUB_LICENCES.get(licence.name)
+    base, prompts = licence_of(settings.model.weights), licence_of_prompts(source)
+    strictest = prompts if prompts.is_non_commercial and not base.is_non_commercial else base
+    known = strictest.name.partition(",")[0].lower().replace(" ", "-")
+    is_known = known in _HUB_LICENCES
     tags = ["text-to-video", "videodpo", "dpo", *(["lora"] if settings.train.method == "lora" else [])]
     data = ModelCardData(
         base_model=hub_name(settings.model.weights)[0] if settings.model.weights.startswith(HUB_PREFIX) else None,
         library_name=_library(settings.model.family, name),
-        license=known or "other",
-        license_name=None if known else ("non-commercial" if is_nc else "see-base-model"),
+        license=known if is_known else "other",
+        license_name=None if is_known else "see-base-model",
         pipeline_tag="text-to-video",
         tags=[*tags, name] if name in ("comfyui", "merged") else tags,
         datasets=hub_name(source.path)[0] if source.path and source.path.startswith(HUB_PREFIX) else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ READ_BY_DIFFUSERS = ("wan", "ltx_video")
 """Families whose LoRA diffusers reads under the names of ComfyUI."""
 
 _PROMPT = "A red ball rolls over a wooden table."
+_TAKES_LENGTH = ("wan", "cogvideox", "ltx_video")  # families whose pipelines take max_sequence_length
 _NO_GUIDANCE = ("hunyuan_video15", "t2v_turbo")  # families whose pipelines take no guidance_scale
 CHECKPOINTS = {  # families in their authors' files: module and class of this package's pipeline, its reader, the files
     "videocrafter2": ("videocrafter_pipeline", "VideoCrafterPipeline", "from_original", ("model.ckpt",)),
@@ -31,7 +33,7 @@ for layer in {{name.rsplit(".lora_", 1)[0] for name in lora}}:
 save_file(weights, "aligned.safetensors")"""
 
 
-def example(kind: Any, settings: TrainSettings, name: str, files: Sequence[Path]) -> str | None:
+def example(kind: Any, settings: TrainSettings, name: str, files: Sequence[Path], out: Path) -> str | None:
     """Return Python code that runs in the exported folder; None if no Python library reads this format.
 
     Args:
@@ -39,6 +41,7 @@ def example(kind: Any, settings: TrainSettings, name: str, files: Sequence[Path]
         settings: settings of the training.
         name: name of the format.
         files: exported files, or folders of networks.
+        out: the folder in which the code will run.
     """
     family, is_lora = settings.model.family, settings.train.method == "lora"
     if name == "original" and family != "t2v_turbo":
@@ -48,21 +51,21 @@ def example(kind: Any, settings: TrainSettings, name: str, files: Sequence[Path]
     if name == "comfyui" and family not in READ_BY_DIFFUSERS:
         return None
     if family in CHECKPOINTS:
-        return _checkpoint_example(settings, name)
-    return _pipeline_example(kind, settings, name, files)
+        return _checkpoint_example(settings, name, _near(settings.model.weights, out))
+    return _pipeline_example(kind, settings, name, files, _base(settings.model.weights, out))
 
 
-def _pipeline_example(kind: Any, settings: TrainSettings, name: str, files: Sequence[Path]) -> str:
+def _pipeline_example(kind: Any, settings: TrainSettings, name: str, files: Sequence[Path], base: str) -> str:
     imports = [f"from diffusers import {kind.pipeline}"]
     options = ""
     if settings.model.dtype != "float32":
         imports.insert(0, "import torch")
         options = f", dtype=torch.{settings.model.dtype}"
-    base = json.dumps(".")
     before: list[str] = []
     after: list[str] = []
-    if name != "merged":
-        base = _base(settings.model.weights)
+    if name == "merged":
+        base = json.dumps(".")
+    else:
         if settings.train.method == "full":
             before, more = _load_networks(files, imports)
         elif settings.model.family == "text_to_video_sd":
@@ -70,6 +73,9 @@ def _pipeline_example(kind: Any, settings: TrainSettings, name: str, files: Sequ
         else:
             after, more = _load_loras(settings.model.family, files), ""
         options += more
+    if (shift := settings.sampling.flow_shift) is not None:  # schedulers differ in the name, and ignore the other
+        changes = f"shift={shift:g}, flow_shift={shift:g}, use_dynamic_shifting=False"
+        after.append(f"pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, {changes})")
     load = f"pipe = {kind.pipeline}.from_pretrained({base}{options})"
     return "\n".join([*imports, "", *before, load, *after, _sample(settings)])
 
@@ -99,11 +105,10 @@ def _load_loras(family: str, files: Sequence[Path]) -> list[str]:
     ]
 
 
-def _checkpoint_example(settings: TrainSettings, name: str) -> str:
+def _checkpoint_example(settings: TrainSettings, name: str, base: str) -> str:
     module, pipeline, method, names = CHECKPOINTS[settings.model.family]
     here = {"merged": names, "original": ("unet_lora.pt",)}.get(name, ())
-    base = local_path(settings.model.weights)
-    paths = ", ".join(f"Path({json.dumps(one if one in here else str(base / one))})" for one in names)
+    paths = ", ".join(f"Path({json.dumps(one if one in here else f'{base}/{one}')})" for one in names)
     imports = [
         "from pathlib import Path",
         f"from videodpo.models.shared.{module} import {pipeline}",
@@ -118,20 +123,30 @@ def _checkpoint_example(settings: TrainSettings, name: str) -> str:
 
 
 def _sample(settings: TrainSettings) -> str:
-    sampling = settings.sampling
-    size = f"num_frames={sampling.num_frames}, height={sampling.height}, width={sampling.width}"
-    steps = f"num_inference_steps={sampling.num_steps}"
-    guided = "" if settings.model.family in _NO_GUIDANCE else f", guidance_scale={sampling.guidance_scale:g}"
-    duration = round(1000 / sampling.fps)
-    return (
-        f'frames = pipe("{_PROMPT}", {size}, {steps}{guided}, output_type="pil").frames[0]\n'
-        f'frames[0].save("sample.gif", save_all=True, append_images=frames[1:], duration={duration})'
-    )
+    """Return lines that sample one clip with the settings of the run."""
+    family, sampling = settings.model.family, settings.sampling
+    options: dict[str, Any] = {"num_frames": sampling.num_frames, "height": sampling.height, "width": sampling.width}
+    options["num_inference_steps"] = sampling.num_steps
+    if family not in _NO_GUIDANCE:
+        options["guidance_scale"] = sampling.guidance_scale
+    if family in _TAKES_LENGTH:
+        options["max_sequence_length"] = settings.model.max_sequence_length
+    if sampling.negative_prompt and sampling.guidance_scale > 1:
+        options["negative_prompt"] = sampling.negative_prompt
+    options["output_type"] = "pil"
+    lines = [f"    {name}={json.dumps(value)}," for name, value in options.items()]
+    save = f'"sample.gif", save_all=True, append_images=frames[1:], duration={round(1000 / sampling.fps)}'
+    return "\n".join(["frames = pipe(", f'    "{_PROMPT}",', *lines, ").frames[0]", f"frames[0].save({save})"])
 
 
-def _base(location: str) -> str:
+def _base(location: str, out: Path) -> str:
     """Return the first argument of `from_pretrained`, and the commit of a repository."""
     if location.startswith(HUB_PREFIX):
         repository, revision = hub_name(location)
         return f'"{repository}", revision="{revision}"'
-    return json.dumps(location)
+    return json.dumps(_near(location, out))
+
+
+def _near(location: str, out: Path) -> str:
+    """Return the path of local weights as seen from `out`."""
+    return os.path.relpath(local_path(location).absolute(), out.absolute())

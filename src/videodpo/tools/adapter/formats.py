@@ -9,6 +9,7 @@ from typing import Any
 
 from videodpo.models.shared.adapters import lora_file
 from videodpo.runtime.snapshot import TrainSettings
+from videodpo.storage.tensors import write_tensors
 from videodpo.tools.adapter.layouts import COMFYUI, ORIGINAL
 from videodpo.tools.adapter.lora import LoraLayer, read_lora
 from videodpo.tools.adapter.merge import (
@@ -91,18 +92,14 @@ class Export:
         return {network: f"the fine-tuned `{network}`" for network in self._trained()}
 
     def _comfyui(self) -> dict[str, str]:
-        from safetensors.torch import save_file
-
         layout, family = COMFYUI[self._settings.model.family], self._settings.model.family
         for network, layers in self._loras().items():
             found = layout.convert_lora(layers)
             tensors = _peft_tensors(found, "diffusion_model.") if family == "ltx_video" else _kohya_tensors(found)
-            save_file(tensors, self._out / self._name(network))
+            write_tensors(self._out / self._name(network), tensors)
         return {self._name(network): f"LoRA of `{network}`" for network in self._trained()}
 
     def _original(self) -> dict[str, str]:
-        from safetensors.torch import save_file
-
         if self._settings.model.family == "t2v_turbo":
             return self._turbo_lora()
         layout = ORIGINAL[self._settings.model.family]
@@ -111,7 +108,7 @@ class Export:
                 tensors = _peft_tensors(layout.convert_lora(self._loras()[network]))
             else:
                 tensors = layout.convert_weights(read_network(self._adapter / network))
-            save_file({key: value.contiguous() for key, value in tensors.items()}, self._out / self._name(network))
+            write_tensors(self._out / self._name(network), {key: value.contiguous() for key, value in tensors.items()})
         what = "LoRA" if self._is_lora else "all weights"
         return {self._name(network): f"{what} of `{network}`" for network in self._trained()}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from videodpo.config.errors import InputError
 from videodpo.models.shared.pipeline_model import components, read_config
 from videodpo.storage.files import files_of
+from videodpo.storage.tensors import write_tensors
 from videodpo.tools.adapter.lora import LoraLayer, add_lora
 
 if TYPE_CHECKING:
@@ -60,14 +61,13 @@ def merge_pipeline(base: Path, loras: Mapping[str, Mapping[str, LoraLayer]], ful
 def _merge_file(file: Path, layers: Mapping[str, LoraLayer], target: Path) -> set[str]:
     """Write one file of weights, in the types of the base model; return the layers that it changed."""
     from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     weights = load_file(file)
     found = add_lora(weights, layers)
     with safe_open(file, framework="pt") as handle:
         metadata = handle.metadata()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, target, metadata=metadata)
+    write_tensors(target, weights, metadata)
     return found
 
 
