@@ -300,6 +300,12 @@ def _summary(arguments: argparse.Namespace) -> None:
     print(summary(arguments.run_folder))
 
 
+def _export_adapter(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.adapter import export_adapter
+
+    print(export_adapter(arguments.run_folder, arguments.format, arguments.out, arguments.round) / "README.md")
+
+
 def _status(arguments: argparse.Namespace) -> None:
     from videodpo.tools.status import status
     from videodpo.tools.verify import runs_in
@@ -485,6 +491,16 @@ def _add_run_tools(add: Add) -> None:
         metavar="KEY=VALUE",
         help="a key of omniscore, dimensions or pairs (repeatable)",
     )
+    adapter = add("export-adapter", _export_adapter, "write the adapter in another tool's format, with a model card")
+    adapter.add_argument("run_folder", type=Path, metavar="RUN", help="for example results/demo")
+    adapter.add_argument(
+        "--format",
+        choices=("diffusers", "comfyui", "original", "merged"),
+        required=True,
+        help="original: names of the model's own code; merged: the base model with the change added",
+    )
+    adapter.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder to write")
+    adapter.add_argument("--round", type=round_number, help="round to export, from 1; default: the last trained one")
     study = add("study", _study, "compare the finished arms of a study: tables, page and verdicts")
     study.add_argument("study_folder", type=Path, help="for example results/core")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from videodpo.config import HUB_PREFIX
+from videodpo.config import HUB_PREFIX, Source
 from videodpo.storage.files import sha256_of
 from videodpo.weights.catalogue import PublishedFile, PublishedRepository, catalogue
 from videodpo.weights.locations import PUBLIC_PREFIX, hub_name, local_path
@@ -39,6 +39,17 @@ def licence_of(location: str) -> Licence:
     if known:
         return _terms(known)
     return _card(local_path(location)) or Licence("see its model card", False)
+
+
+def licence_of_prompts(source: Source) -> Licence:
+    """Return the licence of the prompts that `prompts.source` names."""
+    if source.kind == "vidprom":
+        return Licence("CC BY-NC 4.0", True)
+    if source.kind == "demo_world":
+        return Licence("Apache-2.0", False)
+    if source.kind == "huggingface":
+        return Licence("see the card of the data set", False)
+    return Licence("as stated by the owner of this file", False)
 
 
 def _terms(published: PublishedFile | PublishedRepository) -> Licence:
