@@ -26,6 +26,7 @@ CHECKPOINTS = {  # families in their authors' files: module and class of this pa
 }
 _ADD = """from safetensors.torch import load_file, save_file
 
+# original.safetensors stands for the authors' checkpoint of the denoiser
 weights, lora = load_file("original.safetensors"), load_file("{file}")
 for layer in {{name.rsplit(".lora_", 1)[0] for name in lora}}:
     change = lora[f"{{layer}}.lora_B.weight"].flatten(1) @ lora[f"{{layer}}.lora_A.weight"].flatten(1)
