@@ -286,6 +286,13 @@ def _summary(arguments: argparse.Namespace) -> None:
     print(summary(arguments.run_folder))
 
 
+def _export(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.export import export_pairs
+
+    count = export_pairs(arguments.run_folder, arguments.round, arguments.format, arguments.out)
+    print(f"{arguments.out}: {count} pairs in the format {arguments.format}")
+
+
 def _study(arguments: argparse.Namespace) -> None:
     from videodpo.tools.study import write_study
 
@@ -410,6 +417,11 @@ def _add_run_tools(add: Add) -> None:
         metavar="KEY=VALUE",
         help="a key of omniscore, dimensions or pairs (repeatable)",
     )
+    export = add("export", _export, "write the pairs of a round and their clips, for others to train on")
+    export.add_argument("run_folder", type=Path, help="for example results/demo")
+    _add_round(export)
+    export.add_argument("--format", choices=("videodpo", "datasets", "webdataset"), required=True)
+    export.add_argument("--out", type=Path, required=True, help="new folder")
     study = add("study", _study, "compare the finished arms of a study: tables, page and verdicts")
     study.add_argument("study_folder", type=Path, help="for example results/core")
 

@@ -42,7 +42,7 @@ def read_clip(path: Path, sha256: str) -> bytes:
     file = file_of(path)
     if not file.is_file():
         raise damaged(file, "it is missing")
-    content = _bytes_at(path)
+    content = bytes_at(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise damaged(path, "sha256 differs from the videos table")
     return content
@@ -78,7 +78,13 @@ def write_tar(tar: Path, clips: Iterable[tuple[str, bytes]]) -> list[str]:
     return indices
 
 
-def _bytes_at(path: Path) -> bytes:
+def member_path(tar: str, member: tarfile.TarInfo) -> str:
+    """Path of a clip in a tar file: its byte range."""
+    return f"{tar}#{member.offset_data}+{member.size}"
+
+
+def bytes_at(path: Path) -> bytes:
+    """Read the bytes of a clip of unknown SHA-256, from its own file or from a tar file."""
     found = _IN_TAR.fullmatch(path.name)
     if not found:
         return path.read_bytes()
