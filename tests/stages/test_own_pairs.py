@@ -15,6 +15,7 @@ from videodpo.cli import main
 from videodpo.config import ConfigError, Pairs, Reweight, Source
 from videodpo.demo_world.captions import all_scenes
 from videodpo.demo_world.render import render
+from videodpo.stages.doctor.pairs import check_policy
 from videodpo.stages.generate.import_clips import import_shard
 from videodpo.stages.generate.sample import generate_shard
 from videodpo.stages.pairs.imported import pair_weights_of
@@ -416,6 +417,14 @@ def test_own_pairs_are_trained_on_and_the_doctor_compares_the_sides(imported, ta
     ratio = errors["ref_error_winner"].sum() / errors["ref_error_loser"].sum()
     assert findings["off_policy"]["value"] == pytest.approx(ratio)
     assert findings["off_policy"]["status"] == "fine"
+
+
+@pytest.mark.parametrize(("winner", "status"), [(0.4, "fine"), (0.9, "warning"), (0.1, "warning")])
+def test_the_doctor_warns_if_one_side_is_far_from_the_model(winner, status):
+    reference = pd.DataFrame({"ref_error_winner": [winner, winner, None], "ref_error_loser": [0.3, 0.5, 0.4]})
+    finding = check_policy(reference)
+    assert (finding.check, finding.status, finding.value) == ("off_policy", status, pytest.approx(winner / 0.4))
+    assert check_policy(None).status == "fine"
 
 
 def test_what_if_says_that_imported_pairs_do_not_depend_on_scores(with_winners, capsys):

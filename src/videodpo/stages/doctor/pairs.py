@@ -14,8 +14,8 @@ from videodpo.dpo.findings import Finding, Status, grade
 EFFECTIVE_SHARE = 0.01
 # Most visits per pair before the model memorises it. The paper's run visits each of its 10,000 pairs 2.4 times.
 MOST_EPOCHS = 50.0
-# Largest factor between the reference's mean errors on winners and on losers.
-FAR = 1.5
+# Largest factor between the reference's mean errors on winners and on losers. The demo's own pairs have 1.02 and 1.04.
+FAR = 1.25
 
 
 def check_weights(pairs: pd.DataFrame) -> list[Finding]:

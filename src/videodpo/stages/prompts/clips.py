@@ -140,7 +140,8 @@ def _pair_row(row: int, name: str, splits: Mapping[str, str], reason: str | None
 
 def _usable(pairs: Rows, source: Source) -> Rows:
     reasons = Counter(pair["reason"] for pair in pairs if pair["reason"] is not None)
-    listing = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    listing = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    listing += "; ..." if len(reasons) > 3 else ""
     if reasons.total() == len(pairs):
         raise ConfigError(
             f"prompts.source.path: {_name(source)}: none of its {len(pairs)} pairs can be used ({listing})"

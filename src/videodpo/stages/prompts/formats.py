@@ -118,7 +118,7 @@ def read_table_file(path: Path, columns: Sequence[str], optional: Sequence[str] 
     if suffix not in _READERS:
         raise ConfigError(
             f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_READERS)}, or these with "
-            f"{' or '.join(PACKED)}"
+            f"{' or '.join(PACKED)}; the kind 'pairs' also takes a folder that exists"
         )
     return _READERS[suffix](path, columns, optional)
 

@@ -157,7 +157,7 @@ def _sum_of_votes(record: Mapping[str, Any], columns: PairColumns, row: int) -> 
     """Weighted sum of the votes, positive if clip A wins, and the reason why there is no winner."""
     score = 0.0
     for name, weight in columns.votes.items():
-        vote = record[name]
+        vote = record.get(name)
         if vote in (None, ""):
             return 0.0, f"no vote in column {name}"
         if str(vote) not in _SIGNS:
@@ -165,7 +165,7 @@ def _sum_of_votes(record: Mapping[str, Any], columns: PairColumns, row: int) -> 
                 f"prompts.source.columns.votes: {name!r} is {vote!r} in row {row}; {', '.join(_SIGNS)} are allowed"
             )
         score += weight * _SIGNS[str(vote)]
-    return score, None if score else "the votes are tied"
+    return score, "the votes are tied" if math.isclose(score, 0.0, abs_tol=1e-9) else None
 
 
 def _number(record: Mapping[str, Any], column: str, row: int) -> float | None:

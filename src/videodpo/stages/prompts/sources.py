@@ -120,10 +120,11 @@ def _records(source: Source, path: Path) -> Iterator[Record]:
 def _distinct(prompts: Iterable[tuple[int, Any]], source: Source) -> Iterator[Row]:
     """Yield the distinct prompts of a list of clips or pairs; further rows of a prompt are not duplicates."""
     seen = set()
-    for row, text in prompts:
+    for row, value in prompts:
+        text = _text(value, row, source)
         if text not in seen:
             seen.add(text)
-            yield Row(row, _text(text, row, source))
+            yield Row(row, text)
 
 
 def _world(seed: int) -> Iterator[Row]:

@@ -132,6 +132,7 @@ class _Pool:
 
 
 def _usable(source: Source, settings: Prompts, seed: int, tally: _Tally) -> _Pool:
+    """Read a source, clean its prompts, and drop those that fail a step before near_duplicate."""
     rows: list[int] = []
     texts: list[str] = []
     seen: set[bytes] = set()
