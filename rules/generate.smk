@@ -2,7 +2,7 @@ rule generate:
     input:
         config=f"{FOLDER}/config/generate.json",
         prompts=RUNS.inputs("prompts.parquet"),
-        clips=RUNS.inputs("clips.parquet") if RUNS.first.from_clips else [],
+        clips=RUNS.inputs("clips.parquet") if RUNS.first.has_clips else [],
         adapter=RUNS.previous_adapter,
     output:
         table=f"{ROUND}/videos/shard-{{shard}}.parquet",

@@ -2,7 +2,7 @@ rule pairs:
     input:
         config=f"{FOLDER}/config/pairs.json",
         prompts=RUNS.inputs("prompts.parquet"),
-        omniscore=RUNS.inputs("round{round}/omniscore.parquet"),
+        source=RUNS.inputs(lambda run: run.sources_of_pairs),
         videos=RUNS.inputs("round{round}/videos/shards.json"),
     output:
         pairs=f"{ROUND}/pairs.parquet",

@@ -4,7 +4,8 @@ rule prompts:
     output:
         prompts=f"{FOLDER}/prompts.parquet",
         dropped=f"{FOLDER}/prompts_dropped.parquet",
-        clips=[f"{FOLDER}/clips.parquet"] if RUNS.first.from_clips else [],
+        clips=[f"{FOLDER}/clips.parquet"] if RUNS.first.has_clips else [],
+        pairs=[f"{FOLDER}/imported_pairs.parquet"] if RUNS.first.has_pairs else [],
     log:
         f"{FOLDER}/logs/prompts.log",
     benchmark:

@@ -3,7 +3,7 @@ rule report:
         config=f"{FOLDER}/config/report.json",
         prompts=RUNS.inputs("prompts.parquet"),
         dropped=RUNS.inputs("prompts_dropped.parquet"),
-        omniscore=RUNS.inputs("round{round}/omniscore.parquet"),
+        omniscore=RUNS.inputs(lambda run: run.scored),
         pairs=RUNS.inputs("round{round}/pairs.parquet"),
         rejected=RUNS.inputs("round{round}/pairs_rejected.parquet"),
         train_log=RUNS.inputs("round{round}/train_log.parquet"),

@@ -300,6 +300,13 @@ def _summary(arguments: argparse.Namespace) -> None:
     print(summary(arguments.run_folder))
 
 
+def _export(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.export import export_pairs
+
+    count = export_pairs(arguments.run_folder, arguments.round, arguments.format, arguments.out)
+    print(f"{arguments.out}: {count} pairs in the format {arguments.format}")
+
+
 def _export_adapter(arguments: argparse.Namespace) -> None:
     from videodpo.tools.adapter import export_adapter
 
@@ -491,6 +498,11 @@ def _add_run_tools(add: Add) -> None:
         metavar="KEY=VALUE",
         help="a key of omniscore, dimensions or pairs (repeatable)",
     )
+    export = add("export", _export, "write the pairs of a round and their clips, for others to train on")
+    export.add_argument("run_folder", type=Path, metavar="RUN", help="for example results/demo")
+    _add_round(export)
+    export.add_argument("--format", choices=("videodpo", "datasets", "webdataset"), required=True)
+    export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder to write")
     adapter = add("export-adapter", _export_adapter, "write the adapter in another tool's format, with a model card")
     adapter.add_argument("run_folder", type=Path, metavar="RUN", help="for example results/demo")
     adapter.add_argument(

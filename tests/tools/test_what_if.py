@@ -227,7 +227,7 @@ def test_the_printed_table_has_lines_of_one_width(run):
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path, capsys):
     assert main(["what-if", "--run", str(tmp_path), "--set", "pairs.reweight.exponent=0"]) == 1
-    assert f"not a settings snapshot: {tmp_path}/config/omniscore.json: not readable" in capsys.readouterr().err
+    assert f"not a settings snapshot: {tmp_path}/config/pairs.json: not readable" in capsys.readouterr().err
 
 
 def test_a_round_that_does_not_exist_is_named(run, capsys):

@@ -2,7 +2,6 @@
 
 from videodpo.config.errors import ConfigError, InputError, RunError, VideodpoError
 from videodpo.config.schema import (
-    HUB_PREFIX,
     Config,
     Evaluate,
     Generate,
@@ -11,7 +10,6 @@ from videodpo.config.schema import (
     Report,
     Sampling,
     Size,
-    Source,
     parse_config,
 )
 from videodpo.config.scoring import (
@@ -27,6 +25,7 @@ from videodpo.config.scoring import (
     filter_disagreements,
 )
 from videodpo.config.section import Section, validate
+from videodpo.config.source import HUB_PREFIX, PairColumns, Source
 from videodpo.config.training import (
     Lora,
     Objective,
@@ -55,6 +54,7 @@ __all__ = [
     "OfficialCode",
     "OmniDimension",
     "OmniScore",
+    "PairColumns",
     "PairLabels",
     "Pairs",
     "PillarWeights",

@@ -32,10 +32,13 @@ def schema_text() -> str:
 def markdown_text() -> str:
     """Markdown page with one table per section: key, values, default, meaning."""
     schema = Config.model_json_schema()
-    return "\n".join([_HEAD, *_sections("", schema, schema["$defs"])])
+    return "\n".join([_HEAD, *_sections("", schema, schema["$defs"], {})])
 
 
-def _sections(path: str, section: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+def _sections(
+    path: str, section: Mapping[str, Any], definitions: Mapping[str, Any], shown: dict[str, str]
+) -> Iterator[str]:
+    """Yield the lines of a section and those below it; `shown` has the key at which each definition is shown."""
     yield f"## `{path}`\n" if path else "## Top level\n"
     yield "| key | values | default | meaning |\n|---|---|---|---|"
     inner: list[tuple[str, Mapping[str, Any]]] = []
@@ -45,6 +48,9 @@ def _sections(path: str, section: Mapping[str, Any], definitions: Mapping[str, A
         if target := _reference(field):
             values, default = f"[section](#{_anchor(key)})", default if default == "required" else ""
             inner.append((key, definitions[target]))
+            shown[target] = key
+        elif target := next(filter(None, map(_reference, field.get("anyOf", []))), None):
+            values = f"null, or a section like [{shown[target]}](#{_anchor(shown[target])})"
         elif target := _reference(field.get("items")):
             key = f"{key}.<number>"
             values = f"list of [section](#{_anchor(key)})"
@@ -58,7 +64,7 @@ def _sections(path: str, section: Mapping[str, Any], definitions: Mapping[str, A
         yield f"| `{name}` | {values} | {default} | {_escaped(field['description'])} |"
     yield ""
     for key, definition in inner:
-        yield from _sections(key, definition, definitions)
+        yield from _sections(key, definition, definitions, shown)
 
 
 def _values(field: Mapping[str, Any]) -> str:

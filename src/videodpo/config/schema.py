@@ -18,6 +18,7 @@ from videodpo.config.scoring import (
 )
 from videodpo.config.section import PositiveReal, Real, Section, Shards, validate, without_nulls
 from videodpo.config.shard_counts import AUTO, heldout_shards, reference_shards, sampling_shards
+from videodpo.config.source import Source
 from videodpo.config.training import (
     ReferenceJobs,
     Schedule,
@@ -26,33 +27,14 @@ from videodpo.config.training import (
 )
 
 TOTALS = {"omniscore", "quality", "semantic"}  # names of columns next to those of the dimensions
-HUB_PREFIX = "hub:"  # weights or data sets fetched by id; everything else is a path
-
-
-class Source(Section):
-    kind: Literal["text", "jsonl", "csv", "parquet", "vidprom", "huggingface", "clips", "demo_world"]
-    """Type of the prompt source; `clips` is a list of your own videos with their prompts."""
-    path: str | None = None
-    """File, or `hub:<organisation>/<name>@<commit>` for vidprom and huggingface; not used by `demo_world`."""
-    column: str = "prompt"
-    """Column or JSON key that contains the prompt."""
-    name: str | None = None
-    """Configuration (subset) of a Hugging Face data set; null if the data set has only one, or a default."""
-    split: str = "train"
-    """Split of a Hugging Face data set."""
-    max_toxicity: Real = Field(0.2, ge=0, le=1)
-    """VidProM: rows are dropped if any of their six toxicity probabilities is above this value."""
-
-    def _disagreements(self) -> Iterator[tuple[str, str]]:
-        if self.kind != "demo_world" and not self.path:
-            yield "path", f"missing; the kind {self.kind!r} needs one"
-        if self.name is not None and self.kind != "huggingface":
-            yield "name", f"{self.name!r} has no effect on the kind {self.kind!r}; leave it out"
 
 
 class Prompts(Section):
     source: Source
     """Source of the prompts."""
+    # Left out of the settings snapshot if null, so that runs from before it existed stay valid.
+    heldout_source: Source | None = Field(None, exclude_if=lambda value: value is None)
+    """Source of the held-out prompts; null draws them from `source`."""
     num_train: int | None = Field(None, ge=1)
     """Number of training prompts to sample videos for; null uses all prompts that are not held out."""
     num_heldout: int = Field(..., ge=0)
@@ -67,6 +49,8 @@ class Prompts(Section):
     def _disagreements(self) -> Iterator[tuple[str, str]]:
         if self.min_chars > self.max_chars:
             yield "min_chars", f"{self.min_chars} is above max_chars {self.max_chars}"
+        if self.heldout_source is not None and not self.num_heldout:
+            yield "heldout_source", "has no effect with num_heldout 0; leave it out"
 
 
 class Model(Section):
@@ -257,13 +241,15 @@ class Config(Section):
                 f"evaluate.judges.{name}",
                 "also among dimensions, so it is no independent judge; remove it from one of the two",
             )
-        if self.generate.fit_clips and self.prompts.source.kind != "clips":
-            yield "generate.fit_clips", f"true, but prompts.source.kind is {self.prompts.source.kind!r}, not 'clips'"
-        if self.prompts.source.kind == "clips" and self.rounds != 1:
+        source = self.prompts.source
+        if self.generate.fit_clips and not source.has_clips:
+            allowed = "'clips', 'pairs' or 'winners'"
+            yield "generate.fit_clips", f"true, but prompts.source.kind is {source.kind!r}, not {allowed}"
+        if source.samples_nothing and self.rounds != 1:
             yield "rounds", f"{self.rounds} with your own clips, which support one round; use 1"
         yield from self._training_disagreements()
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
-        samples = self.prompts.source.kind != "clips"  # a list of clips sets its own number per prompt
+        samples = not source.has_clips  # a list of clips sets its own number per prompt, and own pairs need no policy
         if samples and worst > (videos := self.generate.videos_per_prompt):
             needs = f"{self.pairs.policy!r} needs at least {worst} videos per prompt"
             yield "pairs.policy", f"{needs}, generate.videos_per_prompt is {videos}"

@@ -11,7 +11,6 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import Field
 
 from videodpo.config import (
-    HUB_PREFIX,
     Config,
     ConfigError,
     Evaluate,
@@ -25,6 +24,7 @@ from videodpo.config import (
     Sampling,
     Schedule,
     Section,
+    Source,
     Train,
     TrainRuntime,
     validate,
@@ -42,7 +42,9 @@ class PromptsSettings(Section):
 
 class GenerateSettings(Section):
     from_clips: bool
-    """True if the clips are the user's own: they are imported, not sampled."""
+    """True if all clips are the user's own: they are imported, not sampled."""
+    with_winners: bool = Field(False, exclude_if=lambda value: not value)
+    """True if sample 0 of each prompt is a clip of the user's own, and the others are sampled."""
     generate: Generate
     model: Model
 
@@ -67,6 +69,8 @@ class OmniScoreSettings(Section):
 
 class PairsSettings(Section):
     pairs: Pairs
+    imported_for: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Family and weights of the run's model if the pairs are the user's own; None if they are chosen by score."""
 
 
 class VisitsSettings(Section):
@@ -101,12 +105,14 @@ class EvaluateSettings(Section):
     omniscore: OmniScore
     dimensions: list[str]
     from_clips: bool
-    """True if the training clips are the user's own, so that they say nothing about the base model."""
+    """True if the training clips are not all sampled and scored, so that they say nothing about the base model."""
 
 
 class ReportSettings(Section):
     report: Report
     dimensions: list[str]
+    has_pairs: bool = Field(False, exclude_if=lambda value: not value)
+    """True if the pairs are the user's own, so that the training clips have no scores."""
 
 
 class Execution(Section):
@@ -163,6 +169,7 @@ _KINDS: dict[str, type[Section]] = {
 STAGES = tuple(_KINDS)
 SCORER = "scorer"  # key of a dimension, and key next to the options of a judge
 _UNKNOWN = "not fetched"
+CLIP_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 # Increase a stage's number when its code gives other results for the same settings. Scorers and models have their own
 # versions.
 CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execution")} | {
@@ -325,8 +332,12 @@ def scorer_of(config: Config, name: str) -> str:
 
 
 def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
+    source = config.prompts.source
     derived: dict[str, Any] = {
-        "from_clips": config.prompts.source.kind == "clips",
+        "from_clips": source.has_clips if stage == "evaluate" else source.samples_nothing,
+        "with_winners": source.kind == "winners",
+        "has_pairs": source.has_pairs,
+        "imported_for": f"{config.model.family} {config.model.weights}" if source.has_pairs else None,
         "dimension": dimension,
         "scorer": scorer if (scorer := scorer_of(config, dimension)) != dimension else None,
         "options": scorer_options(config).get(dimension),
@@ -339,11 +350,10 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
         "is_judge": dimension in config.evaluate.judges,
     }
     values = {}
-    for field in _KINDS[stage].model_fields:
+    for field, info in _KINDS[stage].model_fields.items():
         value = derived[field] if field in derived else getattr(config, field)
-        values[field] = value.model_dump() if isinstance(value, Section) else value
-    if values.get(SCORER, "") is None:
-        del values[SCORER]
+        if info.exclude_if is None or not info.exclude_if(value):
+            values[field] = value.model_dump() if isinstance(value, Section) else value
     return values
 
 
@@ -357,9 +367,8 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         return "", [], ()
     source = config.prompts.source
     if stage == "prompts":
-        # A data set on the hub has no local files.
-        files = [source.path] if source.path and not source.path.startswith(HUB_PREFIX) else []
-        return CODE_VERSIONS[stage], files, ()
+        sources = [source, config.prompts.heldout_source]
+        return CODE_VERSIONS[stage], [file for one in sources if one for file in _source_files(one)], ()
     if stage == "pairs":
         labels = config.pairs.labels.path
         return CODE_VERSIONS[stage], [labels] if labels else [], ()
@@ -367,6 +376,16 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         model = registry.load("videodpo.models", config.model.family)
         return f"{CODE_VERSIONS[stage]}, model {model.version}", [config.model.weights], model.hub_files
     return CODE_VERSIONS[stage], [], ()
+
+
+def _source_files(source: Source) -> list[str]:
+    """Files that determine a source's rows: none for data on the hub; for a folder of pairs, all but its clips."""
+    if not source.path or source.is_on_hub:
+        return []
+    path = Path(source.path)
+    if source.kind == "pairs" and path.is_dir():
+        return [str(file) for file in weight_files(source.path) if file.suffix.lower() not in CLIP_SUFFIXES]
+    return [source.path]
 
 
 def _fingerprints(location: str, patterns: tuple[str, ...]) -> dict[str, str]:

@@ -78,8 +78,13 @@ def write_tar(tar: Path, clips: Iterable[tuple[str, bytes]]) -> list[str]:
     return indices
 
 
+def member_path(tar: str, member: tarfile.TarInfo) -> str:
+    """Path of a clip in a tar file: its byte range."""
+    return f"{tar}#{member.offset_data}+{member.size}"
+
+
 def read_content(path: Path) -> bytes:
-    """Read the bytes of a clip without a check of its digest."""
+    """Read the bytes of a clip, from its own file or from a tar file, without a check of its digest."""
     found = _IN_TAR.fullmatch(path.name)
     if not found:
         return path.read_bytes()

@@ -25,6 +25,17 @@ def _schema(**columns: pa.DataType | tuple[pa.DataType, bool]) -> pa.Schema:
 PROMPTS = _schema(prompt_id=_STR, prompt=_STR, source=_STR, split=_STR, position=_I64)
 PROMPTS_DROPPED = _schema(row=_I64, prompt=_STR, step=_STR, reason=_STR)
 CLIPS = _schema(prompt_id=_STR, sample=_I32, path=_STR)
+IMPORTED_PAIRS = _schema(
+    row=_I64,
+    prompt_id=_STR,
+    winner_id=(_STR, True),
+    loser_id=(_STR, True),  # null if the winner wins against all other samples of its prompt
+    weight=(_F64, True),
+    probability=(_F64, True),
+    label_source=_STR,
+    winner_model=(_STR, True),
+    reason=(_STR, True),
+)
 CLIP_SIZE = ("num_frames", "height", "width")
 ClipSize: TypeAlias = tuple[int | None, ...]
 """Values of `CLIP_SIZE`: frames, and height and width in pixels. None for a failed clip."""
@@ -59,10 +70,10 @@ PAIRS = _schema(
     prompt_id=_STR,
     winner_id=_STR,
     loser_id=_STR,
-    score_winner=_F64,
-    score_loser=_F64,
-    gap=_F64,
-    probability=_F64,
+    score_winner=(_F64, True),  # the scores and what follows from them are null for imported pairs
+    score_loser=(_F64, True),
+    gap=(_F64, True),
+    probability=(_F64, True),
     weight=_F64,
     policy=_STR,
     label_source=_STR,
@@ -189,7 +200,19 @@ def _kind(dtype: pa.DataType) -> str:
     return "number" if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) else str(dtype)
 
 
-_ALL = [PROMPTS, PROMPTS_DROPPED, CLIPS, VIDEOS, SCORES, PAIRS, PAIRS_REJECTED, VISITS, REFERENCE, EVALUATION]
+_ALL = [
+    PROMPTS,
+    PROMPTS_DROPPED,
+    CLIPS,
+    IMPORTED_PAIRS,
+    VIDEOS,
+    SCORES,
+    PAIRS,
+    PAIRS_REJECTED,
+    VISITS,
+    REFERENCE,
+    EVALUATION,
+]
 _ALL += [STUDY, LABELS, TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
 del _KINDS["step"]  # text in PROMPTS_DROPPED, a number in TRAIN_LOG; every other name has one type in all tables

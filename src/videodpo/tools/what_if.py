@@ -73,8 +73,10 @@ def what_if(run_folder: Path, round_number: int, settings: Sequence[str]) -> Com
         ValueError, RuntimeError: the round has no scores, or no pair is left.
     """
     config = run_folder / "config"
-    formula: OmniScore = load_snapshot(config / "omniscore.json", "omniscore").settings.omniscore
     pairs_snapshot: Snapshot[PairsSettings] = load_snapshot(config / "pairs.json", "pairs")
+    if pairs_snapshot.settings.imported_for is not None:
+        raise ConfigError(f"{run_folder}: its pairs are imported, so no OmniScore or pair setting changes them")
+    formula: OmniScore = load_snapshot(config / "omniscore.json", "omniscore").settings.omniscore
     now = (formula, pairs_snapshot.settings.pairs)
     then = _changed(now, settings)
     round_folder = run_folder / f"round{round_number}"

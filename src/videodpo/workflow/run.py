@@ -17,7 +17,7 @@ from videodpo.runtime import registry
 from videodpo.runtime.giving_up import clear_marks
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_of, scorer_options, snapshot_text, stage_names, write_snapshot
-from videodpo.stages.prompts.check import check_source
+from videodpo.stages.prompts.check import check_prompts
 from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
@@ -42,7 +42,8 @@ class Workflow:
         self.folder = str(Path(self.config.results) / self.config.run)
         self.scorers = list(self.config.dimensions)
         self.judges = list(self.config.evaluate.judges)
-        self.from_clips = self.config.prompts.source.kind == "clips"
+        self.has_clips = self.config.prompts.source.has_clips
+        self.has_pairs = self.config.prompts.source.has_pairs
 
     @cached_property
     def shards(self) -> list[str]:
@@ -61,10 +62,20 @@ class Workflow:
 
     @cached_property
     def headroom_tables(self) -> list[str]:
-        """Tables of the first round with the scores of the base model's samples; none if the clips are the user's."""
+        """Tables of the first round with the scores of the base model's samples; none if the user brings clips."""
         outside = [name for name in self.scorers if name not in self.config.formula.dimensions]
         tables = ["omniscore.parquet", *(f"scores/{name}/shards.json" for name in outside)]
-        return [] if self.from_clips else tables
+        return [] if self.has_clips else tables
+
+    @cached_property
+    def sources_of_pairs(self) -> list[str]:
+        """Tables that the pairs are chosen from, relative to the run's folder."""
+        return ["imported_pairs.parquet"] if self.has_pairs else self.scored
+
+    @cached_property
+    def scored(self) -> list[str]:
+        """Table of the training clips' scores, relative to the run's folder; none if the pairs are the user's own."""
+        return [] if self.has_pairs else ["round{round}/omniscore.parquet"]
 
     @cached_property
     def page(self) -> list[str]:
@@ -375,8 +386,7 @@ def _check_labels(config: Config) -> None:
 @cache
 def _check_prompts(prompts: str, max_missing: float) -> None:
     """Check the source of the prompts, given as JSON; once for all runs of a study."""
-    found = Prompts.model_validate_json(prompts)
-    check_source(found.source, found, max_missing)
+    check_prompts(Prompts.model_validate_json(prompts), max_missing)
 
 
 def _check_weights(key: str, location: str, needed: str | None = None) -> None:

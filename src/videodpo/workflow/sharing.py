@@ -54,21 +54,25 @@ def parts_of(run: Workflow, *, trains: bool) -> Iterator[Part]:
         return Part(snapshot, settings or (snapshot,), tuple(reads), files)
 
     prompts = "prompts.parquet"
-    clips = ["clips.parquet"] if run.from_clips else []
-    yield part("prompts", (), prompts, "prompts_dropped.parquet", *clips)
+    clips = ["clips.parquet"] if run.has_clips else []
+    imported = ["imported_pairs.parquet"] if run.has_pairs else []
+    yield part("prompts", (), prompts, "prompts_dropped.parquet", *clips, *imported)
     adapter: list[str] = []
     for number in range(1, run.config.rounds + 1) if trains else [1]:
         above = f"round{number}"
         videos, omniscore, pairs = f"{above}/videos", f"{above}/omniscore.parquet", f"{above}/pairs.parquet"
         visits, reference = f"{above}/visits.parquet", f"{above}/reference"
         yield part("generate", [prompts, *adapter], videos)
-        for name in run.scorers:
-            yield part(f"score/{name}", [videos], f"{above}/scores/{name}")
-        scores = [f"{above}/scores/{name}" for name in run.config.formula.dimensions]
-        yield part("omniscore", [videos, *scores], omniscore)
-        yield part("pairs", [omniscore], pairs, f"{above}/pairs_rejected.parquet")
+        source = videos
+        if not run.has_pairs:
+            source = omniscore
+            for name in run.scorers:
+                yield part(f"score/{name}", [videos], f"{above}/scores/{name}")
+            scores = [f"{above}/scores/{name}" for name in run.config.formula.dimensions]
+            yield part("omniscore", [videos, *scores], omniscore)
+        yield part("pairs", [source], pairs, f"{above}/pairs_rejected.parquet")
         # Visits and reference errors depend on which clips are paired, not on the weights of the pairs.
-        yield part("visits", [omniscore], visits, settings=("visits", _CHOICE))
+        yield part("visits", [source], visits, settings=("visits", _CHOICE))
         if run.reference_shards:
             yield part("reference", [visits], reference)
         if trains:

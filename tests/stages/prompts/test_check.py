@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from videodpo.config import ConfigError
-from videodpo.stages.prompts.check import check_source
+from videodpo.stages.prompts.check import check_prompts
 
 from .conftest import prompts_of
 
 
 def _check(kind, path=None, **keys):
     prompts = prompts_of(kind, path, **keys)
-    check_source(prompts.source, prompts)
+    check_prompts(prompts)
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_the_first_hundred_clips_must_exist(listed):
 
 def test_as_many_clips_may_be_missing_as_may_fail(listed):
     prompts = prompts_of("clips", listed)
-    check_source(prompts.source, prompts, max_missing=0.1)
+    check_prompts(prompts, max_missing=0.1)
     with pytest.raises(ConfigError, match=r"10 of the first 100 clips are missing"):
-        check_source(prompts.source, prompts, max_missing=0.09)
+        check_prompts(prompts, max_missing=0.09)
 
 
 @pytest.mark.parametrize("path", ["https://example.org/b.mp4", "C:\\clips\\c.mp4", "~/d.mp4", "clips/"])
@@ -124,7 +124,7 @@ def test_a_missing_column_is_refused(three):
 
 def test_a_text_file_cannot_be_on_the_hub():
     with pytest.raises(
-        ConfigError, match=r"prompts\.source\.path: 'hub:a/b' is only for the kinds vidprom and huggingface"
+        ConfigError, match=r"prompts\.source\.path: 'hub:a/b' is only for the kinds vidprom, huggingface and pairs"
     ):
         _check("text", "hub:a/b")
 

@@ -57,7 +57,7 @@ def test_a_compressed_list_of_clips_is_read(tmp_path, packed):
     source = prompts_of("clips", path).source
     (row,) = read_rows(source, 0)
     assert row.text == "a red tram"
-    assert clip_rows(source, set()) == []
+    assert clip_rows(source, {}) == []
 
 
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])

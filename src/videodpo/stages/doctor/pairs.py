@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +14,8 @@ from videodpo.dpo.findings import Finding, Status, grade
 EFFECTIVE_SHARE = 0.01
 # Most visits per pair before the model memorises it. The paper's run visits each of its 10,000 pairs 2.4 times.
 MOST_EPOCHS = 50.0
+# Largest factor between the reference's mean errors on winners and on losers. The demo's own pairs have 1.02 and 1.04.
+FAR = 1.25
 
 
 def check_weights(pairs: pd.DataFrame) -> list[Finding]:
@@ -30,6 +34,26 @@ def check_weights(pairs: pd.DataFrame) -> list[Finding]:
     expected = f"at least {EFFECTIVE_SHARE:.0%} of {len(weights)} pairs"
     advice = "A few pairs dominate the training: lower pairs.reweight.exponent."
     return [*findings, Finding("effective_pairs", status, measured, expected, advice, effective)]
+
+
+def check_policy(reference: pd.DataFrame | None) -> Finding:
+    """Compare the reference's errors on winners and losers: clips of the model itself have similar ones.
+
+    Args:
+        reference: rows of `schemas.REFERENCE`; None if the training computes them itself.
+    """
+    expected = f"{1 / FAR:.2g} to {FAR:g}"
+    if reference is None:
+        return Finding("off_policy", "fine", "not compared, there is no table of reference errors", expected)
+    errors = reference[["ref_error_winner", "ref_error_loser"]].dropna()
+    ratio = float(errors["ref_error_winner"].sum() / errors["ref_error_loser"].sum()) if len(errors) else math.nan
+    status: Status = "fine" if 1 / FAR <= ratio <= FAR else "warning"
+    measured = f"the reference's error on winners is {ratio:.3g} times that on losers, over {len(errors)} visits"
+    advice = (
+        "One side of the pairs is far from what this model samples, so the loss can fall by telling the two sources "
+        "apart: let the model sample the losers (docs/own-pairs.md), or lower the learning rate."
+    )
+    return Finding("off_policy", status, measured, expected, advice, ratio)
 
 
 def check_epochs(num_pairs: int, schedule: Schedule) -> Finding:

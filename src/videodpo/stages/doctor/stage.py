@@ -34,7 +34,7 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
     """
     from videodpo.dpo.visits import read_visits
     from videodpo.stages.doctor.beta import check_beta, numeric_beta
-    from videodpo.stages.doctor.pairs import check_epochs, check_weights
+    from videodpo.stages.doctor.pairs import check_epochs, check_policy, check_weights
 
     settings = snapshot.settings
     reference = read_shards(round_folder / "reference") if settings.train.reference == "precomputed" else None
@@ -50,7 +50,7 @@ def diagnose(snapshot: Snapshot[TrainSettings], round_folder: Path) -> list[Find
     from videodpo.stages.doctor.probe import check_movement
     from videodpo.stages.doctor.start import Start
 
-    findings.append(check_beta(settings.train, reference))
+    findings += [check_beta(settings.train, reference), check_policy(reference)]
     with Countdown(log, "doctor", NUM_PARTS, "parts") as countdown:
         start = Start(snapshot, round_folder, plan, reference, numeric_beta(settings.train, reference))
         countdown.add(item="loading the model")

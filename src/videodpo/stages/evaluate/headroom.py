@@ -76,11 +76,11 @@ def measure_headrooms(
         snapshot: the stage's settings.
     """
     judges, from_clips = snapshot.settings.evaluate.judges, snapshot.settings.from_clips
-    trained = [name for name in names if name not in judges and not from_clips]
+    trained = [] if from_clips else [name for name in names if name not in judges]
     found = {
         name: Headroom(_TRAINING, *headroom(values, prompt_ids))
-        for name, values, prompt_ids in _training_scores(
-            trained, snapshot.folder / "round1", snapshot.settings.omniscore
+        for name, values, prompt_ids in (
+            _training_scores(trained, snapshot.folder / "round1", snapshot.settings.omniscore) if trained else ()
         )
     }
     for name in names:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videodpo.config import Generate
+from videodpo.config import Generate, Sampling
 from videodpo.config.errors import InputError
 from videodpo.models import load_model
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.snapshot import GenerateSettings, Snapshot
 from videodpo.stages.generate.encode import encode_missing
 from videodpo.stages.generate.fitting import describe, fit_frames, is_exact, nearest_size
-from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard
+from videodpo.stages.generate.shards import IMPORTED, Files, Part, Request, Row, empty_row, open_shard
+from videodpo.storage.clips import file_of, read_content
 from videodpo.storage.files import atomic_path, sha256_of
 from videodpo.storage.tables import read_table
 from videodpo.storage.video import UnreadableVideo, read_film, write_mp4
@@ -57,7 +60,7 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
         Request(prompt_id, words[prompt_id], int(sample), 0)
         for prompt_id, sample in zip(table["prompt_id"], table["sample"], strict=True)
     ]
-    sources = {request.video_id: Path(path) for request, path in zip(requests, table["path"], strict=True)}
+    sources = read_sources(snapshot.folder)
     model: VideoModel | None = None
     with open_shard(
         snapshot,
@@ -66,34 +69,60 @@ def import_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index:
         settings.generate.shards,
         requests,
         BATCH,
-        identity=snapshot.digest,
-        common={"model": "import", "adapter": None},
+        identity=f"{snapshot.digest} {digest_of_sources(sources)}",
+        common={},
         with_texts=True,
     ) as shard:
         encode_missing(shard, settings.generate.sampling, settings.model, snapshot.execution.device)
         for batch in shard.unfinished():
             model = model or load_model(settings.model, snapshot.execution.device, parts={"vae"})
-            shard.save(batch, _encoded(batch, model, sources, settings.generate, shard.files))
+            sizes = settings.generate.sampling.sizes
+            shard.save(batch, encode_clips(batch.requests, model, sources, settings.generate, sizes, shard.files))
 
 
-def _encoded(
-    batch: Batch,
+def read_sources(run: Path) -> dict[str, Path]:
+    """The user's file of each clip in `clips.parquet`, by video_id."""
+    table = read_table(run / "clips.parquet")
+    return {
+        f"{prompt_id}-{sample}": Path(path)
+        for prompt_id, sample, path in zip(table["prompt_id"], table["sample"], table["path"], strict=True)
+    }
+
+
+def digest_of_sources(sources: Mapping[str, Path]) -> str:
+    """SHA-256 of the names of the user's files, so that another list imports its own clips."""
+    return hashlib.sha256("\n".join(f"{key} {path}" for key, path in sources.items()).encode()).hexdigest()
+
+
+def encode_clips(
+    requests: Sequence[Request],
     model: VideoModel,
     sources: Mapping[str, Path],
     settings: Generate,
+    sizes: Sequence[Sampling],
     files: Files,
 ) -> Part:
-    """Copy and encode one batch of clips."""
+    """Copy and encode one batch of the user's own clips.
+
+    Args:
+        requests: clips to import.
+        model: its VAE is used.
+        sources: the user's file of each clip, by video_id.
+        settings: sampling settings, and whether clips are fitted to them.
+        sizes: allowed sizes.
+        files: paths of the shard.
+    """
     import torch
 
     rows: list[Row] = []
     latents: dict[str, torch.Tensor] = {}
     dtype = getattr(torch, settings.sampling.latents_dtype)
-    for request in batch.requests:
-        row = empty_row(request)
+    for request in requests:
+        row = empty_row(request) | {"model": IMPORTED, "adapter": None}
         rows.append(row)
         try:
-            copy, frames, fps = _take(sources[request.video_id], request, settings, files)
+            with _as_file(sources[request.video_id], files) as source:
+                copy, frames, fps = _take(source, request, settings, sizes, files)
         except UnreadableVideo as error:
             row |= {"status": "failed", "error": str(error)}
             continue
@@ -108,9 +137,27 @@ def _encoded(
     return Part(rows, latents)
 
 
-def _take(source: Path, request: Request, settings: Generate, files: Files) -> tuple[Path, np.ndarray, float]:
+@contextmanager
+def _as_file(source: Path, files: Files) -> Iterator[Path]:
+    """Yield a clip's own file, or a temporary copy of its byte range in a tar file."""
+    archive = file_of(source)
+    if archive == source or not archive.is_file():
+        yield archive
+        return
+    copy = files.work / f"{source.name}.mp4"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(read_content(source))
+    try:
+        yield copy
+    finally:
+        copy.unlink()
+
+
+def _take(
+    source: Path, request: Request, settings: Generate, sizes: Sequence[Sampling], files: Files
+) -> tuple[Path, np.ndarray, float]:
     """Copy one clip into the run, fitted or re-encoded if needed; return the copy, its frames and their rate."""
-    sampling, sizes = settings.sampling, settings.sampling.sizes
+    sampling = settings.sampling
     # Decode one second more than needed, so that a clip that is too long is recognised.
     film = read_film(source, max_seconds=max(size.num_frames for size in sizes) / sampling.fps + 1)
     copy = files.clips / f"{request.video_id}.mp4"

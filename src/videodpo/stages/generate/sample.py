@@ -19,6 +19,7 @@ from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings, Snapshot
 from videodpo.stages.generate.encode import encode_missing
+from videodpo.stages.generate.import_clips import digest_of_sources, encode_clips, read_sources
 from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard
 from videodpo.storage.files import sha256_of, sha256_of_folder
 from videodpo.storage.tables import read_table
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, index: int, adapter: Path | None) -> None:
     """Sample one shard of a round's training videos into `round<r>/videos`.
 
-    Each prompt draws one of the sampling's sizes. All its clips have that size, so that they can be paired.
+    Each prompt draws one of the sampling's sizes. All its clips have that size, so that they can be paired. With
+    winners of the user's own, sample 0 of each prompt is imported, and fitted to that size.
 
     Args:
         snapshot: settings of the stage.
@@ -44,10 +46,15 @@ def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, inde
         RunError: more than `max_failed_fraction` of all clips failed; finished clips are kept for the next try.
     """
     settings = snapshot.settings
-    seed_of = partial(derive_seed, snapshot.seed, "video", round_number)
+    winners = read_sources(snapshot.folder) if settings.with_winners else {}
+
+    def seed_of(prompt_id: str, sample: int) -> int:
+        own = f"{prompt_id}-{sample}" in winners
+        return 0 if own else derive_seed(snapshot.seed, "video", round_number, prompt_id, sample)
+
     requests = _Requests(_prompts(snapshot.folder, "train"), settings.generate.videos_per_prompt, seed_of)
     videos = round_folder(snapshot.folder, round_number) / "videos"
-    sampler = _Sampler(snapshot, settings.generate.sampling, adapter, with_texts=True)
+    sampler = _Sampler(snapshot, settings.generate.sampling, adapter, with_texts=True, winners=winners)
     sampler.make(videos, index, settings.generate.shards, requests)
 
 
@@ -110,13 +117,23 @@ class _Sampler:
     to half.
     """
 
-    def __init__(self, snapshot: Snapshot[Any], sampling: Sampling, adapter: Path | None, *, with_texts: bool) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot[Any],
+        sampling: Sampling,
+        adapter: Path | None,
+        *,
+        with_texts: bool,
+        winners: Mapping[str, Path] | None = None,
+    ) -> None:
         self._snapshot, self._sampling, self._adapter, self._with_texts = snapshot, sampling, adapter, with_texts
+        self._winners = winners or {}
         self._model: VideoModel | None = None
 
     def make(self, videos: Path, index: int, num_shards: int, requests: Sequence[Request]) -> None:
         """Sample the clips that a shard lacks."""
         snapshot, model, name = self._snapshot, self._snapshot.settings.model, _adapter_name(self._adapter)
+        own = f" {digest_of_sources(self._winners)}" if self._winners else ""
         with open_shard(
             snapshot,
             videos,
@@ -124,38 +141,51 @@ class _Sampler:
             num_shards,
             requests,
             self._sampling.batch_size,
-            identity=f"{snapshot.digest} {name}",
+            identity=f"{snapshot.digest} {name}{own}",
             common={"model": f"{model.family} {model.weights}", "adapter": name},
             with_texts=self._with_texts,
         ) as shard:
             encode_missing(shard, self._sampling, model, snapshot.execution.device)
             for batch in shard.unfinished():
-                shard.save_in_background(batch, self.finish, batch, self.sample(batch, shard.texts(batch)), shard.files)
+                imported = self.import_winners(batch, shard.files)
+                runs = self.sample(batch, shard.texts(batch))
+                shard.save_in_background(batch, self.finish, batch, runs, imported, shard.files)
+
+    def import_winners(self, batch: Batch, files: Files) -> list[Part]:
+        """Copy and encode the clips of a batch that are the user's own, by size."""
+        own = [request for request in batch.requests if request.video_id in self._winners]
+        settings = self._snapshot.settings
+        return [
+            encode_clips(requests, self._loaded(), self._winners, settings.generate, [sized], files)
+            for sized, requests in _by_size(own, self._sampling, self._snapshot.seed)
+        ]
 
     def sample(self, batch: Batch, texts: Mapping[str, PromptEmbeds]) -> list[_Run]:
         """Denoise a batch. Only this part blocks the next batch; `finish` runs in the background.
 
         Args:
+            batch: the batch; clips of the user's own are left out.
             texts: encoded prompts of the batch, by id.
         """
         model, sampling = self._loaded(), self._sampling
         runs = []
-        for sized, requests in _by_size(batch, sampling, self._snapshot.seed):
-            own = collate([texts[request.prompt_id] for request in requests])
-            text = {name: value.to(model.device) for name, value in own.items()}
+        wanted = [request for request in batch.requests if request.video_id not in self._winners]
+        for sized, requests in _by_size(wanted, sampling, self._snapshot.seed):
+            prompts = collate([texts[request.prompt_id] for request in requests])
+            text = {name: value.to(model.device) for name, value in prompts.items()}
             latents_BCFHW = model.sample(text, [request.seed for request in requests], sized, texts[NEGATIVE])
             # Without a GPU, decoding in the background would compete with the next batch for the same cores.
             frames = model.decode(latents_BCFHW) if model.device.type == "cpu" else None
             runs.append(_Run(requests, latents_BCFHW, frames))
         return runs
 
-    def finish(self, batch: Batch, runs: Sequence[_Run], files: Files) -> Part:
+    def finish(self, batch: Batch, runs: Sequence[_Run], imported: Sequence[Part], files: Files) -> Part:
         """Decode a batch and write its clips. On a GPU, the VAE's kernels queue behind those already launched."""
         import torch
 
         model, sampling = self._loaded(), self._sampling
-        rows: dict[str, Row] = {}
-        latents: dict[str, torch.Tensor] = {}
+        rows: dict[str, Row] = {row["video_id"]: row for part in imported for row in part.rows}
+        latents: dict[str, torch.Tensor] = {key: latent for part in imported for key, latent in part.latents.items()}
         for requests, latents_BCFHW, frames in runs:
             decoded = model.decode(latents_BCFHW) if frames is None else frames
             for request, latent, clip in zip(requests, latents_BCFHW.cpu(), decoded, strict=True):
@@ -186,10 +216,10 @@ def _adapter_name(adapter: Path | None) -> str | None:
     return f"{adapter.parent.name}/{adapter.name} {sha256_of_folder(adapter)[:12]}" if adapter else None
 
 
-def _by_size(batch: Batch, sampling: Sampling, seed: int) -> list[tuple[Sampling, list[Request]]]:
-    """Group the requests of a batch by clip size, in the order of their first clips."""
+def _by_size(requests: Sequence[Request], sampling: Sampling, seed: int) -> list[tuple[Sampling, list[Request]]]:
+    """Group requests by clip size, in the order of their first clips."""
     sizes = sampling.sizes
     runs: dict[int, list[Request]] = {}
-    for request in batch.requests:
+    for request in requests:
         runs.setdefault(derive_seed(seed, "bucket", request.prompt_id) % len(sizes), []).append(request)
     return [(sizes[drawn], requests) for drawn, requests in runs.items()]

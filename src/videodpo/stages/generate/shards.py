@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from videodpo.models.base import PromptEmbeds
 
 log = logging.getLogger(__name__)
+IMPORTED = "import"  # column `model` of the user's own clips
 Row = dict[str, Any]
 
 
@@ -124,7 +125,7 @@ def open_shard(
         index: index of the shard, from 0.
         requests: all videos of all shards.
         identity: settings and adapter that finished batches must have been made with.
-        common: columns that are the same in every row.
+        common: columns that are the same in every row, except those that a row sets itself.
         with_texts: keep the encoded prompts with the finished shard; a training needs them.
 
     Raises:
@@ -213,7 +214,7 @@ class Shard:
     def save(self, batch: Batch, part: Part) -> None:
         """Save the result of one batch. The rows come last, because a batch without rows is not finished."""
         write_tensors(self.files.of_batch(batch.number)[0], part.latents)
-        rows = [row | self._common for row in part.rows]
+        rows = [self._common | row for row in part.rows]
         self._progress.append(rows)
         self._rows |= {row["video_id"]: row for row in rows}
         self.countdown.add(item=f"batch {batch.number}")
@@ -305,8 +306,8 @@ class Shard:
 
 
 def empty_row(request: Request) -> Row:
-    """Row of the videos table with everything that is known before the clip exists."""
-    row: Row = dict.fromkeys(VIDEOS.names)
+    """Row of the videos table with everything that is known before the clip exists, without the common columns."""
+    row: Row = dict.fromkeys(name for name in VIDEOS.names if name not in ("model", "adapter"))
     row |= {"video_id": request.video_id, "prompt_id": request.prompt_id, "sample": request.sample}
     return row | {"seed": request.seed, "status": "ok"}
 

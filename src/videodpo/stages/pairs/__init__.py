@@ -1,1 +1,1 @@
-"""Stage: preference pairs and their weights, from OmniScores."""
+"""Stage: preference pairs and their weights, from OmniScores, or the user's own."""

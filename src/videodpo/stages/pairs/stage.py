@@ -1,4 +1,4 @@
-"""Pairs stage: choose `pairs.parquet` and `pairs_rejected.parquet` from the omniscore table."""
+"""Pairs stage: choose `pairs.parquet` and `pairs_rejected.parquet` from the omniscore table, or import them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from videodpo.preference.filters import columns_for
 from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import PairsSettings, Snapshot
+from videodpo.stages.pairs.imported import import_pairs
 from videodpo.stages.pairs.sizes import read_size_labels
 from videodpo.stages.pairs.votes import read_votes
 from videodpo.storage.manifests import edited_inputs
@@ -31,6 +32,9 @@ def select_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
         InputError: no pair is left; the message counts the reasons. Or `pairs.labels` names votes on other clips.
         RunError: the omniscore table is not in the order of the prompts.
     """
+    if snapshot.settings.imported_for is not None:
+        import_pairs(snapshot, round_folder)
+        return
     settings, path = snapshot.settings.pairs, round_folder / "omniscore.parquet"
     scores = read_arrow(path, ["video_id", "prompt_id", "omniscore", *columns_for(settings)])
     without_videos = _prompts_without_videos(scores, path, snapshot.folder / "prompts.parquet")

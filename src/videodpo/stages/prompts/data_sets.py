@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import HUB_PREFIX, ConfigError
-from videodpo.stages.prompts.formats import BATCH, Record, need_columns
+from videodpo.stages.prompts.formats import BATCH, Record, need_columns, rows_of
 from videodpo.stages.prompts.text_files import refuse_other_file
 from videodpo.weights.locations import hub_name
 
@@ -15,7 +15,13 @@ MAX_REASON = 500  # characters
 
 
 def read_dataset(
-    location: str, split: str, columns: Sequence[str], *, name: str | None = None, data_files: str | None = None
+    location: str,
+    split: str,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    data_files: str | None = None,
 ) -> Iterator[Record]:
     """Yield the rows of a Hugging Face data set, in any format that `datasets` reads; its own code never runs.
 
@@ -23,22 +29,29 @@ def read_dataset(
         location: `hub:<organisation>/<name>@<commit>`, a folder of data files laid out like a data set repository, or a
             folder that `save_to_disk` wrote.
         split: name of the split.
+        columns: the requested columns.
+        optional: further columns, whose values are None if the data set does not have them.
         name: name of the configuration; None if there is only one, or a default one.
         data_files: the one file of the repository to read.
 
     Raises:
         ConfigError: not loadable, or a column is missing.
     """
+    import datasets
+
     data = _loaded(location, split, name, data_files)
     need_columns(location, columns, data.column_names)
+    wanted = [*columns, *optional]
+    data = data.select_columns([one for one in wanted if one in data.column_names])
+    for column, feature in data.features.items():
+        if isinstance(feature, datasets.Video):
+            raise ConfigError(f"prompts.source.column: {column!r} of {location} holds videos; text is needed")
     number = 0
     try:
-        for batch in data.select_columns(list(columns)).iter(batch_size=BATCH):
-            for row in zip(*(batch[name] for name in columns), strict=True):
-                yield number, row
-                number += 1
+        for number, row in rows_of(data.iter(batch_size=BATCH), wanted):
+            yield number, row
     except UnicodeDecodeError as error:
-        raise ConfigError(f"prompts.source.path: {location}, after row {number}: not UTF-8 ({error.reason})") from error
+        raise ConfigError(f"prompts.source.path: {location}, near row {number}: not UTF-8 ({error.reason})") from error
 
 
 def _loaded(location: str, split: str, name: str | None, data_files: str | None) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +13,15 @@ from videodpo.config import HUB_PREFIX, ConfigError, Source
 from videodpo.demo_world.captions import all_scenes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.stages.prompts.data_sets import read_dataset
-from videodpo.stages.prompts.formats import Record, read_csv, read_jsonl, read_lines, read_parquet
+from videodpo.stages.prompts.formats import Record, read_csv, read_jsonl, read_lines, read_parquet, read_table_file
+from videodpo.stages.prompts.pair_sources import read_pairs
 from videodpo.stages.prompts.text_files import is_garbled
 
 VIDPROM_FILE = "VidProM_unique.csv"
 MAX_GARBLED = 3  # consecutive rows; a single one may be a user's joke
 TOXICITY = ("toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
 
-PACKED = (".gz", ".zst")
-_MANIFESTS = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+ON_HUB = ("vidprom", "huggingface", "pairs")
 
 
 class Row(NamedTuple):
@@ -63,33 +64,43 @@ def _rows(source: Source, seed: int) -> Iterator[Row]:
         yield from _world(seed)
         return
     assert source.path is not None, "the configuration refuses other kinds without a path"
-    hub = source.path.startswith(HUB_PREFIX)
-    if hub and source.kind not in ("vidprom", "huggingface"):
+    if source.is_on_hub and source.kind not in ON_HUB:
         raise ConfigError(
-            f"prompts.source.path: {source.path!r} is only for the kinds vidprom and huggingface; "
+            f"prompts.source.path: {source.path!r} is only for the kinds vidprom, huggingface and pairs; "
             f"the kind {source.kind!r} needs a file"
         )
     path, column = Path(source.path), source.column
     if source.kind == "vidprom":
         columns = (column, *TOXICITY)
-        if hub:
+        if source.is_on_hub:
             records = read_dataset(source.path, source.split, columns, data_files=VIDPROM_FILE)
         else:
             records = read_csv(path, columns)
         for row, (text, *probabilities) in records:
             yield Row(row, _text(text, row, source), _worst(probabilities, row, source))
-    elif source.kind == "clips":
-        yield from _manifest(path, source)
+    elif source.kind == "pairs":
+        yield from _distinct(((pair.row, pair.prompt) for pair in read_pairs(source)), source)
+    elif source.has_clips:
+        yield from _distinct(((row, text) for row, (text, _) in read_table_file(path, (column, "path"))), source)
     else:
         for row, (text, *_) in _records(source, path):
             yield Row(row, _text(text, row, source))
+
+
+@contextmanager
+def heldout_keys() -> Iterator[None]:
+    """Name the keys of `prompts.heldout_source` in errors about a source."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("prompts.source.", "prompts.heldout_source.")) from error
 
 
 def source_name(source: Source) -> str:
     """Origin for the prompts table: kind and file name or data set id, never a folder of this machine."""
     if source.path is None or source.kind == "demo_world":
         return source.kind
-    if source.path.startswith(HUB_PREFIX):
+    if source.is_on_hub:
         return f"{source.kind}:{source.path.removeprefix(HUB_PREFIX)}"
     return f"{source.kind}:{Path(source.path).name}"
 
@@ -106,28 +117,14 @@ def _records(source: Source, path: Path) -> Iterator[Record]:
     return read_dataset(str(source.path), source.split, (source.column,), name=source.name)
 
 
-def _manifest(path: Path, source: Source) -> Iterator[Row]:
-    """Yield the distinct prompts of a list of clips; further clips of a prompt are not reported as duplicates."""
+def _distinct(prompts: Iterable[tuple[int, Any]], source: Source) -> Iterator[Row]:
+    """Yield the distinct prompts of a list of clips or pairs; further rows of a prompt are not duplicates."""
     seen = set()
-    for row, (text, _) in read_manifest(path, source.column):
+    for row, value in prompts:
+        text = _text(value, row, source)
         if text not in seen:
             seen.add(text)
-            yield Row(row, _text(text, row, source))
-
-
-def read_manifest(path: Path, column: str) -> Iterator[Record]:
-    """Yield prompt and clip path of every row of a list of clips.
-
-    Raises:
-        ConfigError: the file has an unknown suffix, or it cannot be read.
-    """
-    suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
-    if suffix not in _MANIFESTS:
-        raise ConfigError(
-            f"prompts.source.path: {path.name}: a list of clips ends in {', '.join(_MANIFESTS)}, or these with "
-            f"{' or '.join(PACKED)}"
-        )
-    return _MANIFESTS[suffix](path, (column, "path"))
+            yield Row(row, text)
 
 
 def _world(seed: int) -> Iterator[Row]:
@@ -144,9 +141,9 @@ def _world(seed: int) -> Iterator[Row]:
 def _text(value: Any, row: int, source: Source) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    key, column = ("columns.prompt", source.columns.prompt) if source.kind == "pairs" else ("column", source.column)
     raise ConfigError(
-        f"prompts.source.column: {source.column!r} holds {value!r} in row {row} of {source_name(source)}; "
-        "text is needed"
+        f"prompts.source.{key}: {column!r} holds {value!r} in row {row} of {source_name(source)}; text is needed"
     )
 
 

@@ -23,7 +23,9 @@ _MAX_BARS = 120
 
 def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
     """Draw the OmniScore histogram, gaps within pairs, gap against N, and the correlation of the dimensions."""
-    scores, gaps = finished.scores.omniscore.to_numpy(), finished.pairs.gap.to_numpy()
+    scores, gaps = finished.scores.omniscore.to_numpy(), finished.pairs.gap.dropna().to_numpy()
+    if not len(scores):  # the pairs are the user's own
+        return []
     drawn = [
         folder.draw(
             "omniscore",

@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shown:
-    """One clip on a card; `file` is None if the clip no longer exists in the run's folder."""
+    """One clip on a card; `score` is None for imported pairs, `file` if the clip is no longer in the run's folder."""
 
     label: str
-    score: float
+    score: float | None
     file: str | None
     width: int
     height: int
@@ -43,7 +43,7 @@ class Card:
     name: str
     left: Shown
     right: Shown
-    delta: float
+    delta: float | None
     facts: list[str]
     rows: list[tuple[str, float, float]]
 
@@ -54,7 +54,7 @@ class ClipFolder:
     def __init__(self, folder: Path, run_folder: Path) -> None:
         self._folder, self._run_folder = folder, run_folder
 
-    def show(self, arm: str, videos: pd.DataFrame, video_id: str, label: str, score: float) -> Shown:
+    def show(self, arm: str, videos: pd.DataFrame, video_id: str, label: str, score: float | None) -> Shown:
         """Copy one clip.
 
         Args:
@@ -119,7 +119,7 @@ def pair_cards(finished: Finished, clips: ClipFolder, count: int) -> list[Card]:
     raw = finished.scores.set_index("video_id")[[f"raw_{name}" for name in finished.dimensions]]
     scores = dict(zip(raw.index, raw.to_numpy(), strict=True))
     cards = []
-    for pair in even_spread(pairs.to_dict("records"), count):
+    for pair in even_spread(pairs.astype(object).where(pairs.notna(), None).to_dict("records"), count):
         winner, loser = pair["winner_id"], pair["loser_id"]
         scored = winner in scores and loser in scores  # imported and human-labelled pairs may have no scores
         cards.append(

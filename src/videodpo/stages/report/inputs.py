@@ -10,6 +10,7 @@ import pandas as pd
 
 from videodpo.runtime.snapshot import ReportSettings, Snapshot
 from videodpo.storage.manifests import read_json
+from videodpo.storage.schemas import omniscore_schema
 from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path
 
 
@@ -27,7 +28,7 @@ class Finished:
     arms: dict[str, pd.DataFrame]
     """Videos of the evaluation: `base` and `aligned`."""
     scores: pd.DataFrame
-    """The omniscore table."""
+    """The omniscore table; empty if the pairs are the user's own."""
     num_left_out: int
     """Videos without an OmniScore."""
     pairs: pd.DataFrame
@@ -54,7 +55,9 @@ def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finish
     """
     run_folder, evaluation = snapshot.folder, round_folder / "evaluation"
     prompts = read_table(run_folder / "prompts.parquet")
-    scores = read_table(round_folder / "omniscore.parquet")
+    has_scores = not snapshot.settings.has_pairs
+    omniscore = round_folder / "omniscore.parquet"
+    scores = read_table(omniscore) if has_scores else omniscore_schema(()).empty_table().to_pandas()
     finished = Finished(
         run=snapshot.run,
         round_name=round_folder.name,
@@ -64,7 +67,7 @@ def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finish
         videos=read_shards(round_folder / "videos"),
         arms={arm: read_shards(evaluation / "videos" / arm) for arm in ("base", "aligned")},
         scores=scores,
-        num_left_out=int(read_metadata(round_folder / "omniscore.parquet").get("num_left_out", "0")),
+        num_left_out=int(read_metadata(omniscore).get("num_left_out", "0")) if has_scores else 0,
         pairs=read_table(round_folder / "pairs.parquet"),
         pairs_rejected=read_table(round_folder / "pairs_rejected.parquet"),
         train_log=read_table(round_folder / "train_log.parquet"),
@@ -82,7 +85,8 @@ def _provenance(
     evaluation = round_folder / "evaluation"
     files = [snapshot.folder / "prompts.parquet", shard_path(round_folder / "videos", 0)]
     files += [shard_path(round_folder / "scores" / name, 0) for name in finished.dimensions]
-    files += [round_folder / f"{name}.parquet" for name in ("omniscore", "pairs", "train_log")]
+    tables = ("pairs", "train_log") if snapshot.settings.has_pairs else ("omniscore", "pairs", "train_log")
+    files += [round_folder / f"{name}.parquet" for name in tables]
     files += [shard_path(evaluation / "videos" / arm, 0) for arm in finished.arms]
     judged = [name for name in snapshot.settings.dimensions if name not in finished.dimensions]
     files += [shard_path(evaluation / "scores" / "aligned" / name, 0) for name in judged]

@@ -52,8 +52,8 @@ def card(
     parts = [
         f"---\n{_header(settings, name, source)}\n---",
         f"# {snapshot.run}",
-        f"A {what} of {_code(settings.model.weights)} ({settings.model.family}), {_ABOUT[name]}. It was trained on pairs "
-        f"of a better and a worse clip by videodpo {__version__}, with the loss {settings.train.objective.loss}.",
+        f"A {what} of {_code(settings.model.weights)} ({settings.model.family}), {_ABOUT[name]}. It was trained on "
+        f"pairs of a better and a worse clip by videodpo {__version__}, with the loss {settings.train.objective.loss}.",
         "## Files\n\n" + _table(("file", "content"), [(_code(file), about) for file, about in files.items()]),
         "## Use\n\n" + (_use(example) if example else _COMFYUI),
         "## Data\n\n" + _table(("", ""), _data(run, round_folder, source)),

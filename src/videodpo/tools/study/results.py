@@ -158,6 +158,8 @@ def _first_missing(folder: Path, last_round: int) -> tuple[str, str | None]:
             file = step.format(round=f"round{number}")
             if (folder / file).exists() or ("evaluation" in step and number < last_round):
                 continue
+            if "omniscore" in step and (folder / "imported_pairs.parquet").exists():  # such a run scores no pairs
+                continue
             logs_folder = f"round{number}/logs" if file.startswith("round") else "logs"
             places = [run / logs_folder / job for run in _makers(folder) for job in jobs]
             logs = [path for place in places for path in (place, *place.rglob("*.log")) if path.is_file()]
