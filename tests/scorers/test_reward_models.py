@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.functional as tvf
 from PIL import Image
 
 from tests.support.reward_models import (
@@ -20,6 +21,7 @@ from tests.support.reward_models import (
     tiny_hpsv3,
     tiny_videoreward,
 )
+from videodpo.config import ConfigError
 from videodpo.config.section import validate
 from videodpo.scorers.base import Clip
 from videodpo.scorers.hpsv3 import Hpsv3
@@ -34,6 +36,7 @@ from videodpo.scorers.videoreward_text_alignment import VideoRewardTextAlignment
 from videodpo.scorers.videoreward_visual_quality import VideoRewardVisualQuality
 from videodpo.weights.checkpoints import read_checkpoint
 
+BICUBIC = tvf.InterpolationMode.BICUBIC
 KINDS = [VideoRewardVisualQuality, VideoRewardMotionQuality, VideoRewardTextAlignment]
 PROMPT = 'a {red} boat,\n{text_prompt} on a lake {0} % "quoted"'
 
@@ -140,6 +143,17 @@ def test_frames_have_the_sizes_of_the_originals(size, video, image):
     clip = clip_of(4, size=size)
     assert sampled_frames(clip).shape == (4, 3, *video)
     assert resized(clip.frames_THWC[0]).shape == (1, 3, *image)
+
+
+def test_frames_are_resized_by_the_libraries_of_the_originals():
+    """VideoReward resizes with torchvision, HPSv3 with PIL; the two differ."""
+    frame = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
+    for ours, by_pil in ((resized(frame), True), (sampled_frames(Clip(frame[None], 8.0, "")), False)):
+        height, width = ours.shape[2:]
+        pil = np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+        vision = tvf.resize(torch.from_numpy(frame).permute(2, 0, 1), [height, width], BICUBIC, antialias=True)
+        assert torch.equal(ours[0], torch.from_numpy(pil).permute(2, 0, 1)) == by_pil
+        assert torch.equal(ours[0], vision) != by_pil
 
 
 @pytest.mark.parametrize("num_frames", [4, 3, 1])
@@ -318,6 +332,11 @@ def test_weights_are_checked_before_a_job_starts(videoreward, tmp_path):
         check(2, tmp_path)
     with pytest.raises(ValueError, match="not readable as a Python file"):
         check(2, checkpoint)
+
+
+def test_other_numbers_of_weights_are_refused():
+    with pytest.raises(ConfigError, match="weights: 1 given; three are needed, in this order: the checkpoint"):
+        validate(Hpsv3.Options, {"weights": ["public:HPSv3.safetensors"]})
 
 
 def test_text_has_the_structure_that_the_chat_needs():

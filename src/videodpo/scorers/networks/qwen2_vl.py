@@ -156,7 +156,8 @@ class RewardModel(ABC):
 
 def target_size(height: int, width: int, min_pixels: int) -> tuple[int, int]:
     """Return the (height, width) to which frames are resized, multiples of 28 with about the same aspect ratio."""
-    return smart_resize(height, width, PATCH * MERGE, min_pixels, MAX_PIXELS)
+    size: tuple[int, int] = smart_resize(height, width, PATCH * MERGE, min_pixels, MAX_PIXELS)
+    return size
 
 
 def patches(frames_TCHW: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:

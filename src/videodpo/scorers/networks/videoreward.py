@@ -65,7 +65,7 @@ def merged(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         names = [f"{layer}.{part}.weight" for part in ("base_layer", "lora_A.default", "lora_B.default")]
         if all(name in found for name in names):
             weight, down, up = (found.pop(name) for name in names)
-            found[f"{layer}.weight"] = (weight.float() + LORA_SCALE * (up.float() @ down.float())).to(weight.dtype)
+            found[f"{layer}.weight"] = weight.float() + LORA_SCALE * (up.float() @ down.float())
         if (bias := f"{layer}.base_layer.bias") in found:
             found[f"{layer}.bias"] = found.pop(bias)
     return found
@@ -74,7 +74,8 @@ def merged(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def sampled_frames(clip: Clip) -> torch.Tensor:
     """Return resized uint8 frames [T, C, H, W] at 2 per second, from the first frame to the last, on the CPU."""
     frames_THWC = clip.frames_THWC[frame_numbers(len(clip.frames_THWC), clip.fps)]
-    size = target_size(*frames_THWC.shape[1:3], min_pixels=MIN_PIXELS)
+    height, width = frames_THWC.shape[1:3]
+    size = target_size(height, width, MIN_PIXELS)
     frames_TCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
     # torchvision's resize and not PIL's: they differ by up to 12 of 255.
     resized: torch.Tensor = tvf.resize(frames_TCHW, list(size), tvf.InterpolationMode.BICUBIC, antialias=True)
@@ -85,4 +86,5 @@ def frame_numbers(total: int, fps: float) -> list[int]:
     """Return the numbers of the sampled frames: an even count, from 4 to 768, of a shorter clip as many as it has."""
     most = min(MAX_FRAMES, total) // 2 * 2
     count = 2 * round(min(max(total / fps * RATE, MIN_FRAMES), most) / 2)
-    return torch.linspace(0, total - 1, max(1, count)).round().long().tolist()  # type: ignore[no-any-return]
+    numbers: list[int] = torch.linspace(0, total - 1, max(1, count)).round().long().tolist()
+    return numbers

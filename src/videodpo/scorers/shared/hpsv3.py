@@ -31,9 +31,7 @@ class Hpsv3Scorer(RewardModelScorer):
                 "public:HPSv3.safetensors",
                 "hub:Qwen/Qwen2-VL-7B-Instruct@eed13092ef92e448dd6875b2a00151bd3f7db0ac",
                 "public:HPSv3_data_collator_qwen.py",
-            ],
-            min_length=3,
-            max_length=3,
+            ]
         )
         """Three, in this order: `HPSv3.safetensors`; a folder with config and tokenizer of Qwen2-VL-7B-Instruct; the
         authors' Python file with the text that follows the frame."""

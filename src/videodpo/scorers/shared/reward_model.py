@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
-
-from pydantic import Field
 
 from videodpo.config import Section
 from videodpo.config.errors import InputError
@@ -38,11 +36,16 @@ class RewardModelScorer(NetworkScorer):
     class Options(NetworkScorer.Options):
         """Weights and data type of the network."""
 
-        weights: list[str] = Field(..., min_length=3, max_length=3)
+        weights: list[str]
         """Three, in this order: the checkpoint; a folder with config and tokenizer of the Qwen2-VL that it was trained
         from; the authors' Python file with the text that follows the frames."""
         dtype: Literal["bfloat16", "float32"] = "bfloat16"
         """Data type of the network; the head always computes in float32."""
+
+        def _disagreements(self) -> Iterator[tuple[str, str]]:
+            if len(self.weights) != 3:
+                needed = "the checkpoint, the folder of its Qwen2-VL, and the authors' Python file of the text"
+                yield "weights", f"{len(self.weights)} given; three are needed, in this order: {needed}"
 
     @classmethod
     def check(cls, options: Section) -> None:

@@ -35,9 +35,7 @@ class VideoRewardScorer(RewardModelScorer):
                 "public:VideoReward.pth",
                 "hub:Qwen/Qwen2-VL-2B-Instruct@895c3a49bc3fa70a340399125c650a463535e71c",
                 "public:VideoReward_prompt_template.py",
-            ],
-            min_length=3,
-            max_length=3,
+            ]
         )
         """Three, in this order: `model.pth` of the authors; a folder with config and tokenizer of Qwen2-VL-2B-Instruct;
         the authors' Python file with the text that follows the frames."""
