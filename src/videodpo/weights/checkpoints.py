@@ -95,6 +95,17 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
         path: the file, for messages.
 
     Raises:
+        InputError: names or shapes do not match, as `fitting_tensors`.
+    """
+    tensors = fitting_tensors(network, tensors, path)
+    network.load_state_dict({name: value.float() for name, value in tensors.items()})
+    network.float().eval().requires_grad_(False)
+
+
+def fitting_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors under the names of the network, without a prefix that all of them have in the file.
+
+    Raises:
         InputError: names or shapes do not match; the message has the first mismatch and some names in the file.
     """
     tensors = _own_tensors(network.state_dict().keys(), tensors)
@@ -113,8 +124,7 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor], pat
             f"weights: {path}: not those of {kind}: {wrong[0]} ({len(wrong)} tensors do not fit); "
             f"the file has {names_of(tensors)}"
         )
-    network.load_state_dict({name: value.float() for name, value in tensors.items()})
-    network.float().eval().requires_grad_(False)
+    return tensors
 
 
 def _own_tensors(wanted: Set[str], tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

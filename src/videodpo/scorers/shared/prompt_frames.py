@@ -11,7 +11,7 @@ from pydantic import Field
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer
-from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
+from videodpo.scorers.shared.middle_frames import NUM_FRAMES, distinct_frames
 
 if TYPE_CHECKING:
     import torch
@@ -51,5 +51,4 @@ class PromptFramesScorer(NetworkScorer):
         return float((frames_TD @ self.backbone.text(clip.prompt).double()).mean())
 
     def _numbers(self, clip: Clip) -> list[int]:
-        total = len(clip.frames_THWC)
-        return list(range(total)) if self.num_frames is None else sorted(set(middle_frames(total, self.num_frames)))
+        return distinct_frames(len(clip.frames_THWC), self.num_frames)
