@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 
-.PHONY: setup demo study check test test-all test-slurm rehearsal format docs docs-site rule-graph demo-weights lock clean
+.PHONY: setup demo study check test test-all test-browser test-slurm rehearsal format docs docs-site rule-graph demo-weights lock clean
 
 setup: .venv/.ready
 
@@ -53,6 +53,11 @@ test: check
 # In addition: the workflow end to end, faults, hostile inputs, all model families, launchers: about 25 minutes more.
 test-all: test
 	pytest --numprocesses 2 -m full
+
+# The pages in headless Chromium: Debian's package, which needs root if it is not installed. About a minute.
+test-browser: setup
+	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+	pytest -m browser
 
 # A real SLURM with two nodes, from Debian's packages, in a separate folder; needs root if they are not installed.
 test-slurm: setup

@@ -72,6 +72,29 @@ rule evaluate_collect_scores:
         "exec videodpo collect-scores --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm} >> {log:q} 2>&1"
 
 
+rule evaluate_appearance:
+    input:
+        config=f"{FOLDER}/config/appearance.json",
+        videos=RUNS.inputs(
+            lambda run: [
+                f"round{{round}}/evaluation/videos/{{arm}}/shard-{shard}.parquet" for shard in run.heldout_shards
+            ]
+        ),
+    output:
+        f"{ROUND}/evaluation/appearance/{{arm}}.parquet",
+    log:
+        f"{ROUND}/logs/evaluate_appearance/{{arm}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/evaluate_appearance/{{arm}}.tsv"
+    conda:
+        "../envs/videodpo.yaml"
+    resources:
+        gpu=RUNS.appearance_gpus,
+    shell:
+        "OMP_NUM_THREADS={threads} exec videodpo appearance --config {input.config:q} --round {wildcards.round}"
+        " --arm {wildcards.arm} >> {log:q} 2>&1"
+
+
 rule evaluate:
     input:
         config=f"{FOLDER}/config/evaluate.json",

@@ -9,6 +9,9 @@ rule report:
         train_log=RUNS.inputs("round{round}/train_log.parquet"),
         evaluation=f"{ROUND}/evaluation/prompts.parquet",
         summary=f"{ROUND}/evaluation/summary.json",
+        appearance=RUNS.inputs(
+            lambda run: [f"round{{round}}/evaluation/appearance/{arm}.parquet" for arm in ("base", "aligned")]
+        ),
     output:
         report(
             directory(f"{ROUND}/report"),

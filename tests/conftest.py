@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = ROOT / "tests" / "full"
+FOLDERS = {"full": FULL, "browser": ROOT / "tests" / "browser"}
 FIGURES = "VIDEODPO_FIGURES"  # file for measured numbers
 
 
@@ -40,9 +41,10 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by folder: `full` below tests/full, `quick` elsewhere."""
+    """Mark tests by folder: `full` below tests/full, `browser` below tests/browser, `quick` elsewhere."""
     for item in items:
-        item.add_marker("full" if FULL in item.path.parents else "quick")
+        marker = next((name for name, folder in FOLDERS.items() if folder in item.path.parents), "quick")
+        item.add_marker(marker)
     order = {FULL / name: place for place, name in enumerate(SLOW)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
 

@@ -31,6 +31,7 @@ STAGES = (
     "reference",
     "doctor",
     "train",
+    "appearance",
     "evaluate",
     "report",
 )
@@ -148,7 +149,8 @@ def test_score_files_refuses_a_scorer_without_its_weights(clips, capsys):
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "score"])
 def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
-    assert main([stage, "--config", str(tmp_path / "none.yaml")]) == 1
+    arm = ["--arm", "base"] if stage == "appearance" else []
+    assert main([stage, "--config", str(tmp_path / "none.yaml"), *arm]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"videodpo {stage}: {tmp_path / 'none.yaml'}: not readable as YAML")
     assert said.count("\n") == 1

@@ -36,6 +36,9 @@ TABLES = {
     "round1/evaluation/videos/aligned/shard-00000.parquet": VIDEOS,
     "round1/evaluation/scores/base/temporal_flickering/shard-00000.parquet": SCORES,
     "round1/evaluation/scores/aligned/temporal_flickering/shard-00000.parquet": SCORES,
+    "round1/evaluation/appearance/base.parquet": (
+        "video_id prompt_id sample status error exposure overexposed saturation contrast sharpness seed_distance"
+    ),
     "round1/evaluation/prompts.parquet": "prompt_id sample dimension base aligned delta",
 }
 PROVENANCE = {"schema_version", "stage", "package_version", "commit", "config_digest", "seed"}

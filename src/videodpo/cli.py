@@ -192,6 +192,16 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _appearance(arguments: argparse.Namespace) -> None:
+    snapshot, folder = _load(arguments, "appearance")
+    embedder = snapshot.settings.embedder
+    if embedder and registry.load("videodpo.scorers", embedder).uses_gpu:
+        _reserve(snapshot)
+    from videodpo.stages.appearance import measure_appearance
+
+    measure_appearance(snapshot, folder, arguments.arm)
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     from videodpo.stages.evaluate import evaluate
 
@@ -318,6 +328,12 @@ def _status(arguments: argparse.Namespace) -> None:
     from videodpo.tools.verify import runs_in
 
     print("\n\n".join(status(run, shards=arguments.shards) for run in runs_in(arguments.run_folder)))
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from videodpo.tools.compare import compare
+
+    print(compare(arguments.run_folders, arguments.out, arguments.clips))
 
 
 def _study(arguments: argparse.Namespace) -> None:
@@ -452,6 +468,8 @@ def _add_stages(add: Add) -> None:
     )
     train = add_stage("train", _train, "fine-tune with DPO")
     train.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)  # one of several processes
+    appearance = add_stage("appearance", _appearance, "measure the pixels of one model's held-out clips")
+    appearance.add_argument("--arm", choices=("base", "aligned"), required=True, help="model that made the clips")
     add_stage("evaluate", _evaluate, "compare the base and the aligned model on held-out prompts")
     add_stage("report", _report, "write the HTML report")
     for sub in (generate, score, reference):
@@ -513,6 +531,14 @@ def _add_run_tools(add: Add) -> None:
     )
     adapter.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder to write")
     adapter.add_argument("--round", type=round_number, help="round to export, from 1; default: the last trained one")
+    compare = add("compare", _compare, "write a page with the held-out clips of several runs or rounds side by side")
+    compare.add_argument(
+        "run_folders", type=Path, nargs="+", metavar="RUN", help="results/demo, or results/demo/round1"
+    )
+    compare.add_argument(
+        "--out", type=Path, required=True, help="folder of the page; an earlier comparison is replaced"
+    )
+    compare.add_argument("--clips", type=int, default=200, help="rows with clips, at most; the list shows all")
     study = add("study", _study, "compare the finished arms of a study: tables, page and verdicts")
     study.add_argument("study_folder", type=Path, help="for example results/core")
 

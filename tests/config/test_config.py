@@ -140,6 +140,21 @@ WRONG = {
         "evaluate.motion_dimension",
         "not among dimensions",
     ),
+    "diversity dimension not among dimensions": (
+        {"evaluate.diversity_dimension": "subject_consistency", "evaluate.videos_per_prompt": 2},
+        "evaluate.diversity_dimension",
+        "not among dimensions",
+    ),
+    "diversity by a scorer without embeddings": (
+        {"evaluate.diversity_dimension": FLICKER.removeprefix("dimensions."), "evaluate.videos_per_prompt": 2},
+        "evaluate.diversity_dimension",
+        "does not embed frames",
+    ),
+    "diversity of a single clip per prompt": (
+        {"evaluate.diversity_dimension": FLICKER.removeprefix("dimensions."), "evaluate.videos_per_prompt": 1},
+        "evaluate.diversity_dimension",
+        "use 2 or more",
+    ),
     "filter by a dimension outside the OmniScore": (
         {"pairs.filters": {"no_regression": {"taste": 0.1}}},
         "pairs.filters.no_regression.taste",

@@ -15,7 +15,8 @@ from videodpo.cli import main
 from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import build_policy
 from videodpo.stages.generate.sample import generate_heldout_shard
-from videodpo.stages.report.galleries import ClipFolder
+from videodpo.stages.report.clips import ClipFolder
+from videodpo.stages.report.gallery import Side
 from videodpo.stages.score import score_files
 from videodpo.storage.schemas import CLIP_SIZE
 from videodpo.storage.tables import read_shards, read_sizes, read_table
@@ -196,8 +197,8 @@ def test_the_doctor_finds_a_healthy_round_healthy_and_looks_at_every_size(run, m
 
 
 def test_the_gallery_shows_each_clip_in_its_own_proportions(run, tmp_path):
-    videos = read_shards(run.round_folder / "videos").set_index("video_id")
-    clips = ClipFolder(tmp_path, run.folder)
+    side = Side("winner", "pair", run.folder, read_shards(run.round_folder / "videos").set_index("video_id"))
+    clips = ClipFolder(tmp_path / "clips")
     for video_id, (_, height, width) in read_sizes(run.round_folder / "videos").items():
-        shown = clips.show("pair", videos, video_id, "winner", 0.5)
-        assert (shown.height, shown.width) == (height, width)
+        file = side.add_to(clips, side.rows([video_id])[0])
+        assert read_mp4(tmp_path / file)[0].shape[1:3] == (height, width)

@@ -65,6 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         finish_demo()
         finish_arm()
         finish_labels()
+    shutil.copytree(folder / "results/demo", folder / "results/other")  # another run, for docs/report.md
     (folder / "prompts.txt").write_text("".join(f"{scene.caption}\n" for scene in islice(all_scenes(), 300)))
     with tarfile.open(folder / "results/demo/round1/videos/clips/shard-00000.tar") as clips:
         for name, member in zip(("a.mp4", "b.mp4"), clips, strict=False):

@@ -30,7 +30,9 @@ def test_page_is_there_with_its_clips_and_figures(archive: dict[PurePosixPath, b
     text = archive[page].decode()
     assert "held-out prompts" in text
     loaded = re.findall(r'(?:src|srcset)="([^"]+)"', text)
-    assert {PurePosixPath(name).suffix for name in loaded} == {".mp4", ".svg"}
+    assert {PurePosixPath(name).suffix for name in loaded} == {".js", ".mp4", ".svg"}
+    for name in ("before-after", "pairs"):
+        loaded += re.findall(r'"(clips/[^"]+)"', archive[page.parent / f"data/{name}.js"].decode())
     assert all(archive[page.parent / name] for name in loaded)
 
 

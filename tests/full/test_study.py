@@ -144,8 +144,8 @@ def test_only_an_edited_arm_is_re_run(study):
     write_study(study, arms=with_arm("sft", **LATE))
     jobs = planned(study)
     assert {job.wildcards["run"] for job in jobs if job.rule != "study"} == {"sft/seed3"}
-    again = {"doctor", "train", "evaluate_generate", "evaluate_score", "evaluate_collect_scores", "evaluate", "report"}
-    assert {job.rule for job in jobs} == again | {"study"}
+    again = {"doctor", "train", "evaluate_generate", "evaluate_score", "evaluate_collect_scores", "evaluate_appearance"}
+    assert {job.rule for job in jobs} == again | {"evaluate", "report", "study"}
 
 
 def test_an_arm_that_stops_sharing_removes_no_files_of_the_others(study):

@@ -236,7 +236,14 @@ MENDED = {
     "round1/pairs.parquet": ({"pairs"}, set()),
     "round1/adapter/pytorch_lora_weights.safetensors": (
         {"train"},
-        {"evaluate_generate", "evaluate_score", "evaluate_collect_scores", "evaluate", "report"},
+        {
+            "evaluate_generate",
+            "evaluate_score",
+            "evaluate_collect_scores",
+            "evaluate_appearance",
+            "evaluate",
+            "report",
+        },
     ),
 }
 

@@ -31,6 +31,7 @@ AFTER_PAIRS = {
     "evaluate_generate",
     "evaluate_score",
     "evaluate_collect_scores",
+    "evaluate_appearance",
     "evaluate",
     "report",
 }

@@ -34,6 +34,7 @@ CHANGES = {
     "evaluate.videos_per_prompt": ["evaluate.videos_per_prompt=3", "evaluate.shards=2"],
     "evaluate.judges": ["evaluate.judges.dynamic_flow={}"],
     "evaluate.bootstrap_resamples": ["evaluate.bootstrap_resamples=500", "evaluate.motion_dimension=null"],
+    "evaluate.diversity_dimension": ["evaluate.diversity_dimension=subject_consistency_clip"],
     "report": ["report.num_pairs=3"],
     "rounds": ["rounds=2"],
     "device": ["device=cpu", "train_runtime.compile=true", "max_failed_fraction=0.5", "clip_storage=tar"],

@@ -35,7 +35,8 @@ FEWER = {
     "schedule": {"num_steps": 20},
     "dimensions": dict.fromkeys(LEFT_OUT),
     "pairs": {"filters": {"no_regression": {"dynamic_degree_dis": None}}},
-    "evaluate": {"videos_per_prompt": 1, "bootstrap_resamples": 100, "motion_dimension": None},
+    "evaluate": {"videos_per_prompt": 1, "bootstrap_resamples": 100, "motion_dimension": None}
+    | {"diversity_dimension": None},
 }
 if WHOLE:
     FEWER = {"dimensions": {}}
@@ -114,7 +115,8 @@ def test_a_second_call_does_nothing_and_a_changed_scorer_reruns_its_dimension_an
     planned = demo.planned()
     rules = {job.rule for job in planned}
     following = {"omniscore", "pairs", "visits", "reference", "doctor", "train", "evaluate_generate", "evaluate_score"}
-    assert rules == {"snapshot", "score", "collect_scores", "evaluate_collect_scores", "evaluate", "report"} | following
+    following |= {"evaluate_collect_scores", "evaluate_appearance", "evaluate", "report"}
+    assert rules == {"snapshot", "score", "collect_scores"} | following
     assert {job.wildcards["dimension"] for job in planned if job.rule == "collect_scores"} == {CHANGED}
     assert {job.wildcards["arm"] for job in planned if job.rule == "evaluate_generate"} == {"aligned"}
     demo.run("--until", "omniscore")

@@ -74,6 +74,16 @@ def test_file_modes_follow_the_umask_for_every_library(tmp_path, umask):
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
 
 
+def test_a_folder_leaves_the_mode_of_a_hard_linked_file_alone(tmp_path):
+    original = tmp_path / "clip.mp4"
+    original.write_bytes(b"x")
+    original.chmod(0o440)
+    (tmp_path / ".folder.partial").mkdir()
+    os.link(original, tmp_path / ".folder.partial" / "clip.mp4")
+    rename_folder(tmp_path / ".folder.partial", tmp_path / "folder")
+    assert stat.S_IMODE(original.stat().st_mode) == 0o440
+
+
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
 def test_a_file_system_that_cannot_sync_folders_is_accepted(tmp_path, monkeypatch, number):
     sync = os.fsync

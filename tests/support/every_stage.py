@@ -16,7 +16,7 @@ from tests.conftest import Stages, small_run
 from videodpo.cli import main
 from videodpo.storage.files import sha256_of
 
-EXACT = (".parquet", ".safetensors", ".mp4", ".json", ".html", ".svg")
+EXACT = (".parquet", ".safetensors", ".mp4", ".json", ".html", ".svg", ".js", ".css", ".png", ".csv")
 only_root_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
 
 
@@ -56,6 +56,7 @@ def config(model: Path, results: Path, /, **changes: Any) -> Stages:
         "reference",
         "train",
         "evaluate_generate",
+        "appearance",
         "evaluate",
         "report",
     ]
@@ -79,6 +80,8 @@ COMMANDS = {
     "sample aligned": ["generate", "--config", "evaluate_generate", "--arm", "aligned"],
     "score base": ["collect-scores", "--config", *_SCORERS, "--arm", "base"],
     "score aligned": ["collect-scores", "--config", *_SCORERS, "--arm", "aligned"],
+    "appearance base": ["appearance", "--config", "appearance", "--arm", "base"],
+    "appearance aligned": ["appearance", "--config", "appearance", "--arm", "aligned"],
     "evaluate": ["evaluate", "--config", "evaluate"],
     "report": ["report", "--config", "report"],
 }
@@ -114,6 +117,8 @@ def maker(name: Path) -> str:
     if inside[0] == "evaluation":
         if inside[1] in ("videos", "scores"):
             return f"{'sample' if inside[1] == 'videos' else 'score'} {inside[2]}"
+        if inside[1] == "appearance":
+            return f"appearance {'base' if 'base' in name.name else 'aligned'}"
         return "evaluate"
     if inside[0] == "scores":
         return "score" if inside[1] == "by-clip" or ".json" in inside[1] else "collect_scores"

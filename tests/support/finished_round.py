@@ -17,7 +17,17 @@ from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import DEFECTS, FPS, NUM_FRAMES, SIZE, render
 from videodpo.runtime.snapshot import EvaluateSettings, OmniScoreSettings, ReportSettings, Snapshot
 from videodpo.storage.files import sha256_of
-from videodpo.storage.schemas import PAIRS, PAIRS_REJECTED, PROMPTS, PROMPTS_DROPPED, SCORES, TRAIN_LOG, VIDEOS
+from videodpo.storage.schemas import (
+    APPEARANCE,
+    PAIRS,
+    PAIRS_REJECTED,
+    PROMPTS,
+    PROMPTS_DROPPED,
+    SCORES,
+    STATISTICS,
+    TRAIN_LOG,
+    VIDEOS,
+)
 from videodpo.storage.tables import shard_path, write_table
 from videodpo.storage.video import write_mp4
 
@@ -122,6 +132,8 @@ class FinishedRound:
             above = Path("round1") if arm == "train" else Path("round1/evaluation")
             tail = "" if arm == "train" else arm
             self._shards(above / "videos" / tail, videos, VIDEOS, "generate")
+            if arm != "train":
+                self._appearance(arm, videos)
             for name, rows in self.scores[arm].items():
                 self._shards(above / "scores" / tail / name, rows, SCORES, "score")
         return self
@@ -138,6 +150,18 @@ class FinishedRound:
         other = {"sha256": "f" * 64}
         rows = [row | (other if row["prompt_id"] in prompt_ids else {}) for row in self.videos["train"]]
         self._shards(Path("round1/videos"), rows, VIDEOS, "generate")
+
+    def _appearance(self, arm: str, videos: list[dict[str, Any]]) -> None:
+        rng = np.random.default_rng(9)
+        shift = 0.1 if arm == "aligned" else 0.0
+        rows = [
+            {
+                **{key: video[key] for key in ("video_id", "prompt_id", "sample", "status")},
+                **{name: float(0.3 + shift + 0.05 * rng.normal()) for name in STATISTICS},
+            }
+            for video in videos
+        ]
+        self.save(f"round1/evaluation/appearance/{arm}.parquet", rows, APPEARANCE, "appearance")
 
     def _shards(self, place: Path, rows: list[dict[str, Any]], schema: Any, stage: str) -> None:
         for shard in range(2):

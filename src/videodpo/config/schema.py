@@ -139,6 +139,9 @@ class Evaluate(Section):
     """Number of bootstrap resamples of the prompts for the confidence intervals."""
     motion_dimension: str | None = None
     """Dimension shown in the motion panel."""
+    diversity_dimension: str | None = None
+    """Consistency dimension whose network compares the clips of a prompt in the reward-hacking panel; needs
+    videos_per_prompt 2 or more. Null leaves the diversity out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -147,10 +150,10 @@ class Evaluate(Section):
 
 
 class Report(Section):
-    num_pairs: int = Field(24, ge=0)
-    """Number of pairs shown with their clips."""
-    num_comparisons: int = Field(24, ge=0)
-    """Number of held-out prompts shown with their clips before and after the training."""
+    num_pairs: int = Field(100, ge=0)
+    """Number of pairs with clips in the report folder; the list shows all pairs with their scores."""
+    num_comparisons: int = Field(100, ge=0)
+    """Number of held-out clips that the report folder has before and after the training; the list shows all."""
 
 
 class Config(Section):
@@ -227,6 +230,13 @@ class Config(Section):
         if motion is not None and motion not in self.dimensions:
             known = ", ".join(sorted(self.dimensions))
             yield "evaluate.motion_dimension", f"{motion!r} is not among dimensions ({known})"
+        diversity = self.evaluate.diversity_dimension if self.prompts.num_heldout else None
+        if diversity is not None and diversity not in self.dimensions:
+            known = ", ".join(sorted(self.dimensions))
+            yield "evaluate.diversity_dimension", f"{diversity!r} is not among dimensions ({known})"
+        if diversity is not None and self.evaluate.videos_per_prompt < 2:
+            reason = "compares clips of one prompt, but evaluate.videos_per_prompt is 1; use 2 or more, or null here"
+            yield "evaluate.diversity_dimension", f"{diversity!r} {reason}"
         for key, reason in pillar_disagreements(self.omniscore.pillars, self.dimensions):
             yield f"omniscore.{key}", reason
         inside = [name for name, dimension in self.dimensions.items() if dimension.pillar]

@@ -100,6 +100,13 @@ class EvaluateGenerateSettings(Section):
     model: Model
 
 
+class AppearanceSettings(Section):
+    embedder: str | None
+    """Scorer whose frame embeddings tell how much the seeds of a prompt differ; None measures the pixels only."""
+    options: dict[str, Any]
+    """Options of this scorer."""
+
+
 class EvaluateSettings(Section):
     evaluate: Evaluate
     omniscore: OmniScore
@@ -162,6 +169,7 @@ _KINDS: dict[str, type[Section]] = {
     "reference": ReferenceSettings,
     "train": TrainSettings,
     "evaluate_generate": EvaluateGenerateSettings,
+    "appearance": AppearanceSettings,
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
     "execution": Execution,
@@ -178,7 +186,7 @@ CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execu
     "visits": "2",
     "train": "2",
     "evaluate": "3",
-    "report": "3",
+    "report": "4",
 }
 
 
@@ -197,6 +205,8 @@ def snapshot_text(config: Config, name: str) -> str:
         name: a stage, or `score/<dimension>`.
     """
     stage, _, dimension = name.partition("/")
+    if stage == "appearance":
+        dimension = config.evaluate.diversity_dimension or ""
     settings = _settings(config, stage, dimension)
     version, locations, patterns = _code_and_weights(config, stage, dimension)
     document = {
@@ -340,7 +350,8 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
         "imported_for": f"{config.model.family} {config.model.weights}" if source.has_pairs else None,
         "dimension": dimension,
         "scorer": scorer if (scorer := scorer_of(config, dimension)) != dimension else None,
-        "options": scorer_options(config).get(dimension),
+        "embedder": scorer_of(config, dimension) if dimension else None,
+        "options": scorer_options(config).get(dimension, {}),
         "omniscore": config.formula,
         "sampling": config.generate.sampling,
         "sampler": config.generate.sampling if config.schedule.timesteps.distribution == "match_sampler" else None,
@@ -363,6 +374,9 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         scorer = registry.load("videodpo.scorers", scorer_of(config, dimension))
         options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
         return scorer.version, scorer.weights(options), scorer.hub_files
+    if stage == "appearance" and dimension:
+        version, locations, patterns = _code_and_weights(config, "score", dimension)
+        return f"{CODE_VERSIONS[stage]}, scorer {version}", locations, patterns
     if stage == "execution":
         return "", [], ()
     source = config.prompts.source

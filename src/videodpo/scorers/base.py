@@ -49,12 +49,14 @@ class Scorer(ABC):
     Attributes:
         version: increased whenever the same clip would get a different score.
         uses_gpu: True if a cluster job requests a GPU.
+        embeds_frames: True for a `ConsistencyScorer`, whose network embeds frames without their prompt.
         hub_files: patterns of the files that are read from a `hub:` repository.
         transport: names of the options that cannot change a score, so that an edit does not score clips again.
     """
 
     version: ClassVar[str]
     uses_gpu: ClassVar[bool] = False
+    embeds_frames: ClassVar[bool] = False
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
     transport: ClassVar[frozenset[str]] = frozenset()

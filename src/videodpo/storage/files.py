@@ -138,7 +138,8 @@ def rename_folder(partial: Path, final: Path) -> None:
     """Sync a written folder and rename it to its final name; only one process may call this."""
     with refuse_full_disk(final):
         for file in files_of(partial):
-            file.chmod(stat.S_IMODE(partial.stat().st_mode) & 0o666)
+            if file.stat().st_nlink == 1:  # the mode of a hard link is that of another folder's file
+                file.chmod(stat.S_IMODE(partial.stat().st_mode) & 0o666)
             sync_file(file)
         old = _put_aside(final) if final.exists() else None
         os.replace(partial, final)

@@ -98,6 +98,15 @@ REFERENCE = _schema(
     ref_error_loser=(_F32, True),
 )
 EVALUATION = _schema(prompt_id=_STR, sample=_I32, dimension=_STR, base=_F64, aligned=_F64, delta=_F64)
+STATISTICS = ("exposure", "overexposed", "saturation", "contrast", "sharpness", "seed_distance")
+APPEARANCE = _schema(
+    video_id=_STR,
+    prompt_id=_STR,
+    sample=_I32,
+    status=_STR,
+    error=(_STR, True),
+    **dict.fromkeys(STATISTICS, (_F64, True)),
+)
 STUDY = _schema(
     arm=_STR,
     seed=_I64,
@@ -213,6 +222,6 @@ _ALL = [
     REFERENCE,
     EVALUATION,
 ]
-_ALL += [STUDY, LABELS, TRAIN_LOG, omniscore_schema(())]
+_ALL += [APPEARANCE, STUDY, LABELS, TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
 del _KINDS["step"]  # text in PROMPTS_DROPPED, a number in TRAIN_LOG; every other name has one type in all tables

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class Workflow:
         """Final output of a run: the last round's report, or its adapter if no prompts are held out."""
         return self.page or [f"{self.folder}/round{self.config.rounds}/adapter"]
 
-    def num_gpus(self, dimensions: Sequence[str]) -> int:
+    def num_gpus(self, dimensions: Iterable[str]) -> int:
         """Number of GPUs that a job for these dimensions requests."""
         return int(any(self._scorer(name).uses_gpu for name in dimensions))
 
@@ -315,6 +315,7 @@ def check(config: Config) -> None:
         partial(_check_scorer, _key(config, name), scorer_of(config, name), block)
         for name, block in scorer_options(config).items()
     ]
+    tests.append(partial(_check_diversity, config))
     tests.append(partial(_check_model, config))
     tests.append(partial(_check_labels, config))
     tests.append(partial(_check_prompts, config.prompts.model_dump_json(), config.max_failed_fraction))
@@ -347,6 +348,13 @@ def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:
         scorer.check(options)
     except ValueError as error:
         raise ConfigError(f"{key}.{error}") from error
+
+
+def _check_diversity(config: Config) -> None:
+    name = config.evaluate.diversity_dimension
+    if name is not None and not registry.load("videodpo.scorers", scorer_of(config, name)).embeds_frames:
+        reason = "does not embed frames; use subject_consistency, background_consistency, or their *_clip variant"
+        raise ConfigError(f"evaluate.diversity_dimension: {name!r} {reason}")
 
 
 def _check_model(config: Config) -> None:

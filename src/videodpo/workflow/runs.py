@@ -122,6 +122,11 @@ class Runs:
         """Number of GPUs that a scoring job requests."""
         return max(run.num_gpus(scorers_of(run, judges)) for run in self.runs.values())
 
+    @property
+    def appearance_gpus(self) -> int:
+        """Number of GPUs that a job of the appearance stage requests."""
+        return max(run.num_gpus(filter(None, [run.config.evaluate.diversity_dimension])) for run in self.runs.values())
+
     def has_given_up(self, rule: str, wildcards: Mapping[str, str]) -> bool:
         """True if the job of this rule failed for a permanent reason, so that a retry would fail again."""
         return "round" in wildcards and has_given_up(

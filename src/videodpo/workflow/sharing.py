@@ -86,6 +86,7 @@ def parts_of(run: Workflow, *, trains: bool) -> Iterator[Part]:
         yield part("evaluate_generate", reads, videos)
         for name in run.scorers + run.judges:
             yield part(f"score/{name}", [videos], f"{evaluation}/scores/{arm}/{name}")
+        yield part("appearance", [videos], f"{evaluation}/appearance/{arm}.parquet")
 
 
 class Sharing:

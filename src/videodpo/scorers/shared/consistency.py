@@ -33,6 +33,8 @@ def consistency(frames_D: Sequence[torch.Tensor]) -> float:
 class ConsistencyScorer(NetworkScorer):
     """Similarity of all frames by their embeddings; 0..1. A clip with only one frame is refused."""
 
+    embeds_frames = True
+
     def refuse(self, clip: Clip) -> None:
         if len(clip.frames_THWC) < 2:
             raise InputError("consistency needs at least 2 frames, the clip has 1")

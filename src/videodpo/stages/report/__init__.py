@@ -11,11 +11,13 @@ from videodpo.runtime.locks import writes
 from videodpo.runtime.snapshot import ReportSettings, Snapshot
 from videodpo.stages.report.curves import training_figures
 from videodpo.stages.report.figures import data_figures, forest
-from videodpo.stages.report.galleries import ClipFolder, comparison_cards, pair_cards
-from videodpo.stages.report.html import page_environment
+from videodpo.stages.report.gallery import samples, write_gallery
+from videodpo.stages.report.hacking import hacking_figures, hacking_notes, hacking_rows
+from videodpo.stages.report.html import page_environment, write_web_files
 from videodpo.stages.report.inputs import read_round
 from videodpo.stages.report.panels import flow_rows, headline, headroom_sources, provenance_rows, summary_rows
 from videodpo.stages.report.style import FigureFolder
+from videodpo.stages.report.views import comparison_gallery, pair_gallery
 from videodpo.storage.files import write_text
 from videodpo.storage.manifests import product_folder
 
@@ -24,9 +26,10 @@ log = logging.getLogger(__name__)
 
 @writes("report")
 def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
-    """Write `report/index.html` with `report/figures` and copies of the shown clips in `report/clips`.
+    """Write `report/index.html`, with its scripts in `web`, rows in `data`, and `figures` and `clips`.
 
-    The page loads nothing from elsewhere and works from a file:// address. The same tables give the same bytes.
+    The page loads nothing from elsewhere and works from a file:// address. Browsers refuse modules and requests there,
+    so scripts are classic ones, and the rows are scripts too. The same tables give the same bytes.
 
     Raises:
         InputError: a table of the round is missing or unreadable.
@@ -35,7 +38,9 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
     folder = round_folder / "report"
     shown = snapshot.settings.report
     with product_folder(folder) as partial:
-        clips, figures = ClipFolder(partial / "clips", snapshot.folder), FigureFolder(partial / "figures")
+        figures = FigureFolder(partial / "figures")
+        hacking = hacking_rows(finished)
+        comparison = comparison_gallery(finished)
         page = (
             page_environment(__name__)
             .get_template("page.html")
@@ -45,8 +50,12 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
                 summary_rows=summary_rows(finished.summary),
                 headroom_sources=headroom_sources(finished.summary),
                 forest=forest(finished, figures),
-                comparisons=comparison_cards(finished, clips, shown.num_comparisons),
-                pairs=pair_cards(finished, clips, shown.num_pairs),
+                comparisons=write_gallery(comparison, partial, shown.num_comparisons),
+                pairs=write_gallery(pair_gallery(finished), partial, shown.num_pairs),
+                samples=samples(comparison, partial, shown.num_comparisons),
+                hacking=hacking,
+                hacking_notes=hacking_notes(finished, hacking),
+                hacking_figures=hacking_figures(finished, hacking, figures),
                 data_figures=data_figures(finished, figures),
                 training_figures=training_figures(finished.train_log, figures),
                 flow_rows=flow_rows(finished),
@@ -55,6 +64,7 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
                 provenance=provenance_rows(finished),
             )
         )
+        write_web_files(partial)
         write_text(partial / "index.html", page)
     log.info("report: %s", folder / "index.html")
 

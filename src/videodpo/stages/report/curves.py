@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
 from videodpo.storage.schemas import DRIFT_BUCKETS
 
+_OVERVIEW = ["loss", "weight_mean", "margin", "accuracy"]
+_OVERVIEW += [f"{error}_{side}" for side in ("winner", "loser") for error in ("error", "ref_error")]
 _WINDOWS = 40  # the bold line averages over windows of 1/40 of the training
 
 
@@ -21,11 +23,13 @@ def training_figures(train_log: pd.DataFrame, folder: FigureFolder) -> list[Draw
     if train_log.empty:
         return []
     window = max(1, len(train_log) // _WINDOWS)
+    steps = train_log[["step", *_OVERVIEW, *(name for name in train_log.columns if "_drift_" in name)]]
     note = f"Thin: every step; bold: mean over {window} steps. " if window > 1 else ""
     drawn = [
         folder.draw(
             "training",
             lambda figure, theme: _overview(figure, theme, train_log, window),
+            data=steps[["step", *_OVERVIEW]],
             title="Training",
             caption=note
             + "Drift is the error minus the reference's error on the same noise: alignment should pull the "
@@ -38,6 +42,7 @@ def training_figures(train_log: pd.DataFrame, folder: FigureFolder) -> list[Draw
             folder.draw(
                 "drift-by-noise",
                 lambda figure, theme: _by_noise(figure, theme, train_log, window),
+                data=steps.drop(columns=_OVERVIEW),
                 title="Drift by noise level",
                 caption="The timestep range in equal parts, low noise first.",
                 size=(13.0, 3.0),
@@ -91,9 +96,9 @@ def _by_noise(figure: Figure, theme: Theme, log: pd.DataFrame, window: int) -> N
 
 
 def _curves(axes: Axes, steps: pd.Series, lines: Mapping[str, tuple[pd.Series, str]], window: int, title: str) -> None:
-    for label, (values, colour) in lines.items():
+    for (label, (values, colour)), style in zip(lines.items(), ("-", (0, (4, 1.5))), strict=False):
         if window > 1:
             axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
         smooth = values.rolling(window, center=True, min_periods=1).mean()
-        axes.plot(steps, smooth.to_numpy(np.float64), color=colour, label=label)
+        axes.plot(steps, smooth.to_numpy(np.float64), color=colour, linestyle=style, label=label)
     axes.set_title(title)

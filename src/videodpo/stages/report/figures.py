@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -30,6 +31,7 @@ def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
         folder.draw(
             "omniscore",
             lambda figure, theme: _histogram(figure, theme, scores, "OmniScore", "videos"),
+            data=_bins(scores),
             title="OmniScore of every video",
             caption=f"{len(scores)} videos. With re-weighting, a pair counts more the rarer its scores are.",
         )
@@ -39,6 +41,7 @@ def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
             folder.draw(
                 "gaps",
                 lambda figure, theme: _histogram(figure, theme, gaps, "winner minus loser, OmniScore", "pairs"),
+                data=_bins(gaps),
                 title="Gap within pairs",
                 caption=f"{len(gaps)} pairs, policy {', '.join(sorted(finished.pairs.policy.unique()))}.",
             )
@@ -49,17 +52,21 @@ def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
             folder.draw(
                 "gap-by-samples",
                 lambda figure, theme: _gap_by_samples(figure, theme, full_PN),
+                data=_gap_table(full_PN),
                 title="Gap against the number of samples",
                 caption=f"Expected best-minus-worst gap when only n of the {full_PN.shape[1]} samples of a prompt are "
                 f"used, exact over all subsets. Line: mean of {full_PN.shape[0]} prompts with its 95 % interval; "
                 "band: the middle half of the prompts.",
             )
         )
-    side = 2.4 + 0.34 * len(finished.dimensions)
+    names = finished.dimensions
+    correlations = finished.scores[[f"norm_{name}" for name in names]].corr().to_numpy()
+    side = 2.4 + 0.34 * len(names)
     drawn.append(
         folder.draw(
             "correlations",
-            lambda figure, theme: _correlations(figure, theme, finished),
+            lambda figure, theme: _correlations(figure, theme, names, correlations),
+            data=pd.DataFrame(correlations, columns=names).assign(dimension=names)[["dimension", *names]],
             title="Correlation of the dimensions",
             caption="Pearson correlation of the scaled scores over all videos; a dash where a dimension never varies.",
             size=(max(6.2, side * 1.25), max(3.3, side)),
@@ -70,14 +77,15 @@ def data_figures(finished: Finished, folder: FigureFolder) -> list[Drawn]:
 
 def forest(finished: Finished, folder: FigureFolder) -> Drawn:
     """Draw the difference between aligned and base for each dimension, with its interval, on one scale."""
-    names = finished.summary["order"]
+    table = _forest_table(finished)
     return folder.draw(
         "by-dimension",
-        lambda figure, theme: _forest(figure, theme, finished, names),
+        lambda figure, theme: _forest(figure, theme, table),
+        data=table,
         title="Before and after, by dimension",
         caption="Mean change on held-out prompts with its 95 % interval (paired bootstrap over prompts), in standard "
         "deviations of the clips' scores so that every dimension fits one axis. Filled: the interval excludes zero.",
-        size=(6.2, 0.9 + 0.27 * len(names)),
+        size=(6.2, 0.9 + 0.27 * len(table)),
     )
 
 
@@ -107,16 +115,24 @@ def _full_prompts(finished: Finished) -> np.ndarray:
     return np.stack(full) if full else np.empty((0, 0))
 
 
-def _histogram(figure: Figure, theme: Theme, values: np.ndarray, label: str, unit: str) -> None:
-    axes = figure.subplots()
+def _bins(values: np.ndarray) -> pd.DataFrame:
+    """Bars of a histogram: their ends, and the number of values."""
     low, high = math.floor(values.min() / _BIN), math.floor(values.max() / _BIN) + 1
     step = max(1, math.ceil((high - low) / _MAX_BARS))
     edges = np.arange(low, high + step, step) * _BIN
     counts, _ = np.histogram(values, edges)
-    axes.bar(edges[:-1], counts, width=0.88 * step * _BIN, align="edge", color=theme.accent)
+    return pd.DataFrame({"from": edges[:-1], "to": edges[1:], "count": counts})
+
+
+def _histogram(figure: Figure, theme: Theme, values: np.ndarray, label: str, unit: str) -> None:
+    axes = figure.subplots()
+    bins = _bins(values)
+    first, last = float(bins["from"].iloc[0]), float(bins["to"].iloc[-1])
+    width = 0.88 * (last - first) / len(bins)
+    axes.bar(bins["from"], bins["count"], width=width, align="edge", color=theme.accent)
     mean = float(values.mean())
-    axes.axvline(mean, color=theme.contrast, linewidth=1.4)
-    right = mean > (edges[0] + edges[-1]) / 2
+    axes.axvline(mean, color=theme.contrast, linewidth=1.4, linestyle=(0, (5, 2)))
+    right = mean > (first + last) / 2
     axes.annotate(
         f"mean {mean:.3f}, sd {values.std():.3f}",
         (mean, 1.0),
@@ -135,13 +151,10 @@ def _histogram(figure: Figure, theme: Theme, values: np.ndarray, label: str, uni
 
 def _gap_by_samples(figure: Figure, theme: Theme, scores_PN: np.ndarray) -> None:
     axes = figure.subplots()
-    gaps = expected_gaps(scores_PN)
-    sizes = np.arange(2, scores_PN.shape[1] + 1)
-    mean = gaps.mean(axis=0)
-    error = 1.96 * gaps.std(axis=0, ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else np.zeros_like(mean)
-    low, high = np.percentile(gaps, [25, 75], axis=0)
-    axes.fill_between(sizes, low, high, color=theme.accent, alpha=0.16, linewidth=0)
-    axes.errorbar(sizes, mean, error, color=theme.accent, marker="o", markersize=5, capsize=3, elinewidth=1.2)
+    table = _gap_table(scores_PN)
+    sizes, mean = table.samples.to_numpy(), table["mean"].to_numpy()
+    axes.fill_between(sizes, table.quarter_1, table.quarter_3, color=theme.accent, alpha=0.16, linewidth=0)
+    axes.errorbar(sizes, mean, table.error, color=theme.accent, marker="o", markersize=5, capsize=3, elinewidth=1.2)
     for size, value in zip(sizes, mean, strict=True):
         axes.annotate(f"{value:.3f}", (size, value), xytext=(8, -11), textcoords="offset points", fontsize=8.5)
     axes.set_xticks(sizes)
@@ -152,10 +165,18 @@ def _gap_by_samples(figure: Figure, theme: Theme, scores_PN: np.ndarray) -> None
     axes.set_ylabel("expected gap, OmniScore")
 
 
-def _correlations(figure: Figure, theme: Theme, finished: Finished) -> None:
+def _gap_table(scores_PN: np.ndarray) -> pd.DataFrame:
+    """Rows of the figure: number of samples, mean gap, half of its 95 % interval, quartiles over the prompts."""
+    gaps = expected_gaps(scores_PN)
+    low, high = np.percentile(gaps, [25, 75], axis=0)
+    mean = gaps.mean(axis=0)
+    error = 1.96 * gaps.std(axis=0, ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else np.zeros_like(mean)
+    sizes = np.arange(2, scores_PN.shape[1] + 1)
+    return pd.DataFrame({"samples": sizes, "mean": mean, "error": error, "quarter_1": low, "quarter_3": high})
+
+
+def _correlations(figure: Figure, theme: Theme, names: list[str], values: np.ndarray) -> None:
     axes = figure.subplots()
-    names = finished.dimensions
-    values = finished.scores[[f"norm_{name}" for name in names]].corr().to_numpy()
     colours = LinearSegmentedColormap.from_list("diverging", [theme.contrast, theme.surface, theme.accent])
     axes.imshow(
         np.ma.masked_invalid(values), cmap=colours.with_extremes(bad=theme.grid), vmin=-1, vmax=1, aspect="auto"
@@ -176,21 +197,29 @@ def _correlations(figure: Figure, theme: Theme, finished: Finished) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _forest(figure: Figure, theme: Theme, finished: Finished, names: list[str]) -> None:
-    axes: Axes = figure.subplots()
-    for number, name in enumerate(names):
+def _forest_table(finished: Finished) -> pd.DataFrame:
+    rows = []
+    for name in finished.summary["order"]:
         row = finished.summary["dimensions"][name]
         scores = finished.comparison[finished.comparison.dimension == name]
         # Standard deviation over both arms' clips. A dimension that never varies has no change to scale.
         spread = float(np.concatenate([scores.base - scores.base.mean(), scores.aligned - scores.aligned.mean()]).std())
-        spread = spread or 1.0
+        columns = {key: row[key] for key in ("kind", "base", "aligned", "delta", "ci_low", "ci_high")}
+        rows.append({"name": name, **columns, "standard_deviation": spread})
+    return pd.DataFrame(rows)
+
+
+def _forest(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    axes: Axes = figure.subplots()
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    for number, row in enumerate(rows):
+        spread = row["standard_deviation"] or 1.0
         ends = [None if row[key] is None else row[key] / spread for key in ("ci_low", "ci_high")]
         draw_interval(axes, theme, -number, row["delta"] / spread, *ends)
-    label_rows(
-        axes, theme, [name.replace("_", " ") for name in names], "change, in standard deviations (judges in italics)"
-    )
-    for label, name in zip(axes.get_yticklabels(), names, strict=True):
-        if finished.summary["dimensions"][name]["kind"] == "total":
+    names = [row["name"].replace("_", " ") for row in rows]
+    label_rows(axes, theme, names, "change, in standard deviations (judges in italics)")
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        if row["kind"] == "total":
             label.set_fontweight("bold")
-        if finished.summary["dimensions"][name]["kind"] == "judge":
+        if row["kind"] == "judge":
             label.set_fontstyle("italic")

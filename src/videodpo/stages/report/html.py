@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from videodpo.storage.files import write_text
 
 
 def page_environment(package: str) -> Environment:
@@ -19,6 +24,12 @@ def page_environment(package: str) -> Environment:
     environment.filters["signed"] = lambda value, digits=4: _number(f"{value:+.{digits}f}")
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     return environment
+
+
+def write_web_files(folder: Path) -> None:
+    """Write the style sheet and the scripts of the galleries into `<folder>/web`."""
+    for file in sorted((files(__package__) / "web").iterdir(), key=lambda file: file.name):
+        write_text(folder / "web" / file.name, file.read_text(encoding="utf-8"))
 
 
 def _number(text: str) -> str:

@@ -19,6 +19,8 @@ class Finished:
     """Everything that the page shows."""
 
     run: str
+    folder: Path
+    """Folder of the run."""
     round_name: str
     texts: dict[str, str]
     """Prompt by prompt_id."""
@@ -27,6 +29,8 @@ class Finished:
     videos: pd.DataFrame
     arms: dict[str, pd.DataFrame]
     """Videos of the evaluation: `base` and `aligned`."""
+    appearance: dict[str, pd.DataFrame]
+    """Pixel statistics of these videos, by arm."""
     scores: pd.DataFrame
     """The omniscore table; empty if the pairs are the user's own."""
     num_left_out: int
@@ -60,12 +64,14 @@ def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finish
     scores = read_table(omniscore) if has_scores else omniscore_schema(()).empty_table().to_pandas()
     finished = Finished(
         run=snapshot.run,
+        folder=run_folder,
         round_name=round_folder.name,
         texts=dict(zip(prompts.prompt_id, prompts.prompt, strict=True)),
         prompts=prompts,
         prompts_dropped=read_table(run_folder / "prompts_dropped.parquet"),
         videos=read_shards(round_folder / "videos"),
         arms={arm: read_shards(evaluation / "videos" / arm) for arm in ("base", "aligned")},
+        appearance={arm: read_table(evaluation / "appearance" / f"{arm}.parquet") for arm in ("base", "aligned")},
         scores=scores,
         num_left_out=int(read_metadata(omniscore).get("num_left_out", "0")) if has_scores else 0,
         pairs=read_table(round_folder / "pairs.parquet"),

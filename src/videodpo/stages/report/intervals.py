@@ -12,13 +12,14 @@ from videodpo.stages.report.style import Theme
 def draw_interval(
     axes: Axes, theme: Theme, height: float, middle: float, low: float | None, high: float | None
 ) -> None:
-    """Draw one mean as a point, filled if its interval excludes zero, and the interval as a line if there is one."""
+    """Draw one mean and its interval, if there is one. Filled: the interval excludes zero. A triangle is a loss."""
     colour = theme.contrast if middle < 0 else theme.accent
     is_clear = False
     if low is not None and high is not None:
         axes.plot([low, high], [height, height], color=colour, linewidth=2.0, zorder=2)
         is_clear = low > 0 or high < 0
-    axes.plot(middle, height, "o", color=colour, markerfacecolor=colour if is_clear else theme.surface, markersize=6)
+    marker, fill = "v" if middle < 0 else "o", colour if is_clear else theme.surface
+    axes.plot(middle, height, marker, color=colour, markerfacecolor=fill, markersize=6.5)
 
 
 def label_rows(axes: Axes, theme: Theme, names: Sequence[str], label: str) -> None:

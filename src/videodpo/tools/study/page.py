@@ -82,6 +82,7 @@ def _forest(figures: FigureFolder, table: pd.DataFrame, plan: Mapping[str, Any],
     return figures.draw(
         f"arms-{score}",
         paint,
+        data=chosen,
         title=f"Change of {score} by arm",
         caption="Aligned minus base on the held-out prompts, one line per seed with its 95 % interval (paired "
         "bootstrap over the prompts of the seed). Filled: the interval excludes zero.",
@@ -100,6 +101,7 @@ def _findings(figures: FigureFolder, judged: Sequence[Mapping[str, Any]]) -> Dra
     return figures.draw(
         "findings",
         paint,
+        data=pd.DataFrame(judged)[["arm", "against", "score", "difference", "ci_low", "ci_high"]],
         title="Findings",
         caption="Difference of the two sides of each finding over all seeds, with its 95 % interval before Holm's "
         "correction.",

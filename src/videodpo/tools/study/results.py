@@ -94,7 +94,7 @@ def read_runs(root: Path, plan: Mapping[str, Any]) -> tuple[list[Run], list[Miss
         if not (evaluation / "summary.json").is_file():
             missing.append(Missing(entry["arm"], entry["seed"], *_first_missing(folder, entry["round"])))
             continue
-        scores = _wide(read_table(evaluation / "prompts.parquet"), formula)
+        scores = scores_by_clip(read_table(evaluation / "prompts.parquet"), formula)
         runs.append(Run(entry["arm"], entry["seed"], scores, read_intact(evaluation / "summary.json")))
     return runs, missing
 
@@ -134,8 +134,16 @@ def table_rows(runs: list[Run], resamples: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _wide(rows: pd.DataFrame, formula: OmniScore) -> pd.DataFrame:
-    """Scores of each clip, with the totals by `formula`: arms may have different ones, but are compared by one."""
+def scores_by_clip(rows: pd.DataFrame, formula: OmniScore) -> pd.DataFrame:
+    """Scores of each clip of an evaluation, with the totals by one formula, so that runs with others can be compared.
+
+    Args:
+        rows: the evaluation's table.
+        formula: the OmniScore. If the run lacks one of its dimensions, the result has no totals.
+
+    Returns:
+        One row per clip: prompt_id, sample, and `base_<score>` and `aligned_<score>` for each score.
+    """
     rows = rows[~rows.dimension.isin(TOTALS)]
     wide = rows.pivot(index=KEY, columns="dimension", values=list(SIDES))
     wide.columns = ["_".join(pair) for pair in wide.columns.to_flat_index()]

@@ -42,9 +42,9 @@ function playInStep(videos, scrubber, options = {}) {
       for (const video of videos) {
         const behind = first.currentTime - video.currentTime;
         const over = first.currentTime >= lengthOf(video);
-        if (video !== first && !video.seeking && !over && Math.abs(behind) > maxDrift) {
-          video.currentTime = first.currentTime;
-        }
+        if (video === first || video.seeking || over) continue;
+        if (Math.abs(behind) > maxDrift) video.currentTime = first.currentTime;
+        if (video.paused) start(video); // it had ended before somebody moved the scrubber back
       }
     }
     show();
