@@ -1,4 +1,4 @@
-"""Pairs of the user's own through the real workflow: imported, trained on, evaluated, reported; no clip is scored."""
+"""The user's own pairs through the real workflow: imported, trained on, evaluated, reported; no clip is scored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from tests.conftest import small_run
-from tests.support.workspace import BRIGHTNESS, FLICKER, Finished, dry_run, make_workspace, without_default_scorers
+from tests.support.workspace import FLICKER, Finished, dry_run, make_workspace, without_default_scorers
 from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import render
 from videodpo.storage.tables import read_table
@@ -42,8 +42,7 @@ def finished(random_model, tmp_path_factory) -> Finished:
         "heldout_source": {"kind": "text", "path": "heldout.txt"},
         "num_train": None,
     }
-    dimension = {"pillar": "quality", "min": 0.0, "max": 1.0}
-    overlay["dimensions"] = {FLICKER: {**dimension}, BRIGHTNESS: {**dimension, "options": {"gain": 1.0}}}
+    overlay["dimensions"] = {FLICKER: {"pillar": "quality", "min": 0.0, "max": 1.0}}
     return Finished(folder, without_default_scorers(overlay))
 
 

@@ -1,4 +1,4 @@
-"""Pairs of the user's own instead of scored ones."""
+"""The user's own pairs instead of scored ones."""
 
 import csv
 import io

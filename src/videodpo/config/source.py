@@ -76,7 +76,7 @@ class Source(Section):
 
     @property
     def has_clips(self) -> bool:
-        """True if the source names clips of the user's own."""
+        """True if the source names the user's own clips."""
         return self.kind in ("clips", "pairs", "winners")
 
     @property

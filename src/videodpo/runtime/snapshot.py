@@ -44,7 +44,7 @@ class GenerateSettings(Section):
     from_clips: bool
     """True if all clips are the user's own: they are imported, not sampled."""
     with_winners: bool = Field(False, exclude_if=lambda value: not value)
-    """True if sample 0 of each prompt is a clip of the user's own, and the others are sampled."""
+    """True if sample 0 of each prompt is the user's own clip, and the others are sampled."""
     generate: Generate
     model: Model
 

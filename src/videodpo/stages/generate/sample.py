@@ -34,7 +34,7 @@ def generate_shard(snapshot: Snapshot[GenerateSettings], round_number: int, inde
     """Sample one shard of a round's training videos into `round<r>/videos`.
 
     Each prompt draws one of the sampling's sizes. All its clips have that size, so that they can be paired. With
-    winners of the user's own, sample 0 of each prompt is imported, and fitted to that size.
+    the user's own winners, sample 0 of each prompt is imported, and fitted to that size.
 
     Args:
         snapshot: settings of the stage.
@@ -164,7 +164,7 @@ class _Sampler:
         """Denoise a batch. Only this part blocks the next batch; `finish` runs in the background.
 
         Args:
-            batch: the batch; clips of the user's own are left out.
+            batch: the batch; the user's own clips are left out.
             texts: encoded prompts of the batch, by id.
         """
         model, sampling = self._loaded(), self._sampling

@@ -1,4 +1,4 @@
-"""Pairs of the user's own: `pairs.parquet` from `imported_pairs.parquet` and the videos, without scores."""
+"""The user's own pairs: `pairs.parquet` from `imported_pairs.parquet` and the videos, without scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def import_pairs(snapshot: Snapshot[PairsSettings], round_folder: Path) -> None:
-    """Write the pairs of the user's own, in the order of their source, and the rejected ones with the reason.
+    """Write the user's own pairs, in the order of their source, and the rejected ones with the reason.
 
     A winner without a loser wins against every other sample of its prompt.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def data_card(pairs: ExportedPairs) -> str:
     if not generate.from_clips:
         sampled = f"{sampling.num_steps} steps, guidance {sampling.guidance_scale:g}"
         facts["sampling"] = f"{generate.generate.videos_per_prompt} samples per prompt, {sampled}"
-    lines = [f"| {name} | {str(value).replace('|', '&#124;')} |" for name, value in facts.items()]
+    lines = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
     return f"""---
 {yaml.safe_dump(head, sort_keys=False).strip()}
 ---
@@ -100,7 +101,7 @@ Each row of `pairs.parquet` has a prompt and the paths of two clips: `winner` is
 | model `{model.weights}` | {licence_of(model.weights).name} |
 | prompts ({source.kind}) | {licence} |
 
-Clips of your own have the licence that you give them. The licence of this data set must fit all of these.
+Your own clips have the licence that you give them. The licence of this data set must fit all of these.
 
 ## Columns
 
@@ -114,6 +115,11 @@ Clips of your own have the licence that you give them. The licence of this data 
 | policy, label_source | how the pair was chosen, and who says which clip wins |
 | winner_model, loser_model | model that made the clip; `import` if it is unknown |
 """
+
+
+def _cell(value: object) -> str:
+    """Text of a table cell; labels and models may come from the user's table."""
+    return html.escape(" ".join(str(value).split()), quote=False).replace("|", "&#124;")
 
 
 def _counted(values: Counter[str]) -> str:

@@ -20,7 +20,7 @@ class Clip(NamedTuple):
     sha256: str
     seconds: float
     model: str
-    """Model that made it: family and weights; `import` for a clip of the user's own."""
+    """Model that made it: family and weights; `import` for the user's own clip."""
 
     def content(self) -> bytes:
         """Bytes of the MP4; errors as `read_clip`."""
