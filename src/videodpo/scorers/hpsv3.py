@@ -9,7 +9,7 @@ from videodpo.scorers.shared.hpsv3 import Hpsv3Scorer
 
 
 class Hpsv3(Hpsv3Scorer):
-    """Mean of the predicted preference over the frames that count: about 0 to 11 for the pictures of its authors."""
+    """Mean of the predicted preference over the frames that count: about 0 to 11 for the images of its authors."""
 
     version = "1"
 

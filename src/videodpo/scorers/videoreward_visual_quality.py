@@ -1,4 +1,4 @@
-"""VideoReward's visual quality: sharpness, detail, plausibility and aesthetics of the pictures (arXiv 2501.13918)."""
+"""VideoReward's visual quality: sharpness, detail, plausibility and aesthetics of the frames (arXiv 2501.13918)."""
 
 from __future__ import annotations
 

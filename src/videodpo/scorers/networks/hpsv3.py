@@ -1,4 +1,4 @@
-"""HPSv3: a reward model on Qwen2-VL-7B that predicts how much people would prefer a frame as a picture of the prompt.
+"""HPSv3: a reward model on Qwen2-VL-7B that predicts how much people would prefer a frame as an image of the prompt.
 
 Legend: P frames, C channel, H, W pixels.
 """
@@ -67,5 +67,5 @@ def resized(frame_HWC: np.ndarray) -> torch.Tensor:
     """Resize a uint8 frame to about 448 x 448 pixels in its own aspect ratio, [1, C, H, W], on the CPU."""
     height, width = target_size(frame_HWC.shape[0], frame_HWC.shape[1], min_pixels=MAX_PIXELS)
     # PIL's resize and not torchvision's: they differ by up to 12 of 255.
-    picture = Image.fromarray(frame_HWC).resize((width, height), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    image = Image.fromarray(frame_HWC).resize((width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
