@@ -407,7 +407,7 @@ def _reserve(snapshot: Any, num_gpus: int = 1) -> None:
 
 
 def round_number(text: str) -> int:
-    """Parse the value of --round."""
+    """Parse the value of --round, or another number from 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is below 1")
@@ -415,6 +415,7 @@ def round_number(text: str) -> int:
 
 
 def share(text: str) -> float:
+    """Parse the value of --repeats."""
     number = float(text)
     if not 0 <= number <= 0.5:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to 0.5")

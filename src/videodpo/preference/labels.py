@@ -91,9 +91,7 @@ class LabelledPairs:
 
     def without_votes(self, candidates: Candidates) -> Candidates:
         """Leave out the candidates that people voted on."""
-        voted = {frozenset(pair) for pair in zip(self._winners.tolist(), self._losers.tolist(), strict=True)}
-        pairs = zip(candidates.winners.tolist(), candidates.losers.tolist(), strict=True)
-        rest = np.array([frozenset(pair) not in voted for pair in pairs], dtype=bool)
+        rest = ~np.isin(_keys(candidates.winners, candidates.losers), _keys(self._winners, self._losers))
         return Candidates(
             candidates.winners[rest], candidates.losers[rest], candidates.prompts[rest], candidates.lacking
         )
@@ -122,6 +120,11 @@ class LabelledPairs:
         is_human = np.arange(len(order)) >= len(candidates.winners)
         all_found = np.concatenate([found, np.array(mine, dtype=found.dtype)])[order]
         return merged, all_found, [*reasons, NO_MAJORITY, TIE], is_human[order]
+
+
+def _keys(winners: NDArray[np.int64], losers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for each pair of rows, whichever of them wins."""
+    return (np.minimum(winners, losers).astype(np.int64) << 32) + np.maximum(winners, losers)
 
 
 def _not_counted(pairs: pd.DataFrame) -> pa.Table:

@@ -28,7 +28,7 @@ class Share(NamedTuple):
     """Mean over votes, with its 95 % interval over the prompts.
 
     Attributes:
-        mean: from 0 to 1.
+        mean: from 0 to 1; the difference of two shares may be below 0.
         interval: None if all votes are on one prompt.
         num_votes: number of votes in the mean.
     """
@@ -39,8 +39,7 @@ class Share(NamedTuple):
 
 
 def share(values: pd.Series, prompt_ids: pd.Series) -> Share | None:
-    """Mean of values between 0 and 1, without the missing ones; None if there is none."""
-    values, prompt_ids = values[values.notna()], prompt_ids[values.notna()]
+    """Mean of one value per vote, with its interval; None without votes."""
     if values.empty:
         return None
     interval = bootstrap_interval(values, prompt_ids, resamples=RESAMPLES, seed=SEED)

@@ -69,7 +69,10 @@ def _scores(votes: pd.DataFrame, differences: pd.DataFrame) -> Iterator[str]:
     if not overall.all():
         yield "  the same, asked for this dimension alone"
     for question, asked in votes[~overall].groupby("question"):
-        yield _line(f"  {question}", score_agreement(asked, differences[str(question)].loc[asked.index]))
+        if question in differences:
+            yield _line(f"  {question}", score_agreement(asked, differences[str(question)].loc[asked.index]))
+        else:
+            yield f"    {question}: not a dimension of this run any more"
 
 
 def _raters(votes: pd.DataFrame, omniscore: pd.Series) -> Iterator[str]:

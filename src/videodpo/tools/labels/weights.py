@@ -1,4 +1,7 @@
-"""Pillar and dimension weights that fit the votes best, as a block of the configuration."""
+"""Pillar and dimension weights that fit the votes best, as a block of the configuration.
+
+Legend: D dimensions, R sets of weights.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from numpy.typing import NDArray
 
 from videodpo.config import OmniScore
 from videodpo.preference.bradley_terry import agreement, fit_weights, held_out_logits, resampled_weights
+from videodpo.preference.formula import dimension_shares
 from videodpo.preference.statistics import percentiles
 from videodpo.tools.labels.agreement import SEED, Share, share
 
 MIN_PROMPTS = 10  # as many as folds
 WEIGHT_RESAMPLES = 200
-PILLARS = ("quality", "semantic")
 
 
 class Weight(NamedTuple):
@@ -79,52 +82,42 @@ def fit(votes: pd.DataFrame, differences: pd.DataFrame, formula: OmniScore) -> F
     if not fitted.any():
         return "no dimension agrees with the votes more often than chance, so every weight would be 0"
     decided = inputs[1] != 0.5
-    hits = [
-        pd.Series(agreement(logits[decided], inputs[1][decided]))
+    owners = votes["prompt_id"][decided]
+    by_now, by_fit = (
+        pd.Series(agreement(logits[decided], inputs[1][decided]), index=owners.index)
         for logits in (differences["omniscore"].to_numpy(), held_out_logits(*inputs, prompts, SEED))
-    ]
-    shares = [
-        share(values, votes["prompt_id"][decided].reset_index(drop=True)) for values in (*hits, hits[1] - hits[0])
-    ]
-    now, held_out, gain = shares
+    )
+    now, held_out, gain = (share(values, owners) for values in (by_now, by_fit, by_fit - by_now))
     if now is None or held_out is None or gain is None:
         return "all votes are ties"
     resampled = resampled_weights(*inputs, prompts, resamples=WEIGHT_RESAMPLES, seed=SEED)
-    pillars, dimensions = _shares(fitted, resampled, formula)
+    now_by_name = dimension_shares(formula)
+    factors = np.vstack([[now_by_name[name] for name in names], fitted, resampled])
+    pillars, dimensions = _weights(factors, formula)
     return Fit(pillars, dimensions, now, held_out, gain, len(votes))
 
 
-def _shares(
-    fitted: NDArray[np.float64], resampled: NDArray[np.float64], formula: OmniScore
-) -> tuple[dict[str, Weight], dict[str, Weight]]:
-    """Turn the factor of each dimension in the total into weights of pillars, and of dimensions within their pillar."""
+def _weights(factors_RD: NDArray[np.float64], formula: OmniScore) -> tuple[dict[str, Weight], dict[str, Weight]]:
+    """Split the factor of each dimension in the OmniScore into the weight of its pillar and its weight in the pillar.
+
+    Args:
+        factors_RD: factors of now, of the fit, and of each resample.
+    """
     names = sorted(formula.dimensions)
-    now = np.array([formula.dimensions[name].weight for name in names])
-    inside = {pillar: np.array([formula.dimensions[name].pillar == pillar for name in names]) for pillar in PILLARS}
-    pillar_now = formula.pillars.model_dump()
-    pillars, dimensions = {}, {}
-    for pillar, members in inside.items():
-        share_now = pillar_now[pillar] / sum(pillar_now.values())
-        pillars[pillar] = _weight(share_now, fitted, resampled, members, np.ones_like(members))
-        for place in np.flatnonzero(members):
-            only = np.arange(len(names)) == place
-            of_pillar = now[members].sum()
-            share_now = float(now[place] / of_pillar) if of_pillar else 0.0
-            dimensions[names[place]] = _weight(share_now, fitted, resampled, only, members)
+    total_R = factors_RD.sum(axis=1)
+    pillars: dict[str, Weight] = {}
+    dimensions: dict[str, Weight] = {}
+    for pillar in formula.pillars.model_dump():
+        inside = [place for place, name in enumerate(names) if formula.dimensions[name].pillar == pillar]
+        pillar_R = factors_RD[:, inside].sum(axis=1)
+        pillars[pillar] = _weight(pillar_R, total_R)
+        dimensions |= {names[place]: _weight(factors_RD[:, place], pillar_R) for place in inside}
     return pillars, dimensions
 
 
-def _weight(
-    now: float,
-    fitted: NDArray[np.float64],
-    resampled: NDArray[np.float64],
-    part: NDArray[np.bool_],
-    whole: NDArray[np.bool_],
-) -> Weight:
-    factors = np.vstack([fitted, resampled])
-    above, below = factors[:, part].sum(axis=1), factors[:, whole].sum(axis=1)
-    shares = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-    return Weight(float(now), float(shares[0]), *percentiles(shares[1:]))
+def _weight(part_R: NDArray[np.float64], whole_R: NDArray[np.float64]) -> Weight:
+    shares_R = np.divide(part_R, whole_R, out=np.zeros_like(part_R), where=whole_R > 0)
+    return Weight(float(shares_R[0]), float(shares_R[1]), *percentiles(shares_R[2:]))
 
 
 def yaml_block(found: Fit) -> str:
