@@ -140,7 +140,7 @@ def test_a_service_with_internal_errors_only_stops_the_work(address, file):
         ("text", "is not JSON: '<html>hello'"),
         ("list", "scores are no objects"),
         ("words", "gave no number 'score' for the clip, but score"),
-        ("nan", "the scorer gave nan"),
+        ("nan", "the scorer returned nan"),
     ],
 )
 def test_a_wrong_answer_is_an_error_of_each_clip(address, file, path, message):
