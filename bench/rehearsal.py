@@ -5,8 +5,8 @@
 Without options, it runs config.yaml with all layers of its denoiser, then every other model's preset with CUT layers.
 A release requires it. The exit code is 1 if a stage fails, or if a log has a line that is neither the product's own nor
 in KNOWN. Clips are small and few (OVERLAY); everything else is as configured, except that presets leave out the scorers
-in ONLY_DEFAULT. Snakemake measures seconds and peak memory per job; the tables have each rule's total seconds and
-largest peak.
+in ONLY_DEFAULT, and that TRAIN changes the training of some. Snakemake measures seconds and peak memory per job; the
+tables have each rule's total seconds and largest peak.
 
 bench/results/rehearsal.json has one entry per preset, bench/results/rehearsal.md the tables; a call replaces the
 entries of its presets.
@@ -80,6 +80,8 @@ OVERLAY: dict[str, Any] = {
     "schedule": {"num_steps": 2, "global_batch_size": 2, "validation": {"num_prompts": 1, "draws": 1}},
     "train": {"warmup_steps": 0},
 }
+# All weights of VideoCrafter2 with its online reference would take 28 GB: two models, gradients and moments in float32.
+TRAIN: dict[str, dict[str, Any]] = {"videocrafter2": {"method": "lora"}}
 # Lines of our own processes: from the logger, the doctor and `list-shards`, and tables for the terminal.
 OWN = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?!WARNING)(?:[A-Z]+ )?videodpo\.|(?:fine|warning) +\w+ )|^\s*$"
@@ -168,6 +170,7 @@ def make_overlay(preset: str) -> dict[str, Any]:
     num_frames, height, width = CLIPS[preset]
     overlay: dict[str, Any] = json.loads(json.dumps(OVERLAY))
     overlay["generate"]["sampling"] |= {"num_frames": num_frames, "height": height, "width": width}
+    overlay["train"] |= TRAIN.get(preset, {})
     files = {name: [found] if isinstance(found, str) else found for name, found in SCORERS.items()}
     paths = {name: [f"../scorers/{file}" for file in found] for name, found in files.items()}
     dimensions: dict[str, Any] = {
