@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import time
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import PHONE, Open, wait_until
 from tests.support.finished_round import HOSTILE, FinishedRound
 from tests.support.labels import labelled_round, page_data
 from videodpo.storage.tables import read_table
 from videodpo.tools.labels.page import write_page
 from videodpo.tools.labels.votes import import_votes
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; Debian's package chromium has it")
 STEPS = 8  # 3 pairs and a repeat, two questions each
 
 
@@ -37,28 +34,9 @@ def file(finished: FinishedRound, tmp_path_factory: pytest.TempPathFactory) -> P
     return page
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(browser: Browser, file: Path) -> Iterator[Page]:
-    """The page in a fresh profile. At the end, nothing was loaded from elsewhere and nothing was logged."""
-    context = browser.new_context(viewport={"width": 1000, "height": 800})
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
-    page.on("request", lambda request: request.url.startswith(("http", "ws")) and wrong.append(request.url))
-    page.goto(file.as_uri())
-    yield page
-    context.close()
-    assert wrong == []
+def page(open_page: Open, file: Path) -> Page:
+    return open_page(file)
 
 
 def start(page: Page, rater: str) -> None:
@@ -83,11 +61,7 @@ TIMES = "[...document.querySelectorAll('video')].map((clip) => clip.currentTime)
 
 
 def until(page: Page, expression: str) -> None:
-    """Wait for an expression to be true; the page's policy forbids the eval that Playwright's own wait needs."""
-    deadline = time.monotonic() + 20
-    while not page.evaluate(expression):
-        assert time.monotonic() < deadline, f"not true: {expression}"
-        page.wait_for_timeout(50)
+    wait_until(page, lambda: bool(page.evaluate(expression)))
 
 
 def test_votes_by_keys_are_saved_and_imported(page, finished, file, tmp_path):
@@ -129,17 +103,15 @@ def test_back_shows_the_vote_and_lets_it_be_changed(page, tmp_path):
     assert [vote["choice"] for vote in votes] == ["left", "tie"]
 
 
-def test_a_saved_file_continues_in_another_browser(page, browser, file, tmp_path):
+def test_a_saved_file_continues_in_another_browser(page, open_page, file, tmp_path):
     start(page, "Ann")
     press(page, "ArrowLeft", "ArrowLeft", "ArrowDown")
     saved = save(page, tmp_path)
-    other = browser.new_context().new_page()
-    other.goto(file.as_uri())
+    other = open_page(file)
     start(other, "Ann")
     other.set_input_files("#file", saved)
     expect(other.locator("#count")).to_have_text(f"4 of {STEPS}, 3 done")
     expect(other.get_by_role("status")).to_have_text(f"3 votes loaded from {saved.name}.")
-    other.context.close()
 
 
 @pytest.mark.parametrize(
@@ -197,10 +169,10 @@ def test_missing_clips_are_explained(browser, file, tmp_path):
     page.context.close()
 
 
-def test_the_page_fits_a_phone(page):
-    page.set_viewport_size({"width": 360, "height": 640})
+def test_the_page_fits_a_phone(open_page, file):
+    page = open_page(file, viewport=PHONE)
     start(page, "Ann")
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert all(box["height"] >= 44 for box in (one.bounding_box() for one in page.locator("button:visible").all()))
 
 

@@ -17,7 +17,7 @@ from videodpo.preference.formula import scale
 from videodpo.preference.labels import SKIP
 from videodpo.preference.statistics import bootstrap_interval, percentiles
 from videodpo.storage.labels import ARM_FOLDERS
-from videodpo.storage.tables import read_shards, shard_path
+from videodpo.storage.tables import read_shards, read_table, shard_path
 
 RESAMPLES = 10_000
 ALPHA_RESAMPLES = 1_000
@@ -86,12 +86,17 @@ def _scores(round_folder: Path, arm: str, formula: OmniScore) -> pd.DataFrame:
     names = [found.name for found in sorted(folder.iterdir()) if shard_path(found, 0).exists()]
     raw = pd.DataFrame({name: read_shards(folder / name).set_index("video_id")["value"] for name in names})
     inside = sorted(formula.dimensions)
-    scaled = scale({name: raw[name].to_numpy(float) for name in inside}, formula)
-    columns = {name: scaled[name] for name in ("omniscore", *formula.weighted_pillars)}
+    totals = ["omniscore", *formula.weighted_pillars]
+    if arm == "train":  # `omniscore.scaling` applies to these clips only, and it needs all of them
+        wanted = ["video_id", *totals, *(f"norm_{name}" for name in inside)]
+        scaled = read_table(round_folder / "omniscore.parquet", wanted).set_index("video_id").reindex(raw.index)
+    else:
+        scaled = pd.DataFrame(scale({name: raw[name].to_numpy(float) for name in inside}, formula), index=raw.index)
+    columns = {name: scaled[name] for name in totals}
     columns |= {name: scaled[f"norm_{name}"] for name in inside}
-    columns |= {name: raw[name].to_numpy(float) for name in names if name not in inside}
-    index = pd.MultiIndex.from_product([[arm], raw.index])
-    return pd.DataFrame(columns, index=index)
+    columns |= {name: raw[name] for name in names if name not in inside}
+    found = pd.DataFrame(columns).astype(float)
+    return found.set_index(pd.MultiIndex.from_product([[arm], found.index]))
 
 
 def score_agreement(votes: pd.DataFrame, differences: pd.Series) -> Share | None:

@@ -51,7 +51,8 @@ def format_agreement(run_folder: Path, round_number: int) -> str:
             lines += ["", title, *_scores(votes[chosen], differences[chosen])]
     overall = votes["question"] == OVERALL
     lines += ["", *_raters(votes[overall], differences["omniscore"][overall])]
-    lines += ["", *_weights(votes[overall], differences[overall], formula)]
+    to_fit = overall & ~is_evaluation
+    lines += ["", *_weights(votes[to_fit], differences[to_fit], formula)]
     return "\n".join(lines)
 
 
@@ -86,7 +87,11 @@ def _raters(votes: pd.DataFrame, omniscore: pd.Series) -> Iterator[str]:
         yield _line("  left is preferred", share(decided["value"], decided["prompt_id"]))
         yield _line("  agrees with the OmniScore", score_agreement(mine, omniscore.loc[mine.index]))
         yield _line("  same answer on hidden repeats", consistency(mine))
-    between = alpha(votes)
+    try:
+        between = alpha(votes)
+    except InputError as error:  # the optional package is not installed; the rest of the output does not need it
+        yield f"  {error}"
+        return
     if between is None:
         yield "  Krippendorff's alpha: undefined; it needs pairs with votes of several raters, and different answers"
         return
