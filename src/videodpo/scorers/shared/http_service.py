@@ -158,8 +158,10 @@ class Service(Backbone):
                         raise requests.Timeout
         except (requests.Timeout, ReadTimeoutError) as error:
             raise _Failed(f"no complete answer in {limit:g} s (time_limit)") from error
-        except (requests.ConnectionError, HTTPError) as error:
-            raise _Failed("no connection, or it ended within the answer") from error
+        except requests.ConnectionError as error:
+            raise _Failed("no connection") from error
+        except HTTPError as error:
+            raise _Failed("the connection ended within the answer") from error
         except requests.RequestException as error:
             raise RunError(f"{self._url}: {error}; check the option `url`") from error
         return _parsed(response, content, self._url)
