@@ -139,8 +139,9 @@ def test_a_service_with_internal_errors_only_stops_the_work(address, file):
         ("unversioned", "has no version"),
         ("text", "is not JSON: '<html>hello'"),
         ("list", "scores are no objects"),
-        ("words", "gave no number 'score' for the clip, but score"),
-        ("nan", "the scorer gave nan"),
+        ("words", "gave no finite number 'score' for the clip; its entry has score"),
+        ("nan", "gave no finite number"),
+        ("huge", "gave no finite number"),
     ],
 )
 def test_a_wrong_answer_is_an_error_of_each_clip(address, file, path, message):

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -199,7 +200,7 @@ def value_of(entry: Entry, name: str) -> float:
     if (reason := entry.get("error")) is not None:
         raise InputError(f"the service could not score the clip: {_clean(str(reason))}")
     value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         there = _clean(", ".join(sorted(map(str, entry)))) or "nothing"
-        raise InputError(f"the service gave no number {name!r} for the clip, but {there}")
+        raise InputError(f"the service gave no finite number {name!r} for the clip; its entry has {there}")
     return float(value)

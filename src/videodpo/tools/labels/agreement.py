@@ -86,7 +86,8 @@ def _scores(round_folder: Path, arm: str, formula: OmniScore) -> pd.DataFrame:
     names = [found.name for found in sorted(folder.iterdir()) if shard_path(found, 0).exists()]
     raw = pd.DataFrame({name: read_shards(folder / name).set_index("video_id")["value"] for name in names})
     inside = sorted(formula.dimensions)
-    scaled = scale({name: raw[name].to_numpy(float) for name in inside}, formula)
+    # By the range, because votes may compare clips of two models, and a failed score must not cost the prompt's others.
+    scaled = scale({name: raw[name].to_numpy(float) for name in inside}, formula.by_range)
     columns = {name: scaled[name] for name in ("omniscore", *formula.weighted_pillars)}
     columns |= {name: scaled[f"norm_{name}"] for name in inside}
     columns |= {name: raw[name].to_numpy(float) for name in names if name not in inside}
