@@ -39,9 +39,9 @@ class ServiceOptions(Section):
     """Address of the service, and how clips are sent. Dimensions with equal values share one request for each clip."""
 
     url: str = Field(..., pattern=r"^(https?://.+|env:[A-Za-z_][A-Za-z0-9_]*)$")
-    """Address that takes the requests, or `env:NAME`, the environment variable that has it."""
+    """Address that takes the requests, with http:// or https://, or `env:NAME`: the environment variable with it."""
     version: str = Field(..., pattern=r"^[\x21-\x7e]{1,100}$")
-    """Version that the service must state in each answer. Another version scores all clips anew."""
+    """Version that the service must state in each answer, without spaces. Another version scores all clips anew."""
     send: Literal["bytes", "path"] = "bytes"
     """Send each clip's file, or its absolute path on a file system that the service shares."""
     batch_size: int = Field(8, ge=1)
