@@ -80,6 +80,8 @@ class Handler(BaseHTTPRequestHandler):
                 answer["scores"] = [1.0] * len(clips)
             case "nan":
                 answer["scores"] = [{"score": float("nan")} for _ in clips]
+            case "huge":
+                answer["scores"] = [{"score": 10**400} for _ in clips]
             case "words":
                 answer["scores"] = [{"score": "high"} for _ in clips]
         return self.reply(200, answer)

@@ -88,8 +88,9 @@ def scale(
 
     Args:
         raw: finite raw scores by name, for all dimensions of `config`.
-        groups: of these videos, from `prompt_groups`.
+        groups: of these videos, from `prompt_groups`; needed with `scaling: prompt_group` only.
     """
+    assert (groups is None) == (config.scaling == "range")
     names = sorted(config.dimensions)
     columns = {f"raw_{name}": raw[name] for name in names}
     for name in names:

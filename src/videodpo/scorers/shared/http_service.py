@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,9 +39,9 @@ class ServiceOptions(Section):
     """Address of the service, and how clips are sent. Dimensions with equal values share one request for each clip."""
 
     url: str = Field(..., pattern=r"^(https?://.+|env:[A-Za-z_][A-Za-z0-9_]*)$")
-    """Address that takes the requests, or `env:NAME`, the environment variable that has it."""
+    """Address that takes the requests, with http:// or https://, or `env:NAME`: the environment variable with it."""
     version: str = Field(..., pattern=r"^[\x21-\x7e]{1,100}$")
-    """Version that the service must state in each answer. Another version scores all clips anew."""
+    """Version that the service must state in each answer, without spaces. Another version scores all clips anew."""
     send: Literal["bytes", "path"] = "bytes"
     """Send each clip's file, or its absolute path on a file system that the service shares."""
     batch_size: int = Field(8, ge=1)
@@ -158,8 +159,10 @@ class Service(Backbone):
                         raise requests.Timeout
         except (requests.Timeout, ReadTimeoutError) as error:
             raise _Failed(f"no complete answer in {limit:g} s (time_limit)") from error
-        except (requests.ConnectionError, HTTPError) as error:
-            raise _Failed("no connection, or it ended within the answer") from error
+        except requests.ConnectionError as error:
+            raise _Failed("no connection") from error
+        except HTTPError as error:
+            raise _Failed("the connection ended within the answer") from error
         except requests.RequestException as error:
             raise RunError(f"{self._url}: {error}; check the option `url`") from error
         return _parsed(response, content, self._url)
@@ -197,7 +200,7 @@ def value_of(entry: Entry, name: str) -> float:
     if (reason := entry.get("error")) is not None:
         raise InputError(f"the service could not score the clip: {_clean(str(reason))}")
     value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         there = _clean(", ".join(sorted(map(str, entry)))) or "nothing"
-        raise InputError(f"the service gave no number {name!r} for the clip, but {there}")
+        raise InputError(f"the service gave no finite number {name!r} for the clip; its entry has {there}")
     return float(value)

@@ -91,7 +91,8 @@ def _scores(round_folder: Path, arm: str, formula: OmniScore) -> pd.DataFrame:
         wanted = ["video_id", *totals, *(f"norm_{name}" for name in inside)]
         scaled = read_table(round_folder / "omniscore.parquet", wanted).set_index("video_id").reindex(raw.index)
     else:
-        scaled = pd.DataFrame(scale({name: raw[name].to_numpy(float) for name in inside}, formula), index=raw.index)
+        values = scale({name: raw[name].to_numpy(float) for name in inside}, formula.by_range)
+        scaled = pd.DataFrame(values, index=raw.index)
     columns = {name: scaled[name] for name in totals}
     columns |= {name: scaled[f"norm_{name}"] for name in inside}
     columns |= {name: raw[name] for name in names if name not in inside}
