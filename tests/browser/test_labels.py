@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.finished_round import HOSTILE, FinishedRound
 from tests.support.labels import labelled_round, page_data
@@ -20,8 +20,6 @@ from videodpo.storage.tables import read_table
 from videodpo.tools.labels.page import write_page
 from videodpo.tools.labels.votes import import_votes
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; Debian's package chromium has it")
 STEPS = 8  # 3 pairs and a repeat, two questions each
 
 
@@ -35,14 +33,6 @@ def file(finished: FinishedRound, tmp_path_factory: pytest.TempPathFactory) -> P
     page = tmp_path_factory.mktemp("a # b") / "my labels.html"  # characters that an address has to escape
     write_page(finished.folder, page, repeats=0.34, dimensions=["motion_amount"])
     return page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
