@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -26,7 +27,7 @@ from videodpo.stages.report.views import pair_gallery
 from videodpo.storage.clips import write_tar
 from videodpo.storage.files import sha256_of
 from videodpo.storage.manifests import read_json
-from videodpo.storage.schemas import APPEARANCE, STATISTICS
+from videodpo.storage.schemas import APPEARANCE, STATISTICS, omniscore_schema
 from videodpo.storage.tables import read_table
 
 
@@ -151,10 +152,20 @@ def test_each_figure_has_a_png_and_its_data(done, page):
 
 
 def test_a_clear_change_of_the_pixels_is_marked(page):
-    row = re.search(r"<th scope=\"row\">saturation</th>.*?</tr>", page, flags=re.DOTALL)
-    assert row
-    assert "look" in row[0]
-    assert "#before-after?sort=saturation" in row[0]
+    row = page.partition('<a href="#before-after?sort=saturation">')[2].partition("</tr>")[0]
+    assert "look" in row
+
+
+def test_pairs_of_the_users_own_need_no_scores(done, tmp_path):
+    found = read_round(done.report_snapshot(), done.round)
+    names = ["score_winner", "score_loser", "gap", "probability"]
+    own = replace(
+        found, scores=omniscore_schema(()).empty_table().to_pandas(), pairs=found.pairs.assign(**dict.fromkeys(names))
+    )
+    assert gallery.write_gallery(pair_gallery(own), tmp_path, 2)["with_clips"] == 2
+    written = columns(tmp_path, "pairs")
+    assert [measure["name"] for measure in written["measures"]] == ["omniscore"]
+    assert written["values"] == [[[None] * 4]] * 2
 
 
 def test_a_panel_without_diversity_says_how_to_measure_it(tmp_path):

@@ -1,21 +1,7 @@
 // One gallery: tools, list of rows, and the selected row with its clips in step and the bars of its scores.
 "use strict";
 
-const PIXEL_ART = 160; // clips narrower than this (pixels) are enlarged with hard edges, without smoothing
 const PARTS = ["q", "sort", "dir", "by", "min", "max", "clips", "plus", "minus"];
-
-const plain = (name) => name.replaceAll("_", " ");
-const minus = (text) => text.replace("-", "\u2212");
-const shown = (number, digits = 4) => (number === null ? "none" : minus(number.toFixed(digits)));
-const signed = (number, digits = 4) =>
-  number === null ? "none" : (number > 0 ? "+" : "") + minus(number.toFixed(digits));
-const direction = (number) => (number > 0 ? "up" : number < 0 ? "down" : "even");
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 /**
  * @param {HTMLElement} root Element with the markup of the macro `gallery` in parts.html.
@@ -90,75 +76,9 @@ function gallery(root, data, onState) {
 
   // List
 
-  function newRow() {
-    const thumbs = data.sides.map(() => element("video", { muted: true, playsInline: true, loop: true, preload: "metadata" }));
-    const made = element(
-      "div",
-      { className: "row" },
-      element("div", { className: "thumbs" }, ...thumbs),
-      element("div", { className: "words" }, element("p", { className: "prompt" }), element("p", { className: "meta" })),
-      element(
-        "div",
-        { className: "marks" },
-        element("b", { className: "delta" }),
-        element("span", { className: "spark" }, ...columns.names.map(() => element("i"))),
-      ),
-    );
-    made.setAttribute("role", "option");
-    made.querySelector(".spark").setAttribute("aria-hidden", "true");
-    for (const video of thumbs) video.setAttribute("aria-hidden", "true");
-    made.addEventListener("pointerenter", () => thumbs.forEach((video) => video.src && video.play().catch(() => {})));
-    made.addEventListener("pointerleave", () => thumbs.forEach((video) => video.pause()));
-    made.addEventListener("click", () => choose(Number(made.dataset.position), { open: true }));
-    return made;
-  }
-
-  function fill(made, position) {
-    const row = rows[position];
-    made.dataset.position = String(position);
-    made.id = `${root.id}-row-${row}`;
-    made.setAttribute("aria-selected", String(position === selected));
-    const keyed = columns.names.indexOf(state.sort);
-    const measure = keyed < 0 ? 0 : keyed;
-    const delta = columns.difference(measure, row, state.sides);
-    made.querySelector(".prompt").textContent = data.prompts[row];
-    const facts = columns.numericFacts.map((name) => `${plain(name)} ${shown(data.facts[name][row], 3)}`);
-    made.querySelector(".meta").textContent = [data.ids[row], ...facts].join(" · ");
-    const mark = made.querySelector(".delta");
-    mark.textContent = signed(delta, 3);
-    mark.className = `delta ${direction(delta)}`;
-    mark.title = `${plain(columns.names[measure])}: ${data.sides[state.sides[0]]} minus ${data.sides[state.sides[1]]}`;
-    made.querySelectorAll(".spark i").forEach((bar, number) => {
-      const change = columns.difference(number, row, state.sides);
-      const share = spans[number] && change !== null ? change / spans[number] : 0;
-      bar.className = direction(share);
-      bar.style.setProperty("--share", String(Math.abs(share)));
-    });
-  }
-
-  /** Show the middle frame of each clip of a row. */
-  function load(made) {
-    const row = rows[Number(made.dataset.position)];
-    made.querySelectorAll("video").forEach((video, side) => {
-      const file = data.clips[side][row];
-      video.classList.toggle("absent", file === null);
-      video.classList.toggle("pixels", data.width[row] < PIXEL_ART);
-      if (file === null || video.dataset.file === file) return;
-      video.dataset.file = file;
-      video.src = `${file}#t=0.01`; // without a time, some browsers show no frame before the first play
-    });
-  }
-
-  function release(made) {
-    for (const video of made.querySelectorAll("video")) {
-      if (!video.dataset.file) continue;
-      delete video.dataset.file;
-      video.removeAttribute("src");
-      video.load(); // frees the decoder
-    }
-  }
-
-  const list = virtualList(part("list"), { create: newRow, fill, load, release });
+  const view = () => ({ ...state, rows, selected, spans });
+  const open = (position) => choose(position, { open: true });
+  const list = virtualList(part("list"), galleryRows(root.id, data, columns, view, open));
 
   /** Apply sorting and filters. The selected row stays selected if it is still there. */
   function update() {
@@ -219,7 +139,8 @@ function gallery(root, data, onState) {
     player = playInStep(videos, part("scrubber"), {
       fps: data.fps[row] || 8,
       onChange: (playing, time, duration) => {
-        part("toggle").textContent = playing ? "Pause" : "Play";
+        const text = playing ? "Pause" : "Play";
+        if (part("toggle").textContent !== text) part("toggle").textContent = text;
         part("time").textContent = `${time.toFixed(2)} / ${duration.toFixed(2)} s`;
       },
     });
@@ -363,7 +284,7 @@ function gallery(root, data, onState) {
   });
 
   /** Show the gallery in the state of an address. */
-  function open(parameters) {
+  function enter(parameters) {
     const usual = fresh();
     state = { ...usual };
     for (const name of [...PARTS, "item"]) {
@@ -389,5 +310,5 @@ function gallery(root, data, onState) {
     show(undefined);
   }
 
-  return { open, close };
+  return { enter, close };
 }

@@ -27,7 +27,7 @@
       if (link.hash === `#${known}`) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    if (galleries.has(known)) galleries.get(known).open(new URLSearchParams(text));
+    if (galleries.has(known)) galleries.get(known).enter(new URLSearchParams(text));
     if (current !== known) scrollTo(0, 0);
     current = known;
   }
