@@ -95,6 +95,9 @@ def test_a_clip_that_fails_its_batch_does_not_cost_the_others(address, file, pat
     with pytest.raises(ValueError, match=message):
         raise bad
     assert isinstance(bad, Unavailable) == (path == "crashes")  # only an internal error may pass
+    # Wrong input is sent once more alone; an internal error in halves, and repeated for a single clip only.
+    sizes = {"refuses": [4, 1, 1, 1, 1], "crashes": [4, 2, 2, 1, 1, 1, 1]}
+    assert requests_to(address)[f"/{path}"] == sizes[path]
 
 
 def test_a_busy_service_is_asked_again(address, file):

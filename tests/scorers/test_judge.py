@@ -66,7 +66,9 @@ def judge_of(folder: Path, **options: Any) -> VisionLanguageJudge:
 
 
 @torch.no_grad()
-def logits_by_forward(folder: Path, clip: Clip, numbers: list[int], before: str = "") -> tuple[torch.Tensor, str]:
+def logits_by_forward(
+    folder: Path, clip: Clip, numbers: list[int], before: str = "", *, fps: float | None = None
+) -> tuple[torch.Tensor, str]:
     """Logits of the next token in float64, and the text passed to the model."""
     from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
@@ -75,6 +77,8 @@ def logits_by_forward(folder: Path, clip: Clip, numbers: list[int], before: str 
     question = "How well does the clip show: " + clip.prompt + "\nRate {it} from 1 to 5."
     text = f"<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
     about = {"total_num_frames": len(clip.frames_THWC), "fps": clip.fps, "frames_indices": numbers}
+    if fps:  # the rate that the processor computes from these is fps
+        about = {"total_num_frames": len(numbers), "fps": fps, "frames_indices": list(range(len(numbers)))}
     inputs = processor(
         text=[text + before],
         videos=[torch.from_numpy(clip.frames_THWC[numbers]).permute(0, 3, 1, 2)],
@@ -100,6 +104,14 @@ def test_score_is_the_expected_value_of_the_next_token(folder, answers, prefix):
     score = judge_of(folder, answers=answers, answer_prefix=prefix).score(clip)
     assert score == pytest.approx(expected(logits, answers), abs=1e-5)
     assert min(answers.values()) < score < max(answers.values())
+
+
+def test_nominal_times_are_those_of_the_wanted_rate(folder):
+    clip = clip_of(9)  # 1.1 seconds: four frames are 3.6 per second, not 2
+    nominal, real = (judge_of(folder, nominal_times=nominal).score(clip) for nominal in (True, False))
+    logits, _ = logits_by_forward(folder, clip, [0, 3, 5, 8], fps=2.0)
+    assert nominal == pytest.approx(expected(logits, DIGITS), abs=1e-5)
+    assert abs(nominal - real) > 1e-5
 
 
 def test_prompt_is_inserted_verbatim(folder):
@@ -293,6 +305,7 @@ def test_prompt_is_required_if_the_question_includes_it(folder):
         ({"question_file": "q.py"}, "either question or question_file"),
         ({"question": None}, "either question or question_file"),
         ({"spacing": "starts"}, "no effect without num_frames"),
+        ({"nominal_times": True, "num_frames": 4}, "no effect with num_frames"),
         ({"answers": None}, "answers: missing; the score 'expected' needs"),
         ({"score": "written"}, "'written' needs max_new_tokens"),
     ],

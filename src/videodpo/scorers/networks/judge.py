@@ -138,16 +138,19 @@ class Judge(ClipBackbone):
         ]
         media: dict[str, Any] = {"images": [list(frames_THWC) for frames_THWC in frames]}
         if self._shows_video:
-            about = [
-                {"total_num_frames": len(clip.frames_THWC), "fps": clip.fps, "frames_indices": numbers}
-                | {"duration": len(clip.frames_THWC) / clip.fps}
-                for clip, numbers in zip(clips, shown, strict=True)
-            ]
+            about = [self._times(clip, numbers) for clip, numbers in zip(clips, shown, strict=True)]
             media = {"videos": frames, "video_metadata": about, "do_sample_frames": False}
         bos = self._tokenizer.bos_token
         has_bos = bos is not None and texts[0].startswith(bos)
         inputs = self._processor(text=texts, **media, padding=True, add_special_tokens=not has_bos, return_tensors="pt")
         return inputs.to(self.device, dtype=self._model.dtype)  # converts only floating-point tensors to dtype
+
+    def _times(self, clip: Clip, numbers: list[int]) -> dict[str, Any]:
+        """Return the metadata from which the processor computes the times of the frames."""
+        total, fps = len(clip.frames_THWC), clip.fps
+        if self._asked.nominal_times:
+            total, fps, numbers = len(numbers), self._asked.fps, list(range(len(numbers)))
+        return {"total_num_frames": total, "fps": fps, "frames_indices": numbers, "duration": total / fps}
 
     def _frames(self, clip: Clip) -> list[int]:
         options, total = self._asked, len(clip.frames_THWC)

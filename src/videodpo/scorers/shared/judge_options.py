@@ -30,6 +30,8 @@ class Asked(Section):
     """Maximum number of tokens that the judge writes. With 0, the score uses the first token's probabilities."""
     fps: PositiveReal = 2.0
     """Frames per second shown to the judge. Their number is even, between `min_frames` and `max_frames`."""
+    nominal_times: bool = False
+    """Tell the model that frames are 1 / `fps` apart, although an even number of frames is hardly ever exactly so."""
     min_frames: int = Field(default=4, ge=1)
     """Minimum number of frames with `fps`; a shorter clip uses all."""
     max_frames: int = Field(default=768, ge=2)
@@ -68,6 +70,8 @@ class JudgeOptions(FolderWeightsScorer.Options, Asked):
             raise WrongKeys(("max_frames", f"{self.max_frames}, less than min_frames {self.min_frames}"))
         if self.spacing == "starts" and self.num_frames is None:
             raise WrongKeys(("spacing", "'starts' has no effect without num_frames"))
+        if self.nominal_times and self.num_frames is not None:
+            raise WrongKeys(("nominal_times", "has no effect with num_frames, which replaces fps"))
         if self.answers is None and self.score != "written":
             raise WrongKeys(("answers", f"missing; the score {self.score!r} needs the value of each answer"))
         if self.max_new_tokens == 0 and self.pattern is not None:
