@@ -53,9 +53,9 @@ def test_the_run_ends_with_an_adapter_and_a_report_and_scores_no_training_clip(f
     assert (round_folder / "adapter").is_dir()
     assert not (round_folder / "scores").exists()
     assert not (round_folder / "omniscore.parquet").exists()
-    page = (round_folder / "report/index.html").read_text(encoding="utf-8")
-    assert "label: imported" in page
-    assert "&lt;b&gt;tram&lt;/b&gt;" in page
+    pairs = (round_folder / "report/data/pairs.js").read_text(encoding="utf-8")
+    assert '"label":["imported","imported","imported","imported"]' in pairs
+    assert "&lt;b&gt;tram&lt;/b&gt;" in (round_folder / "report/index.html").read_text(encoding="utf-8")
     assert len(list((round_folder / "report/clips").glob("pair-*.mp4"))) == 8
 
 

@@ -363,6 +363,12 @@ def test_keys_without_effect_are_refused(small_config, stages, source, said):
         stages(small_config(**prompts_of("pairs.csv", source=source)))
 
 
+def test_labels_for_pairs_that_have_winners_are_refused(small_config, stages):
+    labels = {"source": "human", "path": "votes.parquet"}
+    with pytest.raises(ConfigError, match=r"pairs\.labels\.source: 'human' has no effect on the kind 'pairs'"):
+        stages(small_config(**prompts_of("pairs.csv"), pairs={"labels": labels}))
+
+
 @pytest.fixture(scope="module")
 def with_winners(stages, random_model, clips, tmp_path_factory):
     """A run whose winners are the user's clips, and whose losers are sampled. Tests only read it."""

@@ -257,6 +257,9 @@ class Config(Section):
             yield "generate.fit_clips", f"true, but prompts.source.kind is {source.kind!r}, not {allowed}"
         if source.samples_nothing and self.rounds != 1:
             yield "rounds", f"{self.rounds} with your own clips, which support one round; use 1"
+        if source.has_pairs and self.pairs.labels.source != "omniscore":
+            reason = f"has no effect on the kind {source.kind!r}, whose pairs have winners already; leave it out"
+            yield "pairs.labels.source", f"{self.pairs.labels.source!r} {reason}"
         yield from self._training_disagreements()
         worst = int(self.pairs.policy.rpartition("-")[2]) if self.pairs.policy.startswith("rank:") else 0
         samples = not source.has_clips  # a list of clips sets its own number per prompt, and own pairs need no policy
