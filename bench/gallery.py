@@ -73,8 +73,9 @@ def main() -> None:
 
 def _measure(chromium: Browser, file: Path, speed: float, seconds: float) -> dict[str, Any]:
     page = chromium.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    page.set_default_timeout(120_000)  # milliseconds; a busy machine starts slowly
     page.goto(f"{file.as_uri()}#runs")
-    page.wait_for_selector(".row:not([hidden]) video[src] >> nth=4", state="attached", timeout=120_000)
+    page.wait_for_selector(".row:not([hidden]) video[src] >> nth=4", state="attached")
     frames = page.evaluate(SCROLL, [page.query_selector(".list"), speed, seconds])
     gaps = sorted(after - before for before, after in pairwise(frames))
     rows = page.locator(".row").count()
