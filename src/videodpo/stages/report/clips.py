@@ -1,9 +1,7 @@
-"""Clips of the page: hard links to the run's clips where possible, copies otherwise."""
+"""Copies of the run's clips next to the page. Links would share a damaged clip's bytes, and end on another disk."""
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +10,6 @@ from typing import Any, TypeVar
 from videodpo.config.errors import InputError
 from videodpo.storage.clips import file_of, read_clip
 from videodpo.storage.files import atomic_path
-
-_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 T = TypeVar("T")
 
@@ -25,9 +21,7 @@ class ClipFolder:
         self._folder = folder
 
     def add(self, run_folder: Path, arm: str, video: Mapping[str, Any]) -> str | None:
-        """Link or copy one clip.
-
-        A hard link takes no space. Other file systems, and clips inside a tar file, need a copy.
+        """Copy one clip.
 
         Args:
             run_folder: folder of the run that made the clip.
@@ -48,23 +42,9 @@ class ClipFolder:
             return None
         final = self._folder / f"{arm}-{video_id}.mp4"
         if not final.exists():
-            content = read_clip(source, str(video["sha256"]))
-            if file_of(source) != source or not _link(source, final):
-                with atomic_path(final) as partial:
-                    partial.write_bytes(content)
+            with atomic_path(final) as partial:
+                partial.write_bytes(read_clip(source, str(video["sha256"])))
         return f"{self._folder.name}/{final.name}"
-
-
-def _link(source: Path, final: Path) -> bool:
-    """Make a hard link; False if the file system, or its protection of other users' files, does not allow it."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), final)  # on Linux, a link to a symlink would be a symlink
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        return False
-    return True
 
 
 def even_spread(ranked: Sequence[T], count: int) -> list[T]:
