@@ -21,7 +21,7 @@ def test_the_doctor_finds_that_predict_is_the_pipelines_call(load, family):
     model.add_lora(Lora(rank=4), seed=0)
     finding = check_forward(model, texts(model, PROMPT), family.sampling)
     assert finding.status == "fine", finding.line
-    assert finding.measured.startswith(f"{NUM_STEPS} answers")
+    assert finding.measured.startswith(f"{NUM_STEPS} outputs")
 
 
 @pytest.mark.parametrize("family", ["cogvideox-2b", "text_to_video_sd"], indirect=True)
