@@ -71,6 +71,7 @@ def test_a_second_call_does_nothing_and_an_edited_table_reruns_all(finished, tmp
 
 def test_winners_of_the_users_own_need_no_scores_either(finished, tmp_path):
     shutil.copytree(finished.folder / "mine", tmp_path / "mine")
+    shutil.copy(finished.folder / "heldout.txt", tmp_path)
     (tmp_path / "mine/winners.csv").write_text("prompt,path\na tram,winner0.mp4\na boat,winner1.mp4\n")
     overlay = {**finished.overlay, "run": "winners", "rounds": 2}
     overlay["prompts"] = overlay["prompts"] | {"source": {"kind": "winners", "path": "mine/winners.csv"}}
