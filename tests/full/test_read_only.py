@@ -42,6 +42,8 @@ INPUTS = {
     "sample aligned": f"{ROUND}/adapter/pytorch_lora_weights.safetensors",
     "score base": f"{ROUND}/evaluation/videos/base/shard-00000.parquet",
     "score aligned": f"{ROUND}/evaluation/videos/aligned/shard-00000.parquet",
+    "appearance base": f"{ROUND}/evaluation/videos/base/shard-00000.parquet",
+    "appearance aligned": f"{ROUND}/evaluation/videos/aligned/shard-00000.parquet",
     "evaluate": f"{ROUND}/evaluation/scores/base/temporal_flickering/shard-00000.parquet",
     "report": f"{ROUND}/evaluation/summary.json",
 }
