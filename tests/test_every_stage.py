@@ -68,6 +68,7 @@ def test_sql_knows_each_table_under_one_name(run):
         "evaluation",
         "evaluation_videos",
         "evaluation_scores",
+        "evaluation_appearance",
     }
 
 

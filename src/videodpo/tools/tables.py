@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ROUND = re.compile(r"round([1-9]\d*)")
 # Tables whose name is not that of their file or folder.
 _NAMES = {"evaluation/prompts": "evaluation"}
-_ARMS = re.compile(r"evaluation/(?P<kind>videos|scores)/(?P<arm>base|aligned)(/[^/]+)?")
+_ARMS = re.compile(r"evaluation/(?P<kind>videos|scores|appearance)/(?P<arm>base|aligned)(/[^/]+)?")
 _SCORES = re.compile(r"scores/[^/]+")
 
 
@@ -49,7 +49,7 @@ def find_tables(run: Path, round_number: int | None = None) -> dict[str, list[Pa
         InputError: the folder has no tables, or not of this round.
     """
     files = sorted([*run.glob("*.parquet"), *run.glob("round*/*.parquet")])
-    files += sorted(run.glob("round*/evaluation/*.parquet"))
+    files += sorted([*run.glob("round*/evaluation/*.parquet"), *run.glob("round*/evaluation/appearance/*.parquet")])
     for pattern in ("*", "scores/*", "evaluation/videos/*", "evaluation/scores/*/*"):
         for folder in sorted(run.glob(f"round*/{pattern}")):
             files += shards_in(folder)
