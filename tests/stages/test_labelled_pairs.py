@@ -18,7 +18,7 @@ from videodpo.storage.files import sha256_of
 from videodpo.storage.tables import read_table
 from videodpo.tools.labels.page import write_page
 from videodpo.tools.labels.votes import import_votes
-from videodpo.workflow.run import check
+from videodpo.workflow.check import check
 
 
 @pytest.fixture(scope="module")

@@ -8,20 +8,20 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from videodpo.config import Config, ConfigError, InputError, Prompts, parse_config, validate
+from videodpo.config import Config, ConfigError, InputError, parse_config, validate
 from videodpo.runtime import registry
 from videodpo.runtime.giving_up import clear_marks
 from videodpo.runtime.locks import driver, take_run
 from videodpo.runtime.snapshot import differs, scorer_of, scorer_options, snapshot_text, stage_names, write_snapshot
-from videodpo.stages.prompts.check import check_prompts
 from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
-from videodpo.weights.locations import NotFetched, check_name, is_published, resolve, root
+from videodpo.weights.locations import NotFetched, resolve, root
 from videodpo.weights.needed import Needed, merge
+from videodpo.workflow.check import check, options_key
 from videodpo.workflow.plan import Job, write_plan
 
 _SCORING = {"score", "collect_scores", "evaluate_score", "evaluate_collect_scores"}
@@ -122,7 +122,7 @@ class Workflow:
         model = registry.load("videodpo.models", self.config.model.family)
         needed = [Needed(self.config.model.weights, ("model",), model.hub_files)]
         for name, options in scorer_options(self.config).items():
-            scorer, key = self._scorer(name), _key(self.config, name)
+            scorer, key = self._scorer(name), options_key(self.config, name)
             locations = scorer.weights(validate(scorer.Options, options, key))
             needed += [Needed(location, (key,), scorer.hub_files) for location in locations]
         return merge(needed)
@@ -302,108 +302,6 @@ def path_with_command(path: str) -> str:
             "package there, or run the snakemake of the environment that has it: make setup, then .venv/bin/snakemake"
         )
     return path if path.split(os.pathsep)[0] == folder else f"{folder}{os.pathsep}{path}"
-
-
-def check(config: Config) -> None:
-    """Check what types cannot express: plug-in names and options, weights, prompts.
-
-    Raises:
-        ConfigError: something is wrong; one message lists all problems.
-    """
-    tests: list[Callable[[], None]] = []
-    tests += [
-        partial(_check_scorer, _key(config, name), scorer_of(config, name), block)
-        for name, block in scorer_options(config).items()
-    ]
-    tests.append(partial(_check_diversity, config))
-    tests.append(partial(_check_model, config))
-    tests.append(partial(_check_labels, config))
-    tests.append(partial(_check_prompts, config.prompts.model_dump_json(), config.max_failed_fraction))
-    problems: list[str] = []
-    for test in tests:
-        try:
-            test()
-        except ConfigError as error:
-            problems.append(str(error).removeprefix("configuration: "))
-    if problems:
-        raise ConfigError("configuration: " + "\n  ".join(problems))
-
-
-def _key(config: Config, name: str) -> str:
-    """Key of the options of a scorer or judge in the configuration."""
-    return f"dimensions.{name}.options" if name in config.dimensions else f"evaluate.judges.{name}"
-
-
-def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:
-    try:
-        scorer = registry.load("videodpo.scorers", name)
-        options = validate(scorer.Options, block, key)
-        for location in scorer.weights(options):
-            _check_weights(f"{key}.weights", location)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{key.removesuffix('.options')}: {error}") from error
-    try:
-        scorer.check(options)
-    except ValueError as error:
-        raise ConfigError(f"{key}.{error}") from error
-
-
-def _check_diversity(config: Config) -> None:
-    name = config.evaluate.diversity_dimension
-    if name is not None and not registry.load("videodpo.scorers", scorer_of(config, name)).embeds_frames:
-        reason = "does not embed frames; use subject_consistency, background_consistency, or their *_clip variant"
-        raise ConfigError(f"evaluate.diversity_dimension: {name!r} {reason}")
-
-
-def _check_model(config: Config) -> None:
-    try:
-        model = registry.load("videodpo.models", config.model.family)
-    except ValueError as error:
-        raise ConfigError(f"model.family: {error}") from error
-    _check_weights("model.weights", config.model.weights, model.index)
-    validate(model.Options, config.model.options, "model.options")
-    if config.generate.sampling.flow_shift is not None and not model.takes_flow_shift:
-        raise ConfigError(
-            f"generate.sampling.flow_shift: {config.generate.sampling.flow_shift:g}; the family "
-            f"{config.model.family} has no flow shift and takes null only"
-        )
-    problems = []
-    for number, sampling in enumerate(config.generate.sampling.sizes):
-        try:
-            model.check(config.model, sampling)
-        except ValueError as error:
-            if not number:  # the sampling's own size; the problem may concern all sizes
-                raise ConfigError(str(error)) from error
-            reason = str(error).removeprefix("generate.sampling: ")
-            problems.append(f"generate.sampling.buckets.{number - 1}: {reason}")
-    if problems:
-        raise ConfigError("\n  ".join(problems))
-
-
-def _check_labels(config: Config) -> None:
-    path = config.pairs.labels.path
-    if path and (not Path(path).is_file() or path.endswith(".json")):
-        raise ConfigError(
-            f"pairs.labels.path: {path!r} is no table of votes; `videodpo labels import` writes one to "
-            "<results>/<run>/labels.parquet"
-        )
-
-
-@cache
-def _check_prompts(prompts: str, max_missing: float) -> None:
-    """Check the source of the prompts, given as JSON; once for all runs of a study."""
-    check_prompts(Prompts.model_validate_json(prompts), max_missing)
-
-
-def _check_weights(key: str, location: str, needed: str | None = None) -> None:
-    try:
-        check_name(location)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
-    if needed and not is_published(location) and not (Path(location) / needed).is_file():
-        raise ConfigError(f"{key}: {location!r} has no {needed}; give a model folder of this family")
 
 
 def _numbers(count: int) -> list[str]:
