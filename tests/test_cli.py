@@ -144,6 +144,13 @@ def test_score_files_refuses_a_scorer_without_its_weights(clips, capsys):
     assert "--weights: overall_consistency_clip takes exactly one" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("info", ["cat", '["cat"]', '{"object": 1}'])
+def test_score_files_refuses_info_that_is_not_an_object_of_texts(info, clips, capsys):
+    with pytest.raises(SystemExit):
+        main(["score-files", *clips, "--dimension", "temporal_flickering", "--info", info])
+    assert "argument --info" in capsys.readouterr().err
+
+
 # --- a user's error
 
 

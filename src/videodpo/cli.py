@@ -259,6 +259,7 @@ def _score_files(arguments: argparse.Namespace) -> None:
         arguments.weights,
         arguments.device,
         with_settings({}, arguments.set),
+        arguments.info,
     ):
         failed += answer["value"] is None
         if arguments.json:
@@ -412,6 +413,17 @@ def round_number(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is below 1")
     return number
+
+
+def clip_info(text: str) -> dict[str, str]:
+    """Parse the value of --info."""
+    try:
+        info = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not JSON ({error})") from error
+    if not isinstance(info, dict) or not all(isinstance(value, str) for value in info.values()):
+        raise argparse.ArgumentTypeError(f"{text} is not an object of texts")
+    return info
 
 
 def share(text: str) -> float:
@@ -585,6 +597,12 @@ def _add_own_files(add: Add) -> None:
     files.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
     files.add_argument("--dimension", required=True, help="name of the scorer")
     files.add_argument("--prompt", help="the prompt, for scorers that need one")
+    files.add_argument(
+        "--info",
+        type=clip_info,
+        default={},
+        help='JSON object of a benchmark\'s prompt list, like \'{"object": "cat"}\'',
+    )
     files.add_argument("--weights", action="append", default=[], help="weights, for scorers that need some")
     files.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the scorer")
     files.add_argument("--device", default="auto", help="auto, cpu or cuda")

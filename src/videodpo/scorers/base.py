@@ -13,25 +13,40 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
+from videodpo.config.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
     import torch
 
 
+NO_RESULT = "no result: "
+
+
+class NoResult(InputError):
+    """A clip that the benchmark leaves out of its mean, which is not a failure; the text says why."""
+
+    def __init__(self, reason: str) -> None:
+        """Put `NO_RESULT` in front of the reason, because tables hold the text alone."""
+        super().__init__(NO_RESULT + reason)
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A decoded clip: uint8 RGB frames [T, H, W, 3], frames per second, the prompt it was generated for, and its MP4.
 
-    The path may be a byte range in a tar file (`videodpo.storage.clips`); None if there is no file.
+    The path may be a byte range in a tar file (`videodpo.storage.clips`); None if there is no file. `info` is what a
+    benchmark's prompt list says about the prompt, for example {"object": "cat"}.
     """
 
     frames_THWC: np.ndarray
     fps: float
     prompt: str
     path: Path | None = None
+    info: Mapping[str, str] = field(default_factory=dict)
     _on: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def pixels(self, device: str) -> torch.Tensor:

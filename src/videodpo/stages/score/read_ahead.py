@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from videodpo.scorers.base import Clip
@@ -30,6 +30,7 @@ class Wanted:
     """Size of its decoded frames."""
     sha256: str | None = None
     """Digest that the clip must have; None for files outside a run."""
+    info: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_clip(wanted: Wanted) -> Clip | ValueError:
@@ -54,7 +55,7 @@ def read_clip(wanted: Wanted) -> Clip | ValueError:
         raise
     except ValueError as error:
         return error
-    return Clip(frames_THWC, fps, wanted.prompt, path)
+    return Clip(frames_THWC, fps, wanted.prompt, path, wanted.info)
 
 
 _Waiting = tuple[Wanted, Future[Clip | ValueError]]

@@ -20,6 +20,7 @@ def score_files(
     weights: Sequence[str],
     device: str,
     options: Mapping[str, Any] | None = None,
+    info: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Score single clips; yield {"file", "dimension", "value"} for each, or a null value and "error".
 
@@ -30,6 +31,7 @@ def score_files(
         weights: the scorer's weights (its option `weights`).
         device: auto, cpu, or cuda.
         options: the scorer's other options.
+        info: what a benchmark's prompt list says about the prompt.
 
     Raises:
         InputError: the dimension is unknown, weights are missing, or the scorer takes none.
@@ -40,7 +42,7 @@ def score_files(
         given |= _options_with(dimension, weights)
     scorer = kind(validate(kind.Options, given, f"dimensions.{dimension}.options"), device)
     for path in paths:
-        clip = read_clip(Wanted(path, prompt or "", num_bytes=0))
+        clip = read_clip(Wanted(path, prompt or "", num_bytes=0, info=info or {}))
         result = score_clips([scorer], [clip])[0][0] if isinstance(clip, Clip) else clip
         answer: dict[str, Any] = {"file": str(path), "dimension": dimension, "value": None}
         yield answer | ({"error": str(result)} if isinstance(result, ValueError) else {"value": result})
