@@ -28,7 +28,6 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 slurm_plugin.prepare()
 compat.keep_logs()
 compat.shorten_lists()
-compat.drop_default_rate_limit(workflow)
 
 
 # Jobs call the `videodpo` of the environment that runs this Snakemake, even if that environment is not activated.
@@ -92,6 +91,7 @@ onstart:
         RUNS.start(compat.all_jobs(workflow, FOLDER), compat.kept_snapshots(workflow, FOLDER))
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
+    compat.drop_default_rate_limit(workflow)
     if RUNS.study:
         compat.keep_going(workflow)  # a failed arm does not stop the others
 
