@@ -52,7 +52,7 @@ try:
         if not Path(".snakemake/metadata").exists():
             RUNS.refuse_edits()
     if workflow.is_main_process:
-        RUNS.remove_stale_links()
+        RUNS.remove_stale_files()
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
