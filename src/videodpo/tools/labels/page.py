@@ -10,7 +10,7 @@ from pathlib import Path
 from videodpo.config.errors import InputError
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.snapshot import load_snapshot
-from videodpo.stages.report.html import page_environment
+from videodpo.stages.report.html import page_environment, web_text
 from videodpo.storage.clips import read_clip
 from videodpo.storage.files import atomic_path, write_text
 from videodpo.storage.labels import OVERALL
@@ -87,7 +87,7 @@ def write_page(
     # Pages with other pairs or questions keep their progress apart.
     label_set = hashlib.sha256(json.dumps(data | {"clips": ""}, sort_keys=True).encode()).hexdigest()[:8]
     page = page_environment("videodpo.tools.labels").get_template("page.html")
-    write_text(out, page.render(data=data | {"label_set": label_set}))
+    write_text(out, page.render(data=data | {"label_set": label_set}, player=web_text("player.js")))
     num_pairs = min(count, len(pairs))
     return (
         f"{out}: {num_pairs} of {len(pairs)} pairs, {len(items) - num_pairs} of them twice; "
