@@ -1,4 +1,4 @@
-"""Text that a reward model reads after the frames. It is read from the authors' published Python file, never executed."""
+"""Text that a reward model reads after the frames, from its authors' published Python file, which is never run."""
 
 from __future__ import annotations
 

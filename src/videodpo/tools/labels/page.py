@@ -9,7 +9,7 @@ from pathlib import Path
 
 from videodpo.config.errors import InputError
 from videodpo.runtime.rounds import round_folder
-from videodpo.runtime.snapshot import load_snapshot
+from videodpo.runtime.snapshot import load_formula, load_snapshot
 from videodpo.stages.report.html import page_environment, web_text
 from videodpo.storage.clips import read_clip
 from videodpo.storage.files import atomic_path, write_text
@@ -52,7 +52,7 @@ def write_page(
     """
     if out.suffix != ".html":
         raise InputError(f"--out {out}: the name of a page must end in .html")
-    known = sorted(load_snapshot(run_folder / "config" / "omniscore.json", "omniscore").settings.omniscore.dimensions)
+    known = sorted(load_formula(run_folder).dimensions)
     if unknown := [name for name in dimensions if name not in known]:
         raise InputError(f"--ask {unknown[0]}: not a dimension of the OmniScore of {run_folder} ({', '.join(known)})")
     folder = round_folder(run_folder, round_number)
