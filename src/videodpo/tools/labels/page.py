@@ -48,10 +48,16 @@ def write_page(
         One line that says what was written.
 
     Raises:
-        InputError: the run lacks a table, a clip is damaged, a dimension is unknown, or there is nothing to compare.
+        InputError: the run lacks a table, a clip is damaged, a dimension is unknown, nothing can be compared, or the
+            training clips of a run on own pairs are asked for.
     """
     if out.suffix != ".html":
         raise InputError(f"--out {out}: the name of a page must end in .html")
+    if subject != "evaluation" and (run_folder / "imported_pairs.parquet").exists():
+        raise InputError(
+            f"--of {subject}: the training clips of {run_folder} are imported with their winners, and no score can be "
+            "compared with votes; use --of evaluation"
+        )
     known = sorted(load_formula(run_folder).dimensions)
     if unknown := [name for name in dimensions if name not in known]:
         raise InputError(f"--ask {unknown[0]}: not a dimension of the OmniScore of {run_folder} ({', '.join(known)})")
