@@ -236,7 +236,8 @@ class Tag2TextNetwork(torch.nn.Module):
         for layer in self.vision_multi.encoder.layer:
             states_PGD, _ = layer.crossattention(states_PGD, encoder_hidden_states=image_PND)
             states_PGD = layer.feed_forward_chunk(states_PGD)
-        return (self.fc.W * states_PGD).sum(dim=-1) + self.fc.b
+        logits_PG: torch.Tensor = (self.fc["W"] * states_PGD).sum(dim=-1) + self.fc["b"]
+        return logits_PG
 
 
 def lines_of(path: Path) -> list[str]:
