@@ -150,11 +150,11 @@ class Cascade(nn.Module):
     def __init__(self, sizes: GritSizes) -> None:
         super().__init__()
         width = sizes.box_width
-        self.box_head = nn.ModuleList(
+        self.box_head: Any = nn.ModuleList(
             nn.ModuleDict({"fc1": nn.Linear(sizes.channels * 7 * 7, width), "fc2": nn.Linear(width, width)})
             for _ in STAGES
         )
-        self.box_predictor = nn.ModuleList(
+        self.box_predictor: Any = nn.ModuleList(
             nn.ModuleDict(
                 {
                     "cls_score": nn.Linear(width, 2),

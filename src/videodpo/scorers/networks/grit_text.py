@@ -6,6 +6,7 @@ Legend: R boxes, C channel, S cells per side; N attention heads, L tokens, E cha
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,14 +29,16 @@ class TextDecoder(nn.Module):
         super().__init__()
         width = sizes.text_width
         self.object_feature_projection = nn.Sequential(nn.Linear(sizes.channels, width), nn.LayerNorm(width))
-        self.embedding = nn.ModuleDict(
+        self.embedding: Any = nn.ModuleDict(
             {
                 "words": nn.Embedding(sizes.num_words, width),
                 "positions": nn.Embedding(sizes.num_positions, width),
                 "layer_norm": nn.LayerNorm(width, eps=1e-8),
             }
         )
-        self.layers = nn.ModuleList(_Layer(width, sizes.text_heads, sizes.text_inner) for _ in range(sizes.text_depth))
+        self.layers: Any = nn.ModuleList(
+            _Layer(width, sizes.text_heads, sizes.text_inner) for _ in range(sizes.text_depth)
+        )
         self.output = nn.Linear(width, sizes.num_words)
 
     def memory(self, features_RCSS: torch.Tensor) -> Memory:
@@ -91,7 +94,7 @@ class _Layer(nn.Module):
         super().__init__()
         self._heads = heads
         queries = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
-        self.attention = nn.ModuleDict({"self": queries, "output": _output(width, width)})
+        self.attention: Any = nn.ModuleDict({"self": queries, "output": _output(width, width)})
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = _output(inner, width)
 
@@ -109,7 +112,7 @@ class _Layer(nn.Module):
 
     def _projected(self, name: str, states_RLD: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.attention["self"][name](states_RLD)
-        return found.unflatten(2, (self._heads, -1)).transpose(1, 2)
+        return found.view(*found.shape[:2], self._heads, -1).transpose(1, 2)
 
 
 def _output(inner: int, width: int) -> nn.ModuleDict:
