@@ -92,7 +92,7 @@ def plain(tensors: dict[str, torch.Tensor], inputs_CTHW: torch.Tensor, positions
 
 def test_probabilities_are_those_of_the_formulas(scorer_of, tensors):
     clip = clip_of(20)
-    frames = clip.frames_THWC[[0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 19]]
+    frames = clip.frames_THWC[[0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]]
     expected = plain(tensors, crops(frames), default_positions(WIDTH))
     (found,) = scorer_of(tensors).backbone.answer([(clip, 0)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -135,7 +135,7 @@ def test_unknown_tensors_and_positions_of_8_frames_are_refused(scorer_of, tensor
 
 def test_the_published_layout_has_318_tensors_and_perhaps_positions():
     with torch.device("meta"):
-        shapes = {name: tuple(value.shape) for name, value in umt._Umt(400).state_dict().items()}
+        shapes = {name: tuple(value.shape) for name, value in umt.Umt(400).state_dict().items()}
     assert shapes.pop("pos_embed") == (1, 3136, 1024)
     assert len(shapes) == 318
     assert shapes["blocks.23.attn.qkv.weight"] == (3072, 1024)
@@ -177,7 +177,7 @@ def test_a_prompt_without_a_known_action_is_refused(scorer_of, tensors, prompt):
         scorer_of(tensors).score(clip_of(16, prompt=prompt))
 
 
-@pytest.mark.parametrize("size", [(60, 90), (301, 227), (256, 300), (720, 1280)])
+@pytest.mark.parametrize("size", [(60, 90), (301, 227), (256, 300), (720, 1280), (2, 300)])
 def test_frames_are_resized_in_8_bits_to_256_and_cropped_to_224(size):
     frames = clip_of(2, *size).frames_THWC
     height, width = size
@@ -201,7 +201,6 @@ def test_weights_that_are_not_finite_fail(scorer_of, tensors):
         ("yoga\n", "not a list of actions"),
         ("yoga\tone\n", "not a list of actions"),
         ("".join(f"{name}\t{number + 1}\n" for number, name in enumerate(ACTIONS)), "of the 7 actions are not 0, 1, 2"),
-        ("", "of the 0 actions"),
     ],
 )
 def test_other_files_are_not_lists_of_actions(tmp_path, text, message):

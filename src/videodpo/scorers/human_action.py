@@ -91,6 +91,6 @@ def read_actions(path: Path) -> list[str]:
         actions = {int(number): name.lower() for name, number in rows}
     except (OSError, ValueError) as error:
         raise InputError(f"weights: {path}: not a list of actions, with a name, a tab and a number per line") from error
-    if sorted(actions) != list(range(len(rows))) or len(rows) < TOP:
+    if sorted(actions) != list(range(len(rows))):
         raise InputError(f"weights: {path}: the numbers of the {len(rows)} actions are not 0, 1, 2 and so on")
     return [actions[number] for number in range(len(actions))]

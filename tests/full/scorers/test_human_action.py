@@ -15,7 +15,7 @@ from videodpo.scorers.networks.umt import UmtActions, crops, default_positions
 def test_logits_are_those_of_timms_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(UmtActions, "sizes", {"depth": 2})
     torch.manual_seed(0)
-    network = umt._Umt(400, depth=2).eval()
+    network = umt.Umt(400, depth=2).eval()
     network.pos_embed.copy_(default_positions(1024))
     for block in network.blocks:
         for bias in (block.attn.q_bias, block.attn.v_bias):

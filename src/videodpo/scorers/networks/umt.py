@@ -41,7 +41,7 @@ class UmtActions(ClipBackbone):
 
     def __init__(self, weights: Path, device: str, num_actions: int) -> None:
         super().__init__(device, clips_at_once=8)
-        network = _Umt(num_actions, **self.sizes)
+        network = Umt(num_actions, **self.sizes)
         tensors = read_checkpoint(weights)
         tensors.setdefault("pos_embed", default_positions(network.head.in_features))
         load_weights(network, tensors, weights)
@@ -72,7 +72,7 @@ class UmtActions(ClipBackbone):
         return logits
 
 
-class _Umt(nn.Module):
+class Umt(nn.Module):
     """Holds the weights under the names of the published file."""
 
     def __init__(self, num_actions: int, width: int = 1024, depth: int = 24, num_heads: int = 16) -> None:
@@ -92,8 +92,10 @@ def crops(frames_THWC: np.ndarray) -> torch.Tensor:
     shorter = min(height, width)
     size = (SHORTER * height // shorter, SHORTER * width // shorter)
     top, left = (round((side - SIDE) / 2) for side in size)
-    resized = [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR) for frame in frames_THWC]
-    cropped = np.stack([frame[top : top + SIDE, left : left + SIDE] for frame in resized])
+    cropped = np.empty((len(frames_THWC), SIDE, SIDE, 3), np.uint8)
+    for frame, crop in zip(frames_THWC, cropped, strict=True):
+        resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
+        crop[:] = resized[top : top + SIDE, left : left + SIDE]
     mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (MEAN, STD))
     return (torch.from_numpy(cropped).permute(3, 0, 1, 2) / 255 - mean) / std
 
