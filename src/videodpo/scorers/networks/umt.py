@@ -104,7 +104,7 @@ def default_positions(width: int) -> torch.Tensor:
     """Position embeddings [1, L, D] of a file without any: sinusoids for 8 frames, interpolated linearly to 16."""
     places = torch.arange(PRETRAINED_FRAMES * GRID**2, dtype=torch.float64)
     channels = torch.arange(width, dtype=torch.float64)
-    angles_LD = places[:, None] / 10000 ** (2 * (channels // 2) / width)
+    angles_LD = places[:, None] / torch.pow(10000.0, (channels - channels % 2) / width)
     table_LD = torch.where(channels % 2 == 0, angles_LD.sin(), angles_LD.cos()).float()
     by_frame = table_LD.view(1, PRETRAINED_FRAMES, -1).transpose(1, 2)
     return F.interpolate(by_frame, NUM_FRAMES, mode="linear").transpose(1, 2).reshape(1, -1, width)
