@@ -1,4 +1,4 @@
-"""Compares a GPU's scores of VBench's eight dimensions with the CPU's, and measures the GPU's cost per clip.
+"""Compares a GPU's scores of VBench's dimensions with the CPU's, and measures the GPU's cost per clip.
 
     python bench/agreement.py --out FILE [--weights FOLDER] [--clips FILE.mp4 ...] [--frames 16] [--height 320]
         [--width 512] [--num-timed 8]
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
-from scoring import make_scorers, wait, write_clips, write_weights
+from scoring import wait, write_clips
+from scoring_networks import INFO, PROMPT, make_scorers, write_weights
 
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import score_clips
@@ -40,6 +41,9 @@ BOUNDS = {
     "aesthetic_quality": 2e-5,
     "imaging_quality": 5e-3,
     "overall_consistency": 2e-5,
+    "temporal_style": 2e-5,
+    "appearance_style": 2e-5,
+    "human_action": 0.0,
 }
 PUBLISHED = {
     "dino": "dino_vitbase16_pretrain.pth",
@@ -50,6 +54,8 @@ PUBLISHED = {
     "raft": "raft-things.pth",
     "musiq": "musiq_spaq_ckpt-358bb6af.pth",
     "viclip": "ViClip-InternVid-10M-FLT.pth",
+    "umt": "l16_ptk710_ftk710_ftk400_f16_res224.pth",
+    "actions": "kinetics_400_categories.txt",
 }
 SIZES = ((128, 192), (137, 160), (320, 240))
 
@@ -60,7 +66,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--clips", type=Path, nargs="+")
-    parser.add_argument("--prompt", default="a red square and a blue circle moving on a green background")
+    parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--height", type=int, default=320)
     parser.add_argument("--width", type=int, default=512)
@@ -71,10 +77,10 @@ def main() -> None:
         if arguments.weights:
             files = {name: arguments.weights / file for name, file in PUBLISHED.items()}
         else:
-            files = write_weights(folder, arguments.device)
-        on_cpu, on_device = (make_scorers(files, device) for device in ("cpu", arguments.device))
+            files = write_weights(folder, arguments.device, BOUNDS)
+        on_cpu, on_device = (make_scorers(files, device, BOUNDS) for device in ("cpu", arguments.device))
         clips = [_clip(path, arguments.prompt) for path in arguments.clips or _drawn_clips(folder / "small")]
-        timed = [_clip(path, "moves") for path in _timed_clips(folder / "timed", arguments)]
+        timed = [_clip(path, PROMPT) for path in _timed_clips(folder / "timed", arguments)]
         result: dict[str, Any] = {
             "command": " ".join(["python", *sys.argv]),
             "commit": commit(),
@@ -114,7 +120,7 @@ def _number(score: float | ValueError) -> float:
 
 
 def _clip(path: Path, prompt: str) -> Clip:
-    return Clip(*read_mp4(path), prompt)
+    return Clip(*read_mp4(path), prompt, info=INFO)
 
 
 def _drawn_clips(folder: Path) -> list[Path]:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU, Transformer
 from pyiqa.archs.musiq_arch import TransformerBlock as MusiqBlock
+from timm.models.beit import Block as BeitBlock
 from timm.models.vision_transformer import Block as TimmBlock
 
-from videodpo.scorers.networks.class_token import Block, class_token
+from videodpo.scorers.networks.class_token import Block, all_tokens, class_token
 
 WIDTH, HEADS, LAYERS = 32, 4, 3
 
@@ -23,11 +24,15 @@ def timm_blocks():
     return [TimmBlock(WIDTH, HEADS, qkv_bias=True) for _ in range(LAYERS)], Block.of_timm
 
 
+def beit_blocks():
+    return [BeitBlock(WIDTH, HEADS, qkv_bias=True) for _ in range(LAYERS)], Block.of_beit
+
+
 def musiq_blocks():
     return [MusiqBlock(WIDTH, 2 * WIDTH, HEADS) for _ in range(LAYERS)], Block.of_musiq
 
 
-MAKERS = [open_clip_blocks, timm_blocks, musiq_blocks]
+MAKERS = [open_clip_blocks, timm_blocks, beit_blocks, musiq_blocks]
 
 
 @torch.no_grad()
@@ -51,6 +56,15 @@ def both_ways(make, length):
 def test_the_first_token_equals_the_librarys(make, length):
     found, expected = both_ways(make, length)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_all_tokens_equal_the_librarys():
+    torch.manual_seed(0)
+    theirs, convert = timm_blocks()
+    states = torch.randn(3, 50, WIDTH)
+    expected = torch.nn.Sequential(*theirs).eval()(states)
+    torch.testing.assert_close(all_tokens(states, map(convert, theirs)), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", MAKERS)

@@ -9,13 +9,18 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from videodpo.scorers.aesthetic_quality import AestheticQuality
+from videodpo.scorers.appearance_style import AppearanceStyle
 from videodpo.scorers.background_consistency import BackgroundConsistency
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.clip import ClipFrames, ViClip
 from videodpo.scorers.overall_consistency import OverallConsistency
+from videodpo.scorers.shared.backbone import score_clips
 from videodpo.scorers.shared.crops import square_crops
+from videodpo.scorers.temporal_style import TemporalStyle
 
 TINY = {
     "embed_dim": 768,
@@ -53,7 +58,7 @@ def tiny(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def tiny_architecture(monkeypatch):
-    for kind in (AestheticQuality, BackgroundConsistency, ViClip):
+    for kind in (AestheticQuality, AppearanceStyle, BackgroundConsistency, ViClip):
         monkeypatch.setattr(kind, "architecture", "tiny")
 
 
@@ -142,3 +147,41 @@ def test_overall_consistency_is_the_cosine(tiny):
     )
     with pytest.raises(ValueError, match="needs a prompt"):
         overall.score(clip_of(3, prompt=" "))
+
+
+def test_temporal_style_is_overall_consistency_from_the_same_pass(tiny):
+    overall, style = (
+        kind(kind.Options(weights=str(tiny["viclip"])), "cpu") for kind in (OverallConsistency, TemporalStyle)
+    )
+    assert overall.backbone is style.backbone
+    (first,), (second,) = score_clips([overall, style], [clip_of(9)])
+    assert first == second
+
+
+def styled(clip: Clip, style: str) -> Clip:
+    return Clip(clip.frames_THWC, clip.fps, clip.prompt, info={"appearance_style": style})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(60, 90), (301, 227), (224, 224)])
+def test_appearance_style_is_that_of_a_loop_over_pil_images(tiny, size):
+    network = open_clip.create_model("tiny-quickgelu", precision="fp32").eval()
+    tensors = torch.load(tiny["clip"], weights_only=True)
+    network.load_state_dict({name: value for name, value in tensors.items() if value.ndim or "logit" in name})
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    prepare = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(mean, std)])
+    text = network.encode_text(open_clip.tokenize(["oil painting"]), normalize=True)
+    clip = clip_of(3, *size)
+    logits = []
+    for frame in clip.frames_THWC:
+        image = network.encode_image(prepare(Image.fromarray(frame))[None], normalize=True)
+        logits.append(float(network.logit_scale.exp() * image @ text.T))
+    style = AppearanceStyle(AppearanceStyle.Options(weights=str(tiny["clip"])), "cpu")
+    assert style.score(styled(clip, "oil painting")) == pytest.approx(np.mean(logits) / 100, abs=1e-6)
+    assert style.score(styled(clip, "pixel art")) != pytest.approx(np.mean(logits) / 100, abs=1e-4)
+
+
+def test_appearance_style_refuses_a_clip_without_a_style(tiny):
+    style = AppearanceStyle(AppearanceStyle.Options(weights=str(tiny["clip"])), "cpu")
+    with pytest.raises(ValueError, match="appearance_style needs the style: --info"):
+        style.score(clip_of(2, prompt="a boat, oil painting"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.flow_steps import FlowScorer, sampled_frames
+from videodpo.scorers.shared.flow_steps import FlowScorer, sampled_frames, undecided
 
 THRESHOLD = 6 / 256  # of the shorter side, per step
 
@@ -22,19 +22,12 @@ class DynamicDegree(FlowScorer):
     threshold = THRESHOLD
 
     def wanted(self, clip: Clip, answers: Mapping[int, float]) -> Iterable[int]:
-        unknown = [k for k in range(self.backbone.num_parts(clip)) if k not in answers]
-        missing = self._num_needed(clip) - _num_above(answers.values())
-        # Smallest number of steps that can decide the score: all are above, or too few remain to reach the number.
-        certain = min(missing, len(unknown) - missing + 1)
-        return unknown[: max(0, certain)]
+        return undecided(range(self.backbone.num_parts(clip)), answers, THRESHOLD, self._num_needed(clip))
 
     def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
-        return float(self.backbone.num_parts(clip) > 0 and _num_above(answers.values()) >= self._num_needed(clip))
+        num_above = sum(step > THRESHOLD for step in answers.values())
+        return float(self.backbone.num_parts(clip) > 0 and num_above >= self._num_needed(clip))
 
     @staticmethod
     def _num_needed(clip: Clip) -> int:
         return round(4 * len(sampled_frames(clip)) / 16)
-
-
-def _num_above(steps: Iterable[float]) -> int:
-    return sum(step > THRESHOLD for step in steps)

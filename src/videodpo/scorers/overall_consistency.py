@@ -39,7 +39,7 @@ class OverallConsistency(FileWeightsScorer):
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():
-            raise InputError("overall_consistency needs a prompt; the clip's prompt is empty")
+            raise InputError("ViCLIP needs a prompt; the clip's prompt is empty")
 
     def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
         return float(answers[0] @ self._viclip.text(clip.prompt))

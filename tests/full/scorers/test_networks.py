@@ -73,7 +73,7 @@ def weights(tmp_path_factory) -> dict[str, Path]:
     for name, network in networks.items():
         files[name] = folder / f"{name}.pth"
         torch.save(network.state_dict(), files[name])
-    return files | {"dynamic_flow": files["dynamic_degree"]}
+    return files | dict.fromkeys(("dynamic_flow", "static_clip"), files["dynamic_degree"])
 
 
 def scorer(name: str, weights: dict[str, Path]):
@@ -210,7 +210,7 @@ def test_amt_refuses_frames_too_small_for_its_coarsest_correlation(weights):
     assert np.isfinite(scorer("motion_smoothness", weights).score(moving_square(3, 113, 130)))
 
 
-@pytest.mark.parametrize("name", ["dynamic_flow", "dynamic_degree"])
+@pytest.mark.parametrize("name", ["dynamic_flow", "dynamic_degree", "static_clip"])
 def test_raft_refuses_frames_too_small_for_its_coarsest_correlation(weights, name):
     with pytest.raises(ValueError, match="sides of at least 121 pixels, the clip has 120 x 300"):
         scorer(name, weights).score(moving_square(3, 300, 120))
@@ -306,6 +306,23 @@ def test_flow_equals_torchvisions_also_for_pairs_that_share_frames(weights):
             torch.testing.assert_close(flow, expected, rtol=0, atol=1e-4)
 
 
+@torch.no_grad()
+def test_the_static_filter_has_the_lengths_of_a_plain_loop(weights):
+    """The mean of the longest 2 % of torchvision's flow, for all neighbours, then first and last in both directions."""
+    network = raft_large(weights=None).eval()
+    network.load_state_dict(torch.load(weights["static_clip"], weights_only=True))
+    clip = moving_square(3, 133, 130)
+    padded, _ = pad_to_multiples(clip.pixels("cpu").float(), 8)
+    expected = []
+    for first, second in ((0, 1), (1, 2), (0, 2), (2, 0)):
+        images = (2 * padded[number][None] / 255 - 1 for number in (first, second))
+        lengths = network(*images, num_flow_updates=20)[-1].square().sum(dim=1).sqrt().flatten().sort().values
+        expected.append(float(lengths[-int(0.02 * len(lengths)) :].mean()) / 130)
+    static = scorer("static_clip", weights)
+    assert static.backbone.answer([(clip, number) for number in range(4)]) == pytest.approx(expected, abs=1e-6)
+    assert static.score(clip) == 0.0  # of 3 frames, no flow at all is allowed
+
+
 def test_steps_near_the_threshold_are_computed_again_in_float32(weights, monkeypatch):
     """Steps of 0.95 to 1.05 thresholds are recomputed in every batch; the first pass may use TF32."""
     steps = FlowSteps(weights["dynamic_flow"], "cpu", THRESHOLD)
@@ -398,7 +415,8 @@ def test_a_frame_larger_than_512_is_resized_to_512(weights, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "imaging_quality"]
+    "name",
+    ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "static_clip", "imaging_quality"],
 )
 def test_weights_that_are_not_finite_fail_and_do_not_count_as_a_still_clip(weights, tmp_path, name):
     tensors = torch.load(weights[name], weights_only=True)
@@ -410,7 +428,8 @@ def test_weights_that_are_not_finite_fail_and_do_not_count_as_a_still_clip(weigh
 
 @pytest.mark.parametrize("shape", [(1, 1), (48, 64), (3, 2000), (1024, 2)])
 @pytest.mark.parametrize(
-    "name", ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "imaging_quality"]
+    "name",
+    ["subject_consistency", "motion_smoothness", "dynamic_degree", "dynamic_flow", "static_clip", "imaging_quality"],
 )
 def test_smallest_and_narrowest_clips_have_a_score_or_a_reason(weights, name, shape):
     frames = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Class token of a vision transformer after all blocks: the only output that the scorers use.
+"""Vision transformers: the class token after all blocks, or all tokens.
 
 Legend: P sequences, L tokens with the class token first, Q query tokens, D width.
 """
@@ -51,6 +51,15 @@ class Block(NamedTuple):
         return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
 
     @classmethod
+    def of_beit(cls, block: Any) -> Block:
+        """Convert a block of timm's `Beit`, which has no bias of keys. It must have neither layer scale nor windows."""
+        attention, mlp = block.attn, block.mlp
+        bias = torch.cat([attention.q_bias, torch.zeros_like(attention.v_bias), attention.v_bias])
+        out, widen, narrow = map(_linear, (attention.proj, mlp.fc1, mlp.fc2))
+        asking = Linear(attention.qkv.weight, bias)
+        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
+
+    @classmethod
     def of_musiq(cls, block: Any) -> Block:
         """Convert a `TransformerBlock` of pyiqa's MUSIQ, with exact GELU."""
         attention, mlp = block.attention, block.mlp
@@ -67,9 +76,14 @@ def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tens
     only. Attention uses the fused kernel: at 2,049 tokens, torch's own attention is 1.4 times slower.
     """
     *earlier, last = blocks
-    for block in earlier:
+    return _advance(last, all_tokens(states_PLD, earlier), 1)[:, 0]
+
+
+def all_tokens(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tensor:
+    """Return all tokens after all blocks, [P, L, D]; `states_PLD` is overwritten."""
+    for block in blocks:
         _advance(block, states_PLD, states_PLD.shape[1])
-    return _advance(last, states_PLD, 1)[:, 0]
+    return states_PLD
 
 
 def _advance(block: Block, states_PLD: torch.Tensor, num_asking: int) -> torch.Tensor:

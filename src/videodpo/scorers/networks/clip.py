@@ -13,6 +13,7 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.networks.class_token import Block, class_token
@@ -49,10 +50,43 @@ class ClipFrames(FrameBackbone):
     @torch.no_grad()
     def encode(self, crops_PCHW: torch.Tensor) -> torch.Tensor:
         """Encode 224 x 224 crops in 0..1 to embeddings of length 1, [P, D], on the device."""
+        return self.encode_standard(standard(crops_PCHW))
+
+    @torch.no_grad()
+    def encode_standard(self, crops_PCHW: torch.Tensor) -> torch.Tensor:
+        """As `encode`, for crops that are normalised already."""
         tower = self._network.visual
-        patches = tower.conv1(standard(crops_PCHW)).flatten(2).transpose(1, 2)
+        patches = tower.conv1(crops_PCHW).flatten(2).transpose(1, 2)
         states = torch.cat([tower.class_embedding.expand(len(patches), 1, -1), patches], dim=1)
         return _embedding(tower, self._blocks, states.add_(tower.positional_embedding))
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 (networks live as long as the process)
+    @torch.no_grad()
+    def text(self, text: str) -> torch.Tensor:
+        """Embed a text, [D], on the CPU. Its length is the network's scale of logits. Cut after 77 tokens."""
+        features = self._network.encode_text(open_clip.tokenize([text]).to(self.device), normalize=True)
+        scaled: torch.Tensor = self._network.logit_scale.exp() * features[0]
+        return scaled.cpu()
+
+
+class ClipImages(FrameBackbone):
+    """CLIP's image embeddings of length 1, [D] per frame, with the preprocessing of OpenAI's own package.
+
+    Frames are resized by PIL, which rounds to 8 bits and has antialias. `square_crops` does neither.
+    """
+
+    def __init__(self, architecture: str, weights: Path, device: str) -> None:
+        super().__init__(device, frames_at_once=16)
+        self._clip: ClipFrames = ClipFrames.shared(architecture, weights, device)
+        self._preprocess = open_clip.image_transform(SIDE, is_train=False)
+
+    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        crops = [self._preprocess(Image.fromarray(clip.frames_THWC[number])) for clip, number in parts]
+        return list(self._clip.encode_standard(torch.stack(crops).to(self.device)).cpu())
+
+    def text(self, text: str) -> torch.Tensor:
+        """Embed a text as `ClipFrames.text` does."""
+        return self._clip.text(text)
 
 
 class ViClip(ClipBackbone):

@@ -1,4 +1,4 @@
-"""Motion between sampled frames by RAFT, for dynamic_degree and dynamic_flow.
+"""Motion between frames by RAFT, for dynamic_degree, dynamic_flow and static_clip.
 
 Legend: P pairs of frames, C channel, H, W pixels.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,23 +23,31 @@ from videodpo.scorers.shared.padding import pad_to_multiples
 
 RATE = 8  # sampled frames per second
 MULTIPLE, UPDATES, SMALLEST = 8, 20, 128
-TOP_SHARE = 0.05
 NEAR = 0.05  # relative distance to the threshold
 
 
-class FlowSteps(Backbone):
-    """Part k is the mean of the largest 5 % of flow lengths from sampled frame k to k + 1.
+class FlowPairs(Backbone):
+    """Part k is the mean of the largest flow lengths between the two frames of pair k.
 
-    Lengths are in units of the frame's shorter side. If steps are only compared with a threshold, a GPU computes them
+    Lengths are in units of the frame's shorter side. If they are only compared with a threshold, a GPU computes them
     in TF32, and recomputes those near the threshold in float32. With random weights, TF32 changed flows by at most
     7e-3 pixels, and steps by 5e-6.
+
+    Attributes:
+        top_share: share of the lengths that count.
     """
 
-    def __init__(self, weights: Path, device: str, threshold: float | None) -> None:
+    top_share: ClassVar[float]
+
+    def __init__(self, weights: Path, device: str, threshold: float | None = None) -> None:
         from videodpo.scorers.networks.raft import Raft
 
         self._raft, self._device, self._threshold = Raft(weights, device), device, threshold
         self.tf32 = threshold is not None
+
+    @abstractmethod
+    def pairs(self, clip: Clip) -> Sequence[tuple[int, int]]:
+        """Return the numbers of the two frames of each pair."""
 
     def at_once(self, height: int, width: int) -> int:
         return pairs_at_once(height, width, self._device, volumes=1)
@@ -51,7 +60,7 @@ class FlowSteps(Backbone):
             raise InputError(f"RAFT needs sides of at least {least} pixels, the clip has {width} x {height}")
 
     def num_parts(self, clip: Clip) -> int:
-        return len(sampled_frames(clip)) - 1
+        return len(self.pairs(clip))
 
     def answer(self, parts: Sequence[Part]) -> list[float]:
         steps = self._steps(parts)
@@ -65,14 +74,14 @@ class FlowSteps(Backbone):
     def _steps(self, parts: Sequence[Part]) -> list[float]:
         import torch
 
-        ends = [[(clip, frame) for frame in sampled_frames(clip)[number : number + 2]] for clip, number in parts]
+        ends = [[(clip, frame) for frame in self.pairs(clip)[number]] for clip, number in parts]
         distinct = list(dict.fromkeys(itertools.chain(*ends)))  # a frame in two pairs is encoded once
         pairs = [(distinct.index(first), distinct.index(second)) for first, second in ends]
         frames = torch.stack([clip.pixels(self._device)[frame] for clip, frame in distinct])
         padded, _ = pad_to_multiples(frames.float(), MULTIPLE)
         flow_PCHW = self._raft.flow(2 * (padded / 255) - 1, pairs, UPDATES)
         lengths = flow_PCHW.square().sum(dim=1).sqrt().flatten(1)
-        largest = lengths.topk(int(TOP_SHARE * lengths.shape[1]), dim=1).values
+        largest = lengths.topk(int(self.top_share * lengths.shape[1]), dim=1).values
         shorter = min(parts[0][0].frames_THWC.shape[1:3])
         steps = [float(value) / shorter for value in largest.mean(dim=1).cpu()]
         if not all(map(math.isfinite, steps)):
@@ -80,14 +89,27 @@ class FlowSteps(Backbone):
         return steps
 
 
-class FlowScorer(FileWeightsScorer):
-    """A scorer on RAFT's steps, for clips with sides of at least 121 pixels."""
+class FlowSteps(FlowPairs):
+    """Part k is the mean of the largest 5 % of flow lengths from sampled frame k to k + 1."""
+
+    top_share = 0.05
+
+    def pairs(self, clip: Clip) -> Sequence[tuple[int, int]]:
+        return list(itertools.pairwise(sampled_frames(clip)))
+
+
+class RaftScorer(FileWeightsScorer):
+    """A scorer on RAFT, for clips with sides of at least 121 pixels."""
 
     class Options(FileWeightsScorer.Options):
         """Weights of RAFT."""
 
         weights: str = "public:raft-things.pth"
         """Weights file, in the authors' or torchvision's format or safetensors; or `public:<file>`."""
+
+
+class FlowScorer(RaftScorer):
+    """A scorer on RAFT's steps between sampled frames."""
 
     threshold: ClassVar[float | None] = None
     """Threshold of steps, if the score only compares them with it."""
@@ -100,3 +122,17 @@ class FlowScorer(FileWeightsScorer):
 def sampled_frames(clip: Clip) -> range:
     """Return the numbers of the sampled frames: every k-th from 0, k = frame rate / 8, rounded."""
     return range(0, len(clip.frames_THWC), max(1, round(clip.fps / RATE)))
+
+
+def undecided(parts: Iterable[int], steps: Mapping[int, float], threshold: float, num_needed: int) -> list[int]:
+    """Return the parts to compute next, to decide whether `num_needed` parts exceed a threshold; none if it is decided.
+
+    Args:
+        parts: numbers of all parts.
+        steps: the known steps by part number; other parts than these are ignored.
+    """
+    parts = list(parts)
+    unknown = [k for k in parts if k not in steps]
+    missing = num_needed - sum(steps[k] > threshold for k in parts if k in steps)
+    # Smallest number of parts that can decide: all are above, or too few remain to reach the number.
+    return unknown[: max(0, min(missing, len(unknown) - missing + 1))]
