@@ -33,6 +33,8 @@ STAGES = (
     "train",
     "appearance",
     "evaluate",
+    "benchmark-prompts",
+    "benchmark",
     "report",
 )
 

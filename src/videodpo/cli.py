@@ -480,7 +480,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, description=f"{text[0].upper()}{text[1:]}.")
         sub.set_defaults(command=command, is_stage=False)
         sub.add_argument("--traceback", action="store_true", help="show the traceback of an error")
-        groups.setdefault(group, []).append(f"  {name:16}{text}")
+        groups.setdefault(group, []).append(f"  {name:19}{text}")
         return sub
 
     _add_stages(partial(add, "stages, in the order of a run"))

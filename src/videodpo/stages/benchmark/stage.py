@@ -92,7 +92,9 @@ def _means(clips: pd.DataFrame, settings: BenchmarkSettings, seed: int) -> tuple
         draws_RP = rng.multinomial(
             num_prompts, np.full(num_prompts, 1 / num_prompts), size=settings.bootstrap_resamples
         )
-        for arm, name in sums.columns.to_list():
+        for arm, name in ((arm, name) for arm in settings.arms for name in group.dimensions):
+            if (arm, name) not in sums.columns:
+                continue
             sums_P, sizes_P = sums[arm, name].fillna(0.0).to_numpy(), sizes[arm, name].fillna(0).to_numpy()
             means[arm][name] = np.array([sums_P.sum() / sizes_P.sum()])
             with np.errstate(invalid="ignore"):
