@@ -33,7 +33,7 @@ def test_the_list_gives_prompts_dimensions_and_texts_for_the_scorers(tmp_path):
 
 @pytest.mark.parametrize("rows", [{}, ["a cat"], [{"prompt_en": "a cat"}], [{"prompt_en": 1, "dimension": []}]])
 def test_another_file_is_refused_by_name(rows, tmp_path):
-    with pytest.raises(InputError, match="list.json"):
+    with pytest.raises(InputError, match=r"list\.json"):
         VBench.read_prompts(write(tmp_path / "list.json", rows))
 
 

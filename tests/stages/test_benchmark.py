@@ -179,7 +179,7 @@ def test_a_folder_without_any_clip_gives_no_mean_and_no_total(make, tmp_path):
     summary = finish(make(folders={"aligned": str(tmp_path / "empty")}))
     assert row(summary, SHARP)["aligned"] is None
     assert row(summary, SHARP)["delta"] is None
-    assert [one["name"] for one in summary["rows"]][0] == "total"
+    assert summary["rows"][0]["name"] == "total"
     assert row(summary, "total")["aligned"] is None
     assert "none" in format_benchmark(summary)
 

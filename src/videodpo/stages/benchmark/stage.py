@@ -116,7 +116,7 @@ def _rows(
         has_all = not suite.left_out and set(suite.weighted) <= means[arm].keys()
         all_means[arm] = (rules.totals(means[arm], suite) if has_all else {}) | means[arm]
         all_resampled[arm] = (rules.totals(resampled[arm], suite) if has_all else {}) | resampled[arm]
-    totals = [name for name in all_means[settings.arms[0]] if name not in suite.dimensions]
+    totals = dict.fromkeys(name for found in all_means.values() for name in found if name not in suite.dimensions)
     rows = []
     for name in (*totals, *suite.dimensions):
         needed = [name] if name in suite.dimensions else suite.weighted
