@@ -86,11 +86,54 @@ rule benchmark_collect_scores:
         " --arm {wildcards.arm} >> {log:q} 2>&1"
 
 
+# The clips under the names that the benchmark's own program expects.
+rule benchmark_folder:
+    input:
+        config=f"{FOLDER}/config/benchmark_official.json",
+        prompts=f"{FOLDER}/benchmark_prompts.parquet",
+        videos=RUNS.inputs(lambda run: run.benchmark_videos),
+    output:
+        directory(f"{ROUND}/benchmark/{{suite}}_videos/{{arm}}"),
+    log:
+        f"{ROUND}/logs/benchmark_folder/{{suite}}/{{arm}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/benchmark_folder/{{suite}}/{{arm}}.tsv"
+    localrule: True
+    conda:
+        "../envs/videodpo.yaml"
+    shell:
+        "exec videodpo benchmark-folder --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm}"
+        " >> {log:q} 2>&1"
+
+
+# The driver's `videodpo` calls the `vbench` of this environment, which need not have the package.
+rule benchmark_official:
+    input:
+        config=f"{FOLDER}/config/benchmark_official.json",
+        videos=RUNS.inputs(lambda run: run.official_folder),
+    output:
+        f"{ROUND}/benchmark/official/{{arm}}.json",
+    log:
+        f"{ROUND}/logs/benchmark_official/{{arm}}.log",
+    benchmark:
+        f"{ROUND}/benchmarks/benchmark_official/{{arm}}.tsv"
+    conda:
+        "../envs/vbench.yaml"
+    container:
+        "vbench.sif"
+    resources:
+        gpu=1,
+    shell:
+        "exec videodpo benchmark-official --config {input.config:q} --round {wildcards.round} --arm {wildcards.arm}"
+        " >> {log:q} 2>&1"
+
+
 rule benchmark_summary:
     input:
         config=f"{FOLDER}/config/benchmark.json",
         prompts=f"{FOLDER}/benchmark_prompts.parquet",
         tables=RUNS.inputs(lambda run: run.benchmark_tables),
+        official=RUNS.inputs(lambda run: run.official_results),
     output:
         clips=f"{ROUND}/benchmark/clips.parquet",
         summary=report(

@@ -34,6 +34,8 @@ STAGES = (
     "appearance",
     "evaluate",
     "benchmark-prompts",
+    "benchmark-folder",
+    "benchmark-official",
     "benchmark",
     "report",
 )

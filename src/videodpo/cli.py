@@ -240,6 +240,20 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     benchmark(*_load(arguments, "benchmark"))
 
 
+def _benchmark_folder(arguments: argparse.Namespace) -> None:
+    from videodpo.stages.benchmark import make_folder
+
+    make_folder(*_load(arguments, "benchmark_official"), arguments.arm)
+
+
+def _benchmark_official(arguments: argparse.Namespace) -> None:
+    snapshot, folder = _load(arguments, "benchmark_official")
+    _reserve(snapshot)
+    from videodpo.stages.benchmark import run_official
+
+    run_official(snapshot, folder, arguments.arm)
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from videodpo.stages.report import make_report
 
@@ -480,7 +494,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, description=f"{text[0].upper()}{text[1:]}.")
         sub.set_defaults(command=command, is_stage=False)
         sub.add_argument("--traceback", action="store_true", help="show the traceback of an error")
-        groups.setdefault(group, []).append(f"  {name:19}{text}")
+        groups.setdefault(group, []).append(f"  {name:20}{text}")
         return sub
 
     _add_stages(partial(add, "stages, in the order of a run"))
@@ -517,6 +531,12 @@ def _add_stages(add: Add) -> None:
     appearance.add_argument("--arm", choices=("base", "aligned"), required=True, help="model that made the clips")
     add_stage("evaluate", _evaluate, "compare the base and the aligned model on held-out prompts")
     add_stage("benchmark-prompts", _benchmark_prompts, "read the prompts of a benchmark")
+    folder = add_stage("benchmark-folder", _benchmark_folder, "write a benchmark's clips as its own program reads them")
+    official = add_stage(
+        "benchmark-official", _benchmark_official, "score these clips with the benchmark's own program"
+    )
+    for sub in (folder, official):
+        sub.add_argument("--arm", choices=("base", "aligned"), required=True, help="model that made the clips")
     add_stage("benchmark", _benchmark, "write a benchmark's table of the base and the aligned model")
     add_stage("report", _report, "write the HTML report")
     for sub in (generate, score, reference):

@@ -31,6 +31,10 @@ class Benchmark(Section):
     """Models to score."""
     folders: dict[Arm, str] = Field(default_factory=dict)
     """Folders of finished clips by model, named `<prompt>-<number>.mp4`; models without a folder sample their clips."""
+    official: bool = False
+    """Also score the clips with the benchmark's own program, in its own environment, and compare the results."""
+    official_results: dict[Arm, str] = Field(default_factory=dict)
+    """Results that this program gave elsewhere for the same clips, by model: its `*_eval_results.json`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,6 +46,20 @@ class Benchmark(Section):
             yield "arms", f"{self.arms} names a model twice"
         for arm in set(self.folders) - set(self.arms):
             yield f"folders.{arm}", f"{self.folders[arm]!r}, but arms has no {arm}"
+        for arm in set(self.official_results) - set(self.arms):
+            yield f"official_results.{arm}", f"{self.official_results[arm]!r}, but arms has no {arm}"
+
+    @property
+    def videos_folder(self) -> str:
+        """Name of the folder of clips for the benchmark's own program: safe in a shell and in a pattern."""
+        return re.sub(r"\W", "_", Path(self.suite).stem, flags=re.ASCII) + "_videos"
+
+    @property
+    def official_files(self) -> dict[str, str | None]:
+        """Results of the benchmark's own program by model: a file of the user, or None for the run's own."""
+        return {
+            arm: self.official_results.get(arm) for arm in self.arms if self.official or arm in self.official_results
+        }
 
 
 class Group(Section):
@@ -91,6 +109,10 @@ class Suite(Section):
         """Name of the group whose clips a dimension scores."""
         return next(name for name, group in self.groups.items() if dimension in group.dimensions)
 
+    def gates(self, group: str) -> list[str]:
+        """Dimensions of a group that are no part of the total, but choose its clips that count."""
+        return [name for name in self.groups[group].dimensions if not self.dimensions[name].pillar]
+
     @property
     def weighted(self) -> list[str]:
         """Dimensions that the total needs."""
@@ -139,3 +161,10 @@ def suite_of(benchmark: Benchmark) -> Suite:
             f"evaluate.benchmark.dimensions: {unknown[0]!r} is not in {benchmark.suite} ({', '.join(suite.dimensions)})"
         )
     return suite.restricted(benchmark.dimensions)
+
+
+def official_groups(benchmark: Benchmark) -> dict[str, str | None]:
+    """Group of each dimension of the total, also of those that the run does not score; None if it has no such clips."""
+    suite, groups = read_suite(benchmark.suite), suite_of(benchmark).groups
+    found = {name: suite.group_of(name) for name in suite.weighted}
+    return {name: group if group in groups else None for name, group in found.items()}

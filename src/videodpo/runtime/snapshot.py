@@ -29,7 +29,7 @@ from videodpo.config import (
     TrainRuntime,
     validate,
 )
-from videodpo.config.benchmark import Group, Suite, suite_of
+from videodpo.config.benchmark import Group, Suite, official_groups, suite_of
 from videodpo.config.errors import RunError
 from videodpo.runtime import registry
 from videodpo.runtime.digests import remembered_sha256
@@ -128,6 +128,14 @@ class BenchmarkGenerateSettings(Section):
     """The user's own clips, by model."""
 
 
+class BenchmarkOfficialSettings(Section):
+    videos_folder: str
+    """Name of the folder of clips for the benchmark's own program."""
+    suite: Suite
+    official_groups: dict[str, str | None]
+    """Group of each dimension of the total; None if the run has no clips of this group."""
+
+
 class BenchmarkSettings(Section):
     name: str
     """Name or file of the suite."""
@@ -138,6 +146,10 @@ class BenchmarkSettings(Section):
     model_name: str
     sampling: Sampling
     """How the clips were sampled, to be recorded with the results."""
+    official: dict[str, str | None] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Results of the benchmark's own program by model: a file of the user, or None for the run's own."""
+    official_groups: dict[str, str | None] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """As in BenchmarkOfficialSettings."""
 
 
 class EvaluateSettings(Section):
@@ -208,6 +220,7 @@ _KINDS: dict[str, type[Section]] = {
     "evaluate": EvaluateSettings,
     "benchmark_prompts": BenchmarkPromptsSettings,
     "benchmark_generate": BenchmarkGenerateSettings,
+    "benchmark_official": BenchmarkOfficialSettings,
     "benchmark": BenchmarkSettings,
     "report": ReportSettings,
     "execution": Execution,
@@ -402,11 +415,15 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
     source, benchmark = config.prompts.source, config.evaluate.benchmark
     suite = suite_of(benchmark) if benchmark and stage.startswith("benchmark") else None
     folders = benchmark.folders if benchmark and stage.startswith("benchmark") else {}
+    official = benchmark.official_files if benchmark else {}
     derived: dict[str, Any] = {
         "suite": suite,
         "groups": {name: group.model_dump() for name, group in suite.groups.items()} if suite else {},
         "arms": benchmark.arms if benchmark else [],
         "folders": {arm: {"path": path, "listing": _listing(Path(path))} for arm, path in folders.items()},
+        "videos_folder": benchmark.videos_folder if benchmark else "",
+        "official": official,
+        "official_groups": official_groups(benchmark) if benchmark and (official or stage != "benchmark") else {},
         "bootstrap_resamples": config.evaluate.bootstrap_resamples,
         "evaluate": config.evaluate.model_copy(update={"benchmark": None}),
         "has_benchmark": benchmark is not None,
@@ -456,7 +473,9 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         rules = registry.load(SUITES, suite.module)
         return (
             f"{CODE_VERSIONS[stage]}, suite {rules.version}",
-            [suite.prompts] if stage == "benchmark_prompts" else [],
+            [suite.prompts]
+            if stage == "benchmark_prompts"
+            else list(config.evaluate.benchmark.official_results.values()),
             (),
         )
     if stage == "pairs":

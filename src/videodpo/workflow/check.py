@@ -77,10 +77,17 @@ def _benchmark_checks(benchmark: Benchmark | None) -> list[Callable[[], None]]:
 
 def _check_suite(benchmark: Benchmark, suite: Suite) -> None:
     try:
-        registry.load(SUITES, suite.module)
+        rules = registry.load(SUITES, suite.module)
     except ValueError as error:
         raise ConfigError(f"{benchmark.suite}: module: {error}") from error
     _check_weights(f"{benchmark.suite}: prompts", suite.prompts)
+    if benchmark.official_files and not rules.has_official_program:
+        raise ConfigError(
+            f"{BENCHMARK}.official: {benchmark.suite} has no program of its own; remove the official keys"
+        )
+    for arm, file in benchmark.official_results.items():
+        if not Path(file).is_file():
+            raise ConfigError(f"{BENCHMARK}.official_results.{arm}: {file!r} is not a file")
     for arm, folder in benchmark.folders.items():
         if not Path(folder).is_dir():
             raise ConfigError(f"{BENCHMARK}.folders.{arm}: {folder!r} is not a folder")

@@ -99,6 +99,28 @@ class Workflow:
         ]
 
     @cached_property
+    def benchmark_videos(self) -> list[str]:
+        """Tables of one model's benchmark clips, relative to the run's folder."""
+        return [
+            f"round{{round}}/benchmark/{name}/videos/{{arm}}/shard-{shard}.parquet"
+            for name in (self.suite.groups if self.suite else {})
+            for shard in self.group_shards(name)
+        ]
+
+    @cached_property
+    def official_folder(self) -> list[str]:
+        """Folder of one model's clips for the benchmark's own program, relative to the run's folder."""
+        benchmark = self.config.evaluate.benchmark
+        return [f"round{{round}}/benchmark/{benchmark.videos_folder}/{{arm}}"] if benchmark else []
+
+    @cached_property
+    def official_results(self) -> list[str]:
+        """Results of the benchmark's own program that the run makes, relative to its folder."""
+        benchmark = self.config.evaluate.benchmark
+        files = benchmark.official_files if benchmark else {}
+        return [f"round{{round}}/benchmark/official/{arm}.json" for arm, file in files.items() if file is None]
+
+    @cached_property
     def benchmark_summary(self) -> list[str]:
         """Summary of a round's benchmark, relative to the run's folder; none without a benchmark."""
         return ["round{round}/benchmark/summary.json"] if self.suite else []

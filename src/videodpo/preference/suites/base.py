@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -29,14 +29,35 @@ class SuitePrompt:
     info: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class OfficialResult:
+    """What a benchmark's own program says about a dimension, on the scale of our scores.
+
+    Attributes:
+        mean: its mean.
+        clips: score of each clip, by file name without suffix.
+    """
+
+    mean: float
+    clips: Mapping[str, float]
+
+
 class SuiteRules(ABC):
     """Rules of one benchmark. A package can add its own by an entry point in the group `videodpo.preference.suites`.
 
     Attributes:
         version: increased whenever the same scores would give other totals.
+        has_official_program: true if the benchmark's own program can score the clips too.
+        renamed_clips: dimensions for which this program renames the clips that it chooses.
+        optional_clips: dimensions for which it may leave out clips; in others, fewer clips mean that some are missing.
+        official_samples: clips per prompt that it scores.
     """
 
     version: ClassVar[str]
+    has_official_program: ClassVar[bool] = False
+    renamed_clips: ClassVar[frozenset[str]] = frozenset()
+    optional_clips: ClassVar[frozenset[str]] = frozenset()
+    official_samples: ClassVar[int]
 
     @staticmethod
     @abstractmethod
@@ -57,6 +78,19 @@ class SuiteRules(ABC):
             clips: the group's clips of one model: prompt_id, sample, and a column for each dimension; NaN if a score
                 failed.
         """
+
+    @staticmethod
+    def read_official(path: Path, known: Collection[str]) -> dict[str, OfficialResult]:
+        """Read results of the benchmark's own program; only called if there is one.
+
+        Args:
+            path: the file.
+            known: names of the dimensions.
+
+        Raises:
+            InputError: the file has no such results.
+        """
+        raise NotImplementedError
 
     @staticmethod
     @abstractmethod

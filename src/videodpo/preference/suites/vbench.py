@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from math import isfinite
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from videodpo.config.benchmark import Suite
 from videodpo.config.errors import InputError
-from videodpo.preference.suites.base import SuitePrompt, SuiteRules, scale
+from videodpo.preference.suites.base import OfficialResult, SuitePrompt, SuiteRules, scale
 from videodpo.storage.files import read_json
 
 SAMPLES = 5  # clips per prompt that count
@@ -22,6 +23,10 @@ class VBench(SuiteRules):
     """Rules of VBench 0.1.5."""
 
     version = "1"
+    has_official_program = True
+    renamed_clips = frozenset({"temporal_flickering"})
+    optional_clips = frozenset({"temporal_flickering", "color"})
+    official_samples = SAMPLES
 
     @staticmethod
     def read_prompts(path: Path) -> list[SuitePrompt]:
@@ -49,6 +54,36 @@ class VBench(SuiteRules):
         return clips.index.isin(chosen)
 
     @staticmethod
+    def read_official(path: Path, known: Collection[str]) -> dict[str, OfficialResult]:
+        """Read `*_eval_results.json`: {dimension: [mean, [{video_path, video_results}, ...]]}."""
+        content = read_json(path)
+        if not isinstance(content, dict) or not content:
+            raise InputError(f"{path}: not VBench's results, which are an object of dimensions")
+        found = {}
+        for name, value in content.items():
+            if name not in known:
+                raise InputError(f"{path}: {name!r} is no dimension of the benchmark ({', '.join(known)})")
+            if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], list):
+                raise InputError(f"{path}: {name}: not [mean, list of clips], as VBench 0.1.5 writes it")
+            mean, clips = value
+            if not clips:
+                raise InputError(f"{path}: {name}: VBench found no clip of this dimension")
+            if not _is_number(mean) or isinstance(mean, bool):
+                raise InputError(f"{path}: {name}: the mean {mean!r} is not a finite number")
+            scores = {}
+            for clip in clips:
+                if not isinstance(clip, dict) or not isinstance(clip.get("video_path"), str):
+                    raise InputError(f"{path}: {name}: a clip lacks video_path")
+                if not _is_number(score := clip.get("video_results")):
+                    raise InputError(f"{path}: {name}: the score {score!r} of {clip['video_path']} is not a number")
+                scores[PurePosixPath(clip["video_path"]).stem] = float(score)
+            if name == "imaging_quality":  # clips are from 0 to 100, and so was the mean in early releases
+                scores = {clip: score / 100 for clip, score in scores.items()}
+                mean = mean / 100 if mean > 1 else mean
+            found[name] = OfficialResult(float(mean), scores)
+        return found
+
+    @staticmethod
     def totals(means: Mapping[str, NDArray[np.float64]], suite: Suite) -> dict[str, NDArray[np.float64]]:
         """Weighted mean of the scaled dimensions in each pillar, without clipping, and of the pillars."""
         pillars = {}
@@ -59,6 +94,11 @@ class VBench(SuiteRules):
         weights = suite.pillars.model_dump()
         total = sum(weights[name] * value for name, value in pillars.items()) / sum(weights.values())
         return {"total": total, **pillars}
+
+
+def _is_number(value: Any) -> bool:
+    """True for finite numbers, true and false."""
+    return isinstance(value, (int, float)) and isfinite(value)
 
 
 def _texts(info: Mapping[str, Any]) -> dict[str, str]:

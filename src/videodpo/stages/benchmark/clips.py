@@ -73,7 +73,7 @@ def read_clips(folder: Path, suite: Suite, arms: Sequence[str], prompts: pd.Data
             scores = {one: read_shards(folder / name / "scores" / arm / one) for one in group.dimensions}
             by_clip = {one: table.set_index("video_id").loc[videos["video_id"]] for one, table in scores.items()}
             wide = videos.assign(**{one: table["value"].to_numpy(float) for one, table in by_clip.items()})
-            gates = [one for one in group.dimensions if not suite.dimensions[one].pillar]
+            gates = suite.gates(name)
             for one, table in by_clip.items():
                 error = table["error"].to_numpy(object)
                 lacks = wide[one].isna() & ~pd.Series(error).astype(str).str.startswith(NO_RESULT)

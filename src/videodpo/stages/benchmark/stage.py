@@ -22,6 +22,7 @@ from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
 from videodpo.runtime.snapshot import SUITES, BenchmarkSettings, Snapshot
 from videodpo.stages.benchmark.clips import Count, count_clips, read_clips, unknown_files
+from videodpo.stages.benchmark.comparison import add_official
 from videodpo.stages.benchmark.table import format_benchmark, write_csv, write_latex
 from videodpo.storage.manifests import record_json
 from videodpo.storage.schemas import BENCHMARK
@@ -51,6 +52,7 @@ def benchmark(snapshot: Snapshot[BenchmarkSettings], round_folder: Path) -> None
     if left_out := settings.suite.left_out:
         notes.append(f"no total: {len(left_out)} dimensions were not scored ({', '.join(left_out)})")
     notes += [note for (arm, name), count in counts.items() for note in count.notes(arm, name)]
+    notes += add_official(rows, clips, prompts, settings, folder)
     summary = {
         "run": snapshot.run,
         "round": round_folder.name,
@@ -63,6 +65,7 @@ def benchmark(snapshot: Snapshot[BenchmarkSettings], round_folder: Path) -> None
         "sampling": settings.sampling.model_dump(),
         "arms": settings.arms,
         "rows": rows,
+        "official": list(settings.official),
         "published": settings.suite.published,
         "notes": notes,
     }

@@ -22,6 +22,10 @@ def format_benchmark(summary: Mapping[str, Any]) -> str:
     lines += cells.to_string(index=False, justify="right").splitlines()
     if any("*" in cell for row in cells.itertuples(index=False) for cell in row):
         lines.append("* incomplete: clips are missing or have no score")
+    if summary["official"]:
+        lines.append(
+            "official: the benchmark's own program on the same clips; largest: the largest difference of one clip"
+        )
     for model, values in summary["published"].items():
         lines.append(f"published, {model}: " + ", ".join(f"{name} {100 * value:.2f}" for name, value in values.items()))
     return "\n".join([*lines, *summary["notes"]]) + "\n"
@@ -54,5 +58,14 @@ def _cells(summary: Mapping[str, Any]) -> pd.DataFrame:
             cells["95 % CI"] = "none" if low is None else f"[{100 * low:+.2f}, {100 * high:+.2f}]"
         for arm in summary["arms"]:
             cells[f"clips {arm}"] = str(row.get(f"{arm}_clips", ""))
+        for arm in summary["official"]:
+            mark = "" if row.get(f"official_{arm}_complete", True) else "*"
+            cells[f"official {arm}"] = _percent(row.get(f"official_{arm}")) + mark
+            cells[f"{arm} - official"] = _percent(row.get(f"official_{arm}_difference"), "+")
+            cells[f"largest {arm}"] = _percent(row.get(f"official_{arm}_largest"))
         rows.append(cells)
     return pd.DataFrame(rows)
+
+
+def _percent(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{100 * value:{sign}.2f}"
