@@ -69,7 +69,7 @@ def write_suite(folder: Path) -> str:
             "imaging_quality": sharp,
             "dynamic_degree": {"scorer": "dynamic_degree_dis", "pillar": "quality", "min": 0.0, "max": 1.0},
             "color": sharp | {"pillar": "semantic"},
-            "static_clip": {"scorer": "dynamic_degree_dis"},
+            "static_clip": {"scorer": "temporal_flickering"},  # 1 for black clips
         },
     }
     (folder / "tiny suite.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
@@ -77,12 +77,13 @@ def write_suite(folder: Path) -> str:
 
 
 def write_clips(folder: Path) -> str:
-    """Write a clip for every sample of every prompt; return the folder."""
+    """Write a clip for every sample of every prompt, black or noise; return the folder."""
     folder.mkdir()
     rng = np.random.Generator(np.random.PCG64(0))
     for prompt, samples in SAMPLES.items():
         for sample in range(samples):
-            frames_THWC = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+            brightest = 1 if prompt in STILLS else 256
+            frames_THWC = rng.integers(0, brightest, (3, 32, 32, 3), dtype=np.uint8)
             write_mp4(folder / f"{prompt}-{sample}.mp4", frames_THWC, 8.0)
     return str(folder)
 
