@@ -74,9 +74,10 @@ class VBench(SuiteRules):
             for clip in clips:
                 if not isinstance(clip, dict) or not isinstance(clip.get("video_path"), str):
                     raise InputError(f"{path}: {name}: a clip lacks video_path")
-                if not _is_number(score := clip.get("video_results")):
-                    raise InputError(f"{path}: {name}: the score {score!r} of {clip['video_path']} is not a number")
-                scores[PurePosixPath(clip["video_path"]).stem] = float(score)
+                if not _is_number(clip.get("video_results")):
+                    what = f"the score {clip.get('video_results')!r} of {clip['video_path']}"
+                    raise InputError(f"{path}: {name}: {what} is not a number")
+                scores[PurePosixPath(clip["video_path"]).stem] = float(clip["video_results"])
             if name == "imaging_quality":  # clips are from 0 to 100, and so was the mean in early releases
                 scores = {clip: score / 100 for clip, score in scores.items()}
                 mean = mean / 100 if mean > 1 else mean

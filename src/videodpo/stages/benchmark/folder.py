@@ -11,7 +11,7 @@ from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import BenchmarkOfficialSettings, Snapshot
 from videodpo.storage.clips import read_clip
 from videodpo.storage.manifests import product_folder
-from videodpo.storage.tables import read_shards, read_table
+from videodpo.storage.tables import read_rows, read_table, shard_paths
 
 
 def make_folder(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Path, arm: str) -> None:
@@ -37,11 +37,11 @@ def make_folder(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pat
             folder.mkdir(parents=True, exist_ok=True)
             own = prompts[prompts["group"] == group]
             texts = dict(zip(own["prompt_id"], own["prompt"], strict=True))
-            videos = read_shards(benchmark / group / "videos" / arm)
-            for clip in videos[videos["status"] == "ok"].itertuples():
-                target = folder / f"{texts[clip.prompt_id]}-{clip.sample}.mp4"
+            shards = shard_paths(benchmark / group / "videos" / arm)
+            for clip in (row for shard in shards for row in read_rows(shard) if row["status"] == "ok"):
+                target = folder / f"{texts[clip['prompt_id']]}-{clip['sample']}.mp4"
                 if target not in written:  # a prompt may belong to two groups, with the same clips
-                    _link(snapshot.folder / clip.path, clip.sha256, target)
+                    _link(snapshot.folder / clip["path"], clip["sha256"], target)
                     written.add(target)
 
 
