@@ -28,7 +28,6 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 slurm_plugin.prepare()
 compat.keep_logs()
 compat.shorten_lists()
-compat.drop_default_rate_limit(workflow)
 
 
 # Jobs call the `videodpo` of the environment that runs this Snakemake, even if that environment is not activated.
@@ -53,7 +52,7 @@ try:
         if not Path(".snakemake/metadata").exists():
             RUNS.refuse_edits()
     if workflow.is_main_process:
-        RUNS.remove_stale_links()
+        RUNS.remove_stale_files()
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -94,6 +93,7 @@ onstart:
         RUNS.start(compat.all_jobs(workflow, FOLDER), compat.kept_snapshots(workflow, FOLDER))
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
+    compat.drop_default_rate_limit(workflow)
     if RUNS.study:
         compat.keep_going(workflow)  # a failed arm does not stop the others
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PHONE, Open, wait_until
+from tests.browser.conftest import PHONE, TIMEOUT, Open, wait_until
 from tests.support.finished_round import HOSTILE, FinishedRound
 from tests.support.labels import labelled_round, page_data
 from videodpo.storage.tables import read_table
 from videodpo.tools.labels.page import write_page
 from videodpo.tools.labels.votes import import_votes
+
+expect.set_options(timeout=TIMEOUT)
 
 STEPS = 8  # 3 pairs and a repeat, two questions each
 

@@ -176,6 +176,12 @@ def test_a_failed_edit_of_an_arm_does_not_show_its_old_result(edited):
     assert json.loads((root / "verdicts.json").read_text())[2]["verdict"] == "no result"
 
 
+def test_a_study_with_a_failed_arm_is_not_finished(edited):
+    jobs = planned(edited[0])
+    assert {job.wildcards["run"] for job in jobs if job.rule == "train"} == {"sft/seed3"}
+    assert "study" in {job.rule for job in jobs}
+
+
 def test_a_killed_study_resumes_with_the_same_bytes(study, edited):
     write_study(study, arms=with_arm("late", **LATE))
     process = subprocess.Popen(

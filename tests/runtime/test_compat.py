@@ -7,6 +7,7 @@ import atexit
 import logging
 import os
 import pkgutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,3 +156,26 @@ def _private_names(tree: ast.AST) -> Iterator[str]:
 
 def _is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
+
+
+RATE_LIMIT = """
+from videodpo.runtime.compat import snakemake as compat
+
+rule all:
+    output: touch("all.txt")
+
+onstart:
+    compat.drop_default_rate_limit(workflow)
+
+onsuccess:
+    print("limited", workflow.scheduler.job_rate_limiter is not None)
+"""
+
+
+@pytest.mark.parametrize(("arguments", "limited"), [([], False), (["--max-jobs-per-timespan", "50/1s"], True)])
+def test_only_the_default_rate_limit_is_dropped(arguments: list[str], limited: bool, tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(RATE_LIMIT)
+    answer = subprocess.run(
+        ["snakemake", "--cores", "1", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert f"limited {limited}" in answer.stdout

@@ -27,7 +27,7 @@ from videodpo.scorers.networks.answer_tokens import (
 from videodpo.scorers.networks.transformers_folder import load_processor
 from videodpo.scorers.shared.backbone import score_clips
 from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, frames_at_starts, spaced_frames
-from videodpo.scorers.shared.question_file import longest_text
+from videodpo.scorers.shared.python_texts import longest_text
 from videodpo.scorers.vision_language_judge import VisionLanguageJudge
 
 DIGITS = {str(number): float(number) for number in range(1, 6)}
@@ -216,7 +216,8 @@ def test_a_question_is_read_from_a_file_that_is_never_run(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\0", "not readable as Python"), (b"x = 1", "has no text"), (None, "not readable")]
+    ("content", "message"),
+    [(b"\0", "not readable as a Python file"), (b"x = 1", "has no text"), (None, "not readable")],
 )
 def test_a_file_without_a_question_is_refused_before_the_run(folder, tmp_path, content, message):
     if content is not None:

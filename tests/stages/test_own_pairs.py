@@ -197,6 +197,63 @@ def winners(path, columns):
     return [pair.winner.name for pair in read_pairs(source)][:2]
 
 
+def ratings_of(clips, *rows):
+    """Function that turns the table of pairs into one of rated clips: prompt number, file, two ratings."""
+    prompts = clips[1]
+
+    def change(_):
+        return [
+            {"text prompt": prompts[prompt], "id": f"{clips[0]}/{name}", "visual quality": first, "motion": second}
+            for prompt, name, first, second in rows
+        ]
+
+    return change
+
+
+RATED = {"prompt": "text prompt", "clip": "id", "clip_suffix": ".mp4", "ratings": {"visual quality": 1.0}}
+FOUR_CLIPS = [(0, "bad0", 2, 4), (1, "bad1", 1, 3), (0, "good1", 3, 1), (0, "good0", 4, 2), (1, "good2", 1, 2)]
+
+
+def files_of(path, columns):
+    """Row, files of both clips, and reason of each pair."""
+    source = Source.model_validate({"kind": "pairs", "path": str(path), "columns": columns})
+    return [(pair.row, pair.winner.stem, pair.loser and pair.loser.stem, pair.reason) for pair in read_pairs(source)]
+
+
+@pytest.mark.parametrize("name", ["rated.csv", "rated.jsonl", "rated.parquet"])
+def test_the_best_rated_clip_of_a_prompt_wins_against_the_worst(table, clips, name):
+    path = table(ratings_of(clips, *FOUR_CLIPS), name)
+    equal = (1, "bad1", "good2", "the ratings are equal")
+    assert files_of(path, RATED) == [(3, "good0", "bad0", None), equal]
+    by_motion = RATED | {"ratings": {"visual quality": 1.0, "motion": 2.0}}
+    assert files_of(path, by_motion) == [(0, "bad0", "good1", None), (1, "bad1", "good2", None)]
+    lower_is_better = RATED | {"ratings": {"motion": -1.0}}
+    assert files_of(path, lower_is_better)[0] == (2, "good1", "bad0", None)
+    assert files_of(path, RATED | {"rated_pairs": "all"}) == [
+        (3, "good0", "good1", None),
+        (3, "good0", "bad0", None),
+        (2, "good1", "bad0", None),
+        equal,
+    ]
+
+
+def test_rated_clips_become_pairs_and_rows_without_a_pair_say_why(imported, table, clips):
+    rows = [*FOUR_CLIPS, (2, "bad2", 1, 1), (3, "bad3", "", 1), (0, "good0", 1, 1)]
+    run = imported(table(ratings_of(clips, *rows)), prompts={"source": {"columns": RATED}})
+    videos = read_shards(run.round_folder / "videos").set_index("video_id")
+    assert len(videos) == 2
+    (pair,) = pairs_of(run).to_dict("records")
+    for side in ("good", "bad"):
+        stored = run.folder / videos.loc[pair["winner_id" if side == "good" else "loser_id"], "path"]
+        assert stored.read_bytes() == (clips[0] / f"{side}0.mp4").read_bytes()
+    assert reasons(run) == [
+        "no rating in column visual quality",
+        "its clip has an earlier row; one row per clip is used",
+        "the ratings are equal",
+        "its prompt has one rated clip",
+    ]
+
+
 def test_unusable_pairs_are_rejected_with_the_reason_and_lose_no_other_pair(imported, table, clips, tmp_path, caplog):
     folder = clips[0]
     copy = tmp_path / "copy.mp4"
@@ -311,6 +368,21 @@ REFUSED = {
         {},
         r"none of its 4 pairs can be used \(.*winner and loser are the same clip",
     ),
+    "no rating": (
+        lambda rows: [{"text prompt": "a tram", "id": "1"}],
+        RATED,
+        r"columns: no 'visual quality' in p.*'text prompt', 'id'",
+    ),
+    "a rating": (
+        lambda rows: [{"text prompt": "a tram", "id": "1", "visual quality": "good"}],
+        RATED,
+        r"'visual quality' is 'good' in row 0; a finite number is needed",
+    ),
+    "one rated clip": (
+        lambda rows: [{"text prompt": row["prompt"], "id": row["winner"], "visual quality": 1} for row in rows],
+        RATED,
+        r"none of its 4 pairs can be used \(4 x its prompt has one rated clip",
+    ),
     "no path": (lambda rows: [row | {"loser": ""} for row in rows], {}, r"\(4 x no path of the loser\)"),
 }
 
@@ -352,7 +424,12 @@ def test_a_broken_file_in_the_videodpo_format_is_refused(tmp_path, pair, said):
     ("source", "said"),
     [
         ({"columns": {"clip_a": "a", "clip_b": "b"}}, "columns.clip_a: 'a' has no effect without votes"),
-        ({"columns": {"votes": {"VQ": 1.0}}}, "columns.clip_a: missing; votes needs the columns of both clips"),
+        ({"columns": {"votes": {"VQ": 1.0}}}, "columns.clip_a: missing; votes needs the column of each clip"),
+        ({"columns": {"clip": "path"}}, "columns.clip: 'path' has no effect without ratings"),
+        ({"columns": {"ratings": {"VQ": 1.0}}}, "columns.clip: missing; ratings needs the column of each clip"),
+        ({"columns": {"clip": "a", "ratings": {"VQ": 0.0}}}, "columns.ratings.VQ: 0 has no effect"),
+        ({"columns": {"rated_pairs": "all"}}, "columns.rated_pairs: 'all' has no effect without ratings"),
+        ({"columns": {"votes": {"a": 1.0}, "ratings": {"b": 1.0}}}, "columns.ratings: give either votes or ratings"),
         ({"column": "text"}, "column: 'text' has no effect on the kind 'pairs'; use columns.prompt"),
         ({"path": f"hub:a/b@{40 * '0'}"}, "clips: missing; a data set on the hub needs the folder"),
         ({"kind": "csv", "clips": "here"}, "clips: 'here' has no effect on the kind 'csv'"),

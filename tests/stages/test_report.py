@@ -107,7 +107,7 @@ def test_lists_have_all_rows_and_the_folder_the_clips_of_some(done, page):
     with_clips = [gap for gap, file in zip(gaps, found["clips"][0], strict=True) if file]
     assert len(with_clips) == 3
     assert {min(gaps), max(gaps)} < set(with_clips)
-    assert "3 of them have their clips in this folder" in page
+    assert "The folder has the clips of 3, from the largest difference" in page
     comparison = columns(done.round / "report", "before-after")
     assert len(comparison["ids"]) == 6
     assert [measure["name"] for measure in comparison["measures"]][-6:] == list(STATISTICS)

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from videodpo.storage.video import UnreadableVideo, read_film, read_mp4, write_mp4
+from videodpo.storage.video import UnreadableVideo, decode_squares, read_film, read_mp4, write_mp4
 
 
 def gradient(frames=6, height=32, width=48):
@@ -45,6 +45,14 @@ def test_frame_rate_is_read_back(tmp_path, fps):
 def test_every_frame_is_kept(tmp_path, frames):
     write_mp4(tmp_path / "clip.mp4", gradient(frames, 16, 16), 8.0)
     assert len(read_mp4(tmp_path / "clip.mp4")[0]) == frames
+
+
+def test_frames_are_decoded_as_squares(clip):
+    squares = decode_squares(clip.read_bytes(), "clip", [1, 4], 24)
+    assert (squares.shape, squares.dtype) == ((2, 24, 24, 3), np.uint8)
+    for square, frame in zip(squares, read_mp4(clip)[0][[1, 4]], strict=True):
+        rows, columns = (np.arange(24) * side // 24 for side in frame.shape[:2])
+        assert np.abs(square.astype(int) - frame[rows][:, columns]).mean() < 8
 
 
 def test_browsers_can_play_it(clip):

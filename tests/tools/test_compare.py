@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.finished_round import FinishedRound
 from videodpo.cli import main
-from videodpo.runtime.snapshot import OmniScoreSettings
+from videodpo.runtime.snapshot import OmniScoreSettings, load_formula
 from videodpo.stages.evaluate import evaluate
 from videodpo.stages.omniscore import aggregate
 from videodpo.storage.manifests import record_json
@@ -24,10 +24,14 @@ def finish(folder, **options):
     aggregate(run.omniscore_snapshot(), run.round)
     run.write_train_log()
     evaluate(run.evaluate_snapshot(), run.round)
-    settings = OmniScoreSettings(omniscore=run._omniscore()).model_dump()
-    document = {"stage": "omniscore", "run": "r", "folder": "r", "seed": 3, "code_version": "1", "weights": {}}
-    record_json(folder / "config" / "omniscore.json", document | {"settings": settings})
+    record(folder, "omniscore", OmniScoreSettings(omniscore=run._omniscore()))
     return run
+
+
+def record(folder, stage, settings):
+    """Write a settings snapshot."""
+    document = {"stage": stage, "run": "r", "folder": "r", "seed": 3, "code_version": "1", "weights": {}}
+    record_json(folder / "config" / f"{stage}.json", document | {"settings": settings.model_dump()})
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,12 @@ def page(runs, tmp_path_factory):
 def columns(folder):
     text = (folder / "data/runs.js").read_text(encoding="utf-8")
     return json.loads(text.partition(" = ")[2].removesuffix(";\n"))
+
+
+def test_a_run_on_own_pairs_has_the_formula_of_its_evaluation(tmp_path):
+    run = FinishedRound(tmp_path, clips=False)
+    record(tmp_path, "evaluate", run.evaluate_snapshot().settings)
+    assert load_formula(tmp_path) == run._omniscore()
 
 
 def test_rows_are_the_clips_that_all_runs_have(page):

@@ -17,6 +17,7 @@ from videodpo.config import InputError
 from videodpo.config.loading import merge, read_config
 from videodpo.config.schema import parse_config
 from videodpo.storage.files import sha256_of
+from videodpo.storage.manifests import record_json
 from videodpo.storage.tables import read_shards, read_table
 from videodpo.tools.labels.draw import draw, read_clips, read_pairs
 from videodpo.tools.labels.page import write_page
@@ -144,6 +145,20 @@ def test_a_page_that_cannot_be_made_is_refused(done, monkeypatch, tmp_path, caps
 
 
 # --- the import
+
+
+def test_of_a_run_on_own_pairs_only_the_evaluation_is_labelled(own, tmp_path):
+    (own.folder / "imported_pairs.parquet").touch()
+    (own.folder / "config" / "omniscore.json").unlink()
+    document = {"stage": "evaluate", "run": "tiny-run", "folder": "r", "seed": 3, "code_version": "1", "weights": {}}
+    settings = own.evaluate_snapshot().settings.model_dump()
+    record_json(own.folder / "config" / "evaluate.json", document | {"settings": settings})
+    file = tmp_path / "labels.html"
+    with pytest.raises(InputError, match=r"--of pairs: the training clips of .*; use --of evaluation"):
+        write_page(own.folder, file)
+    write_page(own.folder, file, subject="evaluation")
+    import_votes([answer(file, left_of)], own.folder)
+    assert "aligned is preferred" in format_agreement(own.folder, 1)
 
 
 def test_votes_become_rows_with_the_real_clips_and_the_repeats(done, page):

@@ -113,7 +113,7 @@ def test_links_are_updated_after_an_edit_and_no_file_is_written_through_one(stud
     link = Path("results/tiny/dpo/seed3/round1/videos")
     assert link.readlink() == Path("../../../shared/seed3/round1/videos")
     changed = study(arms=with_arm("dpo", generate={"sampling": {"num_steps": 3}}))
-    changed.remove_stale_links()
+    changed.remove_stale_files()
     assert not link.is_symlink()
     assert Path("results/tiny/plain/seed3/round1/videos").is_symlink()
     link.mkdir()

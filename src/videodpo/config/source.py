@@ -18,9 +18,9 @@ class PairColumns(Section):
     prompt: str = "prompt"
     """Column that contains the prompt."""
     winner: str = "winner"
-    """Column with the path of the preferred clip; not used with `votes`."""
+    """Column with the path of the preferred clip; not used with `votes` or `ratings`."""
     loser: str = "loser"
-    """Column with the path of the other clip; not used with `votes`."""
+    """Column with the path of the other clip; not used with `votes` or `ratings`."""
     weight: str | None = None
     """Column with the weight of a pair in the loss; null uses the column `weight` if there is one, else 1."""
     probability: str | None = None
@@ -35,15 +35,33 @@ class PairColumns(Section):
     """Column with the path of clip B; required with `votes`."""
     votes: dict[str, Real] = Field(default_factory=dict)
     """Columns with the votes `A`, `B` or `same`, each with its weight. The clip with the larger sum wins."""
+    clip: str | None = None
+    """Column with the path of the rated clip; required with `ratings`."""
+    ratings: dict[str, Real] = Field(default_factory=dict)
+    """Columns with ratings of one clip per row, each with its weight; below 0 where a lower rating is better. Clips of
+    the same prompt are paired, and the larger sum wins."""
+    rated_pairs: Literal["best_worst", "all"] = "best_worst"
+    """With `ratings`: one pair per prompt, its best against its worst clip, or all pairs of its clips."""
+    clip_suffix: str = ""
+    """Text added to each path, such as `.mp4` for a column of ids."""
 
     def _disagreements(self) -> Iterator[tuple[str, str]]:
-        for key in ("clip_a", "clip_b"):
-            if self.votes and getattr(self, key) is None:
-                yield key, "missing; votes needs the columns of both clips"
-            if not self.votes and getattr(self, key) is not None:
-                yield key, f"{getattr(self, key)!r} has no effect without votes; use winner and loser"
+        if self.votes and self.ratings:
+            yield "ratings", "give either votes or ratings"
+        for key, table in (("clip_a", "votes"), ("clip_b", "votes"), ("clip", "ratings")):
+            if getattr(self, table) and getattr(self, key) is None:
+                yield key, f"missing; {table} needs the column of each clip"
+            if not getattr(self, table) and getattr(self, key) is not None:
+                yield key, f"{getattr(self, key)!r} has no effect without {table}"
+        if not self.ratings and self.rated_pairs != "best_worst":
+            yield "rated_pairs", f"{self.rated_pairs!r} has no effect without ratings"
         yield from (
             (f"votes.{name}", f"{weight:g} is not above 0") for name, weight in self.votes.items() if weight <= 0
+        )
+        yield from (
+            (f"ratings.{name}", "0 has no effect; leave the column out")
+            for name, weight in self.ratings.items()
+            if weight == 0
         )
 
 

@@ -366,6 +366,13 @@ def load_snapshot(path: Path, stage: str) -> Snapshot[Any]:
     )
 
 
+def load_formula(run_folder: Path) -> OmniScore:
+    """Read the OmniScore's settings of a run; a run on own pairs has them for its evaluation only."""
+    stage = "omniscore" if (run_folder / "config" / "omniscore.json").exists() else "evaluate"
+    formula: OmniScore = load_snapshot(run_folder / "config" / f"{stage}.json", stage).settings.omniscore
+    return formula
+
+
 def settings_digest(document: dict[str, Any]) -> str:
     """SHA-256 of a snapshot's document without the run's name and folder, which do not affect results."""
     canonical = json.dumps({**document, "run": None, "folder": None}, sort_keys=True, ensure_ascii=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videodpo.config import Section
+from videodpo.config import HUB_PREFIX, Section
+from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.folder_weights import FolderWeightsScorer
 from videodpo.scorers.shared.judge_options import JudgeOptions
-from videodpo.scorers.shared.question_file import check_question_file
+from videodpo.scorers.shared.python_texts import longest_text
+from videodpo.weights.locations import PUBLIC_PREFIX
 
 if TYPE_CHECKING:
     from videodpo.scorers.networks.judge import Answer, Judge
@@ -42,8 +45,12 @@ class VisionLanguageJudge(FolderWeightsScorer):
     def check(cls, options: Section) -> None:
         assert isinstance(options, JudgeOptions)
         super().check(options)
-        if options.question_file is not None:
-            check_question_file(options.question_file)
+        location = options.question_file
+        if location is None or location.startswith(PUBLIC_PREFIX):  # a published file may be fetched later
+            return
+        if location.startswith(HUB_PREFIX):
+            raise InputError(f"question_file: {location!r} is a repository; give a path, or {PUBLIC_PREFIX}<file>")
+        longest_text(Path(location))
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.judge import Judge

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from videodpo.config import OmniScore
 from videodpo.config.errors import InputError
 from videodpo.preference.statistics import bootstrap_interval
-from videodpo.runtime.snapshot import load_snapshot
+from videodpo.runtime.snapshot import load_formula
 from videodpo.stages.report.gallery import Gallery, Measure, Side, write_gallery
 from videodpo.stages.report.html import page_environment, write_web_files
 from videodpo.stages.report.intervals import draw_interval, label_rows
@@ -72,7 +72,7 @@ def compare(paths: Sequence[Path], out: Path, num_clips: int) -> str:
     if out.exists() and not (out / _MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out: {out} exists and is not an earlier comparison; name a new folder")
     rounds = [_round_folder(path) for path in paths]
-    formula = load_snapshot(rounds[0].parent / "config" / "omniscore.json", "omniscore").settings.omniscore
+    formula = load_formula(rounds[0].parent)
     runs = [_read(folder, label, formula) for folder, label in zip(rounds, _labels(paths, rounds), strict=True)]
     gallery = _gallery(runs, formula)
     differences = _differences(gallery)

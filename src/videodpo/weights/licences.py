@@ -17,10 +17,13 @@ _NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research-only", re.IGNOREC
 
 
 class Licence(NamedTuple):
-    """Licence of weights."""
+    """Licence of weights or prompts."""
 
     name: str
     is_non_commercial: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}, **non-commercial**" if self.is_non_commercial else self.name
 
 
 def licence_of(location: str) -> Licence:
@@ -47,7 +50,7 @@ def licence_of_prompts(source: Source) -> Licence:
         return Licence("CC BY-NC 4.0", True)
     if source.kind == "demo_world":
         return Licence("Apache-2.0", False)
-    if source.kind == "huggingface":
+    if source.kind == "huggingface" or source.is_on_hub:
         return Licence("see the card of the data set", False)
     return Licence("as stated by the owner of this file", False)
 

@@ -193,8 +193,8 @@ class Runs:
         """
         self.first.start(list(jobs), kept.get("", set()))
 
-    def remove_stale_links(self) -> None:
-        """Remove the links of a study's earlier configurations; an ordinary run has none."""
+    def remove_stale_files(self) -> None:
+        """Remove what a study's earlier starts left; an ordinary run has nothing to remove."""
 
     def write_results(self) -> None:
         """Write the comparison of the runs finished so far; an ordinary run has nothing to compare."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -90,10 +91,17 @@ class StudyRuns(Runs):
     def plan_sha256(self) -> str:  # type: ignore[override]
         return hashlib.sha256(json_text(self.plan).encode()).hexdigest()
 
-    def remove_stale_links(self) -> None:
-        """Remove the links of earlier configurations, unless a driver is running, whose jobs read them."""
+    def remove_stale_files(self) -> None:
+        """Remove links of earlier configurations, and the table of an unfinished study, unless a driver is running.
+
+        Snakemake does not make a missing input of a file that exists: with that table, it would have nothing to do.
+        """
         if not self.drivers:
             self.sharing.remove_stale_links()
+            if not all(map(os.path.exists, self.results)):
+                table = Path(self.root) / "study.parquet"
+                for path in (table, manifest_path(table)):
+                    path.unlink(missing_ok=True)
 
     def start(self, jobs: Iterable[Job], kept: Mapping[str, Set[str]]) -> None:
         by_run: dict[str, list[Job]] = {name: [] for name in self.runs}

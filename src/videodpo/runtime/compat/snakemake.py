@@ -143,12 +143,12 @@ def drop_default_rate_limit(workflow: Any) -> None:
     """Start jobs without Snakemake's default limit of 100 per second; another `--max-jobs-per-timespan` stays.
 
     With a limit, each finished job leaves a timer that wakes the scheduler once per timespan until the end. After some
-    hundred jobs, the idle scheduler would keep a core busy. Public API would be a value for "no limit".
+    hundred jobs, the idle scheduler would keep a core busy. Call this in `onstart`: the limit does not exist before.
+    Public API would be a value for "no limit".
     """
-    settings = workflow.scheduling_settings
-    limit = settings and settings.max_jobs_per_timespan
-    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
-        settings.max_jobs_per_timespan = None
+    limiter = workflow.scheduler.job_rate_limiter
+    if limiter and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def retry_unless(given_up: Callable[[str, Mapping[str, str]], bool], folder: str) -> None:

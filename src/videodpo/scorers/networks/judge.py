@@ -30,7 +30,7 @@ from videodpo.scorers.networks.transformers_folder import load_model, load_proce
 from videodpo.scorers.shared.backbone import ClipBackbone, Part
 from videodpo.scorers.shared.judge_frames import fit_pixels, frames_at_rate, frames_at_starts, spaced_frames
 from videodpo.scorers.shared.judge_options import PROMPT, Asked, JudgeOptions
-from videodpo.scorers.shared.question_file import longest_text
+from videodpo.scorers.shared.python_texts import longest_text
 from videodpo.weights.locations import resolve
 
 SAMPLING = ("temperature", "top_p", "top_k")  # settings that greedy search does not use

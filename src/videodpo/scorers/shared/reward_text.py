@@ -1,15 +1,12 @@
-"""Text that a reward model reads after the frames. It is read from the authors' published Python file, never executed.
-
-The exact text decides the model's numbers, and it belongs to its authors, so it is fetched like weights.
-"""
+"""Text that a reward model reads after the frames, from its authors' published Python file, which is never run."""
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 
 from videodpo.config.errors import InputError
+from videodpo.scorers.shared.python_texts import text_constants
 
 PROMPT = "{text_prompt}"
 # Qwen2-VL's chat format, with its default system message.
@@ -39,7 +36,7 @@ class RewardText:
         Raises:
             InputError: the file lacks a constant, or the text lacks a token or the prompt's place.
         """
-        found = _text_constants(path)
+        found = text_constants(path)
         if missing := [name for name in self.constants if name not in found]:
             raise InputError(
                 f"weights: {path}: no text constant {missing[0]}; name the authors' Python file that has it"
@@ -64,18 +61,3 @@ VIDEOREWARD = RewardText(
 HPSV3 = RewardText(
     constants=("INSTRUCTION", "prompt_with_special_token"), tokens=("<|Reward|>",), media="<|image_pad|>"
 )
-
-
-def _text_constants(path: Path) -> dict[str, str]:
-    """Return the text constants at the top level of a Python file, by name."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"weights: {path}: not readable as a Python file ({error})") from error
-    return {
-        target.id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }

@@ -6,12 +6,15 @@ import json
 import math
 import os
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from videodpo.config import ConfigError, PairColumns, Source
+from videodpo.preference.policies import rank_pairs
+from videodpo.stages.prompts.cleaning import clean, prompt_id
 from videodpo.stages.prompts.data_sets import read_dataset
 from videodpo.stages.prompts.formats import read_table_file
 from videodpo.stages.prompts.text_files import MAX_LINE
@@ -27,7 +30,7 @@ class PairRow(NamedTuple):
     """One pair of the source. Its prompt is not cleaned."""
 
     row: int
-    """0-based row of the source."""
+    """0-based row of the source; of the better clip, if a row has one clip."""
     prompt: Any
     winner: Path | None
     """File of the clip, or its byte range in a tar file."""
@@ -82,8 +85,8 @@ def _fault(pair: PairRow) -> str | None:
 def _read_table(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the rows of a table by column."""
     columns = source.columns
-    clips = (columns.clip_a, columns.clip_b) if columns.votes else (columns.winner, columns.loser)
-    named = (columns.prompt, *clips, *columns.votes, columns.weight, columns.probability)
+    judged = (*_clip_columns(columns), *columns.votes, *columns.ratings)
+    named = (columns.prompt, *judged, columns.weight, columns.probability)
     needed = dict.fromkeys(name for name in (*named, columns.label_source, columns.winner_model) if name is not None)
     optional = [name for name in ("weight", "label_source", "winner_model") if name not in needed]
     if is_data_set(source):
@@ -130,27 +133,69 @@ def _json_object(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) 
     return values
 
 
+def _clip_columns(columns: PairColumns) -> tuple[str | None, ...]:
+    if columns.ratings:
+        return (columns.clip,)
+    return (columns.clip_a, columns.clip_b) if columns.votes else (columns.winner, columns.loser)
+
+
 def _pairs_of(records: Iterator[tuple[int, dict[str, Any]]], source: Source, folder: Path) -> Iterator[PairRow]:
     """Turn records into pairs. Clips are relative to `source.clips`, or else to the folder of the table."""
-    columns, base = source.columns, Path(source.clips or folder)
-    for row, record in records:
-        names = (columns.clip_a, columns.clip_b) if columns.votes else (columns.winner, columns.loser)
-        winner, loser = (base / str(record[name]) if name and record.get(name) else None for name in names)
-        reason = None
-        if columns.votes:
-            score, reason = _sum_of_votes(record, columns, row)
-            winner, loser = (winner, loser) if score >= 0 else (loser, winner)
-        yield PairRow(
-            row,
-            record.get(columns.prompt),
-            winner,
-            loser,
-            _number(record, columns.weight or "weight", row),
-            _number(record, columns.probability, row) if columns.probability else None,
-            str(record.get(columns.label_source or "label_source") or IMPORTED),
-            _text_or_none(record.get(columns.winner_model or "winner_model")),
-            reason,
-        )
+    columns = source.columns
+    rows = (_row(row, record, columns, Path(source.clips or folder)) for row, record in records)
+    if columns.ratings:
+        yield from _pairs_of_rated(rows, columns)
+        return
+    for pair, record in rows:
+        if not columns.votes:
+            yield pair
+            continue
+        score, reason = _sum_of_votes(record, columns, pair.row)
+        winner, loser = (pair.winner, pair.loser) if score >= 0 else (pair.loser, pair.winner)
+        yield pair._replace(winner=winner, loser=loser, reason=reason)
+
+
+def _row(row: int, record: dict[str, Any], columns: PairColumns, base: Path) -> tuple[PairRow, dict[str, Any]]:
+    """The record, and what it says of a pair before votes and ratings: its first clip is the winner."""
+    paths = [record.get(name) if name else None for name in _clip_columns(columns)]
+    clips = [None if path in (None, "") else base / f"{path}{columns.clip_suffix}" for path in paths]
+    pair = PairRow(
+        row,
+        record.get(columns.prompt),
+        clips[0],
+        clips[1] if len(clips) > 1 else None,
+        _number(record, columns.weight or "weight", row),
+        _number(record, columns.probability, row) if columns.probability else None,
+        str(record.get(columns.label_source or "label_source") or IMPORTED),
+        _text_or_none(record.get(columns.winner_model or "winner_model")),
+    )
+    return pair, record
+
+
+def _pairs_of_rated(rows: Iterator[tuple[PairRow, dict[str, Any]]], columns: PairColumns) -> Iterator[PairRow]:
+    """Yield the rows that cannot be used, then the pairs of each prompt; of equal clips, the earlier row is better."""
+    prompts: dict[str, dict[Path, tuple[float, PairRow]]] = defaultdict(dict)
+    for rated, record in rows:
+        ratings = {name: _number(record, name, rated.row) for name in columns.ratings}
+        lacking = [name for name, rating in ratings.items() if rating is None]
+        clips = prompts[prompt_id(clean(str(rated.prompt or "")))]
+        if rated.winner is None:
+            yield rated._replace(reason="no path of the clip")
+        elif lacking:
+            yield rated._replace(reason=f"no rating in column {lacking[0]}")
+        elif rated.winner in clips:
+            yield rated._replace(reason="its clip has an earlier row; one row per clip is used")
+        else:
+            score = math.fsum(columns.ratings[name] * rating for name, rating in ratings.items() if rating is not None)
+            clips[rated.winner] = (score, rated)
+    for clips in prompts.values():
+        ranked = sorted(clips.values(), key=lambda one: -one[0])
+        if len(ranked) == 1:
+            yield ranked[0][1]._replace(reason="its prompt has one rated clip")
+        for better, worse in rank_pairs(columns.rated_pairs, len(ranked)):
+            (high, winner), (low, loser) = ranked[better], ranked[worse]
+            reason = "the ratings are equal" if math.isclose(high, low, abs_tol=1e-9) else None
+            yield winner._replace(loser=loser.winner, reason=reason)
 
 
 def _sum_of_votes(record: Mapping[str, Any], columns: PairColumns, row: int) -> tuple[float, str | None]:

@@ -26,10 +26,15 @@ def page_environment(package: str) -> Environment:
     return environment
 
 
+def web_text(name: str) -> str:
+    """Content of a style sheet or a script of the galleries."""
+    return (files(__package__) / "web" / name).read_text(encoding="utf-8")
+
+
 def write_web_files(folder: Path) -> None:
     """Write the style sheet and the scripts of the galleries into `<folder>/web`."""
     for file in sorted((files(__package__) / "web").iterdir(), key=lambda file: file.name):
-        write_text(folder / "web" / file.name, file.read_text(encoding="utf-8"))
+        write_text(folder / "web" / file.name, web_text(file.name))
 
 
 def _number(text: str) -> str:

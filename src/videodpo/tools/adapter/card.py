@@ -15,7 +15,7 @@ from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot
 from videodpo.storage.manifests import read_json
 from videodpo.storage.tables import map_shards, open_table, read_table
 from videodpo.tools.adapter.examples import CHECKPOINTS, READ_BY_DIFFUSERS
-from videodpo.weights.licences import Licence, licence_of, licence_of_prompts
+from videodpo.weights.licences import licence_of, licence_of_prompts
 from videodpo.weights.locations import hub_name
 
 _HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "openrail")
@@ -179,16 +179,12 @@ def _scores(file: Path) -> str:
 
 def _licences(settings: TrainSettings, source: Source) -> str:
     rows = [
-        ("base model", _code(settings.model.weights), _terms(licence_of(settings.model.weights))),
-        ("prompts", _code(source.path or source.kind), _terms(licence_of_prompts(source))),
+        ("base model", _code(settings.model.weights), str(licence_of(settings.model.weights))),
+        ("prompts", _code(source.path or source.kind), str(licence_of_prompts(source))),
     ]
     return "This model is derived from both. Check their terms before you publish or use it.\n\n" + _table(
         ("", "name", "licence"), rows
     )
-
-
-def _terms(licence: Licence) -> str:
-    return f"{licence.name}, **non-commercial**" if licence.is_non_commercial else licence.name
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

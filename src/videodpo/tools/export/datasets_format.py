@@ -12,7 +12,7 @@ import yaml
 
 from videodpo import __version__
 from videodpo.tools.export.pairs import Clip, ExportedPairs
-from videodpo.weights.licences import licence_of
+from videodpo.weights.licences import licence_of, licence_of_prompts
 
 _TEXT, _NUMBER = pa.string(), pa.float64()
 COLUMNS = pa.schema(
@@ -30,8 +30,6 @@ COLUMNS = pa.schema(
         "loser_model": _TEXT,
     }
 )
-VIDPROM_LICENCE = "CC BY-NC 4.0, non-commercial"
-DEMO_LICENCE = "Apache-2.0"
 
 
 def write_datasets(pairs: ExportedPairs, folder: Path) -> None:
@@ -66,7 +64,6 @@ def data_card(pairs: ExportedPairs) -> str:
     models = Counter(clip.model for pair in pairs.rows for clip in (pair.winner, pair.loser))
     clips = {clip.video_id for pair in pairs.rows for clip in (pair.winner, pair.loser)}
     sizes = ", ".join(f"{size.num_frames} frames of {size.height} x {size.width}" for size in sampling.sizes)
-    licence = {"vidprom": VIDPROM_LICENCE, "demo_world": DEMO_LICENCE}.get(source.kind, "that of your source")
     facts = {
         "pairs": len(pairs.rows),
         "clips": len(clips),
@@ -98,8 +95,8 @@ Each row of `pairs.parquet` has a prompt and the paths of two clips: `winner` is
 
 | what | licence |
 |---|---|
-| model `{model.weights}` | {licence_of(model.weights).name} |
-| prompts ({source.kind}) | {licence} |
+| model `{model.weights}` | {licence_of(model.weights)} |
+| prompts ({source.kind}) | {licence_of_prompts(source)} |
 
 Your own clips have the licence that you give them. The licence of this data set must fit all of these.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from videodpo.config.errors import InputError
 from videodpo.runtime.rounds import round_folder
-from videodpo.runtime.snapshot import load_snapshot
-from videodpo.stages.report.html import page_environment
+from videodpo.runtime.snapshot import load_formula, load_snapshot
+from videodpo.stages.report.html import page_environment, web_text
 from videodpo.storage.clips import read_clip
 from videodpo.storage.files import atomic_path, write_text
 from videodpo.storage.labels import OVERALL
@@ -48,11 +48,17 @@ def write_page(
         One line that says what was written.
 
     Raises:
-        InputError: the run lacks a table, a clip is damaged, a dimension is unknown, or there is nothing to compare.
+        InputError: the run lacks a table, a clip is damaged, a dimension is unknown, nothing can be compared, or the
+            training clips of a run on own pairs are asked for.
     """
     if out.suffix != ".html":
         raise InputError(f"--out {out}: the name of a page must end in .html")
-    known = sorted(load_snapshot(run_folder / "config" / "omniscore.json", "omniscore").settings.omniscore.dimensions)
+    if subject != "evaluation" and (run_folder / "imported_pairs.parquet").exists():
+        raise InputError(
+            f"--of {subject}: the training clips of {run_folder} are imported with their winners, and no score can be "
+            "compared with votes; use --of evaluation"
+        )
+    known = sorted(load_formula(run_folder).dimensions)
     if unknown := [name for name in dimensions if name not in known]:
         raise InputError(f"--ask {unknown[0]}: not a dimension of the OmniScore of {run_folder} ({', '.join(known)})")
     folder = round_folder(run_folder, round_number)
@@ -87,7 +93,7 @@ def write_page(
     # Pages with other pairs or questions keep their progress apart.
     label_set = hashlib.sha256(json.dumps(data | {"clips": ""}, sort_keys=True).encode()).hexdigest()[:8]
     page = page_environment("videodpo.tools.labels").get_template("page.html")
-    write_text(out, page.render(data=data | {"label_set": label_set}))
+    write_text(out, page.render(data=data | {"label_set": label_set}, player=web_text("player.js")))
     num_pairs = min(count, len(pairs))
     return (
         f"{out}: {num_pairs} of {len(pairs)} pairs, {len(items) - num_pairs} of them twice; "

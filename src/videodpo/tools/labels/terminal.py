@@ -10,7 +10,7 @@ import pandas as pd
 from videodpo.config import OmniScore
 from videodpo.config.errors import InputError
 from videodpo.runtime.rounds import round_folder
-from videodpo.runtime.snapshot import load_snapshot
+from videodpo.runtime.snapshot import load_formula
 from videodpo.storage.labels import OVERALL, read_labels
 from videodpo.tools.labels.agreement import (
     Share,
@@ -40,7 +40,7 @@ def format_agreement(run_folder: Path, round_number: int) -> str:
     votes = with_numbers(found)
     if votes.empty:
         raise InputError(f"{table}: no votes on clips of round {round_number}, except skipped ones; import some")
-    formula: OmniScore = load_snapshot(run_folder / "config" / "omniscore.json", "omniscore").settings.omniscore
+    formula = load_formula(run_folder)
     differences = score_differences(votes, folder, formula)
     lines = [f"{table}, round {round_number}: {len(votes)} votes, without {len(found) - len(votes)} skipped ones"]
     if num_gone:

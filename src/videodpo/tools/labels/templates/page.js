@@ -111,7 +111,7 @@ function show(step) {
   $("files").hidden = false;
   $("rater-name").textContent = rater;
   if (isDone) {
-    pause();
+    player.pause();
     $("save").classList.add("main");
     $("thanks").focus();
     return;
@@ -148,13 +148,17 @@ function back() {
   if (at > 0) show(at - 1);
 }
 
-// --- player: both clips in step; the left one leads
+// --- player
 
 const clips = [$("left"), $("right")];
-const [leader, follower] = clips;
 let wantsToPlay = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+const player = playInStep(clips, $("scrub"), {
+  fps: 15, // of no clip: it keeps the clips within 0.04 seconds of each other
+  onChange: (playing) => { $("play").textContent = playing ? "Pause" : "Play"; },
+});
 
 function showClips(step) {
+  player.pause();
   clips.forEach((clip, side) => {
     const file = `${encodeURIComponent(data.clips)}/${[step.left, step.right][side]}.mp4`;
     if (clip.getAttribute("src") === file) return; // the next question about the same pair
@@ -162,50 +166,17 @@ function showClips(step) {
     clip.style.aspectRatio = `${step.width} / ${step.height}`;
     clip.classList.toggle("pixels", step.width < 160);
   });
-  playBoth();
-}
-
-function playBoth() {
-  $("play").textContent = wantsToPlay ? "Pause" : "Play";
-  if (!wantsToPlay || clips.some((clip) => clip.readyState < HTMLMediaElement.HAVE_FUTURE_DATA)) return;
-  for (const clip of clips) {
-    // A play that the next pair interrupts is no error.
-    clip.play().catch((error) => error.name === "AbortError" || fail(`The clips do not play: ${error.message}`));
-  }
-}
-
-function pause() {
-  for (const clip of clips) clip.pause();
-}
-
-function seek(seconds) {
-  for (const clip of clips) clip.currentTime = seconds;
+  if (wantsToPlay) player.play();
 }
 
 function toggle() {
   wantsToPlay = !wantsToPlay;
-  pause();
-  playBoth();
+  player.toggle();
 }
 
-function follow() {
-  const tolerance = 0.04; // seconds: a frame at 25 frames per second
-  if (!leader.seeking && !follower.seeking && Math.abs(leader.currentTime - follower.currentTime) > tolerance) {
-    follower.currentTime = leader.currentTime;
-  }
-  if (document.activeElement !== $("scrub")) $("scrub").value = leader.currentTime;
-  if (!leader.paused) requestAnimationFrame(follow);
-}
-
-leader.addEventListener("loadedmetadata", () => { $("scrub").max = leader.duration; });
-leader.addEventListener("play", () => requestAnimationFrame(follow));
-leader.addEventListener("ended", () => { seek(0); playBoth(); });
 for (const clip of clips) {
-  clip.addEventListener("canplay", playBoth);
   clip.addEventListener("error", () => fail(`A clip does not load: the folder ${data.clips} must be next to this page.`));
 }
-$("scrub").addEventListener("input", () => { pause(); seek(Number($("scrub").value)); });
-$("scrub").addEventListener("change", () => { playBoth(); });
 $("scrub").addEventListener("pointerup", () => $("scrub").blur()); // so that the arrow keys vote again
 $("play").addEventListener("click", toggle);
 
@@ -244,7 +215,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 function start() {
-  pause();
+  player.pause();
   $("said").textContent = "";
   for (const id of ["voting", "done", "files"]) $(id).hidden = true;
   $("rater-name").textContent = "";
