@@ -81,9 +81,7 @@ def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finish
         train_log=read_table(round_folder / "train_log.parquet"),
         comparison=read_table(evaluation / "prompts.parquet"),
         summary=read_json(evaluation / "summary.json"),
-        benchmark=(
-            read_json(round_folder / "benchmark" / "summary.json") if snapshot.settings.has_benchmark else None
-        ),
+        benchmark=(read_json(round_folder / "benchmark" / "summary.json") if snapshot.settings.has_benchmark else None),
         provenance=[],
     )
     finished.provenance.extend(_provenance(finished, snapshot, round_folder))
