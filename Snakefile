@@ -75,8 +75,10 @@ wildcard_constraints:
     round=r"[1-9]\d*",
     shard=r"\d{5}",
     arm="base|aligned",
+    group=r"[A-Za-z0-9_]+",
+    suite=r"[A-Za-z0-9_]+",
     dimension=r"[A-Za-z0-9_]+",
-    snapshot=r"[a-z_]+|score/[A-Za-z0-9_]+",
+    snapshot=r"[a-z_]+|(benchmark_)?score/[A-Za-z0-9_]+",
 
 
 # Snakemake's own lock does not name its holder.
@@ -125,6 +127,11 @@ rule tables:
         RUNS.tables,
 
 
+rule benchmark:
+    input:
+        RUNS.benchmark,
+
+
 include: "rules/snapshot.smk"
 include: "rules/prompts.smk"
 include: "rules/generate.smk"
@@ -136,5 +143,6 @@ include: "rules/reference.smk"
 include: "rules/doctor.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
+include: "rules/benchmark.smk"
 include: "rules/report.smk"
 include: "rules/study.smk"

@@ -179,7 +179,7 @@ class Stages:
         path = self.folder / "config" / f"{name}.json"
         for part in (name, "execution"):
             write_snapshot(snapshot_text(self.config, part), self.folder / "config" / f"{part}.json")
-        return load_snapshot(path, name.partition("/")[0])
+        return load_snapshot(path, name.partition("/")[0].replace("benchmark_score", "score"))
 
     def prompts(self) -> None:
         from videodpo.stages.prompts.stage import make_prompts

@@ -33,6 +33,10 @@ STAGES = (
     "train",
     "appearance",
     "evaluate",
+    "benchmark-prompts",
+    "benchmark-folder",
+    "benchmark-official",
+    "benchmark",
     "report",
 )
 
@@ -156,7 +160,7 @@ def test_score_files_refuses_info_that_is_not_an_object_of_texts(info, clips, ca
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "score"])
 def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
-    arm = ["--arm", "base"] if stage == "appearance" else []
+    arm = ["--arm", "base"] if stage in ("appearance", "benchmark-folder", "benchmark-official") else []
     assert main([stage, "--config", str(tmp_path / "none.yaml"), *arm]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"videodpo {stage}: {tmp_path / 'none.yaml'}: not readable as YAML")

@@ -10,6 +10,8 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.support.doc_pages import BLOCK, NEEDS, PAGES, Block, read_blocks
+from videodpo.config import validate
+from videodpo.config.benchmark import Suite
 from videodpo.config.loading import merge, read_config
 from videodpo.config.schema import parse_config
 
@@ -56,10 +58,12 @@ def test_a_snippet_names_its_file_or_a_test_runs_it(page: str, block: Block) -> 
 
 
 @pytest.mark.parametrize(("page", "block"), blocks("yaml"))
-def test_yaml_is_a_profile_a_study_or_a_valid_overlay(page: str, block: Block) -> None:
+def test_yaml_is_a_profile_a_study_a_suite_or_a_valid_overlay(page: str, block: Block) -> None:
     values = yaml.safe_load(block.text)
     if "set-resources" in values:
         assert set(values["set-resources"]) <= RULES
+    elif "module" in values:
+        validate(Suite, values)
     elif "arms" not in values:  # studies are read by the commands of their page
         presets = [ROOT / "presets/demo.yaml"] if "results/demo" in (ROOT / page).read_text() else []
         parse_config(merge(read_config(ROOT / "config.yaml", presets), values))

@@ -163,10 +163,29 @@ def test_memory_and_time_of_jobs_are_only_in_the_slurm_profile() -> None:
     assert not re.search(r"\b(mem_mb|runtime)=", _rules())
 
 
-def test_every_rule_names_the_conda_environment() -> None:
+def test_every_rule_names_a_conda_environment() -> None:
     for rules in sorted((ROOT / "rules").glob("*.smk")):
         text = rules.read_text(encoding="utf-8")
-        assert text.count("\nrule ") + text.startswith("rule ") == text.count('"../envs/videodpo.yaml"'), rules.name
+        named = re.findall(r'"\.\./envs/(\w+)\.yaml"', text)
+        assert text.count("\nrule ") + text.startswith("rule ") == len(named), rules.name
+        assert set(named) <= {"videodpo", "vbench"}
+
+
+def test_the_benchmarks_own_program_has_an_environment_and_an_image_of_its_own() -> None:
+    rule = _rules().partition("rule benchmark_official:")[2].partition("\nrule ")[0]
+    assert ('"../envs/vbench.yaml"' in rule, '"vbench.sif"' in rule) == (True, True)
+    definition = (ROOT / "envs" / "vbench.def").read_text(encoding="utf-8")
+    assert "apptainer build vbench.sif envs/vbench.def" in definition
+    assert "From: videodpo.sif" in definition
+    for file in (definition, (ROOT / "envs" / "vbench.post-deploy.sh").read_text(encoding="utf-8")):
+        assert re.search(r"pip install .*-r \S*vbench\.txt", file)
+    lines = (ROOT / "envs" / "vbench.txt").read_text(encoding="utf-8").splitlines()
+    pins = {one.name: str(one.specifier) for one in map(Requirement, _without_comments(lines))}
+    assert (pins["vbench"], pins["transformers"], pins["numpy"]) == ("==0.1.5", "==4.33.2", "<2")
+
+
+def _without_comments(lines: list[str]) -> list[str]:
+    return [text for line in lines if (text := line.partition("#")[0].strip())]
 
 
 def test_the_licence_file_is_the_one_named_in_pyproject() -> None:

@@ -66,7 +66,25 @@ def _prompts(arguments: argparse.Namespace) -> None:
     make_prompts(_load(arguments, "prompts")[0])
 
 
+def _benchmark_prompts(arguments: argparse.Namespace) -> None:
+    from videodpo.stages.benchmark import make_benchmark_prompts
+
+    make_benchmark_prompts(_load(arguments, "benchmark_prompts")[0])
+
+
 def _generate(arguments: argparse.Namespace) -> None:
+    if arguments.group:
+        planned, _ = _load(arguments, "benchmark_generate")
+        samples = arguments.arm not in planned.settings.folders
+        if samples:
+            _reserve(planned)
+        trained = arguments.arm == "aligned" and samples
+        adapter = adapter_after(planned.folder, arguments.round if trained else 0)
+        from videodpo.stages.generate.sample import generate_benchmark_shard
+
+        return generate_benchmark_shard(
+            planned, arguments.round, arguments.group, arguments.shard, arguments.arm, adapter
+        )
     if arguments.arm:
         heldout, _ = _load(arguments, "evaluate_generate")
         _reserve(heldout)
@@ -88,33 +106,36 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    snapshots, videos, scores = _scorers(arguments)
+    snapshots, videos, scores, prompts = _scorers(arguments)
     if any(registry.load("videodpo.scorers", snapshot.settings.scorer_name).uses_gpu for snapshot in snapshots):
         _reserve(snapshots[0])
     from videodpo.stages.score import score_shard
     from videodpo.storage.tables import shard_path
 
-    score_shard(snapshots, shard_path(videos, arguments.shard), scores)
+    score_shard(snapshots, shard_path(videos, arguments.shard), scores, prompts)
 
 
 def _collect_scores(arguments: argparse.Namespace) -> None:
     from videodpo.stages.score import collect_all_shards, collect_shard
     from videodpo.storage.tables import shard_path
 
-    snapshots, videos, scores = _scorers(arguments)
+    snapshots, videos, scores, prompts = _scorers(arguments)
     if arguments.shard is None:
-        return collect_all_shards(snapshots, videos, scores)
-    return collect_shard(snapshots, shard_path(videos, arguments.shard), scores)
+        return collect_all_shards(snapshots, videos, scores, prompts)
+    return collect_shard(snapshots, shard_path(videos, arguments.shard), scores, prompts)
 
 
-def _scorers(arguments: argparse.Namespace) -> tuple[list[Any], Path, Path]:
-    """Settings snapshots of the scorers, and the folders of the videos and of the scores."""
+def _scorers(arguments: argparse.Namespace) -> tuple[list[Any], Path, Path, Path]:
+    """Settings snapshots of the scorers, the folders of the videos and of the scores, and the table of the prompts."""
     snapshots = _scorer_snapshots(arguments)
-    above = round_folder(snapshots[0].folder, arguments.round)
-    if arguments.arm:
-        evaluation = above / "evaluation"
-        return snapshots, evaluation / "videos" / arguments.arm, evaluation / "scores" / arguments.arm
-    return snapshots, above / "videos", above / "scores"
+    folder = snapshots[0].folder
+    above, prompts = round_folder(folder, arguments.round), folder / "prompts.parquet"
+    if arguments.group:
+        above, prompts = above / "benchmark" / arguments.group, folder / "benchmark_prompts.parquet"
+    elif arguments.arm:
+        above /= "evaluation"
+    arm = arguments.arm or ""
+    return snapshots, above / "videos" / arm, above / "scores" / arm, prompts
 
 
 def _scorer_snapshots(arguments: argparse.Namespace) -> list[Any]:
@@ -131,6 +152,11 @@ def _scorer_snapshots(arguments: argparse.Namespace) -> list[Any]:
         raise InputError(f"--config: {list(map(str, arguments.config))}; give one config.yaml, or snapshot files only")
     (arguments.config,) = arguments.config
     run = _workflow(arguments)
+    if arguments.group:
+        if run.suite is None or arguments.group not in run.suite.groups:
+            raise InputError(f"--group: {arguments.group!r} is no group of evaluate.benchmark")
+        names = arguments.dimension or run.suite.groups[arguments.group].dimensions
+        return [load_snapshot(_written(run, f"benchmark_score/{name}"), "score") for name in names]
     names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
     return [load_snapshot(_written(run, f"score/{name}"), "score") for name in names]
 
@@ -206,6 +232,26 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from videodpo.stages.evaluate import evaluate
 
     evaluate(*_load(arguments, "evaluate"))
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from videodpo.stages.benchmark import benchmark
+
+    benchmark(*_load(arguments, "benchmark"))
+
+
+def _benchmark_folder(arguments: argparse.Namespace) -> None:
+    from videodpo.stages.benchmark import make_folder
+
+    make_folder(*_load(arguments, "benchmark_official"), arguments.arm)
+
+
+def _benchmark_official(arguments: argparse.Namespace) -> None:
+    snapshot, folder = _load(arguments, "benchmark_official")
+    _reserve(snapshot)
+    from videodpo.stages.benchmark import run_official
+
+    run_official(snapshot, folder, arguments.arm)
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -448,7 +494,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, description=f"{text[0].upper()}{text[1:]}.")
         sub.set_defaults(command=command, is_stage=False)
         sub.add_argument("--traceback", action="store_true", help="show the traceback of an error")
-        groups.setdefault(group, []).append(f"  {name:16}{text}")
+        groups.setdefault(group, []).append(f"  {name:20}{text}")
         return sub
 
     _add_stages(partial(add, "stages, in the order of a run"))
@@ -484,6 +530,14 @@ def _add_stages(add: Add) -> None:
     appearance = add_stage("appearance", _appearance, "measure the pixels of one model's held-out clips")
     appearance.add_argument("--arm", choices=("base", "aligned"), required=True, help="model that made the clips")
     add_stage("evaluate", _evaluate, "compare the base and the aligned model on held-out prompts")
+    add_stage("benchmark-prompts", _benchmark_prompts, "read the prompts of a benchmark")
+    folder = add_stage("benchmark-folder", _benchmark_folder, "write a benchmark's clips as its own program reads them")
+    official = add_stage(
+        "benchmark-official", _benchmark_official, "score these clips with the benchmark's own program"
+    )
+    for sub in (folder, official):
+        sub.add_argument("--arm", choices=("base", "aligned"), required=True, help="model that made the clips")
+    add_stage("benchmark", _benchmark, "write a benchmark's table of the base and the aligned model")
     add_stage("report", _report, "write the HTML report")
     for sub in (generate, score, reference):
         sub.add_argument("--shard", type=int, default=0, help="number of the shard, from 0")
@@ -492,6 +546,7 @@ def _add_stages(add: Add) -> None:
         sub.add_argument("--dimension", action="append", help="only this scorer (repeatable)")
     for sub in (generate, score, collect):
         sub.add_argument("--arm", choices=("base", "aligned"), help="use the held-out clips of this model instead")
+        sub.add_argument("--group", help="with --arm: use the clips of this group of the benchmark")
     doctor.add_argument("train_log", type=Path, nargs="?", help="check this train_log.parquet instead of a round")
     doctor.add_argument("--json", action="store_true", help="print one JSON object per line")
     doctor.add_argument("--out", type=Path, help="also write these lines to this file")

@@ -35,6 +35,7 @@ CHANGES = {
     "evaluate.judges": ["evaluate.judges.dynamic_flow={}"],
     "evaluate.bootstrap_resamples": ["evaluate.bootstrap_resamples=500", "evaluate.motion_dimension=null"],
     "evaluate.diversity_dimension": ["evaluate.diversity_dimension=subject_consistency_clip"],
+    "evaluate.benchmark": ["evaluate.benchmark=vbench"],
     "report": ["report.num_pairs=3"],
     "rounds": ["rounds=2"],
     "device": ["device=cpu", "train_runtime.compile=true", "max_failed_fraction=0.5", "clip_storage=tar"],
@@ -64,11 +65,15 @@ def _snapshots(*settings: str) -> dict[str, str]:
     return {name: snapshot_text(config, name) for name in stage_names(config) if name != "execution"}
 
 
+def _general(name: str) -> str:
+    return f"{name.partition('/')[0]}/<name>" if "/" in name else name
+
+
 def _changed(setting: str, *others: str) -> set[str]:
     """Snapshots that a setting changes, or adds; any score is `score/<name>`."""
     before, after = _snapshots(*others), _snapshots(*others, setting)
     names = {name for name, text in after.items() if text != before.get(name)}
-    return {"score/<name>" if name.startswith("score/") else name for name in names}
+    return set(map(_general, names))
 
 
 def test_every_row_has_a_change() -> None:
@@ -80,7 +85,7 @@ def test_row_names_the_snapshots_that_change(key: str, monkeypatch: pytest.Monke
     monkeypatch.chdir(ROOT)  # the demo's weights are relative paths
     named = _rows()[key]
     listed, _, with_match_sampler = named.removesuffix(" with `match_sampler`").partition("; ")
-    everything = {"score/<name>" if name.startswith("score/") else name for name in _snapshots(UNIFORM)}
+    everything = set(map(_general, _snapshots(UNIFORM)))
     wanted = everything if listed == "all" else set() if listed == "none" else set(listed.split(", "))
     for setting in CHANGES[key]:
         assert _changed(setting, UNIFORM) == wanted

@@ -50,7 +50,10 @@ def _sections(
             inner.append((key, definitions[target]))
             shown[target] = key
         elif target := next(filter(None, map(_reference, field.get("anyOf", []))), None):
-            values = f"null, or a section like [{shown[target]}](#{_anchor(shown[target])})"
+            if target not in shown:
+                inner.append((key, definitions[target]))
+            like = shown.setdefault(target, key)
+            values = f"null, or a section like [{like}](#{_anchor(like)})"
         elif target := _reference(field.get("items")):
             key = f"{key}.<number>"
             values = f"list of [section](#{_anchor(key)})"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from videodpo.config.benchmark import Benchmark
 from videodpo.config.scoring import (
     Dimension,
     OmniScore,
@@ -142,6 +143,8 @@ class Evaluate(Section):
     diversity_dimension: str | None = None
     """Consistency dimension whose network compares the clips of a prompt in the reward-hacking panel; needs
     videos_per_prompt 2 or more. Null leaves the diversity out."""
+    benchmark: Benchmark | None = Field(None, exclude_if=lambda value: value is None)
+    """Benchmark to score both models with at the end of a run, for example vbench; see docs/benchmark.md."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Derive the seed of each random draw from the run's seed and the draw's name, independent of the order of work."""
+"""Derive the id of each prompt, and the seed of each random draw from its name, independent of the order of work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import hashlib
 import json
 
 from videodpo.config.errors import InputError
+
+
+def prompt_id(text: str) -> str:
+    """16 hex digits that identify a prompt everywhere."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def derive_seed(root: int, *name: str | int) -> int:

@@ -29,6 +29,7 @@ from videodpo.config import (
     TrainRuntime,
     validate,
 )
+from videodpo.config.benchmark import Group, Suite, official_groups, suite_of
 from videodpo.config.errors import RunError
 from videodpo.runtime import registry
 from videodpo.runtime.digests import remembered_sha256
@@ -107,6 +108,50 @@ class AppearanceSettings(Section):
     """Options of this scorer."""
 
 
+class Folder(Section):
+    """A folder of the user's own clips."""
+
+    path: str
+    listing: str
+    """SHA-256 of the names, sizes and times of its files."""
+
+
+class BenchmarkPromptsSettings(Section):
+    suite: Suite
+
+
+class BenchmarkGenerateSettings(Section):
+    groups: dict[str, Group]
+    sampling: Sampling
+    model: Model
+    folders: dict[str, Folder]
+    """The user's own clips, by model."""
+
+
+class BenchmarkOfficialSettings(Section):
+    videos_folder: str
+    """Name of the folder of clips for the benchmark's own program."""
+    suite: Suite
+    official_groups: dict[str, str | None]
+    """Group of each dimension of the total; None if the run has no clips of this group."""
+
+
+class BenchmarkSettings(Section):
+    name: str
+    """Name or file of the suite."""
+    suite: Suite
+    arms: list[str]
+    folders: dict[str, Folder]
+    bootstrap_resamples: int
+    model_name: str
+    sampling: Sampling
+    """How the clips were sampled, to be recorded with the results."""
+    official: dict[str, str | None] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Results of the benchmark's own program by model: a file of the user, or None for the run's own."""
+    official_groups: dict[str, str | None] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """As in BenchmarkOfficialSettings."""
+
+
 class EvaluateSettings(Section):
     evaluate: Evaluate
     omniscore: OmniScore
@@ -120,6 +165,8 @@ class ReportSettings(Section):
     dimensions: list[str]
     has_pairs: bool = Field(False, exclude_if=lambda value: not value)
     """True if the pairs are the user's own, so that the training clips have no scores."""
+    has_benchmark: bool = Field(False, exclude_if=lambda value: not value)
+    """True if the page also shows the results of a benchmark."""
 
 
 class Execution(Section):
@@ -171,10 +218,16 @@ _KINDS: dict[str, type[Section]] = {
     "evaluate_generate": EvaluateGenerateSettings,
     "appearance": AppearanceSettings,
     "evaluate": EvaluateSettings,
+    "benchmark_prompts": BenchmarkPromptsSettings,
+    "benchmark_generate": BenchmarkGenerateSettings,
+    "benchmark_official": BenchmarkOfficialSettings,
+    "benchmark": BenchmarkSettings,
     "report": ReportSettings,
     "execution": Execution,
 }
 STAGES = tuple(_KINDS)
+_BENCHMARK_SCORE = "benchmark_score"  # name of the settings of a benchmark's scorers, whose stage is "score"
+SUITES = "videodpo.preference.suites"  # group in the registry
 SCORER = "scorer"  # key of a dimension, and key next to the options of a judge
 _UNKNOWN = "not fetched"
 CLIP_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -191,9 +244,15 @@ CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execu
 
 
 def stage_names(config: Config) -> list[str]:
-    """Names of all snapshots of a run: the stages, and `score/<dimension>` for each scorer and judge."""
+    """Names of all snapshots of a run: the stages, and `score/<dimension>` for each scorer and judge.
+
+    With a benchmark, also `benchmark_score/<dimension>` for each of its dimensions.
+    """
     scorers = [f"score/{name}" for name in (*config.dimensions, *config.evaluate.judges)]
-    return [name for name in STAGES if name != "score"] + scorers
+    if config.evaluate.benchmark:
+        scorers += [f"{_BENCHMARK_SCORE}/{name}" for name in suite_of(config.evaluate.benchmark).dimensions]
+    stages = [name for name in STAGES if config.evaluate.benchmark or not name.startswith("benchmark")]
+    return [name for name in stages if name != "score"] + scorers
 
 
 def snapshot_text(config: Config, name: str) -> str:
@@ -202,13 +261,24 @@ def snapshot_text(config: Config, name: str) -> str:
     Local weights are listed with size and time stamp; `write_snapshot` replaces these by SHA-256.
 
     Args:
-        name: a stage, or `score/<dimension>`.
+        name: a stage, `score/<dimension>`, or `benchmark_score/<dimension>`.
     """
     stage, _, dimension = name.partition("/")
     if stage == "appearance":
         dimension = config.evaluate.diversity_dimension or ""
-    settings = _settings(config, stage, dimension)
-    version, locations, patterns = _code_and_weights(config, stage, dimension)
+    if stage == _BENCHMARK_SCORE:
+        assert config.evaluate.benchmark is not None
+        suite = suite_of(config.evaluate.benchmark)
+        own = suite.dimensions[dimension]
+        stage, scorer = "score", own.scorer or dimension
+        # The benchmark reports what could not be scored, so failures do not stop the run, as with a judge.
+        settings = {"dimension": dimension, "options": own.options, "is_judge": True}
+        settings |= {"scorer": own.scorer} if own.scorer else {}
+        version, locations, patterns = _scorer_and_weights(scorer, own.options, dimension)
+        locations = [*locations, suite.prompts]  # says what to look for in a clip
+    else:
+        settings = _settings(config, stage, dimension)
+        version, locations, patterns = _code_and_weights(config, stage, dimension)
     document = {
         "stage": stage,
         "run": config.run,
@@ -349,8 +419,23 @@ def scorer_of(config: Config, name: str) -> str:
 
 
 def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
-    source = config.prompts.source
+    source, benchmark = config.prompts.source, config.evaluate.benchmark
+    suite = suite_of(benchmark) if benchmark and stage.startswith("benchmark") else None
+    folders = benchmark.folders if benchmark and stage.startswith("benchmark") else {}
+    official = benchmark.official_files if benchmark else {}
     derived: dict[str, Any] = {
+        "suite": suite,
+        "groups": {name: group.model_dump() for name, group in suite.groups.items()} if suite else {},
+        "arms": benchmark.arms if benchmark else [],
+        "folders": {arm: {"path": path, "listing": _listing(Path(path))} for arm, path in folders.items()},
+        "videos_folder": benchmark.videos_folder if benchmark else "",
+        "official": official,
+        "official_groups": official_groups(benchmark) if benchmark and (official or stage != "benchmark") else {},
+        "bootstrap_resamples": config.evaluate.bootstrap_resamples,
+        "evaluate": config.evaluate.model_copy(update={"benchmark": None}),
+        "has_benchmark": benchmark is not None,
+        "name": benchmark.suite if benchmark else "",
+        "model_name": f"{config.model.family} {config.model.weights}",
         "from_clips": source.has_clips if stage == "evaluate" else source.samples_nothing,
         "with_winners": source.kind == "winners",
         "has_pairs": source.has_pairs,
@@ -378,9 +463,8 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
 def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, list[str], tuple[str, ...]]:
     """Version of the code, names of the weights, and patterns of the repository files that are read."""
     if stage == "score":
-        scorer = registry.load("videodpo.scorers", scorer_of(config, dimension))
-        options = validate(scorer.Options, _settings(config, stage, dimension)["options"], dimension)
-        return scorer.version, scorer.weights(options), scorer.hub_files
+        options = scorer_options(config)[dimension]
+        return _scorer_and_weights(scorer_of(config, dimension), options, dimension)
     if stage == "appearance" and dimension:
         version, locations, patterns = _code_and_weights(config, "score", dimension)
         return f"{CODE_VERSIONS[stage]}, scorer {version}", locations, patterns
@@ -390,6 +474,17 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
     if stage == "prompts":
         sources = [source, config.prompts.heldout_source]
         return CODE_VERSIONS[stage], [file for one in sources if one for file in _source_files(one)], ()
+    if stage in ("benchmark_prompts", "benchmark"):
+        assert config.evaluate.benchmark is not None
+        suite = suite_of(config.evaluate.benchmark)
+        rules = registry.load(SUITES, suite.module)
+        return (
+            f"{CODE_VERSIONS[stage]}, suite {rules.version}",
+            [suite.prompts]
+            if stage == "benchmark_prompts"
+            else list(config.evaluate.benchmark.official_results.values()),
+            (),
+        )
     if stage == "pairs":
         labels = config.pairs.labels.path
         return CODE_VERSIONS[stage], [labels] if labels else [], ()
@@ -397,6 +492,18 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         model = registry.load("videodpo.models", config.model.family)
         return f"{CODE_VERSIONS[stage]}, model {model.version}", [config.model.weights], model.hub_files
     return CODE_VERSIONS[stage], [], ()
+
+
+def _scorer_and_weights(scorer: str, options: dict[str, Any], key: str) -> tuple[str, list[str], tuple[str, ...]]:
+    kind = registry.load("videodpo.scorers", scorer)
+    return kind.version, kind.weights(validate(kind.Options, options, key)), kind.hub_files
+
+
+def _listing(folder: Path) -> str:
+    """SHA-256 of the names, sizes and times of a folder's files."""
+    files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+    lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _source_files(source: Source) -> list[str]:

@@ -107,6 +107,24 @@ APPEARANCE = _schema(
     error=(_STR, True),
     **dict.fromkeys(STATISTICS, (_F64, True)),
 )
+BENCHMARK_PROMPTS = _schema(
+    group=_STR,
+    prompt_id=_STR,
+    prompt=_STR,
+    position=_I64,
+    info=_STR,  # a JSON object
+)
+BENCHMARK = _schema(
+    arm=_STR,
+    dimension=_STR,
+    prompt_id=_STR,
+    prompt=_STR,
+    sample=_I32,
+    seed=_I64,
+    value=(_F64, True),  # null if the clip has no score
+    counted=pa.bool_(),
+    error=(_STR, True),
+)
 STUDY = _schema(
     arm=_STR,
     seed=_I64,
@@ -222,6 +240,6 @@ _ALL = [
     REFERENCE,
     EVALUATION,
 ]
-_ALL += [APPEARANCE, STUDY, LABELS, TRAIN_LOG, omniscore_schema(())]
+_ALL += [APPEARANCE, BENCHMARK_PROMPTS, BENCHMARK, STUDY, LABELS, TRAIN_LOG, omniscore_schema(())]
 _KINDS = {field.name: _kind(field.type) for schema in _ALL for field in schema}
 del _KINDS["step"]  # text in PROMPTS_DROPPED, a number in TRAIN_LOG; every other name has one type in all tables

@@ -49,7 +49,8 @@ def find_tables(run: Path, round_number: int | None = None) -> dict[str, list[Pa
         InputError: the folder has no tables, or not of this round.
     """
     files = sorted([*run.glob("*.parquet"), *run.glob("round*/*.parquet")])
-    files += sorted([*run.glob("round*/evaluation/*.parquet"), *run.glob("round*/evaluation/appearance/*.parquet")])
+    for pattern in ("evaluation/*", "evaluation/appearance/*", "benchmark/*"):
+        files += sorted(run.glob(f"round*/{pattern}.parquet"))
     for pattern in ("*", "scores/*", "evaluation/videos/*", "evaluation/scores/*/*"):
         for folder in sorted(run.glob(f"round*/{pattern}")):
             files += shards_in(folder)

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import Config, ConfigError, Prompts, validate
+from videodpo.config.benchmark import Benchmark, Suite, suite_of
 from videodpo.runtime import registry
-from videodpo.runtime.snapshot import scorer_of, scorer_options
+from videodpo.runtime.snapshot import SUITES, scorer_of, scorer_options
 from videodpo.stages.prompts.check import check_prompts
 from videodpo.weights.locations import check_name, is_published
+
+BENCHMARK = "evaluate.benchmark"
 
 
 def check(config: Config) -> None:
@@ -26,6 +29,7 @@ def check(config: Config) -> None:
         for name, block in scorer_options(config).items()
     ]
     tests.append(partial(_check_diversity, config))
+    tests += _benchmark_checks(config.evaluate.benchmark)
     tests.append(partial(_check_model, config))
     tests.append(partial(_check_labels, config))
     tests.append(partial(_check_prompts, config.prompts.model_dump_json(), config.max_failed_fraction))
@@ -58,6 +62,35 @@ def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:
         scorer.check(options)
     except ValueError as error:
         raise ConfigError(f"{key}.{error}") from error
+
+
+def _benchmark_checks(benchmark: Benchmark | None) -> list[Callable[[], None]]:
+    if benchmark is None:
+        return []
+    suite = suite_of(benchmark)
+    tests: list[Callable[[], None]] = [
+        partial(_check_scorer, f"{benchmark.suite}: dimensions.{name}.options", one.scorer or name, one.options)
+        for name, one in suite.dimensions.items()
+    ]
+    return [*tests, partial(_check_suite, benchmark, suite)]
+
+
+def _check_suite(benchmark: Benchmark, suite: Suite) -> None:
+    try:
+        rules = registry.load(SUITES, suite.module)
+    except ValueError as error:
+        raise ConfigError(f"{benchmark.suite}: module: {error}") from error
+    _check_weights(f"{benchmark.suite}: prompts", suite.prompts)
+    if benchmark.official_files and not rules.has_official_program:
+        raise ConfigError(
+            f"{BENCHMARK}.official: {benchmark.suite} has no program of its own; remove the official keys"
+        )
+    for arm, file in benchmark.official_results.items():
+        if not Path(file).is_file():
+            raise ConfigError(f"{BENCHMARK}.official_results.{arm}: {file!r} is not a file")
+    for arm, folder in benchmark.folders.items():
+        if not Path(folder).is_dir():
+            raise ConfigError(f"{BENCHMARK}.folders.{arm}: {folder!r} is not a folder")
 
 
 def _check_diversity(config: Config) -> None:

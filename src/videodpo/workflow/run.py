@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import Config, ConfigError, InputError, parse_config, validate
+from videodpo.config.benchmark import Suite, suite_of
 from videodpo.runtime import registry
 from videodpo.runtime.giving_up import clear_marks
 from videodpo.runtime.locks import driver, take_run
@@ -21,11 +22,12 @@ from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, resolve, root
 from videodpo.weights.needed import Needed, merge
-from videodpo.workflow.check import check, options_key
+from videodpo.workflow.check import BENCHMARK, check, options_key
 from videodpo.workflow.plan import Job, write_plan
 
 _SCORING = {"score", "collect_scores", "evaluate_score", "evaluate_collect_scores"}
-_WITH_THE_MODEL = {"generate", "evaluate_generate", "visits", "reference", "doctor", "train"}
+_BENCHMARK = {"benchmark_prompts", "benchmark_score", "benchmark_collect_scores"}
+_WITH_THE_MODEL = {"generate", "evaluate_generate", "benchmark_generate", "visits", "reference", "doctor", "train"}
 
 
 class Workflow:
@@ -61,6 +63,69 @@ class Workflow:
         return _numbers(self.config.evaluate.shards)
 
     @cached_property
+    def suite(self) -> Suite | None:
+        """Benchmark at the end of the run; None if there is none."""
+        return suite_of(self.config.evaluate.benchmark) if self.config.evaluate.benchmark else None
+
+    @cached_property
+    def benchmark_arms(self) -> list[str]:
+        """Models that the benchmark scores."""
+        return list(self.config.evaluate.benchmark.arms) if self.config.evaluate.benchmark else []
+
+    def group_shards(self, group: str) -> list[str]:
+        """Numbers of the shards of a benchmark's group."""
+        assert self.suite is not None
+        return _numbers(self.suite.groups[group].num_shards)
+
+    @property
+    def benchmark_gpus(self) -> int:
+        """Number of GPUs that a scoring job of the benchmark requests."""
+        dimensions = self.suite.dimensions if self.suite else {}
+        scorers = (registry.load("videodpo.scorers", one.scorer or name) for name, one in dimensions.items())
+        return int(any(scorer.uses_gpu for scorer in scorers))
+
+    @cached_property
+    def benchmark_tables(self) -> list[str]:
+        """Tables of the benchmark's clips and of their scores, relative to the run's folder."""
+        above = "round{round}/benchmark"
+        return [
+            f"{above}/{name}/{file}"
+            for name, group in (self.suite.groups if self.suite else {}).items()
+            for arm in self.benchmark_arms
+            for file in (
+                *(f"videos/{arm}/shard-{shard}.parquet" for shard in self.group_shards(name)),
+                *(f"scores/{arm}/{dimension}/shards.json" for dimension in group.dimensions),
+            )
+        ]
+
+    @cached_property
+    def benchmark_videos(self) -> list[str]:
+        """Tables of one model's benchmark clips, relative to the run's folder."""
+        return [
+            f"round{{round}}/benchmark/{name}/videos/{{arm}}/shard-{shard}.parquet"
+            for name in (self.suite.groups if self.suite else {})
+            for shard in self.group_shards(name)
+        ]
+
+    @cached_property
+    def official_folder(self) -> list[str]:
+        """Folder of one model's clips for the benchmark's own program, relative to the run's folder."""
+        benchmark = self.config.evaluate.benchmark
+        return [f"round{{round}}/benchmark/{benchmark.videos_folder}/{{arm}}"] if benchmark else []
+
+    @cached_property
+    def official_results(self) -> list[str]:
+        """Results of the benchmark's own program that the run makes, relative to its folder."""
+        benchmark = self.config.evaluate.benchmark
+        files = benchmark.official_files if benchmark else {}
+        return [f"round{{round}}/benchmark/official/{arm}.json" for arm, file in files.items() if file is None]
+
+    @cached_property
+    def benchmark_summary(self) -> list[str]:
+        """Summary of a round's benchmark, relative to the run's folder; none without a benchmark."""
+        return ["round{round}/benchmark/summary.json"] if self.suite else []
+
+    @cached_property
     def headroom_tables(self) -> list[str]:
         """Tables of the first round with the scores of the base model's samples; none if the user brings clips."""
         outside = [name for name in self.scorers if name not in self.config.formula.dimensions]
@@ -84,8 +149,9 @@ class Workflow:
 
     @cached_property
     def targets(self) -> list[str]:
-        """Final output of a run: the last round's report, or its adapter if no prompts are held out."""
-        return self.page or [f"{self.folder}/round{self.config.rounds}/adapter"]
+        """Final output of a run: the last round's report, or its adapter if no prompts are held out; the benchmark."""
+        summary = [f"{self.folder}/{file.format(round=self.config.rounds)}" for file in self.benchmark_summary]
+        return (self.page or [f"{self.folder}/round{self.config.rounds}/adapter"]) + summary
 
     def num_gpus(self, dimensions: Iterable[str]) -> int:
         """Number of GPUs that a job for these dimensions requests."""
@@ -125,6 +191,12 @@ class Workflow:
             scorer, key = self._scorer(name), options_key(self.config, name)
             locations = scorer.weights(validate(scorer.Options, options, key))
             needed += [Needed(location, (key,), scorer.hub_files) for location in locations]
+        if self.suite:
+            needed.append(Needed(self.suite.prompts, (BENCHMARK,), ()))
+            for name, dimension in self.suite.dimensions.items():
+                scorer = registry.load("videodpo.scorers", dimension.scorer or name)
+                locations = scorer.weights(validate(scorer.Options, dimension.options, name))
+                needed += [Needed(location, (f"{BENCHMARK}, {name}",), scorer.hub_files) for location in locations]
         return merge(needed)
 
     def planned_file(self, name: str) -> str:
@@ -205,9 +277,12 @@ class Workflow:
             rules: names of the rules that will run; None means all rules.
         """
         missing = []
-        scores, samples = (rules is None or bool(rules & those) for those in (_SCORING, _WITH_THE_MODEL))
+        scores, samples, benchmarks = (
+            rules is None or bool(rules & those) for those in (_SCORING, _WITH_THE_MODEL, _BENCHMARK)
+        )
         for needed in self.weights:
-            if not (samples if needed.keys == ("model",) else scores):
+            reads = {samples if key == "model" else benchmarks if BENCHMARK in key else scores for key in needed.keys}
+            if not any(reads):
                 continue
             try:
                 resolve(needed.location)

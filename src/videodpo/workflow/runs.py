@@ -64,6 +64,15 @@ class Runs:
         """Pairs tables of each run's last round."""
         return [self._path(name, f"round{run.config.rounds}/pairs.parquet") for name, run in self.arms.items()]
 
+    @property
+    def benchmark(self) -> list[str]:
+        """Summary of the last round's benchmark of each run that has one."""
+        return [
+            self._path(name, file.format(round=run.config.rounds))
+            for name, run in self.arms.items()
+            for file in run.benchmark_summary
+        ]
+
     def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Callable[[Wildcards], Paths]:
         """Input of a rule: files of the job's run, or of the run that makes them.
 
@@ -105,6 +114,22 @@ class Runs:
             return []
         return [self._path(known.get("run", ""), f"round{known['round']}/adapter")]
 
+    def benchmark_adapter(self, wildcards: Wildcards) -> Paths:
+        """Adapter for sampling a benchmark's clips; none for the arm `base`, and for clips of the user."""
+        benchmark = self.of(wildcards).config.evaluate.benchmark
+        own = benchmark is not None and dict(wildcards.items())["arm"] in benchmark.folders
+        return [] if own else self.adapter(wildcards)
+
+    def benchmark_configs(self, wildcards: Wildcards) -> list[str]:
+        """Settings snapshots of the scorers of a benchmark's group."""
+        run, group = self.of(wildcards), dict(wildcards.items())["group"]
+        assert run.suite is not None
+        return [f"{run.folder}/config/benchmark_score/{name}.json" for name in run.suite.groups[group].dimensions]
+
+    def benchmark_shards(self, wildcards: Wildcards) -> list[str]:
+        """Numbers of the shards of a benchmark's group."""
+        return self.of(wildcards).group_shards(dict(wildcards.items())["group"])
+
     def previous_adapter(self, wildcards: Wildcards) -> list[str]:
         """Adapter that a round samples with and trains from: the previous round's; none for the first round."""
         known = dict(wildcards.items())
@@ -121,6 +146,11 @@ class Runs:
     def num_gpus(self, *, judges: bool) -> int:
         """Number of GPUs that a scoring job requests."""
         return max(run.num_gpus(scorers_of(run, judges)) for run in self.runs.values())
+
+    @property
+    def benchmark_gpus(self) -> int:
+        """Number of GPUs that a scoring job of the benchmark requests."""
+        return max(run.benchmark_gpus for run in self.runs.values())
 
     @property
     def appearance_gpus(self) -> int:

@@ -12,8 +12,9 @@ import pytest
 from tests.full.hostile.texts import HOSTILE
 from tests.support.finished_round import FinishedRound
 from tests.support.workspace import SIGNS
+from videodpo.runtime.seeds import prompt_id
 from videodpo.stages.omniscore import aggregate
-from videodpo.stages.prompts.cleaning import clean, prompt_id
+from videodpo.stages.prompts.cleaning import clean
 from videodpo.stages.report import make_report
 from videodpo.storage.tables import read_shards, read_table
 

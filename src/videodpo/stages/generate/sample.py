@@ -17,7 +17,13 @@ from videodpo.models.base import PromptEmbeds, VideoModel, collate
 from videodpo.models.shared.prompt_embeds import NEGATIVE
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings, Snapshot
+from videodpo.runtime.snapshot import (
+    BenchmarkGenerateSettings,
+    EvaluateGenerateSettings,
+    GenerateSettings,
+    Snapshot,
+)
+from videodpo.stages.generate.copy_clips import copy_shard
 from videodpo.stages.generate.encode import encode_missing
 from videodpo.stages.generate.import_clips import digest_of_sources, encode_clips, read_sources
 from videodpo.stages.generate.shards import Batch, Files, Part, Request, Row, empty_row, open_shard
@@ -81,6 +87,43 @@ def generate_heldout_shard(
     sampler.make(videos, index, settings.shards, requests)
 
 
+def generate_benchmark_shard(
+    snapshot: Snapshot[BenchmarkGenerateSettings],
+    round_number: int,
+    group: str,
+    index: int,
+    arm: str,
+    adapter: Path | None,
+) -> None:
+    """Sample one shard of a benchmark's group into `round<r>/benchmark/<group>/videos/<arm>`.
+
+    Both arms use the same seeds. If the user has clips of this arm, they are copied instead.
+
+    Args:
+        snapshot: settings of the stage.
+        round_number: from 1.
+        group: group of the benchmark's prompts.
+        index: index of the shard, from 0.
+        arm: "base" or "aligned".
+        adapter: folder of the round's adapter for "aligned", None for "base".
+
+    Raises:
+        RunError: as `generate_shard`; not for clips of the user.
+    """
+    settings = snapshot.settings
+    plan = settings.groups[group]
+    table = read_table(snapshot.folder / "benchmark_prompts.parquet")
+    table = table[table["group"] == group].sort_values("position")
+    prompts = list(zip(table["prompt_id"], table["prompt"], strict=True))
+    videos = round_folder(snapshot.folder, round_number) / "benchmark" / group / "videos" / arm
+    if arm in settings.folders:
+        own = _Requests(prompts, plan.samples, lambda prompt_id, sample: 0)
+        return copy_shard(snapshot, Path(settings.folders[arm].path), videos, index, plan.num_shards, own)
+    requests = _Requests(prompts, plan.samples, partial(derive_seed, snapshot.seed, "benchmark video"))
+    sampler = _Sampler(snapshot, settings.sampling, adapter, with_texts=False, with_latents=False)
+    return sampler.make(videos, index, plan.num_shards, requests)
+
+
 class _Requests(Sequence[Request]):
     """Every sample of every prompt. Requests are created on access, because a shard needs few of millions."""
 
@@ -124,9 +167,11 @@ class _Sampler:
         adapter: Path | None,
         *,
         with_texts: bool,
+        with_latents: bool = True,
         winners: Mapping[str, Path] | None = None,
     ) -> None:
         self._snapshot, self._sampling, self._adapter, self._with_texts = snapshot, sampling, adapter, with_texts
+        self._with_latents = with_latents
         self._winners = winners or {}
         self._model: VideoModel | None = None
 
@@ -144,6 +189,7 @@ class _Sampler:
             identity=f"{snapshot.digest} {name}{own}",
             common={"model": f"{model.family} {model.weights}", "adapter": name},
             with_texts=self._with_texts,
+            with_latents=self._with_latents,
         ) as shard:
             encode_missing(shard, self._sampling, model, snapshot.execution.device)
             for batch in shard.unfinished():

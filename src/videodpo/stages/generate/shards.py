@@ -116,6 +116,8 @@ def open_shard(
     identity: str,
     common: Row,
     with_texts: bool,
+    with_latents: bool = True,
+    may_fail: bool = False,
 ) -> Iterator[Shard]:
     """Open a shard, yield it so that the block can complete it, then write its table, latents and texts.
 
@@ -127,6 +129,8 @@ def open_shard(
         identity: settings and adapter that finished batches must have been made with.
         common: columns that are the same in every row, except those that a row sets itself.
         with_texts: keep the encoded prompts with the finished shard; a training needs them.
+        with_latents: keep the latents, as for a training.
+        may_fail: any number of clips may fail.
 
     Raises:
         Interrupted: a signal asked to stop; the batches in progress are saved.
@@ -137,7 +141,7 @@ def open_shard(
     plan = shard_batches(len(requests), batch_size, index, num_shards, block=block)
     batches = [Batch(number, [requests[position] for position in positions]) for number, positions in plan]
     with exclusive(snapshot.folder, files.table), Interrupts() as interrupts, ThreadPoolExecutor(1) as background:
-        shard = Shard(files, batches, interrupts, background, identity, common, with_texts)
+        shard = Shard(files, batches, interrupts, background, identity, common, with_texts, with_latents)
         with shard.countdown:
             try:
                 yield shard
@@ -145,6 +149,8 @@ def open_shard(
                 shard.wait()  # save finished work, also after an error or an interrupt
         extra = {"shard": str(index), "num_shards": str(num_shards), "num_videos": str(len(requests))}
         extra["block"] = str(block)  # rows per block, from the first row; a block is scored together
+        if not may_fail:
+            shard.refuse_too_many(snapshot, len(requests))
         shard.finish(snapshot, extra | edited_inputs(snapshot.folder / "prompts.parquet"))
 
 
@@ -165,8 +171,9 @@ class Shard:
         identity: str,
         common: Row,
         with_texts: bool,
+        with_latents: bool,
     ) -> None:
-        self.files = files
+        self.files, self._with_latents = files, with_latents
         self._batches, self._interrupts, self._background = batches, interrupts, background
         self._common, self._with_texts = common, with_texts
         self._progress = Progress(files.work / "progress.jsonl", identity)
@@ -213,7 +220,7 @@ class Shard:
 
     def save(self, batch: Batch, part: Part) -> None:
         """Save the result of one batch. The rows come last, because a batch without rows is not finished."""
-        write_tensors(self.files.of_batch(batch.number)[0], part.latents)
+        write_tensors(self.files.of_batch(batch.number)[0], part.latents if self._with_latents else {})
         rows = [self._common | row for row in part.rows]
         self._progress.append(rows)
         self._rows |= {row["video_id"]: row for row in rows}
@@ -230,21 +237,27 @@ class Shard:
             saving, self._saving = self._saving, None
             saving.result()
 
+    def _all_rows(self) -> list[Row]:
+        return [self._rows[request.video_id] for batch in self._batches for request in batch.requests]
+
+    def refuse_too_many(self, snapshot: Snapshot[Any], num_videos: int) -> None:
+        """Raise RunError if more than `max_failed_fraction` of the videos of all shards failed."""
+        failed = failed_so_far(self._all_rows(), self.files.table, snapshot.digest)
+        refuse_too_many(snapshot.stage, failed, num_videos, snapshot.execution.max_failed_fraction)
+
     def finish(self, snapshot: Snapshot[Any], extra: Mapping[str, str]) -> None:
         """Write latents, texts and table of the finished shard, and keep its progress for a re-run."""
-        files = self.files
-        rows = [self._rows[request.video_id] for batch in self._batches for request in batch.requests]
-        failed = failed_so_far(rows, files.table, snapshot.digest)
-        refuse_too_many(snapshot.stage, failed, int(extra["num_videos"]), snapshot.execution.max_failed_fraction)
+        files, rows = self.files, self._all_rows()
         tensors, texts = self._collect()
-        write_tensors(files.latents, tensors)
+        if self._with_latents:
+            write_tensors(files.latents, tensors)
+            names = {row["video_id"]: str(index) for index, row in enumerate(rows)}
+            latents = files.relative(files.latents)
+            rows = [row | {"latents": f"{latents}#{names[row['video_id']]}" if row["path"] else None} for row in rows]
         if self._with_texts:
             write_texts(files.texts, texts)
-        names = {row["video_id"]: str(index) for index, row in enumerate(rows)}
-        latents = files.relative(files.latents)
-        rows = [row | {"latents": f"{latents}#{names[row['video_id']]}" if row["path"] else None} for row in rows]
         rows = (_in_one_file if snapshot.execution.clip_storage == "tar" else _in_files)(files, rows)
-        alongside = [files.latents, *[files.texts] * self._with_texts]
+        alongside = [*[files.latents] * self._with_latents, *[files.texts] * self._with_texts]
         alongside += [files.tar] * any(file_of(files.run / row["path"]) == files.tar for row in rows if row["path"])
         write_table(files.table, rows, VIDEOS, **snapshot.provenance, extra=extra, alongside=alongside)
         self._keep(rows)
@@ -264,7 +277,8 @@ class Shard:
         latents, texts = self.files.of_batch(batch.number)
         if latents.exists():  # the texts were written before the latents, and the rows after both
             return texts.exists() or not self._with_texts
-        names = {_row_of(self._rows[request.video_id]) for request in batch.requests}
+        clips = batch.requests if self._with_latents else []
+        names = {_row_of(self._rows[request.video_id]) for request in clips}
         ids = {EMPTY, NEGATIVE, *(request.prompt_id for request in batch.requests)} if self._with_texts else set()
         return names <= self._kept_latents and ids <= self._kept_texts.keys()
 
@@ -282,7 +296,7 @@ class Shard:
                 texts |= read_texts(own_texts) if made else {key: self._kept_texts[key] for key in ids}
             for request in batch.requests:
                 row = self._rows[request.video_id]
-                if row["status"] == "ok":
+                if row["status"] == "ok" and self._with_latents:
                     source, name = (made, request.video_id) if made else (kept, _row_of(row))
                     assert source is not None
                     tensors[str(position)] = source.get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import re
 import unicodedata
@@ -56,11 +55,6 @@ def clean(text: str) -> str:
     text = _COMMAND.sub("", text)
     text = _CAMERA.sub("", _without_tails(text))
     return text.strip()
-
-
-def prompt_id(text: str) -> str:
-    """16 hex digits that identify a cleaned prompt everywhere."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def scrub(text: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import ConfigError, Source
-from videodpo.stages.prompts.cleaning import clean, prompt_id
+from videodpo.runtime.seeds import prompt_id
+from videodpo.stages.prompts.cleaning import clean
 from videodpo.stages.prompts.formats import read_table_file
 from videodpo.stages.prompts.pair_sources import IMPORTED, read_pairs
 from videodpo.storage.clips import file_of

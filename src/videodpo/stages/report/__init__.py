@@ -15,7 +15,14 @@ from videodpo.stages.report.gallery import samples, write_gallery
 from videodpo.stages.report.hacking import hacking_figures, hacking_notes, hacking_rows
 from videodpo.stages.report.html import page_environment, write_web_files
 from videodpo.stages.report.inputs import read_round
-from videodpo.stages.report.panels import flow_rows, headline, headroom_sources, provenance_rows, summary_rows
+from videodpo.stages.report.panels import (
+    benchmark_rows,
+    flow_rows,
+    headline,
+    headroom_sources,
+    provenance_rows,
+    summary_rows,
+)
 from videodpo.stages.report.style import FigureFolder
 from videodpo.stages.report.views import comparison_gallery, pair_gallery
 from videodpo.storage.files import write_text
@@ -49,6 +56,7 @@ def make_report(snapshot: Snapshot[ReportSettings], round_folder: Path) -> None:
                 headline=headline(finished.summary),
                 summary_rows=summary_rows(finished.summary),
                 headroom_sources=headroom_sources(finished.summary),
+                benchmark_rows=benchmark_rows(finished.benchmark),
                 forest=forest(finished, figures),
                 comparisons=write_gallery(comparison, partial, shown.num_comparisons),
                 pairs=write_gallery(pair_gallery(finished), partial, shown.num_pairs),

@@ -42,6 +42,8 @@ class Finished:
     """The evaluation's rows: prompt_id, sample, dimension, base, aligned, delta."""
     summary: dict[str, Any]
     """The evaluation's summary.json."""
+    benchmark: dict[str, Any] | None
+    """The benchmark's summary.json; None without a benchmark."""
     provenance: list[tuple[str, dict[str, str], str]]
     """Table, its metadata, and the scorer that filled it ("" for other tables)."""
 
@@ -79,6 +81,7 @@ def read_round(snapshot: Snapshot[ReportSettings], round_folder: Path) -> Finish
         train_log=read_table(round_folder / "train_log.parquet"),
         comparison=read_table(evaluation / "prompts.parquet"),
         summary=read_json(evaluation / "summary.json"),
+        benchmark=(read_json(round_folder / "benchmark" / "summary.json") if snapshot.settings.has_benchmark else None),
         provenance=[],
     )
     finished.provenance.extend(_provenance(finished, snapshot, round_folder))

@@ -44,9 +44,14 @@ def headroom_sources(summary: Mapping[str, Any]) -> list[tuple[str, int]]:
     return sorted({(row["headroom_source"], row["headroom_samples"]) for row in rows}, reverse=True)
 
 
+def benchmark_rows(benchmark: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """One row per total and dimension of the benchmark, with the side of zero on which its interval lies."""
+    return [{"direction": _direction(row), **row} for row in benchmark["rows"]] if benchmark else []
+
+
 def _direction(row: Mapping[str, Any]) -> str:
     """Side of zero on which the interval lies; "even" if it includes zero, or if there is none."""
-    if row["ci_low"] is None:
+    if row.get("ci_low") is None:
         return "even"
     return "up" if row["ci_low"] > 0 else "down" if row["ci_high"] < 0 else "even"
 

@@ -19,21 +19,22 @@ from videodpo.storage.shard_list import NAME, write_shard_list
 from videodpo.storage.tables import read_metadata, read_rows, shard_path, write_table
 
 
-def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path) -> None:
+def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path, prompts: Path | None = None) -> None:
     """Run `collect_shard` for all shards, then write `<scores>/<dimension>/shards.json` of every dimension.
 
     Args:
         snapshots: settings of all dimensions.
         videos: folder of the videos table.
         scores: folder of all dimensions' scores.
+        prompts: as for `score_shard`.
     """
     for shard in range(int(read_metadata(shard_path(videos, 0))["num_shards"])):
-        collect_shard(snapshots, shard_path(videos, shard), scores)
+        collect_shard(snapshots, shard_path(videos, shard), scores, prompts)
     for snapshot in snapshots:
         write_shard_list(scores / snapshot.settings.dimension / NAME)
 
 
-def collect_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
+def collect_shard(snapshots: Snapshots, videos: Path, scores: Path, prompts: Path | None = None) -> None:
     """Write `<scores>/<dimension>/shard-<number>.parquet` of every dimension, with rows in the order of the videos.
 
     A clip that could not be sampled, read or scored is a failed row with its reason. Clips that the store lacks are
@@ -46,7 +47,7 @@ def collect_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
     columns = [Column(snapshot) for snapshot in snapshots]
     store = Store(path)
     if any(store.get(column.key(video)) is None for column in columns for video in made):
-        score_shard(snapshots, videos, scores)
+        score_shard(snapshots, videos, scores, prompts)
         store = Store(path)
     for column in columns:
         out = shard_path(scores / column.dimension, int(metadata["shard"]))

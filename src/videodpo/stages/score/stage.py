@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from videodpo.scorers.shared.backbone import Result, Unavailable, score_clips
 from videodpo.stages.score.read_ahead import Wanted, read_ahead
 from videodpo.stages.score.store import Column, Measured, Store, store_path
 from videodpo.storage.manifests import read_json, record_json
-from videodpo.storage.tables import read_metadata, read_rows, read_table
+from videodpo.storage.tables import read_metadata, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ Video = dict[str, Any]
 Snapshots = Sequence[Snapshot[ScoreSettings]]
 
 
-def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
+def score_shard(snapshots: Snapshots, videos: Path, scores: Path, prompts: Path | None = None) -> None:
     """Score the clips that the shard's store lacks, and list failed clips in `<scores>/shard-<number>.json`.
 
     A clip shares batches only with clips of its block, and a scorer that lacks one clip of a block scores all of it. A
@@ -39,6 +40,7 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
         snapshots: settings of all dimensions; their folder has the clips and prompts.parquet.
         videos: the shard's videos table.
         scores: folder of all dimensions' scores.
+        prompts: table of the prompts, with the column `info` for a benchmark; None is the run's.
 
     Raises:
         RunError: more than `max_failed_fraction` of all clips failed in a dimension other than a judge; finished scores
@@ -53,7 +55,8 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path) -> None:
         table = read_rows(videos)
         made = [video for video in table if video["status"] == "ok"]
         store = Store(store_path(scores, shard))
-        _measure(columns, _blocks(table, int(metadata["block"])), store)
+        prompts = prompts or snapshots[0].folder / "prompts.parquet"
+        _measure(columns, _blocks(table, int(metadata["block"])), store, prompts)
         done = {column.dimension: _done(column, made, store) for column in columns}
         others = [read_done(scores, other) for other in range(num_shards) if other != shard]
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
@@ -113,7 +116,7 @@ def _is_done(done: Any) -> bool:
     )
 
 
-def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store: Store) -> None:
+def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store: Store, prompts_table: Path) -> None:
     todo = [
         (number, block, lacking)
         for number, block in enumerate(blocks, start=1)
@@ -123,10 +126,9 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
         log.info("%s: all scores exist", store.path.name)
         return
     folder = columns[0].snapshot.folder
-    table = read_table(folder / "prompts.parquet", ["prompt_id", "prompt"])
-    prompts = dict(zip(table["prompt_id"], table["prompt"], strict=True))
+    prompts = {row["prompt_id"]: row for row in read_rows(prompts_table)}
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
-        raise InputError(f"{folder / 'prompts.parquet'}: no prompt {video['prompt_id']}; re-run the stage generate")
+        raise InputError(f"{prompts_table}: no prompt {video['prompt_id']}; re-run the stage generate")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
     wanted = (_wanted(video, folder, prompts) for _, block, _ in todo for video in block)
     total = sum(map(len, blocks))
@@ -190,9 +192,11 @@ def _blocks(videos: Sequence[Video], size: int) -> list[list[Video]]:
     return [[video for video in block if video["status"] == "ok"] for block in blocks]
 
 
-def _wanted(video: Video, folder: Path, prompts: dict[str, str]) -> Wanted:
+def _wanted(video: Video, folder: Path, prompts: Mapping[str, Mapping[str, Any]]) -> Wanted:
     num_bytes = 3 * video["num_frames"] * video["height"] * video["width"]
-    return Wanted(folder / video["path"], prompts[video["prompt_id"]], num_bytes, video["sha256"])
+    prompt = prompts[video["prompt_id"]]
+    info = json.loads(prompt.get("info", "{}"))
+    return Wanted(folder / video["path"], prompt["prompt"], num_bytes, video["sha256"], info)
 
 
 def _in_memory(

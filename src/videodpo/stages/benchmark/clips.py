@@ -1,0 +1,125 @@
+"""Clips of a benchmark with their scores: which of them count, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from videodpo.config.benchmark import Suite
+from videodpo.runtime import registry
+from videodpo.runtime.snapshot import SUITES
+from videodpo.scorers.base import NO_RESULT
+from videodpo.storage.tables import read_shards
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Count:
+    """Clips of one arm in one dimension.
+
+    Attributes:
+        scored: clips in the mean.
+        no_result: clips that the benchmark leaves out.
+        failed: clips that are missing, or have no score.
+        reason: why the first of these failed.
+        empty_prompts: prompts without a clip that counts.
+    """
+
+    scored: int
+    no_result: int
+    failed: int
+    reason: str
+    empty_prompts: int
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the mean is over all clips that the benchmark asks for."""
+        return self.scored > 0 and not self.failed
+
+    def notes(self, arm: str, name: str) -> Iterator[str]:
+        """One sentence for everything that a reader of the mean has to know."""
+        if self.failed:
+            yield f"{arm}, {name}: incomplete, {self.failed} clips have no score; the first one: {self.reason}"
+        if self.no_result:
+            yield f"{arm}, {name}: {self.no_result} clips without a result, which the benchmark leaves out"
+        if self.empty_prompts:
+            yield f"{arm}, {name}: {self.empty_prompts} prompts have no clip that counts"
+
+
+def read_clips(folder: Path, suite: Suite, arms: Sequence[str], prompts: pd.DataFrame) -> pd.DataFrame:
+    """Read the scores of all clips of both arms.
+
+    Args:
+        folder: `round<r>/benchmark`.
+        suite: the benchmark.
+        arms: models.
+        prompts: the table of the benchmark's prompts.
+
+    Returns:
+        The columns of the table BENCHMARK, and group and failed, in the order of arm, group, dimension, prompt, sample.
+    """
+    rules = registry.load(SUITES, suite.module)
+    found = []
+    for arm in arms:
+        for name, group in suite.groups.items():
+            own = prompts[prompts["group"] == name]
+            videos = read_shards(folder / name / "videos" / arm)[["video_id", "prompt_id", "sample", "seed"]]
+            videos = videos.merge(own[["prompt_id", "prompt", "position"]], on="prompt_id")
+            videos = videos.sort_values(["position", "sample"], ignore_index=True)
+            scores = {one: read_shards(folder / name / "scores" / arm / one) for one in group.dimensions}
+            by_clip = {one: table.set_index("video_id").loc[videos["video_id"]] for one, table in scores.items()}
+            wide = videos.assign(**{one: table["value"].to_numpy(float) for one, table in by_clip.items()})
+            gates = suite.gates(name)
+            for one, table in by_clip.items():
+                error = table["error"].to_numpy(object)
+                lacks = wide[one].isna() & ~pd.Series(error).astype(str).str.startswith(NO_RESULT)
+                counted = rules.counted(one, wide)
+                # A clip that was not judged by a gate may be one of those that count.
+                failed = (lacks & counted) | wide[gates].isna().any(axis=1)
+                found.append(
+                    videos[["prompt_id", "prompt", "sample", "seed"]].assign(
+                        arm=arm, dimension=one, group=name, value=wide[one], counted=counted, error=error, failed=failed
+                    )
+                )
+    return pd.concat(found, ignore_index=True)
+
+
+def count_clips(clips: pd.DataFrame, suite: Suite, arms: Sequence[str]) -> dict[tuple[str, str], Count]:
+    """Count the clips of each arm and dimension."""
+    counts = {}
+    for arm in arms:
+        for name in suite.dimensions:
+            rows = clips[(clips["arm"] == arm) & (clips["dimension"] == name)]
+            counted, has_value = rows["counted"], rows["value"].notna()
+            failed = rows[rows["failed"]]
+            errors = failed["error"].dropna()
+            counts[arm, name] = Count(
+                scored=int((counted & has_value).sum()),
+                no_result=int((counted & ~has_value & ~rows["failed"]).sum()),
+                failed=len(failed),
+                reason=errors.iloc[0] if len(errors) else "",
+                empty_prompts=int((~counted.groupby(rows["prompt_id"]).any()).sum()),
+            )
+    return counts
+
+
+def unknown_files(arm: str, folder: Path, prompts: pd.DataFrame) -> Iterator[str]:
+    """One sentence if the user's folder has files that are no clips of the benchmark."""
+    known = set(prompts["prompt"])
+    odd = sorted(
+        file.name
+        for file in folder.iterdir()
+        if file.suffix != ".mp4"
+        or file.stem.rpartition("-")[0] not in known
+        or not file.stem.rpartition("-")[2].isdigit()
+    )
+    if odd:
+        others = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        yield (
+            f"{arm}: {len(odd)} files in {folder} are not named <prompt>-<number>.mp4 after a prompt of the benchmark: "
+            f"{', '.join(odd[:_SHOWN])}{others}"
+        )

@@ -1,0 +1,71 @@
+"""Results of a benchmark as a table for the terminal, as CSV and as LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from videodpo.storage.files import atomic_path, write_text
+
+
+def format_benchmark(summary: Mapping[str, Any]) -> str:
+    """Format the results in percent: one line per total and dimension, then the published ones and the notes.
+
+    Args:
+        summary: content of `benchmark/summary.json`.
+    """
+    cells = _cells(summary)
+    lines = [f"{summary['run']}, {summary['round']}: {summary['suite']}, in percent", ""]
+    lines += cells.to_string(index=False, justify="right").splitlines()
+    if any("*" in cell for row in cells.itertuples(index=False) for cell in row):
+        lines.append("* incomplete: clips are missing or have no score")
+    if summary["official"]:
+        lines.append(
+            "official: the benchmark's own program on the same clips; largest: the largest difference of one clip"
+        )
+    for model, values in summary["published"].items():
+        lines.append(f"published, {model}: " + ", ".join(f"{name} {100 * value:.2f}" for name, value in values.items()))
+    return "\n".join([*lines, *summary["notes"]]) + "\n"
+
+
+def write_csv(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write all figures of the rows, unrounded and not in percent."""
+    with atomic_path(path) as partial:
+        pd.DataFrame(summary["rows"]).to_csv(partial, index=False)
+
+
+def write_latex(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the table as LaTeX for the package booktabs."""
+    cells = _cells(summary)
+    columns = "l" + "r" * (len(cells.columns) - 1)
+    write_text(path, cells.to_latex(index=False, escape=True, column_format=columns))
+
+
+def _cells(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """The table as text, in percent."""
+    rows = []
+    for row in summary["rows"]:
+        cells = {"": row["name"]}
+        for arm in summary["arms"]:
+            mark = "" if row[f"{arm}_complete"] else "*"
+            cells[arm] = "none" if row[arm] is None else f"{100 * row[arm]:.2f}{mark}"
+        if "delta" in row:
+            cells["delta"] = "none" if row["delta"] is None else f"{100 * row['delta']:+.2f}"
+            low, high = row["ci_low"], row["ci_high"]
+            cells["95 % CI"] = "none" if low is None else f"[{100 * low:+.2f}, {100 * high:+.2f}]"
+        for arm in summary["arms"]:
+            cells[f"clips {arm}"] = str(row.get(f"{arm}_clips", ""))
+        for arm in summary["official"]:
+            mark = "" if row.get(f"official_{arm}_complete", True) else "*"
+            cells[f"official {arm}"] = _percent(row.get(f"official_{arm}")) + mark
+            cells[f"{arm} - official"] = _percent(row.get(f"official_{arm}_difference"), "+")
+            cells[f"largest {arm}"] = _percent(row.get(f"official_{arm}_largest"))
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def _percent(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{100 * value:{sign}.2f}"
