@@ -318,8 +318,8 @@ def test_dimensions_on_names_take_one_pass_over_different_frames(folder, monkeyp
     )
     scorers = [scorer_of(kind, folder) for kind in KINDS]
     names, captions = scorers[0].backbone, scorers[-1].backbone
-    results = score_clips(scorers, [clip_of(5), clip_of(20)])
-    frames = [*range(5), 0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]
+    results = score_clips(scorers, [clip_of(2), clip_of(20)])
+    frames = [0, 1, 0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]
     assert [number for one, number in passes if one is names] == frames
     assert [number for one, number in passes if one is captions] == frames
     assert all(isinstance(value, float) for values in results[:4] for value in values)

@@ -112,7 +112,7 @@ class _Layer(nn.Module):
 
     def _projected(self, name: str, states_RLD: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.attention["self"][name](states_RLD)
-        return found.view(*found.shape[:2], self._heads, -1).transpose(1, 2)
+        return found.view(*found.shape[:2], self._heads, found.shape[2] // self._heads).transpose(1, 2)
 
 
 def _output(inner: int, width: int) -> nn.ModuleDict:
