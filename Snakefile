@@ -78,7 +78,7 @@ wildcard_constraints:
     group=r"[A-Za-z0-9_]+",
     suite=r"[A-Za-z0-9_]+",
     dimension=r"[A-Za-z0-9_]+",
-    snapshot=r"[a-z_]+|(benchmark_)?score/[A-Za-z0-9_]+",
+    snapshot=r"[a-z_]+(/[A-Za-z0-9_]+)?",
 
 
 # Snakemake's own lock does not name its holder.

@@ -4,24 +4,23 @@ BENCHMARK = f"{ROUND}/benchmark/{{group}}"
 
 rule benchmark_prompts:
     input:
-        config=f"{FOLDER}/config/benchmark_prompts.json",
+        config=f"{FOLDER}/config/benchmark_prompts/{{group}}.json",
     output:
-        f"{FOLDER}/benchmark_prompts.parquet",
+        f"{FOLDER}/benchmark_prompts/{{group}}.parquet",
     log:
-        f"{FOLDER}/logs/benchmark_prompts.log",
+        f"{FOLDER}/logs/benchmark_prompts/{{group}}.log",
     benchmark:
-        f"{FOLDER}/benchmarks/benchmark_prompts.tsv"
+        f"{FOLDER}/benchmarks/benchmark_prompts/{{group}}.tsv"
     conda:
         "../envs/videodpo.yaml"
     shell:
-        "exec videodpo benchmark-prompts --config {input.config:q} >> {log:q} 2>&1"
+        "exec videodpo benchmark-prompts --config {input.config:q} --group {wildcards.group} >> {log:q} 2>&1"
 
 
 rule benchmark_generate:
     input:
-        config=f"{FOLDER}/config/benchmark_generate.json",
-        prompts=f"{FOLDER}/benchmark_prompts.parquet",
-        adapter=RUNS.benchmark_adapter,
+        clips=RUNS.benchmark_clips,
+        prompts=f"{FOLDER}/benchmark_prompts/{{group}}.parquet",
     output:
         f"{BENCHMARK}/videos/{{arm}}/shard-{{shard}}.parquet",
     log:
@@ -31,16 +30,16 @@ rule benchmark_generate:
     conda:
         "../envs/videodpo.yaml"
     resources:
-        gpu=1,
+        gpu=lambda wildcards: 0 if RUNS.copies(wildcards) else 1,
     shell:
-        "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.config:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.clips[0]:q} --round {wildcards.round}"
         " --group {wildcards.group} --arm {wildcards.arm} --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
 rule benchmark_score:
     input:
         configs=RUNS.benchmark_configs,
-        prompts=f"{FOLDER}/benchmark_prompts.parquet",
+        prompts=f"{FOLDER}/benchmark_prompts/{{group}}.parquet",
         videos=f"{BENCHMARK}/videos/{{arm}}/shard-{{shard}}.parquet",
     output:
         f"{BENCHMARK}/scores/{{arm}}/shard-{{shard}}.json",
@@ -62,7 +61,7 @@ rule benchmark_score:
 rule benchmark_collect_scores:
     input:
         config=f"{FOLDER}/config/benchmark_score/{{dimension}}.json",
-        prompts=f"{FOLDER}/benchmark_prompts.parquet",
+        prompts=f"{FOLDER}/benchmark_prompts/{{group}}.parquet",
         videos=lambda wildcards: expand(
             f"{BENCHMARK}/videos/{{arm}}/shard-{{shard}}.parquet", shard=RUNS.benchmark_shards(wildcards), **wildcards
         ),
@@ -90,7 +89,7 @@ rule benchmark_collect_scores:
 rule benchmark_folder:
     input:
         config=f"{FOLDER}/config/benchmark_official.json",
-        prompts=f"{FOLDER}/benchmark_prompts.parquet",
+        prompts=f"{FOLDER}/benchmark_prompts/{{group}}.parquet",
         videos=RUNS.inputs(lambda run: run.benchmark_videos),
     output:
         directory(f"{ROUND}/benchmark/{{suite}}_videos/{{arm}}"),
@@ -131,7 +130,7 @@ rule benchmark_official:
 rule benchmark_summary:
     input:
         config=f"{FOLDER}/config/benchmark.json",
-        prompts=f"{FOLDER}/benchmark_prompts.parquet",
+        prompts=RUNS.inputs(lambda run: run.benchmark_prompts),
         tables=RUNS.inputs(lambda run: run.benchmark_tables),
         official=RUNS.inputs(lambda run: run.official_results),
     output:

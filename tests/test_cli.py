@@ -160,8 +160,9 @@ def test_score_files_refuses_info_that_is_not_an_object_of_texts(info, clips, ca
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "score"])
 def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
-    arm = ["--arm", "base"] if stage in ("appearance", "benchmark-folder", "benchmark-official") else []
-    assert main([stage, "--config", str(tmp_path / "none.yaml"), *arm]) == 1
+    arms = dict.fromkeys(("appearance", "benchmark-folder", "benchmark-official"), ["--arm", "base"])
+    options = (arms | {"benchmark-prompts": ["--group", "scene"]}).get(stage, [])
+    assert main([stage, "--config", str(tmp_path / "none.yaml"), *options]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"videodpo {stage}: {tmp_path / 'none.yaml'}: not readable as YAML")
     assert said.count("\n") == 1

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from videodpo import __version__
 from videodpo.config import ConfigError, InputError, RunError, VideodpoError
+from videodpo.config.benchmark import Suite
 from videodpo.config.loading import read_config, with_settings
 from videodpo.runtime import registry
 from videodpo.runtime.exit_codes import is_refusal
@@ -69,22 +70,12 @@ def _prompts(arguments: argparse.Namespace) -> None:
 def _benchmark_prompts(arguments: argparse.Namespace) -> None:
     from videodpo.stages.benchmark import make_benchmark_prompts
 
-    make_benchmark_prompts(_load(arguments, "benchmark_prompts")[0])
+    make_benchmark_prompts(_load(arguments, "benchmark_prompts", arguments.group)[0])
 
 
 def _generate(arguments: argparse.Namespace) -> None:
     if arguments.group:
-        planned, _ = _load(arguments, "benchmark_generate")
-        samples = arguments.arm not in planned.settings.folders
-        if samples:
-            _reserve(planned)
-        trained = arguments.arm == "aligned" and samples
-        adapter = adapter_after(planned.folder, arguments.round if trained else 0)
-        from videodpo.stages.generate.sample import generate_benchmark_shard
-
-        return generate_benchmark_shard(
-            planned, arguments.round, arguments.group, arguments.shard, arguments.arm, adapter
-        )
+        return _generate_group(arguments)
     if arguments.arm:
         heldout, _ = _load(arguments, "evaluate_generate")
         _reserve(heldout)
@@ -103,6 +94,34 @@ def _generate(arguments: argparse.Namespace) -> None:
     return generate_shard(
         snapshot, arguments.round, arguments.shard, adapter_after(snapshot.folder, arguments.round - 1)
     )
+
+
+def _generate_group(arguments: argparse.Namespace) -> None:
+    """Sample or copy clips of a benchmark."""
+    _check_group(arguments)
+    from videodpo.stages.generate.sample import copy_benchmark_shard, generate_benchmark_shard
+
+    where = arguments.round, arguments.group, arguments.shard, arguments.arm
+    if _copies(arguments):
+        copied, _ = _load(arguments, "benchmark_copy", arguments.group)
+        return copy_benchmark_shard(copied, *where)
+    sampled, _ = _load(arguments, "benchmark_generate", arguments.group)
+    _reserve(sampled)
+    adapter = adapter_after(sampled.folder, arguments.round if arguments.arm == "aligned" else 0)
+    return generate_benchmark_shard(sampled, *where, adapter)
+
+
+def _copies(arguments: argparse.Namespace) -> bool:
+    """True if the user has clips of this model: the settings are those of the copy."""
+    if arguments.config.suffix == ".json":
+        return bool(arguments.config.parent.name == "benchmark_copy")
+    benchmark = _workflow(arguments).config.evaluate.benchmark
+    return benchmark is not None and arguments.arm in benchmark.folders
+
+
+def _check_group(arguments: argparse.Namespace) -> None:
+    if arguments.group and not arguments.arm:
+        raise InputError("--group: needs --arm base or --arm aligned")
 
 
 def _score(arguments: argparse.Namespace) -> None:
@@ -125,13 +144,15 @@ def _collect_scores(arguments: argparse.Namespace) -> None:
     return collect_shard(snapshots, shard_path(videos, arguments.shard), scores, prompts)
 
 
-def _scorers(arguments: argparse.Namespace) -> tuple[list[Any], Path, Path, Path]:
-    """Settings snapshots of the scorers, the folders of the videos and of the scores, and the table of the prompts."""
+def _scorers(arguments: argparse.Namespace) -> tuple[list[Any], Path, Path, Path | None]:
+    """Settings snapshots of the scorers, the folders of the videos and of the scores, and a benchmark's prompts."""
+    _check_group(arguments)
     snapshots = _scorer_snapshots(arguments)
     folder = snapshots[0].folder
-    above, prompts = round_folder(folder, arguments.round), folder / "prompts.parquet"
+    above, prompts = round_folder(folder, arguments.round), None
     if arguments.group:
-        above, prompts = above / "benchmark" / arguments.group, folder / "benchmark_prompts.parquet"
+        above = above / "benchmark" / arguments.group
+        prompts = folder / "benchmark_prompts" / f"{arguments.group}.parquet"
     elif arguments.arm:
         above /= "evaluation"
     arm = arguments.arm or ""
@@ -153,9 +174,7 @@ def _scorer_snapshots(arguments: argparse.Namespace) -> list[Any]:
     (arguments.config,) = arguments.config
     run = _workflow(arguments)
     if arguments.group:
-        if run.suite is None or arguments.group not in run.suite.groups:
-            raise InputError(f"--group: {arguments.group!r} is no group of evaluate.benchmark")
-        names = arguments.dimension or run.suite.groups[arguments.group].dimensions
+        names = arguments.dimension or _suite(run, arguments.group).scored(arguments.group)
         return [load_snapshot(_written(run, f"benchmark_score/{name}"), "score") for name in names]
     names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
     return [load_snapshot(_written(run, f"score/{name}"), "score") for name in names]
@@ -424,16 +443,31 @@ def _schema(arguments: argparse.Namespace) -> None:
     print(markdown_text() if arguments.markdown else schema_text(), end="")
 
 
-def _load(arguments: argparse.Namespace, stage: str) -> tuple[Any, Path]:
+def _load(arguments: argparse.Namespace, stage: str, group: str | None = None) -> tuple[Any, Path]:
     """Load the settings snapshot of a stage, and return it with the folder of its round.
 
     If --config is a config.yaml and not a snapshot, write the snapshot first.
+
+    Args:
+        group: group of a benchmark, for a stage that has settings for each of them.
     """
     path: Path = arguments.config
     if path.suffix != ".json":
-        path = _written(_workflow(arguments), stage)
+        run = _workflow(arguments)
+        if group:
+            _suite(run, group)
+        path = _written(run, f"{stage}/{group}" if group else stage)
     snapshot = load_snapshot(path, stage)
     return snapshot, round_folder(snapshot.folder, arguments.round)
+
+
+def _suite(run: Workflow, group: str) -> Suite:
+    """Benchmark of a run; raise InputError if it has no such group."""
+    groups = run.suite.groups if run.suite else {}
+    if run.suite is None or group not in groups:
+        known = ", ".join(groups) or "none, because evaluate.benchmark is null"
+        raise InputError(f"--group: {group!r} is not a group of the benchmark (known: {known})")
+    return run.suite
 
 
 def _written(run: Workflow, name: str) -> Path:
@@ -530,7 +564,8 @@ def _add_stages(add: Add) -> None:
     appearance = add_stage("appearance", _appearance, "measure the pixels of one model's held-out clips")
     appearance.add_argument("--arm", choices=("base", "aligned"), required=True, help="model that made the clips")
     add_stage("evaluate", _evaluate, "compare the base and the aligned model on held-out prompts")
-    add_stage("benchmark-prompts", _benchmark_prompts, "read the prompts of a benchmark")
+    benchmark_prompts = add_stage("benchmark-prompts", _benchmark_prompts, "read the prompts of a benchmark's group")
+    benchmark_prompts.add_argument("--group", required=True, help="group of the benchmark's prompts")
     folder = add_stage("benchmark-folder", _benchmark_folder, "write a benchmark's clips as its own program reads them")
     official = add_stage(
         "benchmark-official", _benchmark_official, "score these clips with the benchmark's own program"

@@ -6,14 +6,19 @@ import csv
 import json
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from videodpo.config import ConfigError, InputError
+from videodpo.config.benchmark import suite_of
+from videodpo.preference.suites.vbench import VBench
+from videodpo.runtime.snapshot import snapshot_text, stage_names
 from videodpo.scorers.base import NoResult
 from videodpo.scorers.imaging_quality_sharpness import ImagingQualitySharpness
 from videodpo.stages.benchmark import benchmark, format_benchmark, make_benchmark_prompts
-from videodpo.stages.generate.sample import generate_benchmark_shard
+from videodpo.stages.generate.sample import copy_benchmark_shard, generate_benchmark_shard
 from videodpo.stages.score import collect_all_shards, score_shard
 from videodpo.storage.tables import read_shards, read_table, shard_path
 from videodpo.tools.summary import summary as summary_of
@@ -21,12 +26,14 @@ from videodpo.workflow.check import check
 
 PROMPTS = ["a red cat", "A red cat", "a blue dog, walking"]
 SHARP, SMOOTH = "imaging_quality_sharpness", "motion_smoothness_dis"
+FEW = f"no interval for total, semantic, {SMOOTH}: too few prompts have clips that count"
 
 
 def write_suite(folder, **changes):
     rows = [{"prompt_en": prompt, "dimension": [SHARP]} for prompt in PROMPTS]
     rows += [{"prompt_en": PROMPTS[0], "dimension": [SMOOTH], "auxiliary_info": {SMOOTH: {"object": "cat"}}}]
-    (folder / "list.json").write_text(json.dumps(rows))
+    if not (folder / "list.json").exists():  # a new time stamp would be an edit
+        (folder / "list.json").write_text(json.dumps(rows))
     suite = {
         "module": "vbench",
         "prompts": str(folder / "list.json"),
@@ -51,7 +58,8 @@ def make(stages, small_config, tmp_path):
     def run(**section):
         suite = write_suite(tmp_path, **section.pop("suite", {}))
         made = stages(small_config(evaluate={"bootstrap_resamples": 100, "benchmark": {"suite": suite} | section}))
-        make_benchmark_prompts(made.snapshot("benchmark_prompts"))
+        for group in suite_of(made.config.evaluate.benchmark).groups:
+            make_benchmark_prompts(made.snapshot(f"benchmark_prompts/{group}"))
         return made
 
     return run
@@ -60,14 +68,16 @@ def make(stages, small_config, tmp_path):
 def finish(made):
     """Run all later stages of both arms; return the summary."""
     settings = made.snapshot("benchmark").settings
-    planned = made.snapshot("benchmark_generate")
     for arm in settings.arms:
-        for name, group in settings.suite.groups.items():
+        for name in settings.suite.groups:
             folder = made.round_folder / "benchmark" / name
             videos, scores = folder / "videos" / arm, folder / "scores" / arm
-            generate_benchmark_shard(planned, 1, name, 0, arm, None)
-            scorers = [made.snapshot(f"benchmark_score/{one}") for one in group.dimensions]
-            prompts = made.folder / "benchmark_prompts.parquet"
+            if arm in settings.folders:
+                copy_benchmark_shard(made.snapshot(f"benchmark_copy/{name}"), 1, name, 0, arm)
+            else:
+                generate_benchmark_shard(made.snapshot(f"benchmark_generate/{name}"), 1, name, 0, arm, None)
+            scorers = [made.snapshot(f"benchmark_score/{one}") for one in settings.suite.scored(name)]
+            prompts = made.folder / "benchmark_prompts" / f"{name}.parquet"
             score_shard(scorers, shard_path(videos, 0), scores, prompts)
             collect_all_shards(scorers, videos, scores, prompts)
     benchmark(made.snapshot("benchmark"), made.round_folder)
@@ -81,7 +91,7 @@ def clips_of_the_user(make, tmp_path):
     finish(made)
     folder = tmp_path / "clips"
     folder.mkdir()
-    prompts = read_table(made.folder / "benchmark_prompts.parquet")
+    prompts = read_table(made.folder / "benchmark_prompts" / "sharp.parquet")
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
     for group in ("sharp", "smooth"):
         for _, row in read_shards(made.round_folder / "benchmark" / group / "videos" / "base").iterrows():
@@ -96,10 +106,11 @@ def row(summary, name):
 
 def test_a_prompt_belongs_to_the_groups_of_its_dimensions_and_case_distinguishes_prompts(make):
     made = make(arms=["base"])
-    table = read_table(made.folder / "benchmark_prompts.parquet")
-    assert table[table["group"] == "sharp"]["prompt"].tolist() == PROMPTS
-    assert table["prompt_id"].nunique() == 3
-    assert set(table[table["prompt"] == PROMPTS[0]]["info"]) == {'{"object": "cat"}'}
+    sharp, smooth = (read_table(made.folder / "benchmark_prompts" / f"{name}.parquet") for name in ("sharp", "smooth"))
+    assert sharp["prompt"].tolist() == PROMPTS
+    assert sharp["prompt_id"].nunique() == 3
+    assert smooth["prompt"].tolist() == PROMPTS[:1]
+    assert sharp["info"][0] == smooth["info"][0] == '{"object": "cat"}'
 
 
 def test_a_list_with_another_number_of_prompts_is_refused(make):
@@ -107,7 +118,7 @@ def test_a_list_with_another_number_of_prompts_is_refused(make):
         "sharp": {"dimensions": [SHARP], "num_prompts": 4, "samples": 2},
         "smooth": {"dimensions": [SMOOTH], "num_prompts": 1, "samples": 1},
     }
-    with pytest.raises(InputError, match=f"3 prompts for {SHARP}; the suite says 4"):
+    with pytest.raises(InputError, match=f"3 prompts for {SHARP}; the suite's num_prompts is 4"):
         make(suite={"groups": groups})
 
 
@@ -122,8 +133,8 @@ def test_both_models_are_compared_on_the_same_seeds(make):
     assert row(summary, "total")["base"] == pytest.approx(
         0.8 * row(summary, SHARP)["base"] + 0.2 * row(summary, SMOOTH)["base"]
     )
-    assert summary["notes"] == []
-    assert summary["sampling"]["num_steps"] == 2
+    assert summary["notes"] == [FEW]
+    assert summary["sampled"]["num_steps"] == 2
     clips = read_table(made.round_folder / "benchmark" / "clips.parquet")
     assert clips.groupby("arm").size().to_dict() == {"aligned": 7, "base": 7}
     assert clips[clips["arm"] == "base"]["seed"].tolist() == clips[clips["arm"] == "aligned"]["seed"].tolist()
@@ -148,7 +159,7 @@ def test_the_table_is_text_csv_and_latex(make):
 def test_clips_of_the_user_are_copied_and_scored_like_sampled_ones(clips_of_the_user, make):
     summary = finish(make(folders={"aligned": str(clips_of_the_user)}))
     assert {one["delta"] for one in summary["rows"]} == {0.0}
-    assert summary["notes"] == []
+    assert summary["notes"] == [FEW]
 
 
 def test_missing_clips_mark_the_mean_and_the_totals(clips_of_the_user, make):
@@ -169,7 +180,7 @@ def test_files_with_other_names_are_listed(clips_of_the_user, make):
     for name in ("a red cat.mp4", "a green cat-0.mp4", "notes.txt"):
         (clips_of_the_user / name).write_bytes(b"")
     summary = finish(make(folders={"aligned": str(clips_of_the_user)}))
-    (note,) = summary["notes"]
+    note = summary["notes"][0]
     assert note.startswith("aligned: 3 files in ")
     assert note.endswith("a green cat-0.mp4, a red cat.mp4, notes.txt")
 
@@ -241,3 +252,38 @@ def test_the_summary_command_prints_the_benchmark(make):
     made = make(arms=["base"])
     summary = finish(made)
     assert summary_of(made.folder) == format_benchmark(summary)
+
+
+def test_a_failed_filter_marks_only_clips_that_could_count():
+    """Of seven clips, the first five are still; the filter failed for one before them, and for one after them."""
+    clips = pd.DataFrame({"prompt_id": ["p"] * 7, "sample": range(7), "static_clip": [np.nan, 1, 1, 1, 1, 1, np.nan]})
+    best = clips.fillna({"static_clip": 1.0})
+    may_count = clips["static_clip"].isna() & VBench.counted("temporal_flickering", best)
+    assert may_count.tolist() == [True] + [False] * 6
+
+
+def test_an_edit_of_a_scale_or_of_another_group_samples_nothing_again(stages, small_config, tmp_path):
+    def texts(**changes):
+        suite = write_suite(tmp_path, **changes)
+        config = stages(small_config(evaluate={"benchmark": {"suite": suite}})).config
+        names = [name for name in stage_names(config) if name.startswith(("benchmark_", "score/"))]
+        return {name: snapshot_text(config, name) for name in names}
+
+    def changed(after):
+        return {name for name in before | after if before.get(name) != after.get(name)}
+
+    before = texts()
+    dimensions = {
+        SHARP: {"pillar": "quality", "min": 0.1, "max": 1.0},
+        SMOOTH: {"pillar": "semantic", "min": 0.0, "max": 1.0},
+    }
+    assert changed(texts(dimensions=dimensions)) == set()
+    groups = {
+        "sharp": {"dimensions": [SHARP], "num_prompts": 3, "samples": 2},
+        "smooth": {"dimensions": [SMOOTH], "num_prompts": 1, "samples": 3},
+    }
+    assert changed(texts(groups=groups)) == {
+        "benchmark_prompts/smooth",
+        "benchmark_generate/smooth",
+        "benchmark_official",
+    }

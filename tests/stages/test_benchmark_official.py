@@ -13,7 +13,7 @@ from tests.support.vbench import OVERALL, STILLS, Program, write_clips, write_su
 from videodpo.config import ConfigError, InputError, RunError
 from videodpo.preference.suites.vbench import VBench
 from videodpo.stages.benchmark import benchmark, format_benchmark, make_benchmark_prompts, make_folder, run_official
-from videodpo.stages.generate.sample import generate_benchmark_shard
+from videodpo.stages.generate.sample import copy_benchmark_shard
 from videodpo.stages.score import collect_all_shards, score_shard
 from videodpo.storage.clips import write_tar
 from videodpo.storage.schemas import VIDEOS
@@ -63,9 +63,9 @@ def make(configure):
 
     def run(**section):
         made = configure(**section)
-        make_benchmark_prompts(made.snapshot("benchmark_prompts"))
         for group in made.snapshot("benchmark").settings.suite.groups:
-            generate_benchmark_shard(made.snapshot("benchmark_generate"), 1, group, 0, "base", None)
+            make_benchmark_prompts(made.snapshot(f"benchmark_prompts/{group}"))
+            copy_benchmark_shard(made.snapshot(f"benchmark_copy/{group}"), 1, group, 0, "base")
         return made
 
     return run
@@ -81,10 +81,10 @@ def program(tmp_path, monkeypatch):
 def score(made):
     """Score the clips and write the table; return the summary."""
     settings = made.snapshot("benchmark").settings
-    for name, group in settings.suite.groups.items():
+    for name in settings.suite.groups:
         folder = made.round_folder / "benchmark" / name
-        scorers = [made.snapshot(f"benchmark_score/{one}") for one in group.dimensions]
-        arguments = folder / "scores" / "base", made.folder / "benchmark_prompts.parquet"
+        scorers = [made.snapshot(f"benchmark_score/{one}") for one in settings.suite.scored(name)]
+        arguments = folder / "scores" / "base", made.folder / "benchmark_prompts" / f"{name}.parquet"
         score_shard(scorers, shard_path(folder / "videos" / "base", 0), *arguments)
         collect_all_shards(scorers, folder / "videos" / "base", *arguments)
     benchmark(made.snapshot("benchmark"), made.round_folder)
@@ -147,7 +147,7 @@ def test_the_folder_has_links_named_after_the_prompts_and_a_folder_for_the_filte
     assert names == {f"videos/{prompt}-{sample}.mp4" for prompt in OVERALL for sample in range(5)} | {
         f"stills/{STILLS[0]}-{sample}.mp4" for sample in range(7)
     }
-    texts = read_table(made.folder / "benchmark_prompts.parquet").set_index("prompt_id")["prompt"]
+    texts = read_table(made.folder / "benchmark_prompts" / "overall.parquet").set_index("prompt_id")["prompt"]
     for clip in read_shards(made.round_folder / "benchmark" / "overall" / "videos" / "base").itertuples():
         name = f"{texts[clip.prompt_id]}-{clip.sample}.mp4"
         assert os.path.samefile(folder / "videos" / name, made.folder / clip.path)

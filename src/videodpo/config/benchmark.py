@@ -25,7 +25,7 @@ class Benchmark(Section):
 
     suite: str = "vbench"
     """`vbench`, or the path of a suite's YAML file."""
-    dimensions: list[str] | None = None
+    dimensions: list[str] | None = Field(None, min_length=1)
     """Dimensions to score; null scores all. Without all of them there is no total."""
     arms: list[Arm] = Field(["base", "aligned"], min_length=1)
     """Models to score."""
@@ -99,7 +99,7 @@ class Suite(Section):
             if not re.fullmatch(r"\w+", name, re.ASCII):
                 yield f"groups.{name}", "a name has letters, digits and `_`"
             for dimension in group.dimensions:
-                if dimension not in self.dimensions:
+                if dimension not in (*self.dimensions, *self.left_out):
                     yield f"groups.{name}.dimensions", f"{dimension!r} is not among the suite's dimensions"
         for name in self.dimensions:
             if (count := sum(name in group.dimensions for group in self.groups.values())) != 1:
@@ -110,8 +110,12 @@ class Suite(Section):
         return next(name for name, group in self.groups.items() if dimension in group.dimensions)
 
     def gates(self, group: str) -> list[str]:
-        """Dimensions of a group that are no part of the total, but choose its clips that count."""
-        return [name for name in self.groups[group].dimensions if not self.dimensions[name].pillar]
+        """Dimensions of a group that are not part of the total, but choose the clips that count."""
+        return [name for name in self.scored(group) if not self.dimensions[name].pillar]
+
+    def scored(self, group: str) -> list[str]:
+        """Dimensions of a group that the run scores."""
+        return [name for name in self.groups[group].dimensions if name in self.dimensions]
 
     @property
     def weighted(self) -> list[str]:
@@ -123,13 +127,13 @@ class Suite(Section):
 
         A group keeps its dimensions without a pillar, because they choose the clips that count.
         """
-        groups = {}
-        for name, group in self.groups.items():
-            if any(dimension in wanted for dimension in group.dimensions):
-                kept = [one for one in group.dimensions if one in wanted or not self.dimensions[one].pillar]
-                groups[name] = group.model_copy(update={"dimensions": kept})
+        groups = {name: group for name, group in self.groups.items() if set(group.dimensions) & set(wanted)}
         inside = {one for group in groups.values() for one in group.dimensions}
-        dimensions = {name: dimension for name, dimension in self.dimensions.items() if name in inside}
+        dimensions = {
+            name: dimension
+            for name, dimension in self.dimensions.items()
+            if name in inside and (name in wanted or not dimension.pillar)
+        }
         left_out = [name for name in self.weighted if name not in dimensions]
         return self.model_copy(update={"groups": groups, "dimensions": dimensions, "left_out": left_out})
 

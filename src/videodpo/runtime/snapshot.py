@@ -29,9 +29,10 @@ from videodpo.config import (
     TrainRuntime,
     validate,
 )
-from videodpo.config.benchmark import Group, Suite, official_groups, suite_of
+from videodpo.config.benchmark import suite_of
 from videodpo.config.errors import RunError
 from videodpo.runtime import registry
+from videodpo.runtime.benchmark_settings import BENCHMARK_KINDS, OF_A_GROUP, benchmark_values
 from videodpo.runtime.digests import remembered_sha256
 from videodpo.storage.manifests import Damaged, read_json, record_text
 from videodpo.weights.locations import PUBLIC_PREFIX, digests, is_published, local_path, read_manifest
@@ -108,50 +109,6 @@ class AppearanceSettings(Section):
     """Options of this scorer."""
 
 
-class Folder(Section):
-    """A folder of the user's own clips."""
-
-    path: str
-    listing: str
-    """SHA-256 of the names, sizes and times of its files."""
-
-
-class BenchmarkPromptsSettings(Section):
-    suite: Suite
-
-
-class BenchmarkGenerateSettings(Section):
-    groups: dict[str, Group]
-    sampling: Sampling
-    model: Model
-    folders: dict[str, Folder]
-    """The user's own clips, by model."""
-
-
-class BenchmarkOfficialSettings(Section):
-    videos_folder: str
-    """Name of the folder of clips for the benchmark's own program."""
-    suite: Suite
-    official_groups: dict[str, str | None]
-    """Group of each dimension of the total; None if the run has no clips of this group."""
-
-
-class BenchmarkSettings(Section):
-    name: str
-    """Name or file of the suite."""
-    suite: Suite
-    arms: list[str]
-    folders: dict[str, Folder]
-    bootstrap_resamples: int
-    model_name: str
-    sampling: Sampling
-    """How the clips were sampled, to be recorded with the results."""
-    official: dict[str, str | None] = Field(default_factory=dict, exclude_if=lambda value: not value)
-    """Results of the benchmark's own program by model: a file of the user, or None for the run's own."""
-    official_groups: dict[str, str | None] = Field(default_factory=dict, exclude_if=lambda value: not value)
-    """As in BenchmarkOfficialSettings."""
-
-
 class EvaluateSettings(Section):
     evaluate: Evaluate
     omniscore: OmniScore
@@ -218,10 +175,7 @@ _KINDS: dict[str, type[Section]] = {
     "evaluate_generate": EvaluateGenerateSettings,
     "appearance": AppearanceSettings,
     "evaluate": EvaluateSettings,
-    "benchmark_prompts": BenchmarkPromptsSettings,
-    "benchmark_generate": BenchmarkGenerateSettings,
-    "benchmark_official": BenchmarkOfficialSettings,
-    "benchmark": BenchmarkSettings,
+    **BENCHMARK_KINDS,
     "report": ReportSettings,
     "execution": Execution,
 }
@@ -246,13 +200,18 @@ CODE_VERSIONS = {stage: "1" for stage in STAGES if stage not in ("score", "execu
 def stage_names(config: Config) -> list[str]:
     """Names of all snapshots of a run: the stages, and `score/<dimension>` for each scorer and judge.
 
-    With a benchmark, also `benchmark_score/<dimension>` for each of its dimensions.
+    With a benchmark, also `benchmark_score/<dimension>` for each of its dimensions, and `<stage>/<group>` for stages
+    that have settings for each of its groups.
     """
     scorers = [f"score/{name}" for name in (*config.dimensions, *config.evaluate.judges)]
-    if config.evaluate.benchmark:
-        scorers += [f"{_BENCHMARK_SCORE}/{name}" for name in suite_of(config.evaluate.benchmark).dimensions]
-    stages = [name for name in STAGES if config.evaluate.benchmark or not name.startswith("benchmark")]
-    return [name for name in stages if name != "score"] + scorers
+    names = [name for name in STAGES if name != "score" and name not in BENCHMARK_KINDS] + scorers
+    if (benchmark := config.evaluate.benchmark) is None:
+        return names
+    suite = suite_of(benchmark)
+    stages = [stage for stage in BENCHMARK_KINDS if stage != "benchmark_copy" or benchmark.folders]
+    for stage in stages:
+        names += [f"{stage}/{group}" for group in suite.groups] if stage in OF_A_GROUP else [stage]
+    return names + [f"{_BENCHMARK_SCORE}/{name}" for name in suite.dimensions]
 
 
 def snapshot_text(config: Config, name: str) -> str:
@@ -261,21 +220,19 @@ def snapshot_text(config: Config, name: str) -> str:
     Local weights are listed with size and time stamp; `write_snapshot` replaces these by SHA-256.
 
     Args:
-        name: a stage, `score/<dimension>`, or `benchmark_score/<dimension>`.
+        name: one of `stage_names`.
     """
     stage, _, dimension = name.partition("/")
     if stage == "appearance":
         dimension = config.evaluate.diversity_dimension or ""
     if stage == _BENCHMARK_SCORE:
         assert config.evaluate.benchmark is not None
-        suite = suite_of(config.evaluate.benchmark)
-        own = suite.dimensions[dimension]
+        own = suite_of(config.evaluate.benchmark).dimensions[dimension]
         stage, scorer = "score", own.scorer or dimension
         # The benchmark reports what could not be scored, so failures do not stop the run, as with a judge.
         settings = {"dimension": dimension, "options": own.options, "is_judge": True}
         settings |= {"scorer": own.scorer} if own.scorer else {}
         version, locations, patterns = _scorer_and_weights(scorer, own.options, dimension)
-        locations = [*locations, suite.prompts]  # says what to look for in a clip
     else:
         settings = _settings(config, stage, dimension)
         version, locations, patterns = _code_and_weights(config, stage, dimension)
@@ -419,23 +376,10 @@ def scorer_of(config: Config, name: str) -> str:
 
 
 def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
-    source, benchmark = config.prompts.source, config.evaluate.benchmark
-    suite = suite_of(benchmark) if benchmark and stage.startswith("benchmark") else None
-    folders = benchmark.folders if benchmark and stage.startswith("benchmark") else {}
-    official = benchmark.official_files if benchmark else {}
+    source = config.prompts.source
     derived: dict[str, Any] = {
-        "suite": suite,
-        "groups": {name: group.model_dump() for name, group in suite.groups.items()} if suite else {},
-        "arms": benchmark.arms if benchmark else [],
-        "folders": {arm: {"path": path, "listing": _listing(Path(path))} for arm, path in folders.items()},
-        "videos_folder": benchmark.videos_folder if benchmark else "",
-        "official": official,
-        "official_groups": official_groups(benchmark) if benchmark and (official or stage != "benchmark") else {},
-        "bootstrap_resamples": config.evaluate.bootstrap_resamples,
         "evaluate": config.evaluate.model_copy(update={"benchmark": None}),
-        "has_benchmark": benchmark is not None,
-        "name": benchmark.suite if benchmark else "",
-        "model_name": f"{config.model.family} {config.model.weights}",
+        "has_benchmark": config.evaluate.benchmark is not None,
         "from_clips": source.has_clips if stage == "evaluate" else source.samples_nothing,
         "with_winners": source.kind == "winners",
         "has_pairs": source.has_pairs,
@@ -452,6 +396,8 @@ def _settings(config: Config, stage: str, dimension: str) -> dict[str, Any]:
         "dimensions": sorted(scorer_options(config)),
         "is_judge": dimension in config.evaluate.judges,
     }
+    if stage in BENCHMARK_KINDS:
+        derived = benchmark_values(config, stage, dimension)
     values = {}
     for field, info in _KINDS[stage].model_fields.items():
         value = derived[field] if field in derived else getattr(config, field)
@@ -474,17 +420,11 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
     if stage == "prompts":
         sources = [source, config.prompts.heldout_source]
         return CODE_VERSIONS[stage], [file for one in sources if one for file in _source_files(one)], ()
-    if stage in ("benchmark_prompts", "benchmark"):
-        assert config.evaluate.benchmark is not None
-        suite = suite_of(config.evaluate.benchmark)
-        rules = registry.load(SUITES, suite.module)
-        return (
-            f"{CODE_VERSIONS[stage]}, suite {rules.version}",
-            [suite.prompts]
-            if stage == "benchmark_prompts"
-            else list(config.evaluate.benchmark.official_results.values()),
-            (),
-        )
+    if (benchmark := config.evaluate.benchmark) and stage in ("benchmark_prompts", "benchmark"):
+        suite = suite_of(benchmark)
+        version = f"{CODE_VERSIONS[stage]}, suite {registry.load(SUITES, suite.module).version}"
+        files = [suite.prompts] if stage == "benchmark_prompts" else list(benchmark.official_results.values())
+        return version, files, ()
     if stage == "pairs":
         labels = config.pairs.labels.path
         return CODE_VERSIONS[stage], [labels] if labels else [], ()
@@ -497,13 +437,6 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
 def _scorer_and_weights(scorer: str, options: dict[str, Any], key: str) -> tuple[str, list[str], tuple[str, ...]]:
     kind = registry.load("videodpo.scorers", scorer)
     return kind.version, kind.weights(validate(kind.Options, options, key)), kind.hub_files
-
-
-def _listing(folder: Path) -> str:
-    """SHA-256 of the names, sizes and times of a folder's files."""
-    files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
-    lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _source_files(source: Source) -> list[str]:

@@ -108,7 +108,6 @@ APPEARANCE = _schema(
     **dict.fromkeys(STATISTICS, (_F64, True)),
 )
 BENCHMARK_PROMPTS = _schema(
-    group=_STR,
     prompt_id=_STR,
     prompt=_STR,
     position=_I64,

@@ -16,9 +16,8 @@ def summary(run_folder: Path) -> str:
     Raises:
         InputError: no round of the run was evaluated.
     """
-    if not (rounds := sorted(run_folder.glob("round*"), key=lambda folder: int(folder.name[5:]), reverse=True)):
-        raise InputError(f"{run_folder}: no round<r>/evaluation/summary.json; finish the run first")
-    for folder in rounds:
+    rounds = [folder for folder in run_folder.glob("round*") if folder.name[5:].isdigit()]
+    for folder in sorted(rounds, key=lambda folder: int(folder.name[5:]), reverse=True):
         evaluation, benchmark = (folder / name / "summary.json" for name in ("evaluation", "benchmark"))
         parts = []
         if evaluation.exists():

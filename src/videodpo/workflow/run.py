@@ -77,6 +77,11 @@ class Workflow:
         assert self.suite is not None
         return _numbers(self.suite.groups[group].num_shards)
 
+    def group_dimensions(self, group: str) -> list[str]:
+        """Dimensions that score the clips of a benchmark's group."""
+        assert self.suite is not None
+        return self.suite.scored(group)
+
     @property
     def benchmark_gpus(self) -> int:
         """Number of GPUs that a scoring job of the benchmark requests."""
@@ -85,16 +90,21 @@ class Workflow:
         return int(any(scorer.uses_gpu for scorer in scorers))
 
     @cached_property
+    def benchmark_prompts(self) -> list[str]:
+        """Tables of the benchmark's prompts, relative to the run's folder."""
+        return [f"benchmark_prompts/{name}.parquet" for name in (self.suite.groups if self.suite else {})]
+
+    @cached_property
     def benchmark_tables(self) -> list[str]:
         """Tables of the benchmark's clips and of their scores, relative to the run's folder."""
         above = "round{round}/benchmark"
         return [
             f"{above}/{name}/{file}"
-            for name, group in (self.suite.groups if self.suite else {}).items()
+            for name in (self.suite.groups if self.suite else {})
             for arm in self.benchmark_arms
             for file in (
                 *(f"videos/{arm}/shard-{shard}.parquet" for shard in self.group_shards(name)),
-                *(f"scores/{arm}/{dimension}/shards.json" for dimension in group.dimensions),
+                *(f"scores/{arm}/{dimension}/shards.json" for dimension in self.group_dimensions(name)),
             )
         ]
 
@@ -204,7 +214,13 @@ class Workflow:
         return f"{self.folder}/config/planned/{name}.json"
 
     def planned_sha256(self, name: str) -> str:
-        """SHA-256 of that text."""
+        """SHA-256 of that text.
+
+        Raises:
+            ConfigError: the configuration has no such settings.
+        """
+        if name not in self.snapshots:
+            raise ConfigError(f"{name}: this configuration has no such stage; did you forget a preset?")
         return hashlib.sha256(self.snapshots[name].encode()).hexdigest()
 
     def start(self, jobs: Sequence[Job], kept: Set[str]) -> None:
@@ -277,8 +293,11 @@ class Workflow:
             rules: names of the rules that will run; None means all rules.
         """
         missing = []
+        with_the_model = _WITH_THE_MODEL
+        if self.config.evaluate.benchmark and set(self.benchmark_arms) <= set(self.config.evaluate.benchmark.folders):
+            with_the_model = with_the_model - {"benchmark_generate"}  # copies clips
         scores, samples, benchmarks = (
-            rules is None or bool(rules & those) for those in (_SCORING, _WITH_THE_MODEL, _BENCHMARK)
+            rules is None or bool(rules & those) for those in (_SCORING, with_the_model, _BENCHMARK)
         )
         for needed in self.weights:
             reads = {samples if key == "model" else benchmarks if BENCHMARK in key else scores for key in needed.keys}

@@ -65,13 +65,16 @@ class Runs:
         return [self._path(name, f"round{run.config.rounds}/pairs.parquet") for name, run in self.arms.items()]
 
     @property
-    def benchmark(self) -> list[str]:
-        """Summary of the last round's benchmark of each run that has one."""
-        return [
-            self._path(name, file.format(round=run.config.rounds))
-            for name, run in self.arms.items()
-            for file in run.benchmark_summary
-        ]
+    def benchmark(self) -> Any:
+        """Summary of the last round's benchmark; or a function that raises ConfigError, because there is none."""
+
+        def refuse(wildcards: Wildcards) -> list[str]:
+            raise ConfigError(
+                "evaluate.benchmark: null; choose one, for example --config '{evaluate: {benchmark: vbench}}'"
+            )
+
+        rounds = self.first.config.rounds
+        return [f"{self.first.folder}/{file.format(round=rounds)}" for file in self.first.benchmark_summary] or refuse
 
     def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Callable[[Wildcards], Paths]:
         """Input of a rule: files of the job's run, or of the run that makes them.
@@ -114,17 +117,25 @@ class Runs:
             return []
         return [self._path(known.get("run", ""), f"round{known['round']}/adapter")]
 
-    def benchmark_adapter(self, wildcards: Wildcards) -> Paths:
-        """Adapter for sampling a benchmark's clips; none for the arm `base`, and for clips of the user."""
+    def benchmark_clips(self, wildcards: Wildcards) -> list[str]:
+        """Settings snapshot of the clips of a benchmark's group, and the adapter that samples them.
+
+        The arm `base` has no adapter, and nor do clips of the user.
+        """
+        known, folder = dict(wildcards.items()), self.folder_of(wildcards)
+        if self.copies(wildcards):
+            return [f"{folder}/config/benchmark_copy/{known['group']}.json"]
+        return [f"{folder}/config/benchmark_generate/{known['group']}.json", *self.adapter(wildcards)]
+
+    def copies(self, wildcards: Wildcards) -> bool:
+        """True if the clips of a benchmark's job are the user's own."""
         benchmark = self.of(wildcards).config.evaluate.benchmark
-        own = benchmark is not None and dict(wildcards.items())["arm"] in benchmark.folders
-        return [] if own else self.adapter(wildcards)
+        return benchmark is not None and dict(wildcards.items())["arm"] in benchmark.folders
 
     def benchmark_configs(self, wildcards: Wildcards) -> list[str]:
         """Settings snapshots of the scorers of a benchmark's group."""
         run, group = self.of(wildcards), dict(wildcards.items())["group"]
-        assert run.suite is not None
-        return [f"{run.folder}/config/benchmark_score/{name}.json" for name in run.suite.groups[group].dimensions]
+        return [f"{run.folder}/config/benchmark_score/{name}.json" for name in run.group_dimensions(group)]
 
     def benchmark_shards(self, wildcards: Wildcards) -> list[str]:
         """Numbers of the shards of a benchmark's group."""

@@ -164,6 +164,8 @@ def _workflows(study: Study, raw: Mapping[str, Any], file: str) -> dict[str, Wor
         problems += [f"{label}: {problem}" for problem in _differences(run, first)] if run is not first else []
         if not run.config.prompts.num_heldout:
             problems.append(f"{label}: prompts.num_heldout: 0; a study compares runs on held-out prompts")
+        if run.suite:
+            problems.append(f"{label}: evaluate.benchmark: a study compares runs on held-out prompts only; remove it")
     if problems:
         raise ConfigError(f"{file}: " + "\n  ".join(dict.fromkeys(problems)))
     return runs

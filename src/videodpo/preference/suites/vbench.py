@@ -45,7 +45,7 @@ class VBench(SuiteRules):
     @staticmethod
     def counted(dimension: str, clips: pd.DataFrame) -> NDArray[np.bool_]:
         """Samples 0 to 4; for temporal_flickering, a prompt's first five still clips in the order of file names."""
-        if dimension != "temporal_flickering":
+        if dimension != "temporal_flickering" or "static_clip" not in clips:
             few: NDArray[np.bool_] = (clips["sample"] < SAMPLES).to_numpy()
             return few
         still = clips[clips["static_clip"] == 1]
@@ -87,13 +87,13 @@ class VBench(SuiteRules):
     @staticmethod
     def totals(means: Mapping[str, NDArray[np.float64]], suite: Suite) -> dict[str, NDArray[np.float64]]:
         """Weighted mean of the scaled dimensions in each pillar, without clipping, and of the pillars."""
-        pillars = {}
-        for pillar in suite.pillars.model_dump():
+        pillars, weights = {}, suite.pillars.model_dump()
+        for pillar in weights:
             inside = {name: one for name, one in suite.dimensions.items() if one.pillar == pillar}
             scaled = [one.weight * scale(means[name], suite, name) for name, one in inside.items()]
-            pillars[pillar] = np.sum(scaled, axis=0) / sum(one.weight for one in inside.values())
-        weights = suite.pillars.model_dump()
-        total = sum(weights[name] * value for name, value in pillars.items()) / sum(weights.values())
+            if scaled:
+                pillars[pillar] = np.sum(scaled, axis=0) / sum(one.weight for one in inside.values())
+        total = sum(weights[name] * value for name, value in pillars.items()) / sum(weights[name] for name in pillars)
         return {"total": total, **pillars}
 
 

@@ -13,6 +13,7 @@ from videodpo.runtime import registry
 from videodpo.runtime.snapshot import SUITES
 from videodpo.scorers.base import NO_RESULT
 from videodpo.storage.tables import read_shards
+from videodpo.weights.locations import resolve
 
 _SHOWN = 3
 
@@ -65,21 +66,25 @@ def read_clips(folder: Path, suite: Suite, arms: Sequence[str], prompts: pd.Data
     rules = registry.load(SUITES, suite.module)
     found = []
     for arm in arms:
-        for name, group in suite.groups.items():
+        for name in suite.groups:
             own = prompts[prompts["group"] == name]
             videos = read_shards(folder / name / "videos" / arm)[["video_id", "prompt_id", "sample", "seed"]]
             videos = videos.merge(own[["prompt_id", "prompt", "position"]], on="prompt_id")
             videos = videos.sort_values(["position", "sample"], ignore_index=True)
-            scores = {one: read_shards(folder / name / "scores" / arm / one) for one in group.dimensions}
+            scores = {one: read_shards(folder / name / "scores" / arm / one) for one in suite.scored(name)}
             by_clip = {one: table.set_index("video_id").loc[videos["video_id"]] for one, table in scores.items()}
             wide = videos.assign(**{one: table["value"].to_numpy(float) for one, table in by_clip.items()})
             gates = suite.gates(name)
+            ungated = wide[gates].isna().any(axis=1)
+            best_case = wide.fillna(dict.fromkeys(gates, 1.0))
             for one, table in by_clip.items():
-                error = table["error"].to_numpy(object)
-                lacks = wide[one].isna() & ~pd.Series(error).astype(str).str.startswith(NO_RESULT)
-                counted = rules.counted(one, wide)
-                # A clip that was not judged by a gate may be one of those that count.
-                failed = (lacks & counted) | wide[gates].isna().any(axis=1)
+                error = table["error"].reset_index(drop=True)
+                lacks = wide[one].isna() & ~error.astype(str).str.startswith(NO_RESULT)
+                counted = rules.counted(one, wide) | (one in gates)
+                # A clip whose gate failed may be one of those that count.
+                failed = (lacks & counted) | (ungated & rules.counted(one, best_case))
+                for gate in gates:
+                    error = error.fillna(by_clip[gate]["error"].reset_index(drop=True))
                 found.append(
                     videos[["prompt_id", "prompt", "sample", "seed"]].assign(
                         arm=arm, dimension=one, group=name, value=wide[one], counted=counted, error=error, failed=failed
@@ -107,19 +112,20 @@ def count_clips(clips: pd.DataFrame, suite: Suite, arms: Sequence[str]) -> dict[
     return counts
 
 
-def unknown_files(arm: str, folder: Path, prompts: pd.DataFrame) -> Iterator[str]:
+def unknown_files(arm: str, folder: str, suite: Suite) -> Iterator[str]:
     """One sentence if the user's folder has files that are no clips of the benchmark."""
-    known = set(prompts["prompt"])
+    prompts = {one.prompt for one in registry.load(SUITES, suite.module).read_prompts(resolve(suite.prompts))}
+    numbers = set(map(str, range(max(group.samples for group in suite.groups.values()))))
     odd = sorted(
         file.name
-        for file in folder.iterdir()
+        for file in Path(folder).iterdir()
         if file.suffix != ".mp4"
-        or file.stem.rpartition("-")[0] not in known
-        or not file.stem.rpartition("-")[2].isdigit()
+        or file.stem.rpartition("-")[0] not in prompts
+        or file.stem.rpartition("-")[2] not in numbers
     )
     if odd:
         others = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
         yield (
-            f"{arm}: {len(odd)} files in {folder} are not named <prompt>-<number>.mp4 after a prompt of the benchmark: "
-            f"{', '.join(odd[:_SHOWN])}{others}"
+            f"{arm}: {len(odd)} files in {folder} are not named <prompt>-<number>.mp4 after a prompt of the benchmark, "
+            f"with numbers from 0: {', '.join(odd[:_SHOWN])}{others}"
         )

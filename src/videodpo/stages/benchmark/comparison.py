@@ -12,7 +12,8 @@ import pandas as pd
 from videodpo.config.errors import InputError
 from videodpo.preference.suites.base import OfficialResult
 from videodpo.runtime import registry
-from videodpo.runtime.snapshot import SUITES, BenchmarkSettings
+from videodpo.runtime.benchmark_settings import BenchmarkSettings
+from videodpo.runtime.snapshot import SUITES
 from videodpo.storage.manifests import require_intact
 
 

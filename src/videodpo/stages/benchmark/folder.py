@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from videodpo.config.benchmark import Suite
 from videodpo.config.errors import InputError
+from videodpo.runtime.benchmark_settings import BenchmarkOfficialSettings
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import BenchmarkOfficialSettings, Snapshot
+from videodpo.runtime.snapshot import Snapshot
+from videodpo.stages.benchmark.prompts import prompts_path
 from videodpo.storage.clips import read_clip
 from videodpo.storage.manifests import product_folder
 from videodpo.storage.tables import read_rows, read_table, shard_paths
@@ -29,13 +30,12 @@ def make_folder(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pat
     """
     settings, benchmark = snapshot.settings, round_folder / "benchmark"
     out = benchmark / settings.videos_folder / arm
-    prompts = read_table(snapshot.folder / "benchmark_prompts.parquet")
     written: set[Path] = set()
     with exclusive(snapshot.folder, out), product_folder(out) as partial:
-        for group in settings.suite.groups:
-            folder = partial / subfolder(settings.suite, group)
+        for group in settings.groups:
+            folder = partial / subfolder(settings, group)
             folder.mkdir(parents=True, exist_ok=True)
-            own = prompts[prompts["group"] == group]
+            own = read_table(prompts_path(snapshot.folder, group))
             texts = dict(zip(own["prompt_id"], own["prompt"], strict=True))
             shards = shard_paths(benchmark / group / "videos" / arm)
             for clip in (row for shard in shards for row in read_rows(shard) if row["status"] == "ok"):
@@ -45,15 +45,19 @@ def make_folder(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pat
                     written.add(target)
 
 
-def subfolder(suite: Suite, group: str) -> str:
+def subfolder(settings: BenchmarkOfficialSettings, group: str) -> str:
     """Name of the folder of a group's clips: of its own where a filter has to choose them, else one for all groups."""
-    return group if suite.gates(group) else "videos"
+    return group if group in settings.filtered else "videos"
 
 
 def _link(source: Path, sha256: str, target: Path) -> None:
     try:
-        os.link(source, target)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # another disk, or a member of a tar file
+            with target.open("xb") as file:
+                file.write(read_clip(source, sha256))
     except FileExistsError:
-        raise InputError(f"{target}: its disk takes two prompts for one; use a disk that is case-sensitive") from None
-    except OSError:  # another disk, or a member of a tar file
-        target.write_bytes(read_clip(source, sha256))
+        raise InputError(f"{target}: two prompts differ in case only; use a case-sensitive file system") from None

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from videodpo.config.errors import InputError, RunError
 from videodpo.runtime import registry
+from videodpo.runtime.benchmark_settings import BenchmarkOfficialSettings
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import SUITES, BenchmarkOfficialSettings, Snapshot
+from videodpo.runtime.snapshot import SUITES, Snapshot
 from videodpo.stages.benchmark.folder import subfolder
 from videodpo.storage.files import read_json
 from videodpo.storage.manifests import read_manifest, record_json
@@ -38,9 +39,9 @@ def run_official(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pa
     settings, benchmark = snapshot.settings, round_folder / "benchmark"
     if not (program := shutil.which("vbench")):
         raise InputError("vbench: no such command in this environment; docs/benchmark.md says how to install it")
-    rules = registry.load(SUITES, settings.suite.module)
+    rules = registry.load(SUITES, settings.module)
     videos, out = benchmark / settings.videos_folder / arm, benchmark / "official" / f"{arm}.json"
-    filtered = {name for name, group in settings.official_groups.items() if group and settings.suite.gates(group)}
+    filtered = {name for name, group in settings.official_groups.items() if group in settings.filtered}
     with exclusive(snapshot.folder, out):
         progress = Progress(out.with_name(f".{arm}.finished"), [snapshot.digest, read_manifest(videos)])
         finished = {name for name, _ in progress.finished}
@@ -48,7 +49,7 @@ def run_official(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pa
         for name in sorted(settings.official_groups, key=filtered.__contains__):
             if (group := settings.official_groups[name]) is None or name in finished:
                 continue
-            folder = subfolder(settings.suite, group)
+            folder = subfolder(settings, group)
             try:
                 found = _evaluate(program, videos, folder, name, out.with_name(f".{arm}.work"), name in filtered)
                 rules.read_official(found, settings.official_groups)

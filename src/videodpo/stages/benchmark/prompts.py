@@ -3,55 +3,67 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from videodpo.config.benchmark import Suite
+import pandas as pd
+
+from videodpo.config.benchmark import Group, Suite
 from videodpo.config.errors import InputError
 from videodpo.preference.suites.base import SuitePrompt
 from videodpo.runtime import registry
+from videodpo.runtime.benchmark_settings import BenchmarkPromptsSettings
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.seeds import prompt_id
-from videodpo.runtime.snapshot import SUITES, BenchmarkPromptsSettings, Snapshot
+from videodpo.runtime.snapshot import SUITES, Snapshot
 from videodpo.storage.schemas import BENCHMARK_PROMPTS
-from videodpo.storage.tables import write_table
+from videodpo.storage.tables import read_table, write_table
 from videodpo.weights.locations import resolve
 
 
 def make_benchmark_prompts(snapshot: Snapshot[BenchmarkPromptsSettings]) -> None:
-    """Write `benchmark_prompts.parquet`: one row per group and prompt. A prompt may belong to several groups.
+    """Write the prompts of one group, `benchmark_prompts/<group>.parquet`. A prompt may belong to several groups.
 
     Raises:
-        InputError: the list cannot be read, or a group has another number of prompts than the suite says.
+        InputError: the list cannot be read, or the group has another number of prompts than the suite says.
     """
-    suite = snapshot.settings.suite
-    path = resolve(suite.prompts)
-    listed = registry.load(SUITES, suite.module).read_prompts(path)
+    settings = snapshot.settings
+    path = resolve(settings.list)
+    listed = registry.load(SUITES, settings.module).read_prompts(path)
     info: dict[str, dict[str, str]] = {}
     for one in listed:
         info[one.prompt] = info.get(one.prompt, {}) | dict(one.info)
     rows = [
         {
-            "group": group,
             "prompt_id": prompt_id(prompt),
             "prompt": prompt,
             "position": position,
             "info": json.dumps(info[prompt], sort_keys=True),
         }
-        for group in suite.groups
-        for position, prompt in enumerate(_of_group(suite, group, listed, path))
+        for position, prompt in enumerate(_of_group(settings.group, listed, path))
     ]
-    out = snapshot.folder / "benchmark_prompts.parquet"
+    out = prompts_path(snapshot.folder, settings.name)
     with exclusive(snapshot.folder, out):
         write_table(out, rows, BENCHMARK_PROMPTS, **snapshot.provenance)
 
 
-def _of_group(suite: Suite, name: str, listed: list[SuitePrompt], path: Path) -> list[str]:
+def prompts_path(run: Path, group: str) -> Path:
+    """Path of the table of a group's prompts."""
+    return run / "benchmark_prompts" / f"{group}.parquet"
+
+
+def read_group_prompts(run: Path, suite: Suite) -> pd.DataFrame:
+    """Prompts of all groups, with the column `group`."""
+    return pd.concat([read_table(prompts_path(run, name)).assign(group=name) for name in suite.groups])
+
+
+def _of_group(group: Group, listed: Sequence[SuitePrompt], path: Path) -> list[str]:
     """Different prompts that one of the group's dimensions scores, in the order of the list."""
-    group = suite.groups[name]
     found = list(dict.fromkeys(one.prompt for one in listed if one.dimensions & set(group.dimensions)))
     if len(found) != group.num_prompts:
         raise InputError(
-            f"{path}: {len(found)} prompts for {', '.join(group.dimensions)}; the suite says {group.num_prompts}"
+            f"{path}: {len(found)} prompts for {', '.join(group.dimensions)}; the suite's num_prompts is "
+            f"{group.num_prompts}, correct it"
         )
     if odd := [prompt for prompt in found if "/" in prompt or "\0" in prompt]:
         raise InputError(f"{path}: prompt {odd[0]!r} cannot be the name of a file")

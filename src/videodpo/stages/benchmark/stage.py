@@ -18,15 +18,17 @@ from videodpo.config.benchmark import Suite
 from videodpo.preference.statistics import CONFIDENCE, percentiles
 from videodpo.preference.suites.base import scale
 from videodpo.runtime import registry
+from videodpo.runtime.benchmark_settings import BenchmarkSettings
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import SUITES, BenchmarkSettings, Snapshot
+from videodpo.runtime.snapshot import SUITES, Snapshot
 from videodpo.stages.benchmark.clips import Count, count_clips, read_clips, unknown_files
 from videodpo.stages.benchmark.comparison import add_official
+from videodpo.stages.benchmark.prompts import read_group_prompts
 from videodpo.stages.benchmark.table import format_benchmark, write_csv, write_latex
 from videodpo.storage.manifests import record_json
 from videodpo.storage.schemas import BENCHMARK
-from videodpo.storage.tables import read_table, write_table
+from videodpo.storage.tables import write_table
 
 log = logging.getLogger(__name__)
 Means = dict[str, NDArray[np.float64]]
@@ -42,16 +44,18 @@ def benchmark(snapshot: Snapshot[BenchmarkSettings], round_folder: Path) -> None
         InputError: a table is missing or unreadable.
     """
     settings, folder = snapshot.settings, round_folder / "benchmark"
-    prompts = read_table(snapshot.folder / "benchmark_prompts.parquet")
+    prompts = read_group_prompts(snapshot.folder, settings.suite)
     clips = read_clips(folder, settings.suite, settings.arms, prompts)
     write_table(folder / "clips.parquet", clips.drop(columns=["group", "failed"]), BENCHMARK, **snapshot.provenance)
     counts = count_clips(clips, settings.suite, settings.arms)
     means, resampled = _means(clips, settings, derive_seed(snapshot.seed, "benchmark bootstrap"))
     rows = _rows(means, resampled, counts, settings)
-    notes = [note for arm, path in settings.folders.items() for note in unknown_files(arm, Path(path.path), prompts)]
+    notes = [note for arm, one in settings.folders.items() for note in unknown_files(arm, one.path, settings.suite)]
     if left_out := settings.suite.left_out:
         notes.append(f"no total: {len(left_out)} dimensions were not scored ({', '.join(left_out)})")
     notes += [note for (arm, name), count in counts.items() for note in count.notes(arm, name)]
+    if without := [row["name"] for row in rows if row.get("delta") is not None and row["ci_low"] is None]:
+        notes.append(f"no interval for {', '.join(without)}: too few prompts have clips that count")
     notes += add_official(rows, clips, prompts, settings, folder)
     summary = {
         "run": snapshot.run,
@@ -60,9 +64,9 @@ def benchmark(snapshot: Snapshot[BenchmarkSettings], round_folder: Path) -> None
         "config_digest": snapshot.digest,
         "confidence": CONFIDENCE,
         "bootstrap": settings.bootstrap_resamples,
-        "suite": settings.name,
-        "model": settings.model_name,
-        "sampling": settings.sampling.model_dump(),
+        "suite": settings.suite_name,
+        "sampled": settings.sampled,
+        "folders": {arm: one.path for arm, one in settings.folders.items()},
         "arms": settings.arms,
         "rows": rows,
         "official": list(settings.official),
@@ -95,9 +99,7 @@ def _means(clips: pd.DataFrame, settings: BenchmarkSettings, seed: int) -> tuple
         draws_RP = rng.multinomial(
             num_prompts, np.full(num_prompts, 1 / num_prompts), size=settings.bootstrap_resamples
         )
-        for arm, name in ((arm, name) for arm in settings.arms for name in group.dimensions):
-            if (arm, name) not in sums.columns:
-                continue
+        for arm, name in ((arm, name) for arm in settings.arms for name in group.dimensions if (arm, name) in sums):
             sums_P, sizes_P = sums[arm, name].fillna(0.0).to_numpy(), sizes[arm, name].fillna(0).to_numpy()
             means[arm][name] = np.array([sums_P.sum() / sizes_P.sum()])
             with np.errstate(invalid="ignore"):
@@ -116,7 +118,7 @@ def _rows(
     suite, rules = settings.suite, registry.load(SUITES, settings.suite.module)
     all_means, all_resampled = {}, {}
     for arm in settings.arms:
-        has_all = not suite.left_out and set(suite.weighted) <= means[arm].keys()
+        has_all = bool(suite.weighted) and not suite.left_out and set(suite.weighted) <= means[arm].keys()
         all_means[arm] = (rules.totals(means[arm], suite) if has_all else {}) | means[arm]
         all_resampled[arm] = (rules.totals(resampled[arm], suite) if has_all else {}) | resampled[arm]
     totals = dict.fromkeys(name for found in all_means.values() for name in found if name not in suite.dimensions)

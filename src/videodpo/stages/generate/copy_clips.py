@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from videodpo.runtime.snapshot import BenchmarkGenerateSettings, Snapshot
+from videodpo.runtime.benchmark_settings import BenchmarkCopySettings, Folder
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.generate.shards import IMPORTED, Files, Part, Request, Row, empty_row, open_shard
 from videodpo.storage.files import atomic_path, sha256_of
 from videodpo.storage.video import UnreadableVideo, read_mp4
@@ -15,18 +16,18 @@ BATCH = 8  # clips per save point
 
 
 def copy_shard(
-    snapshot: Snapshot[BenchmarkGenerateSettings],
-    folder: Path,
+    snapshot: Snapshot[BenchmarkCopySettings],
+    folder: Folder,
     videos: Path,
     index: int,
     num_shards: int,
     requests: Sequence[Request],
 ) -> None:
-    """Copy the clips of one shard, `<folder>/<prompt>-<sample>.mp4`; one that is missing or unreadable is a failed row.
+    """Copy the clips of one shard, named `<prompt>-<sample>.mp4`; one that is missing or unreadable is a failed row.
 
     Args:
         snapshot: settings of the stage.
-        folder: the user's clips.
+        folder: folder of the user's clips.
         videos: folder of the videos table.
         index: index of the shard, from 0.
         num_shards: number of shards.
@@ -39,14 +40,14 @@ def copy_shard(
         num_shards,
         requests,
         BATCH,
-        identity=snapshot.digest,
+        identity=f"{folder.path} {folder.listing}",
         common={"model": IMPORTED, "adapter": None},
         with_texts=False,
         with_latents=False,
         may_fail=True,
     ) as shard:
         for batch in shard.unfinished():
-            shard.save(batch, Part([_copy(request, folder, shard.files) for request in batch.requests], {}))
+            shard.save(batch, Part([_copy(request, Path(folder.path), shard.files) for request in batch.requests], {}))
 
 
 def _copy(request: Request, folder: Path, files: Files) -> Row:

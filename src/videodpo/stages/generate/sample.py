@@ -15,14 +15,10 @@ from videodpo.models import load_model
 from videodpo.models.base import Part as ModelPart
 from videodpo.models.base import PromptEmbeds, VideoModel, collate
 from videodpo.models.shared.prompt_embeds import NEGATIVE
+from videodpo.runtime.benchmark_settings import BenchmarkCopySettings, BenchmarkGenerateSettings
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import (
-    BenchmarkGenerateSettings,
-    EvaluateGenerateSettings,
-    GenerateSettings,
-    Snapshot,
-)
+from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings, Snapshot
 from videodpo.stages.generate.copy_clips import copy_shard
 from videodpo.stages.generate.encode import encode_missing
 from videodpo.stages.generate.import_clips import digest_of_sources, encode_clips, read_sources
@@ -95,12 +91,11 @@ def generate_benchmark_shard(
     arm: str,
     adapter: Path | None,
 ) -> None:
-    """Sample one shard of a benchmark's group into `round<r>/benchmark/<group>/videos/<arm>`.
-
-    Both arms use the same seeds. If the user has clips of this arm, they are copied instead.
+    """Sample one shard of a benchmark's group into `round<r>/benchmark/<group>/videos/<arm>`, with the same seeds for
+    both arms.
 
     Args:
-        snapshot: settings of the stage.
+        snapshot: settings of the stage for this group.
         round_number: from 1.
         group: group of the benchmark's prompts.
         index: index of the shard, from 0.
@@ -108,20 +103,24 @@ def generate_benchmark_shard(
         adapter: folder of the round's adapter for "aligned", None for "base".
 
     Raises:
-        RunError: as `generate_shard`; not for clips of the user.
+        RunError: as `generate_shard`.
     """
     settings = snapshot.settings
-    plan = settings.groups[group]
-    table = read_table(snapshot.folder / "benchmark_prompts.parquet")
-    table = table[table["group"] == group].sort_values("position")
-    prompts = list(zip(table["prompt_id"], table["prompt"], strict=True))
+    seed_of = partial(derive_seed, snapshot.seed, "benchmark video")
+    requests = _Requests(_benchmark_prompts(snapshot.folder, group), settings.samples, seed_of)
     videos = round_folder(snapshot.folder, round_number) / "benchmark" / group / "videos" / arm
-    if arm in settings.folders:
-        own = _Requests(prompts, plan.samples, lambda prompt_id, sample: 0)
-        return copy_shard(snapshot, Path(settings.folders[arm].path), videos, index, plan.num_shards, own)
-    requests = _Requests(prompts, plan.samples, partial(derive_seed, snapshot.seed, "benchmark video"))
     sampler = _Sampler(snapshot, settings.sampling, adapter, with_texts=False, with_latents=False)
-    return sampler.make(videos, index, plan.num_shards, requests)
+    sampler.make(videos, index, settings.num_shards, requests)
+
+
+def copy_benchmark_shard(
+    snapshot: Snapshot[BenchmarkCopySettings], round_number: int, group: str, index: int, arm: str
+) -> None:
+    """Copy the user's clips of one shard, in place of sampling them; arguments as for `generate_benchmark_shard`."""
+    settings = snapshot.settings
+    requests = _Requests(_benchmark_prompts(snapshot.folder, group), settings.samples, lambda prompt_id, sample: 0)
+    videos = round_folder(snapshot.folder, round_number) / "benchmark" / group / "videos" / arm
+    copy_shard(snapshot, settings.folders[arm], videos, index, settings.num_shards, requests)
 
 
 class _Requests(Sequence[Request]):
@@ -142,6 +141,11 @@ class _Requests(Sequence[Request]):
 def _prompts(folder: Path, split: str) -> list[tuple[str, str]]:
     table = read_table(folder / "prompts.parquet")
     table = table[table["split"] == split].sort_values("position")
+    return list(zip(table["prompt_id"], table["prompt"], strict=True))
+
+
+def _benchmark_prompts(folder: Path, group: str) -> list[tuple[str, str]]:
+    table = read_table(folder / "benchmark_prompts" / f"{group}.parquet")
     return list(zip(table["prompt_id"], table["prompt"], strict=True))
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from videodpo.config import ConfigError, PairColumns, Source
-from videodpo.preference.policies import rank_pairs
-from videodpo.stages.prompts.cleaning import clean, prompt_id
+from videodpo.runtime.seeds import prompt_id
+from videodpo.stages.prompts.cleaning import clean
 from videodpo.stages.prompts.data_sets import read_dataset
 from videodpo.stages.prompts.formats import read_table_file
 from videodpo.stages.prompts.text_files import MAX_LINE
@@ -174,6 +174,8 @@ def _row(row: int, record: dict[str, Any], columns: PairColumns, base: Path) -> 
 
 def _pairs_of_rated(rows: Iterator[tuple[PairRow, dict[str, Any]]], columns: PairColumns) -> Iterator[PairRow]:
     """Yield the rows that cannot be used, then the pairs of each prompt; of equal clips, the earlier row is better."""
+    from videodpo.preference.policies import rank_pairs  # imports pandas
+
     prompts: dict[str, dict[Path, tuple[float, PairRow]]] = defaultdict(dict)
     for rated, record in rows:
         ratings = {name: _number(record, name, rated.row) for name in columns.ratings}

@@ -12,11 +12,11 @@ from videodpo.runtime import registry
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.snapshot import ScoreSettings, Snapshot
-from videodpo.stages.score.stage import Snapshots, score_shard
+from videodpo.stages.score.stage import Snapshots, read_videos, score_shard
 from videodpo.stages.score.store import Column, Measured, Store, store_path
 from videodpo.storage.schemas import SCORES
 from videodpo.storage.shard_list import NAME, write_shard_list
-from videodpo.storage.tables import read_metadata, read_rows, shard_path, write_table
+from videodpo.storage.tables import read_metadata, shard_path, write_table
 
 
 def collect_all_shards(snapshots: Snapshots, videos: Path, scores: Path, prompts: Path | None = None) -> None:
@@ -42,7 +42,7 @@ def collect_shard(snapshots: Snapshots, videos: Path, scores: Path, prompts: Pat
     """
     metadata = read_metadata(videos)
     path = store_path(scores, int(metadata["shard"]))
-    table = read_rows(videos)
+    table = read_videos(videos, prompts)
     made = [video for video in table if video["status"] == "ok"]
     columns = [Column(snapshot) for snapshot in snapshots]
     store = Store(path)

@@ -40,7 +40,7 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path, prompts: Path 
         snapshots: settings of all dimensions; their folder has the clips and prompts.parquet.
         videos: the shard's videos table.
         scores: folder of all dimensions' scores.
-        prompts: table of the prompts, with the column `info` for a benchmark; None is the run's.
+        prompts: table of a benchmark's prompts; None is the run's table.
 
     Raises:
         RunError: more than `max_failed_fraction` of all clips failed in a dimension other than a judge; finished scores
@@ -52,17 +52,26 @@ def score_shard(snapshots: Snapshots, videos: Path, scores: Path, prompts: Path 
     shard, num_shards = int(metadata["shard"]), int(metadata["num_shards"])
     columns = [Column(snapshot) for snapshot in snapshots]
     with exclusive(snapshots[0].folder, store_path(scores, shard)):
-        table = read_rows(videos)
+        table = read_videos(videos, prompts)
         made = [video for video in table if video["status"] == "ok"]
         store = Store(store_path(scores, shard))
-        prompts = prompts or snapshots[0].folder / "prompts.parquet"
-        _measure(columns, _blocks(table, int(metadata["block"])), store, prompts)
+        texts = prompts or snapshots[0].folder / "prompts.parquet"
+        _measure(columns, _blocks(table, int(metadata["block"])), store, texts)
         done = {column.dimension: _done(column, made, store) for column in columns}
         others = [read_done(scores, other) for other in range(num_shards) if other != shard]
         problems = [_problem(column, done[column.dimension], others, int(metadata["num_videos"])) for column in columns]
         if found := [problem for problem in problems if problem]:
             raise RunError("\n".join(found))
         record_json(_done_path(scores, shard), read_done(scores, shard) | done)
+
+
+def read_videos(videos: Path, prompts: Path | None) -> list[Video]:
+    """Rows of a videos table; with a benchmark's prompts, each has what the benchmark says about it as `info`."""
+    rows = read_rows(videos)
+    if prompts is None:
+        return rows
+    info = {row["prompt_id"]: row["info"] for row in read_rows(prompts)}
+    return [row | {"info": info.get(row["prompt_id"])} for row in rows]
 
 
 def _done(column: Column, videos: Sequence[Video], store: Store) -> dict[str, Any]:
@@ -126,7 +135,7 @@ def _measure(columns: Sequence[Column], blocks: Sequence[Sequence[Video]], store
         log.info("%s: all scores exist", store.path.name)
         return
     folder = columns[0].snapshot.folder
-    prompts = {row["prompt_id"]: row for row in read_rows(prompts_table)}
+    prompts = {row["prompt_id"]: row["prompt"] for row in read_rows(prompts_table, ["prompt_id", "prompt"])}
     for video in (video for _, block, _ in todo for video in block if video["prompt_id"] not in prompts):
         raise InputError(f"{prompts_table}: no prompt {video['prompt_id']}; re-run the stage generate")
     needed = {column.dimension: column for _, _, lacking in todo for column in lacking}
@@ -192,11 +201,10 @@ def _blocks(videos: Sequence[Video], size: int) -> list[list[Video]]:
     return [[video for video in block if video["status"] == "ok"] for block in blocks]
 
 
-def _wanted(video: Video, folder: Path, prompts: Mapping[str, Mapping[str, Any]]) -> Wanted:
+def _wanted(video: Video, folder: Path, prompts: Mapping[str, str]) -> Wanted:
     num_bytes = 3 * video["num_frames"] * video["height"] * video["width"]
-    prompt = prompts[video["prompt_id"]]
-    info = json.loads(prompt.get("info", "{}"))
-    return Wanted(folder / video["path"], prompt["prompt"], num_bytes, video["sha256"], info)
+    info = json.loads(video.get("info") or "{}")
+    return Wanted(folder / video["path"], prompts[video["prompt_id"]], num_bytes, video["sha256"], info)
 
 
 def _in_memory(

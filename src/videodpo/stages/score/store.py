@@ -100,8 +100,9 @@ class Column:
         self.digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def key(self, video: Mapping[str, Any]) -> Key:
-        """Key of a finished video."""
-        return Key(video["video_id"], video["sha256"], self.dimension, self.digest)
+        """Key of a finished video; `info` is what a benchmark says about its prompt."""
+        content = " ".join(filter(None, [video["sha256"], video.get("info")]))
+        return Key(video["video_id"], content, self.dimension, self.digest)
 
 
 def store_path(scores: Path, shard: int) -> Path:
