@@ -160,7 +160,7 @@ def test_score_files_refuses_info_that_is_not_an_object_of_texts(info, clips, ca
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "score"])
 def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
-    arms = dict.fromkeys(("appearance", "benchmark-folder", "benchmark-official"), ["--arm", "base"])
+    arms = {name: ["--arm", "base"] for name in ("appearance", "benchmark-folder", "benchmark-official")}
     options = (arms | {"benchmark-prompts": ["--group", "scene"]}).get(stage, [])
     assert main([stage, "--config", str(tmp_path / "none.yaml"), *options]) == 1
     said = capsys.readouterr().err

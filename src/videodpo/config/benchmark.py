@@ -90,7 +90,7 @@ class Suite(Section):
     dimensions: dict[str, Dimension] = Field(..., min_length=1)
     """Scorers by name, as in the configuration; one without a pillar is scored, but not part of the total."""
     published: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """Published results to show beside the run's own, by model: dimensions and totals."""
+    """Published results to show next to the run's own, by model: dimensions and totals."""
     left_out: list[str] = Field([])
     """Dimensions of the total that a run does not score."""
 
