@@ -7,6 +7,7 @@ import yaml
 
 from videodpo.config import ConfigError, validate
 from videodpo.config.benchmark import Benchmark, Suite, read_suite, suite_of
+from videodpo.runtime import registry
 
 SMALL = {
     "module": "vbench",
@@ -89,3 +90,13 @@ def test_a_restricted_suite_keeps_what_chooses_its_clips():
 def test_an_unknown_dimension_is_refused():
     with pytest.raises(ConfigError, match="'colour' is not in vbench"):
         suite_of(Benchmark(dimensions=["colour"]))
+
+
+def test_scorers_of_vbench_are_known_and_accept_their_options():
+    """A raw score is in the unit of its range: imaging quality as a share, not in percent."""
+    suite = read_suite("vbench")
+    for name, one in suite.dimensions.items():
+        kind = registry.load("videodpo.scorers", one.scorer or name)
+        options = validate(kind.Options, one.options, name)
+        assert kind.weights(options) or name == "temporal_flickering"
+    assert suite.dimensions["imaging_quality"].options == {"as_share": True}

@@ -60,7 +60,7 @@ def _seen_size(height: int, width: int) -> tuple[int, int]:
 
 
 class ImagingQuality(FileWeightsScorer):
-    """Mean over frames, 0..100, so its dimension needs `max: 100`. VBench divides by 100.
+    """Mean over frames, 0..100, so its dimension needs `max: 100`. VBench's table divides by 100.
 
     Weights: `musiq_spaq_ckpt-358bb6af.pth`. The network is from pyiqa, whose licence is PolyForm-Noncommercial 1.0.0.
     """
@@ -68,13 +68,17 @@ class ImagingQuality(FileWeightsScorer):
     version = "3"
 
     class Options(FileWeightsScorer.Options):
-        """Weights of MUSIQ."""
+        """Weights and scale."""
 
         weights: str = "public:musiq_spaq_ckpt-358bb6af.pth"
         """Weights file, in the authors' format or safetensors; or `public:<file>`."""
+        as_share: bool = False
+        """Divide by 100, so that scores are in 0..1."""
 
     def __init__(self, options: Section, device: str) -> None:
+        assert isinstance(options, ImagingQuality.Options)
         self.backbone = MusiqFrames(file_of(options), choose_device(device))
+        self._divisor = 100 if options.as_share else 1
 
     def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
-        return float(np.mean([answers[number] for number in range(len(clip.frames_THWC))]))
+        return float(np.mean([answers[number] for number in range(len(clip.frames_THWC))])) / self._divisor
