@@ -89,7 +89,7 @@ rule benchmark_collect_scores:
 rule benchmark_folder:
     input:
         config=f"{FOLDER}/config/benchmark_official.json",
-        prompts=f"{FOLDER}/benchmark_prompts/{{group}}.parquet",
+        prompts=RUNS.inputs(lambda run: run.benchmark_prompts),
         videos=RUNS.inputs(lambda run: run.benchmark_videos),
     output:
         directory(f"{ROUND}/benchmark/{{suite}}_videos/{{arm}}"),

@@ -16,7 +16,6 @@ from videodpo.config import Section
 from videodpo.config.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -46,7 +45,7 @@ class Clip:
     fps: float
     prompt: str
     path: Path | None = None
-    info: Mapping[str, str] = field(default_factory=dict)
+    info: dict[str, str] = field(default_factory=dict)
     _on: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def pixels(self, device: str) -> torch.Tensor:

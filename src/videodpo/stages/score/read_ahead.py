@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Wanted:
     """Size of its decoded frames."""
     sha256: str | None = None
     """Digest that the clip must have; None for files outside a run."""
-    info: Mapping[str, str] = field(default_factory=dict)
+    info: dict[str, str] = field(default_factory=dict)
 
 
 def read_clip(wanted: Wanted) -> Clip | ValueError:

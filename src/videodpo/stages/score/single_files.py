@@ -20,7 +20,7 @@ def score_files(
     weights: Sequence[str],
     device: str,
     options: Mapping[str, Any] | None = None,
-    info: Mapping[str, str] | None = None,
+    info: dict[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Score single clips; yield {"file", "dimension", "value"} for each, or a null value and "error".
 
