@@ -44,6 +44,7 @@ default_role = "literal"  # `name` in a docstring is code
 nitpick_ignore_regex = [
     ("py:class", r"(np|numpy|torch|pd|pandas|pa|pq|pyarrow|pathlib|collections|contextlib|typing)\..+"),
     ("py:class", r"Path|ArrayLike|videodpo\.storage\.tables\.T"),
+    ("py:class", r"dict\[str"),  # `dict[str, str] = <factory>` in a signature is cut at the comma
     ("py:class", r"(videodpo\.config\.\w+\.)?(Section|Model|Sampling|Lora|OmniScore|Pairs|Objective)"),
 ]
 
