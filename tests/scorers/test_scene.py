@@ -191,7 +191,7 @@ def test_wrong_weights_are_refused(weights, tmp_path, place, text, message):
 
 def test_missing_list_is_refused_before_a_job_starts_unless_it_can_be_fetched(weights, tmp_path):
     for location in ("tags", str(tmp_path)):
-        with pytest.raises(InputError, match="is neither a text file nor a folder"):
+        with pytest.raises(InputError, match="is neither a file nor a folder with"):
             Scene.check(validate(Scene.Options, {"weights": [*weights[:2], location]}))
     Scene.check(Scene.Options())
 

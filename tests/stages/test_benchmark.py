@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from videodpo.config import ConfigError, InputError
-from videodpo.config.benchmark import suite_of
+from videodpo.config.benchmark import read_suite, suite_of
 from videodpo.preference.suites.vbench import VBench
 from videodpo.runtime.snapshot import snapshot_text, stage_names
 from videodpo.scorers.base import NoResult
 from videodpo.scorers.imaging_quality_sharpness import ImagingQualitySharpness
 from videodpo.stages.benchmark import benchmark, format_benchmark, make_benchmark_prompts
+from videodpo.stages.benchmark.clips import unknown_files
 from videodpo.stages.generate.sample import copy_benchmark_shard, generate_benchmark_shard
 from videodpo.stages.score import collect_all_shards, score_shard
 from videodpo.storage.tables import read_shards, read_table, shard_path
@@ -287,3 +288,15 @@ def test_an_edit_of_a_scale_or_of_another_group_samples_nothing_again(stages, sm
         "benchmark_generate/smooth",
         "benchmark_official",
     }
+
+
+def test_files_of_groups_left_out_are_not_odd(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in (f"{PROMPTS[0]}-24.mp4", f"{PROMPTS[2]}-x.mp4"):
+        (folder / name).touch()
+    suite = read_suite(write_suite(tmp_path))
+    (every,) = unknown_files("base", str(folder), suite)
+    assert every.startswith("base: 2 files in ")
+    (some,) = unknown_files("base", str(folder), suite.restricted([SMOOTH]))
+    assert some.startswith("base: 1 files in ")

@@ -8,7 +8,7 @@ from videodpo.config import HUB_PREFIX, Section
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Scorer
 from videodpo.scorers.shared.backbone import NetworkScorer
-from videodpo.weights.contents import refuse_fault
+from videodpo.weights.contents import download_fault, refuse_fault
 from videodpo.weights.locations import is_published, resolve
 
 
@@ -45,3 +45,22 @@ def check_file(location: str) -> None:
     if location.startswith(HUB_PREFIX) or not Path(location).is_file():
         raise InputError(f"weights: {location!r} is not a file")
     refuse_fault(Path(location))
+
+
+def file_in(location: str, name: str) -> Path:
+    """Return the path of a file that is named itself, or by the folder or repository that contains it.
+
+    Args:
+        location: a path, `public:<file>` or `hub:<org>/<name>@<commit>`.
+        name: name of the file in a folder or repository.
+
+    Raises:
+        InputError: there is no such file, it is a failed download, or the weights are not fetched.
+    """
+    path = resolve(location)
+    file = path / name if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"weights: {location!r} is neither a file nor a folder with {name}")
+    if fault := download_fault(file):
+        raise InputError(f"weights: {file} {fault}")
+    return file

@@ -15,9 +15,10 @@ from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import NetworkScorer
+from videodpo.scorers.shared.file_weights import file_in
 from videodpo.scorers.shared.middle_frames import distinct_frames, middle_frames
-from videodpo.weights.contents import download_fault, refuse_fault
-from videodpo.weights.locations import NotFetched, resolve
+from videodpo.weights.contents import refuse_fault
+from videodpo.weights.locations import NotFetched
 
 NUM_FRAMES = 16
 CHECKPOINT, VOCABULARY = "grit_b_densecap_objectdet.pth", "vocab.txt"
@@ -75,10 +76,8 @@ class GritScorer(NetworkScorer):
             InputError: a file is missing or a failed download, or the weights are not fetched.
         """
         assert isinstance(options, GritScorer.Options)
-        checkpoint, vocabulary = map(_file, options.weights, (CHECKPOINT, VOCABULARY))
+        checkpoint, vocabulary = map(file_in, options.weights, (CHECKPOINT, VOCABULARY))
         refuse_fault(checkpoint)
-        if fault := download_fault(vocabulary):
-            raise InputError(f"weights: {vocabulary} {fault}")
         return checkpoint, vocabulary
 
     def __init__(self, options: Section, device: str) -> None:
@@ -99,11 +98,3 @@ class GritScorer(NetworkScorer):
     @abstractmethod
     def verdict(self, clip: Clip, frames: Sequence[Sequence[Found]]) -> float:
         """Return the score from the objects in each of the 16 frames, best first."""
-
-
-def _file(location: str, name: str) -> Path:
-    path = resolve(location)
-    file = path / name if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"weights: {location!r} is neither a file nor a folder with {name}")
-    return file

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 from pydantic import Field
 
 from videodpo.config import Section
-from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import NetworkScorer
-from videodpo.scorers.shared.file_weights import check_file
-from videodpo.weights.contents import download_fault
+from videodpo.scorers.shared.file_weights import check_file, file_in
 from videodpo.weights.locations import NotFetched, resolve
 
 VOCABULARY = "vocab.txt"
@@ -47,7 +44,7 @@ class SceneScorer(NetworkScorer):
         check_file(checkpoint)
         for location in lists:
             with suppress(NotFetched):
-                _text_file(location)
+                file_in(location, VOCABULARY)
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.tag2text import Tag2TextCaptions
@@ -55,7 +52,7 @@ class SceneScorer(NetworkScorer):
         assert isinstance(options, SceneScorer.Options)
         checkpoint, *lists = options.weights
         check_file(checkpoint)
-        files = resolve(checkpoint), *map(_text_file, lists)
+        files = resolve(checkpoint), *(file_in(location, VOCABULARY) for location in lists)
         self.backbone = Tag2TextCaptions.shared(*files, choose_device(device))
 
 
@@ -64,13 +61,3 @@ def share_with_scene(clip: Clip, captions: Iterable[str]) -> float:
     words = clip.info["scene"].split(" ")
     found = [all(word in caption for word in words) for caption in captions]
     return sum(found) / len(found)
-
-
-def _text_file(location: str) -> Path:
-    path = resolve(location)
-    file = path / VOCABULARY if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"weights: {location!r} is neither a text file nor a folder with {VOCABULARY}")
-    if fault := download_fault(file):
-        raise InputError(f"weights: {file} {fault}")
-    return file

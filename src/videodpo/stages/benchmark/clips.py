@@ -116,12 +116,13 @@ def unknown_files(arm: str, folder: str, suite: Suite) -> Iterator[str]:
     """One sentence if the user's folder has files that are no clips of the benchmark."""
     prompts = {one.prompt for one in registry.load(SUITES, suite.module).read_prompts(resolve(suite.prompts))}
     numbers = set(map(str, range(max(group.samples for group in suite.groups.values()))))
+    is_number = str.isdigit if suite.left_out else numbers.__contains__  # groups left out may have more clips
     odd = sorted(
         file.name
         for file in Path(folder).iterdir()
         if file.suffix != ".mp4"
         or file.stem.rpartition("-")[0] not in prompts
-        or file.stem.rpartition("-")[2] not in numbers
+        or not is_number(file.stem.rpartition("-")[2])
     )
     if odd:
         others = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
