@@ -47,7 +47,8 @@ from videodpo.dpo.policy import build_policy, trainable
 from videodpo.models import load_model
 from videodpo.models.base import collate
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot, snapshot_text, write_snapshot
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot, snapshot_text, write_snapshot
 from videodpo.storage.files import write_json
 from videodpo.storage.tables import commit, read_shards, read_table
 from videodpo.storage.video import read_mp4

@@ -45,11 +45,7 @@ from videodpo.models import load_model
 from videodpo.models.shared.pipeline_model import PipelineModel, load_scheduler, read_config
 from videodpo.models.shared.prompt_embeds import texts_path, write_texts
 from videodpo.runtime.device import choose_device
-from videodpo.runtime.snapshot import (
-    load_snapshot,
-    snapshot_text,
-    write_snapshot,
-)
+from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_snapshot
 from videodpo.stages.reference import reference_shard
 from videodpo.stages.visits import plan_visits
 from videodpo.storage.files import write_json

@@ -33,13 +33,8 @@ from videodpo.config.loading import read_config
 from videodpo.models import load_model
 from videodpo.models.shared.pipeline_model import PipelineModel
 from videodpo.runtime.device import choose_device
-from videodpo.runtime.snapshot import (
-    GenerateSettings,
-    Snapshot,
-    load_snapshot,
-    snapshot_text,
-    write_snapshot,
-)
+from videodpo.runtime.settings import GenerateSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot, snapshot_text, write_snapshot
 from videodpo.stages.prompts.stage import make_prompts
 from videodpo.storage.files import write_json
 from videodpo.storage.tables import commit, read_shards, read_table

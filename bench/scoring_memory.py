@@ -20,7 +20,8 @@ from pathlib import Path
 
 from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import FPS, NUM_FRAMES, SIZE, render
-from videodpo.runtime.snapshot import ScoreSettings, Snapshot
+from videodpo.runtime.settings import ScoreSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.score import score_shard
 from videodpo.storage.files import sha256_of, write_json
 from videodpo.storage.schemas import PROMPTS, VIDEOS

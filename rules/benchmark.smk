@@ -89,8 +89,8 @@ rule benchmark_collect_scores:
 rule benchmark_folder:
     input:
         config=f"{FOLDER}/config/benchmark_official.json",
-        prompts=RUNS.inputs(lambda run: run.benchmark_prompts),
-        videos=RUNS.inputs(lambda run: run.benchmark_videos),
+        prompts=RUNS.inputs(lambda run: run.benchmark.prompts),
+        videos=RUNS.inputs(lambda run: run.benchmark.videos),
     output:
         directory(f"{ROUND}/benchmark/{{suite}}_videos/{{arm}}"),
     log:
@@ -109,7 +109,7 @@ rule benchmark_folder:
 rule benchmark_official:
     input:
         config=f"{FOLDER}/config/benchmark_official.json",
-        videos=RUNS.inputs(lambda run: run.official_folder),
+        videos=RUNS.inputs(lambda run: run.benchmark.official_folder),
     output:
         f"{ROUND}/benchmark/official/{{arm}}.json",
     log:
@@ -130,9 +130,9 @@ rule benchmark_official:
 rule benchmark_summary:
     input:
         config=f"{FOLDER}/config/benchmark.json",
-        prompts=RUNS.inputs(lambda run: run.benchmark_prompts),
-        tables=RUNS.inputs(lambda run: run.benchmark_tables),
-        official=RUNS.inputs(lambda run: run.official_results),
+        prompts=RUNS.inputs(lambda run: run.benchmark.prompts),
+        tables=RUNS.inputs(lambda run: run.benchmark.tables),
+        official=RUNS.inputs(lambda run: run.benchmark.official_results),
     output:
         clips=f"{ROUND}/benchmark/clips.parquet",
         summary=report(

@@ -9,7 +9,7 @@ rule report:
         train_log=RUNS.inputs("round{round}/train_log.parquet"),
         evaluation=f"{ROUND}/evaluation/prompts.parquet",
         summary=f"{ROUND}/evaluation/summary.json",
-        benchmark=RUNS.inputs(lambda run: run.benchmark_summary),
+        benchmark=RUNS.inputs(lambda run: run.benchmark.summary),
         appearance=RUNS.inputs(
             lambda run: [f"round{{round}}/evaluation/appearance/{arm}.parquet" for arm in ("base", "aligned")]
         ),

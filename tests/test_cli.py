@@ -265,6 +265,6 @@ def test_another_broken_pipe_is_an_error(monkeypatch, capfd):
     def fail(arguments):
         raise BrokenPipeError
 
-    monkeypatch.setattr("videodpo.cli._schema", fail)
+    monkeypatch.setattr("videodpo.cli.own_files._schema", fail)
     with pytest.raises(BrokenPipeError):
         main(["schema"])

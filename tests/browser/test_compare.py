@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, TIMEOUT, Open, wait_until
 from tests.browser.test_report import deltas, part, ready, rows, times
-from videodpo.runtime.snapshot import OmniScoreSettings
+from videodpo.runtime.settings import OmniScoreSettings
 from videodpo.storage.manifests import record_json
 from videodpo.tools.compare import compare
 

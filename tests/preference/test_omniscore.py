@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import write_execution
 from videodpo.config import ConfigError, OmniScore, validate
 from videodpo.preference import omniscore
-from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
+from videodpo.runtime.settings import OmniScoreSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.omniscore import aggregate
 from videodpo.storage import tables
 from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS

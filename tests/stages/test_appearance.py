@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.finished_round import FinishedRound
-from videodpo.runtime.snapshot import AppearanceSettings
+from videodpo.runtime.settings import AppearanceSettings
 from videodpo.stages.appearance import measure_appearance, pixel_statistics, seed_distances
 from videodpo.storage.manifests import Damaged
 from videodpo.storage.schemas import STATISTICS

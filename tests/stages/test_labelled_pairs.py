@@ -12,7 +12,8 @@ from tests.conftest import small_run
 from tests.support.labels import answer, labelled_round
 from videodpo.cli import main
 from videodpo.config import ConfigError, InputError, Pairs, parse_config, validate
-from videodpo.runtime.snapshot import PairsSettings, Snapshot, snapshot_text, stage_names, write_snapshot
+from videodpo.runtime.settings import PairsSettings
+from videodpo.runtime.snapshot import Snapshot, snapshot_text, stage_names, write_snapshot
 from videodpo.stages.pairs.stage import select_pairs
 from videodpo.storage.files import sha256_of
 from videodpo.storage.tables import read_table

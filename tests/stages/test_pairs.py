@@ -14,7 +14,8 @@ import yaml
 from videodpo.config import Pairs, validate
 from videodpo.preference import pair_weights
 from videodpo.preference.pairs import choose_pairs
-from videodpo.runtime.snapshot import PairsSettings, Snapshot
+from videodpo.runtime.settings import PairsSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.pairs.stage import select_pairs
 from videodpo.storage.schemas import CLIP_SIZE, PROMPTS, VIDEOS, omniscore_schema
 from videodpo.storage.tables import read_metadata, read_table, shard_path, write_table

@@ -18,7 +18,8 @@ from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import FPS, NUM_FRAMES, SIZE, render
 from videodpo.runtime import registry
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import ScoreSettings, Snapshot, load_snapshot, write_snapshot
+from videodpo.runtime.settings import ScoreSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot, write_snapshot
 from videodpo.scorers.base import Clip
 from videodpo.stages.score import collect_shard, score_files, score_shard, stage
 from videodpo.stages.score.collect import _label

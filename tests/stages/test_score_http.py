@@ -13,7 +13,8 @@ from tests.stages.test_score import NUM_CLIPS, run, snapshot  # noqa: F401 (a fi
 from tests.support.reward_server import VERSION, requests_to, running
 from videodpo.cli import main
 from videodpo.config.errors import RunError
-from videodpo.runtime.snapshot import ScoreSettings, Snapshot
+from videodpo.runtime.settings import ScoreSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.score import collect_shard, score_shard
 from videodpo.storage.tables import read_table
 

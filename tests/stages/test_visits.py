@@ -17,7 +17,8 @@ from videodpo.config.training import Validation
 from videodpo.dpo.visits import read_visits
 from videodpo.models import load_model, make_schedule
 from videodpo.models.shared.noise_schedules import FlowMatching
-from videodpo.runtime.snapshot import VisitsSettings, snapshot_text
+from videodpo.runtime.settings import VisitsSettings
+from videodpo.runtime.snapshot import snapshot_text
 from videodpo.stages.visits import choose_visits, sampler_levels
 from videodpo.storage.schemas import VISITS
 from videodpo.storage.tables import read_rows, read_shards, read_table, write_table

@@ -15,7 +15,8 @@ from tests.conftest import write_execution
 from videodpo.config import Evaluate, OmniScore, Report, validate
 from videodpo.demo_world.captions import random_scene
 from videodpo.demo_world.render import DEFECTS, FPS, NUM_FRAMES, SIZE, render
-from videodpo.runtime.snapshot import EvaluateSettings, OmniScoreSettings, ReportSettings, Snapshot
+from videodpo.runtime.settings import EvaluateSettings, OmniScoreSettings, ReportSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.files import sha256_of
 from videodpo.storage.schemas import (
     APPEARANCE,

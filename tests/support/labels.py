@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.finished_round import FinishedRound
 from videodpo.config import Pairs
-from videodpo.runtime.snapshot import PairsSettings
+from videodpo.runtime.settings import PairsSettings
 from videodpo.stages.omniscore import aggregate
 from videodpo.storage.manifests import record_json
 from videodpo.storage.tables import read_table

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.finished_round import FinishedRound
 from videodpo.cli import main
-from videodpo.runtime.snapshot import OmniScoreSettings, load_formula
+from videodpo.runtime.settings import OmniScoreSettings
+from videodpo.runtime.snapshot import load_formula
 from videodpo.stages.evaluate import evaluate
 from videodpo.stages.omniscore import aggregate
 from videodpo.storage.manifests import record_json

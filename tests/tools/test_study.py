@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from videodpo.cli import main
@@ -19,7 +20,7 @@ from videodpo.storage.tables import read_table, write_table
 from videodpo.tools.study import write_study
 
 PROMPTS, SEEDS = 60, (1, 2)
-SHARP, TEXT = "sharpness", "text"
+SHARP, TEXT, JUDGE = "sharpness", "text", "eye"
 OMNISCORE = {
     "dimensions": {
         SHARP: {"pillar": "quality", "min": 0.0, "max": 1.0},
@@ -62,7 +63,7 @@ def make_runs() -> None:
     arms = {name: {"about": f"about {name}", "overlay": {}, "extended": False} for name in names}
     study = {"name": "known", "seeds": list(SEEDS), "arms": arms, "findings": FINDINGS}
     plan = {"study": study, "omniscore": OMNISCORE, "bootstrap_resamples": 2000, "runs": runs}
-    write_json(root / "study.json", plan | {"motion_dimension": None})
+    write_json(root / "study.json", plan)
     for seed in SEEDS:
         for name, shifts in SHIFTS.items():
             evaluated(root / name / f"seed{seed}/round1/evaluation", seed, shifts)
@@ -82,10 +83,12 @@ def evaluated(folder: Path, seed: int, shifts: tuple[float, float]) -> None:
             base = rng.random()
             aligned = base + shift + 0.02 * np.sin(prompt)
             rows.append(row(f"{seed}-{prompt}", name, base, aligned))
+        rows.append(row(f"{seed}-{prompt}", JUDGE, 0.5, 0.5 - shifts[0]))
         rows.append(row(f"{seed}-{prompt}", "omniscore", 0.0, 99.0))  # by the arm's own OmniScore formula
     write_table(folder / "prompts.parquet", rows, EVALUATION, stage="evaluate", digest="d", seed=seed)
-    other = {"headroom": 9.0, "gain": 9.0, "delta": 99.0}
-    dimensions = {SHARP: {"headroom": 0.5, "gain": 0.4}, TEXT: {}, "omniscore": other}
+    other = {"headroom": 9.0, "gain": 9.0, "delta": 99.0, "kind": "total"}
+    dimensions = {SHARP: {"headroom": 0.5, "gain": 0.4, "kind": "dimension"}, TEXT: {"kind": "dimension"}}
+    dimensions |= {JUDGE: {"kind": "judge"}, "omniscore": other}
     summary = {"dimensions": dimensions, "motion": {"relative_change": -0.25}, "strength": {"mean": 0.03}}
     record_json(folder / "summary.json", summary)
 
@@ -126,13 +129,24 @@ def test_a_finding_without_a_result_counts_for_the_correction(verdicts):
 
 def test_the_table_has_every_arm_seed_and_score(root, verdicts):
     table = read_table(root / "study.parquet")
-    assert len(table) == len(SHIFTS) * len(SEEDS) * 5
+    assert len(table) == len(SHIFTS) * len(SEEDS) * 6
     one = table[(table.arm == "good") & (table.seed == 1)].set_index("score")
     assert one.loc["quality", "delta"] == pytest.approx(0.2, abs=0.01)
     assert one.loc["omniscore", "aligned"] < 2
     assert (one.loc[SHARP, "headroom"], one.loc[SHARP, "gain"]) == (0.5, 0.4)
     assert np.isnan(one.loc["omniscore", "headroom"])  # it has another formula
     assert (one.loc[TEXT, "strength"], one.loc[TEXT, "motion"]) == (0.03, -0.25)
+
+
+def test_arms_are_compared_with_the_judges(root, made):
+    good, same, _, sharp = (line.split() for line in made[1].splitlines()[3:7])
+    assert made[1].splitlines()[2].split() == ["arm", "seeds", "omniscore", "gain", JUDGE, "motion", "strength"]
+    assert good[2:] == [good[2], "-0.2000", "-25.0", "%", "+3.0", "%"]  # no gain: the arm's own formula differs
+    assert (good[:2], good[1:], sharp[3]) == (["good", "2"], same[1:], "-0.3000")
+    drawn = pd.read_csv(root / "figures/judges.csv")
+    assert drawn.arm.tolist() == [*SHIFTS, "failed"]
+    assert drawn[JUDGE].tolist() == pytest.approx([-0.2, -0.2, 0.3, -0.3, np.nan], nan_ok=True)
+    assert f"No arm is trained on {JUDGE}." in (root / "index.html").read_text()
 
 
 def test_missing_runs_are_named_with_their_log(root, made):

@@ -9,13 +9,8 @@ import pytest
 from tests.conftest import small_run
 from videodpo.cli import main
 from videodpo.config import ConfigError, parse_config
-from videodpo.runtime.snapshot import (
-    OmniScoreSettings,
-    Snapshot,
-    load_snapshot,
-    snapshot_text,
-    write_snapshot,
-)
+from videodpo.runtime.settings import OmniScoreSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot, snapshot_text, write_snapshot
 from videodpo.stages.omniscore import aggregate
 from videodpo.stages.pairs.stage import select_pairs
 from videodpo.storage.schemas import PROMPTS, SCORES, VIDEOS

@@ -17,6 +17,11 @@ HELDOUT_CLIPS_A_SHARD, MOST_HELDOUT_SHARDS = 50, 100
 VISITS_A_SHARD, MOST_REFERENCE_SHARDS = 750, 200
 
 
+def shard_numbers(count: int) -> list[str]:
+    """Numbers of the shards, formatted as in file names."""
+    return [f"{shard:05d}" for shard in range(count)]
+
+
 def sampling_shards(num_prompts: int | None, videos_per_prompt: int) -> int:
     """Number of shards for the clips of one round.
 

@@ -26,7 +26,8 @@ from videodpo.dpo.visits import Plan, Visit, read_visits, separate_draw
 from videodpo.models.base import VideoModel
 from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Snapshot, TrainSettings
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot
 
 
 class Passes:

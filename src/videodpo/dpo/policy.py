@@ -19,7 +19,8 @@ from videodpo.models.base import ALL_PARTS, Part, VideoModel
 from videodpo.runtime.compat.diffusers import repeated_layers
 from videodpo.runtime.compat.torch import FUSED_ATTENTION
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Snapshot, TrainSettings
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -13,7 +13,8 @@ from videodpo.dpo.policy import without_dropout
 from videodpo.models.base import VideoModel, collate
 from videodpo.models.shared.prompt_embeds import NEGATIVE, CachedTexts
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Snapshot, TrainSettings
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.tables import read_table
 from videodpo.storage.video import write_mp4
 

@@ -32,8 +32,9 @@ from videodpo.runtime.compat.accelerate import allow_unused_weights
 from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.exit_codes import Interrupted
 from videodpo.runtime.giving_up import GaveUp
+from videodpo.runtime.settings import TrainSettings
 from videodpo.runtime.signals import Interrupts
-from videodpo.runtime.snapshot import Snapshot, TrainSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.files import sha256_of_folder
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import TRAIN_LOG

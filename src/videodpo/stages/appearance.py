@@ -19,8 +19,9 @@ from videodpo.config import validate
 from videodpo.runtime import registry
 from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.locks import exclusive
+from videodpo.runtime.settings import AppearanceSettings
 from videodpo.runtime.signals import Interrupts
-from videodpo.runtime.snapshot import AppearanceSettings, Snapshot
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import arithmetic
 from videodpo.scorers.shared.consistency import ConsistencyScorer

@@ -15,9 +15,10 @@ from videodpo.dpo.visits import Visit, read_visits
 from videodpo.models import load_model
 from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.locks import exclusive
+from videodpo.runtime.settings import ReferenceSettings
 from videodpo.runtime.sharding import shard_batches
 from videodpo.runtime.signals import Interrupts
-from videodpo.runtime.snapshot import ReferenceSettings, Snapshot
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.progress import Progress
 from videodpo.storage.schemas import REFERENCE

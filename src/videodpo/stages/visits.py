@@ -17,7 +17,8 @@ from videodpo.dpo.visits import draw_noise_level
 from videodpo.models import make_schedule, sampler_noise_levels
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import Snapshot, VisitsSettings
+from videodpo.runtime.settings import VisitsSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import CLIP_SIZE, VISITS, ClipSize
 from videodpo.storage.tables import read_sizes, read_table, write_table

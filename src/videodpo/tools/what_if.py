@@ -15,7 +15,8 @@ from videodpo.config.loading import with_settings
 from videodpo.preference import omniscore
 from videodpo.preference.formula import dimension_shares
 from videodpo.preference.pairs import choose_pairs
-from videodpo.runtime.snapshot import EvaluateSettings, PairsSettings, Snapshot, load_snapshot
+from videodpo.runtime.settings import EvaluateSettings, PairsSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot
 from videodpo.stages.omniscore.stage import scored_videos
 from videodpo.stages.pairs.sizes import read_size_labels
 from videodpo.stages.pairs.votes import read_votes

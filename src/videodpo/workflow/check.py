@@ -10,7 +10,8 @@ from typing import Any
 from videodpo.config import Config, ConfigError, Prompts, validate
 from videodpo.config.benchmark import Benchmark, Suite, suite_of
 from videodpo.runtime import registry
-from videodpo.runtime.snapshot import SUITES, scorer_of, scorer_options
+from videodpo.runtime.settings import scorer_of, scorer_options
+from videodpo.runtime.snapshot import SUITES
 from videodpo.stages.prompts.check import check_prompts
 from videodpo.weights.locations import check_name, is_published
 

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.config import Config, ConfigError, InputError, parse_config, validate
-from videodpo.config.benchmark import Suite, suite_of
+from videodpo.config.shard_counts import shard_numbers
 from videodpo.runtime import registry
 from videodpo.runtime.giving_up import clear_marks
 from videodpo.runtime.locks import driver, take_run
-from videodpo.runtime.snapshot import differs, scorer_of, scorer_options, snapshot_text, stage_names, write_snapshot
+from videodpo.runtime.settings import scorer_of, scorer_options
+from videodpo.runtime.snapshot import differs, snapshot_text, stage_names, write_snapshot
 from videodpo.storage.files import read_json, write_text
 from videodpo.storage.manifests import EDITABLE, keep_edited
 from videodpo.weights.locations import NotFetched, resolve, root
 from videodpo.weights.needed import Needed, merge
+from videodpo.workflow.benchmark_files import BenchmarkFiles
 from videodpo.workflow.check import BENCHMARK, check, options_key
 from videodpo.workflow.plan import Job, write_plan
 
@@ -46,94 +48,22 @@ class Workflow:
         self.judges = list(self.config.evaluate.judges)
         self.has_clips = self.config.prompts.source.has_clips
         self.has_pairs = self.config.prompts.source.has_pairs
+        self.benchmark = BenchmarkFiles(self.config.evaluate.benchmark)
 
     @cached_property
     def shards(self) -> list[str]:
         """Numbers of the sampling shards, formatted as in file names."""
-        return _numbers(self.config.generate.shards)
+        return shard_numbers(self.config.generate.shards)
 
     @cached_property
     def reference_shards(self) -> list[str]:
         """Numbers of the shards of reference errors; none if the reference is online."""
-        return _numbers(self.config.reference.shards) if self.config.train.reference == "precomputed" else []
+        return shard_numbers(self.config.reference.shards) if self.config.train.reference == "precomputed" else []
 
     @cached_property
     def heldout_shards(self) -> list[str]:
         """Numbers of the shards of held-out clips."""
-        return _numbers(self.config.evaluate.shards)
-
-    @cached_property
-    def suite(self) -> Suite | None:
-        """Benchmark at the end of the run; None if there is none."""
-        return suite_of(self.config.evaluate.benchmark) if self.config.evaluate.benchmark else None
-
-    @cached_property
-    def benchmark_arms(self) -> list[str]:
-        """Models that the benchmark scores."""
-        return list(self.config.evaluate.benchmark.arms) if self.config.evaluate.benchmark else []
-
-    def group_shards(self, group: str) -> list[str]:
-        """Numbers of the shards of a benchmark's group."""
-        assert self.suite is not None
-        return _numbers(self.suite.groups[group].num_shards)
-
-    def group_dimensions(self, group: str) -> list[str]:
-        """Dimensions that score the clips of a benchmark's group."""
-        assert self.suite is not None
-        return self.suite.scored(group)
-
-    @property
-    def benchmark_gpus(self) -> int:
-        """Number of GPUs that a scoring job of the benchmark requests."""
-        dimensions = self.suite.dimensions if self.suite else {}
-        scorers = (registry.load("videodpo.scorers", one.scorer or name) for name, one in dimensions.items())
-        return int(any(scorer.uses_gpu for scorer in scorers))
-
-    @cached_property
-    def benchmark_prompts(self) -> list[str]:
-        """Tables of the benchmark's prompts, relative to the run's folder."""
-        return [f"benchmark_prompts/{name}.parquet" for name in (self.suite.groups if self.suite else {})]
-
-    @cached_property
-    def benchmark_tables(self) -> list[str]:
-        """Tables of the benchmark's clips and of their scores, relative to the run's folder."""
-        above = "round{round}/benchmark"
-        return [
-            f"{above}/{name}/{file}"
-            for name in (self.suite.groups if self.suite else {})
-            for arm in self.benchmark_arms
-            for file in (
-                *(f"videos/{arm}/shard-{shard}.parquet" for shard in self.group_shards(name)),
-                *(f"scores/{arm}/{dimension}/shards.json" for dimension in self.group_dimensions(name)),
-            )
-        ]
-
-    @cached_property
-    def benchmark_videos(self) -> list[str]:
-        """Tables of one model's benchmark clips, relative to the run's folder."""
-        return [
-            f"round{{round}}/benchmark/{name}/videos/{{arm}}/shard-{shard}.parquet"
-            for name in (self.suite.groups if self.suite else {})
-            for shard in self.group_shards(name)
-        ]
-
-    @cached_property
-    def official_folder(self) -> list[str]:
-        """Folder of one model's clips for the benchmark's own program, relative to the run's folder."""
-        benchmark = self.config.evaluate.benchmark
-        return [f"round{{round}}/benchmark/{benchmark.videos_folder}/{{arm}}"] if benchmark else []
-
-    @cached_property
-    def official_results(self) -> list[str]:
-        """Results of the benchmark's own program that the run makes, relative to its folder."""
-        benchmark = self.config.evaluate.benchmark
-        files = benchmark.official_files if benchmark else {}
-        return [f"round{{round}}/benchmark/official/{arm}.json" for arm, file in files.items() if file is None]
-
-    @cached_property
-    def benchmark_summary(self) -> list[str]:
-        """Summary of a round's benchmark, relative to the run's folder; none without a benchmark."""
-        return ["round{round}/benchmark/summary.json"] if self.suite else []
+        return shard_numbers(self.config.evaluate.shards)
 
     @cached_property
     def headroom_tables(self) -> list[str]:
@@ -160,7 +90,7 @@ class Workflow:
     @cached_property
     def targets(self) -> list[str]:
         """Final output of a run: the last round's report, or its adapter if no prompts are held out; the benchmark."""
-        summary = [f"{self.folder}/{file.format(round=self.config.rounds)}" for file in self.benchmark_summary]
+        summary = [f"{self.folder}/{file.format(round=self.config.rounds)}" for file in self.benchmark.summary]
         return (self.page or [f"{self.folder}/round{self.config.rounds}/adapter"]) + summary
 
     def num_gpus(self, dimensions: Iterable[str]) -> int:
@@ -201,9 +131,9 @@ class Workflow:
             scorer, key = self._scorer(name), options_key(self.config, name)
             locations = scorer.weights(validate(scorer.Options, options, key))
             needed += [Needed(location, (key,), scorer.hub_files) for location in locations]
-        if self.suite:
-            needed.append(Needed(self.suite.prompts, (BENCHMARK,), ()))
-            for name, dimension in self.suite.dimensions.items():
+        if suite := self.benchmark.suite:
+            needed.append(Needed(suite.prompts, (BENCHMARK,), ()))
+            for name, dimension in suite.dimensions.items():
                 scorer = registry.load("videodpo.scorers", dimension.scorer or name)
                 locations = scorer.weights(validate(scorer.Options, dimension.options, name))
                 needed += [Needed(location, (f"{BENCHMARK}, {name}",), scorer.hub_files) for location in locations]
@@ -294,7 +224,7 @@ class Workflow:
         """
         missing = []
         with_the_model = _WITH_THE_MODEL
-        if self.config.evaluate.benchmark and set(self.benchmark_arms) <= set(self.config.evaluate.benchmark.folders):
+        if not self.benchmark.samples:
             with_the_model = with_the_model - {"benchmark_generate"}  # copies clips
         scores, samples, benchmarks = (
             rules is None or bool(rules & those) for those in (_SCORING, with_the_model, _BENCHMARK)
@@ -396,10 +326,6 @@ def path_with_command(path: str) -> str:
             "package there, or run the snakemake of the environment that has it: make setup, then .venv/bin/snakemake"
         )
     return path if path.split(os.pathsep)[0] == folder else f"{folder}{os.pathsep}{path}"
-
-
-def _numbers(count: int) -> list[str]:
-    return [f"{shard:05d}" for shard in range(count)]
 
 
 @cache

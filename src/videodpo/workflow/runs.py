@@ -74,7 +74,7 @@ class Runs:
             )
 
         rounds = self.first.config.rounds
-        return [f"{self.first.folder}/{file.format(round=rounds)}" for file in self.first.benchmark_summary] or refuse
+        return [f"{self.first.folder}/{file.format(round=rounds)}" for file in self.first.benchmark.summary] or refuse
 
     def inputs(self, files: str | Callable[[Workflow], list[str]]) -> Callable[[Wildcards], Paths]:
         """Input of a rule: files of the job's run, or of the run that makes them.
@@ -129,17 +129,16 @@ class Runs:
 
     def copies(self, wildcards: Wildcards) -> bool:
         """True if the clips of a benchmark's job are the user's own."""
-        benchmark = self.of(wildcards).config.evaluate.benchmark
-        return benchmark is not None and dict(wildcards.items())["arm"] in benchmark.folders
+        return self.of(wildcards).benchmark.copies(dict(wildcards.items())["arm"])
 
     def benchmark_configs(self, wildcards: Wildcards) -> list[str]:
         """Settings snapshots of the scorers of a benchmark's group."""
         run, group = self.of(wildcards), dict(wildcards.items())["group"]
-        return [f"{run.folder}/config/benchmark_score/{name}.json" for name in run.group_dimensions(group)]
+        return [f"{run.folder}/config/benchmark_score/{name}.json" for name in run.benchmark.dimensions(group)]
 
     def benchmark_shards(self, wildcards: Wildcards) -> list[str]:
         """Numbers of the shards of a benchmark's group."""
-        return self.of(wildcards).group_shards(dict(wildcards.items())["group"])
+        return self.of(wildcards).benchmark.shards(dict(wildcards.items())["group"])
 
     def previous_adapter(self, wildcards: Wildcards) -> list[str]:
         """Adapter that a round samples with and trains from: the previous round's; none for the first round."""
@@ -161,7 +160,7 @@ class Runs:
     @property
     def benchmark_gpus(self) -> int:
         """Number of GPUs that a scoring job of the benchmark requests."""
-        return max(run.benchmark_gpus for run in self.runs.values())
+        return max(run.benchmark.num_gpus for run in self.runs.values())
 
     @property
     def appearance_gpus(self) -> int:

@@ -78,12 +78,10 @@ class StudyRuns(Runs):
             {"arm": name.partition("/")[0], "seed": run.config.seed, "folder": name, "round": run.config.rounds}
             for name, run in self.arms.items()
         ]
-        evaluate = self.first.config.evaluate
         return {
             "study": self.study.model_dump(exclude={"base", "common"}),
             "omniscore": self.first.config.formula.model_dump(),
-            "bootstrap_resamples": evaluate.bootstrap_resamples,
-            "motion_dimension": evaluate.motion_dimension,
+            "bootstrap_resamples": self.first.config.evaluate.bootstrap_resamples,
             "runs": runs,
         }
 
@@ -164,7 +162,7 @@ def _workflows(study: Study, raw: Mapping[str, Any], file: str) -> dict[str, Wor
         problems += [f"{label}: {problem}" for problem in _differences(run, first)] if run is not first else []
         if not run.config.prompts.num_heldout:
             problems.append(f"{label}: prompts.num_heldout: 0; a study compares runs on held-out prompts")
-        if run.suite:
+        if run.config.evaluate.benchmark:
             problems.append(f"{label}: evaluate.benchmark: a study compares runs on held-out prompts only; remove it")
     if problems:
         raise ConfigError(f"{file}: " + "\n  ".join(dict.fromkeys(problems)))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from videodpo.config import Prompts
-from videodpo.runtime.snapshot import PromptsSettings, Snapshot
+from videodpo.runtime.settings import PromptsSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.prompts.stage import make_prompts
 from videodpo.storage.tables import read_table
 

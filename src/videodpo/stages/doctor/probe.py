@@ -21,7 +21,8 @@ from videodpo.dpo.passes import Passes
 from videodpo.dpo.policy import apply_memory_options, offloaded_activations, trainable
 from videodpo.models.base import VideoModel
 from videodpo.runtime.countdown import Countdown
-from videodpo.runtime.snapshot import Snapshot, TrainSettings
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot
 
 # Optimizer steps of the probe, at the full learning rate, all on the same pairs.
 STEPS = 3

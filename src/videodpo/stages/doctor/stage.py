@@ -12,7 +12,8 @@ from videodpo.config.errors import InputError
 from videodpo.dpo.findings import Finding, worst
 from videodpo.dpo.log_checks import check_log, is_plain
 from videodpo.runtime.countdown import Countdown
-from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot
 from videodpo.storage.manifests import record_text
 from videodpo.storage.tables import read_metadata, read_shards, read_table
 

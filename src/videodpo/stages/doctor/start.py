@@ -25,7 +25,8 @@ from videodpo.dpo.reference_errors import has_draws
 from videodpo.dpo.visits import Plan, Visit
 from videodpo.models.base import ALL_PARTS, Part, PromptEmbeds
 from videodpo.models.shared.prompt_embeds import CachedTexts, OnlineTexts
-from videodpo.runtime.snapshot import Snapshot, TrainSettings
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.doctor.latents import Clip
 from videodpo.storage.clips import read_clip
 from videodpo.storage.schemas import CLIP_SIZE, ClipSize

@@ -16,7 +16,8 @@ from videodpo.preference.statistics import CONFIDENCE, bootstrap_interval, motio
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import writes
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
+from videodpo.runtime.settings import EvaluateSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.evaluate.headroom import measure_headrooms
 from videodpo.storage.manifests import edited_inputs, record_json
 from videodpo.storage.schemas import EVALUATION

@@ -15,7 +15,8 @@ from videodpo.config import OmniScore
 from videodpo.preference import omniscore
 from videodpo.preference.statistics import gain_interval, headroom
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import EvaluateSettings, Snapshot
+from videodpo.runtime.settings import EvaluateSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.schemas import omniscore_schema
 from videodpo.storage.tables import map_shards, open_table, read_arrow, read_columns
 

@@ -15,7 +15,8 @@ from videodpo.config import Generate, Sampling
 from videodpo.config.errors import InputError
 from videodpo.models import load_model
 from videodpo.runtime.rounds import round_folder
-from videodpo.runtime.snapshot import GenerateSettings, Snapshot
+from videodpo.runtime.settings import GenerateSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.generate.encode import encode_missing
 from videodpo.stages.generate.fitting import describe, fit_frames, is_exact, nearest_size
 from videodpo.stages.generate.shards import IMPORTED, Files, Part, Request, Row, empty_row, open_shard

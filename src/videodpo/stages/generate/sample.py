@@ -18,7 +18,8 @@ from videodpo.models.shared.prompt_embeds import NEGATIVE
 from videodpo.runtime.benchmark_settings import BenchmarkCopySettings, BenchmarkGenerateSettings
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import EvaluateGenerateSettings, GenerateSettings, Snapshot
+from videodpo.runtime.settings import EvaluateGenerateSettings, GenerateSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.generate.copy_clips import copy_shard
 from videodpo.stages.generate.encode import encode_missing
 from videodpo.stages.generate.import_clips import digest_of_sources, encode_clips, read_sources

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from videodpo.preference.formula import prompt_groups, scale
 from videodpo.runtime.failures import NUM_LISTED, refuse_too_many
 from videodpo.runtime.locks import writes
-from videodpo.runtime.snapshot import OmniScoreSettings, Snapshot
+from videodpo.runtime.settings import OmniScoreSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import omniscore_schema
 from videodpo.storage.scores import read_scored

@@ -12,7 +12,8 @@ import numpy as np
 
 from videodpo.config import Pairs, Reweight
 from videodpo.config.errors import InputError
-from videodpo.runtime.snapshot import PairsSettings, Snapshot
+from videodpo.runtime.settings import PairsSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.manifests import edited_inputs
 from videodpo.storage.schemas import CLIP_SIZE, PAIRS, PAIRS_REJECTED
 from videodpo.storage.tables import read_rows, shard_paths, write_table

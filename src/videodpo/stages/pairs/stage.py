@@ -13,7 +13,8 @@ from videodpo.config.errors import RunError
 from videodpo.preference.filters import columns_for
 from videodpo.preference.pairs import choose_pairs
 from videodpo.runtime.locks import writes
-from videodpo.runtime.snapshot import PairsSettings, Snapshot
+from videodpo.runtime.settings import PairsSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.pairs.imported import import_pairs
 from videodpo.stages.pairs.sizes import read_size_labels
 from videodpo.stages.pairs.votes import read_votes

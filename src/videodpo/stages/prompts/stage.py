@@ -14,7 +14,8 @@ import pandas as pd
 from videodpo.config import ConfigError, Prompts, Source
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.seeds import derive_seed, prompt_id
-from videodpo.runtime.snapshot import PromptsSettings, Snapshot
+from videodpo.runtime.settings import PromptsSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.prompts.cleaning import clean, scrub
 from videodpo.stages.prompts.clips import clip_rows, pair_rows, winner_rows
 from videodpo.stages.prompts.duplicates import NearDuplicates, exact_key

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from videodpo.runtime.locks import writes
-from videodpo.runtime.snapshot import ReportSettings, Snapshot
+from videodpo.runtime.settings import ReportSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.report.curves import training_figures
 from videodpo.stages.report.figures import data_figures, forest
 from videodpo.stages.report.gallery import samples, write_gallery

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from videodpo.runtime.snapshot import ReportSettings, Snapshot
+from videodpo.runtime.settings import ReportSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.manifests import read_json
 from videodpo.storage.schemas import omniscore_schema
 from videodpo.storage.tables import read_metadata, read_shards, read_table, shard_path

@@ -11,7 +11,8 @@ from videodpo.config import validate
 from videodpo.runtime import registry
 from videodpo.runtime.failures import failed_so_far, refuse_too_many
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import ScoreSettings, Snapshot
+from videodpo.runtime.settings import ScoreSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.score.stage import Snapshots, read_videos, score_shard
 from videodpo.stages.score.store import Column, Measured, Store, store_path
 from videodpo.storage.schemas import SCORES

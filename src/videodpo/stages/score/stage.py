@@ -14,8 +14,9 @@ from videodpo.runtime import registry
 from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.failures import refuse_too_many
 from videodpo.runtime.locks import exclusive
+from videodpo.runtime.settings import ScoreSettings
 from videodpo.runtime.signals import Interrupts
-from videodpo.runtime.snapshot import ScoreSettings, Snapshot
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.shared.backbone import Result, Unavailable, score_clips
 from videodpo.stages.score.read_ahead import Wanted, read_ahead

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from videodpo.runtime import registry
-from videodpo.runtime.snapshot import ScoreSettings, Snapshot
+from videodpo.runtime.settings import ScoreSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.progress import Progress
 
 _FORMAT = 1  # format version of a line in the log

@@ -14,7 +14,8 @@ from videodpo.runtime.countdown import Countdown
 from videodpo.runtime.device import choose_device
 from videodpo.runtime.giving_up import GaveUp, mark
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import Snapshot, TrainSettings
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.manifests import product_folder
 from videodpo.storage.tensors import sort_metadata
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from videodpo.config.errors import InputError
 from videodpo.runtime import registry
 from videodpo.runtime.rounds import adapter_after, round_folder
-from videodpo.runtime.snapshot import TrainSettings, load_snapshot
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import load_snapshot
 from videodpo.storage.files import refuse_full_disk, sync_folder
 from videodpo.tools.adapter.card import card
 from videodpo.tools.adapter.examples import example

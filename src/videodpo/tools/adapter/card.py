@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from videodpo import __version__
 from videodpo.config import HUB_PREFIX, Source
 from videodpo.config.errors import InputError
-from videodpo.runtime.snapshot import Snapshot, TrainSettings, load_snapshot
+from videodpo.runtime.settings import TrainSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot
 from videodpo.storage.manifests import read_json
 from videodpo.storage.tables import map_shards, open_table, read_table
 from videodpo.tools.adapter.examples import CHECKPOINTS, READ_BY_DIFFUSERS

@@ -11,7 +11,7 @@ from typing import Any
 from videodpo.config import HUB_PREFIX
 from videodpo.models.shared.adapters import lora_file
 from videodpo.models.shared.pipeline_model import read_config
-from videodpo.runtime.snapshot import TrainSettings
+from videodpo.runtime.settings import TrainSettings
 from videodpo.weights.locations import hub_name, local_path
 
 READ_BY_DIFFUSERS = ("wan", "ltx_video")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videodpo.models.shared.adapters import lora_file
-from videodpo.runtime.snapshot import TrainSettings
+from videodpo.runtime.settings import TrainSettings
 from videodpo.storage.tensors import write_tensors
 from videodpo.tools.adapter.layouts import COMFYUI, ORIGINAL
 from videodpo.tools.adapter.lora import LoraLayer, read_lora

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from videodpo.runtime.rounds import round_folder
-from videodpo.runtime.snapshot import GenerateSettings, PromptsSettings, Snapshot, load_snapshot
+from videodpo.runtime.settings import GenerateSettings, PromptsSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot
 from videodpo.storage.clips import read_clip
 from videodpo.storage.tables import read_metadata, read_rows, shard_paths
 

@@ -13,7 +13,8 @@ from videodpo.config import Section
 from videodpo.config.errors import InputError
 from videodpo.runtime.locks import exclusive
 from videodpo.runtime.rounds import round_folder
-from videodpo.runtime.snapshot import PairsSettings, Snapshot, load_snapshot
+from videodpo.runtime.settings import PairsSettings
+from videodpo.runtime.snapshot import Snapshot, load_snapshot
 from videodpo.storage.files import read_json
 from videodpo.storage.schemas import LABELS
 from videodpo.storage.tables import read_rows, write_table

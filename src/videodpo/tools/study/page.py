@@ -8,66 +8,92 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from videodpo.stages.report.html import page_environment
 from videodpo.stages.report.intervals import draw_interval, label_rows
 from videodpo.stages.report.style import Drawn, FigureFolder, Theme
+from videodpo.tools.study.arms import Arm
 from videodpo.tools.study.results import TOTALS, Missing
 
 
 def render(
     root: Path,
     plan: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    table: pd.DataFrame,
+    arms: Sequence[Arm],
+    judges: Sequence[str],
     findings: Sequence[Mapping[str, Any]],
     missing: Sequence[Missing],
 ) -> str:
-    """Draw the figures into <root>/figures and return the page's HTML."""
+    """Draw the figures into <root>/figures and return the page's HTML.
+
+    Args:
+        root: folder of the study.
+        plan: content of `study.json`.
+        table: rows of `study.parquet`.
+        arms: result of `compare_arms`.
+        judges: scores that no arm is trained on.
+        findings: result of `judge_findings`.
+        missing: runs that are not finished.
+    """
     figures = FigureFolder(root / "figures")
-    table = pd.DataFrame(rows)
-    drawn = [_forest(figures, table, plan, name) for name in TOTALS if name in set(table.score)]
+    scores = [name for name in (*TOTALS, *judges) if name in set(table.score)]
+    drawn = []
     if judged := [finding for finding in findings if finding["difference"] is not None]:
-        drawn.insert(0, _findings(figures, judged))
+        drawn.append(_findings(figures, judged))
+    if "omniscore" in scores and judges:
+        drawn.append(_tradeoff(figures, arms, judges))
+    drawn += [_forest(figures, table, [arm.name for arm in arms], name) for name in scores]
     figures.remove_others()
     template = page_environment("videodpo.tools.study").get_template("page.html")
     return template.render(
         study=plan["study"],
         num_runs=len(plan["runs"]),
         findings=findings,
-        arms=_arms(table, plan),
-        columns=[name for name in TOTALS if name in set(table.score)],
+        arms=arms,
+        columns=scores,
+        judges=judges,
         drawn=drawn,
         missing=missing,
     )
 
 
-def _arms(table: pd.DataFrame, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per arm: its finished seeds, and the mean over them of each column's difference and of the motion."""
-    rows = []
-    for name in _names(plan):
-        mine = table[table.arm == name]
-        means = {score: float(one.delta.mean()) for score, one in mine.groupby("score") if score in TOTALS}
-        shares = 100 * mine.drop_duplicates("seed")[["motion", "strength"]].astype(float).mean()
-        rows.append(
-            {
-                "name": name,
-                "about": plan["study"]["arms"][name]["about"],
-                "num_seeds": int(mine.seed.nunique()),
-                "means": means,
-                **{str(key): None if pd.isna(share) else float(share) for key, share in shares.items()},
-            }
-        )
-    return rows
+def _tradeoff(figures: FigureFolder, arms: Sequence[Arm], judges: Sequence[str]) -> Drawn:
+    """Change of each judge against that of the OmniScore: one number per arm, its row in the table of the arms."""
+    data = pd.DataFrame(
+        [
+            {"number": number, "arm": arm.name} | {name: arm.deltas.get(name) for name in ("omniscore", *judges)}
+            for number, arm in enumerate(arms, 1)
+        ]
+    )
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        for axes, judge in zip(figure.subplots(1, len(judges), squeeze=False)[0], judges, strict=True):
+            axes.axhline(0, color=theme.muted, linewidth=1)
+            axes.axvline(0, color=theme.muted, linewidth=1)
+            for _, row in data.dropna(subset=["omniscore", judge]).iterrows():
+                at = row["omniscore"], row[judge]
+                axes.plot(*at, "o", color=theme.surface, markeredgecolor=theme.accent, markersize=13)
+                axes.annotate(str(row["number"]), at, ha="center", va="center", fontsize=8, color=theme.ink)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.set_xlabel("change of omniscore")
+            axes.set_title(judge, fontsize=10, color=theme.ink)
+
+    return figures.draw(
+        "judges",
+        paint,
+        data=data,
+        title="OmniScore against the judges",
+        caption="Change of each judge by that of the OmniScore, means over the seeds; the numbers are those of the "
+        "table. An arm far to the right whose judge is low exploits the scorers: reward hacking.",
+        size=(7.2, 3.4),
+    )
 
 
-def _names(plan: Mapping[str, Any]) -> list[str]:
-    """Arms in the order of the study file."""
-    return list(dict.fromkeys(run["arm"] for run in plan["runs"]))
-
-
-def _forest(figures: FigureFolder, table: pd.DataFrame, plan: Mapping[str, Any], score: str) -> Drawn:
+def _forest(figures: FigureFolder, table: pd.DataFrame, arms: Sequence[str], score: str) -> Drawn:
     chosen = table[table.score == score]
-    names = [name for name in _names(plan) if name in set(chosen.arm)]
+    names = [name for name in arms if name in set(chosen.arm)]
 
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()

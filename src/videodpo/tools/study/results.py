@@ -134,6 +134,11 @@ def table_rows(runs: list[Run], resamples: int) -> list[dict[str, Any]]:
     return rows
 
 
+def judges_of(runs: list[Run]) -> list[str]:
+    """Scores of the runs that no arm is trained on, by name."""
+    return sorted({name for run in runs for name, one in run.summary["dimensions"].items() if one["kind"] == "judge"})
+
+
 def scores_by_clip(rows: pd.DataFrame, formula: OmniScore) -> pd.DataFrame:
     """Scores of each clip of an evaluation, with the totals by one formula, so that runs with others can be compared.
 
