@@ -12,7 +12,8 @@ _HEAD = """\
 # Every key of the configuration
 
 This page is generated from the classes in `src/videodpo/config/` by `make docs`. `config.yaml` configures the full run.
-Each file in `presets/` overrides some of its keys. Unknown keys and invalid values are refused with a message that has
+Each file in `presets/` overrides some of its keys. The column *default* is for a key that no file sets; on all other
+pages, *default* means the value in `config.yaml`. Unknown keys and invalid values are refused with a message that has
 the key, the value and what is allowed. To check a configuration before anything runs, use
 `videodpo check --config config.yaml --preset presets/demo.yaml`. An editor with a YAML language server can check while
 you type: give it `config.schema.json`.

@@ -213,8 +213,8 @@ def auto_beta(ref_w: np.ndarray, ref_l: np.ndarray, logit: float) -> float:
     spread = float(difference.std()) if varies else 0.0
     if not 0 < spread < np.inf:
         raise InputError(
-            f"beta: 'auto' needs finite reference errors whose differences between winner and "
-            f"loser vary; these {ref_w.size} are not or do not. Give train.beta a number"
+            "train.beta: auto needs finite reference errors whose difference between winner and loser varies; none of "
+            f"these {ref_w.size} pairs of errors is finite, or all differences are equal; set train.beta to a number"
         )
     return 2 * logit / spread
 

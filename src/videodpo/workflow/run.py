@@ -204,8 +204,8 @@ class Workflow:
         """Raise ConfigError if a settings snapshot of these names differs from the configuration."""
         if other := [str(self._snapshot_file(name)) for name in self.edited() if name in kept]:
             raise ConfigError(
-                "settings snapshots differ from the configuration, and Snakemake would keep them, as it has no record "
-                f"of them or was asked not to look: remove these files and start again: {', '.join(other)}"
+                f"these settings snapshots differ from the configuration: {', '.join(other)}. Snakemake would keep "
+                "them, because its record in .snakemake is missing or was ignored; remove them and start again"
             )
 
     def _snapshot_file(self, name: str) -> Path:
@@ -240,7 +240,8 @@ class Workflow:
         if missing:
             raise ConfigError(
                 f"weights that this run needs are not in {root()}:{''.join(missing)}\n"
-                "On a machine with internet access, with the run's --config and --preset: videodpo weights fetch"
+                "On a machine with internet access: videodpo weights fetch, with one --preset for each file after "
+                "config.yaml in --configfile"
             )
 
 
