@@ -132,6 +132,33 @@ def test_out_of_memory_halves_the_batch_with_a_warning(caplog):
     ]
 
 
+def test_a_reduced_batch_size_stays_for_the_next_clips_of_this_size():
+    means = Means(at_once=8, memory=3)
+    score_clips([All(means)], [clip("1", 5)])
+    means.batches.clear()
+    means._memory = None
+    score_clips([All(means)], [clip("1", 5), clip("2", 5, side=8)])
+    assert [len(batch) for batch in means.batches] == [2, 2, 1, 5]
+
+
+def test_an_unavailable_clip_does_not_reduce_the_batch_size(monkeypatch, caplog):
+    means = Means(at_once=8)
+    answer = means.answer
+
+    def unavailable(parts):
+        if any(clip.prompt == "2" for clip, _ in parts):
+            raise Unavailable("2.mp4: no such file")
+        return answer(parts)
+
+    monkeypatch.setattr(means, "answer", unavailable)
+    ((one, two),) = score_clips([First(means)], [clip("1", 1), clip("2", 1)])
+    assert (one, str(two)) == (10.0, "2.mp4: no such file")
+    means.batches.clear()
+    score_clips([First(means)], [clip("1", 1)] * 8)
+    assert [len(batch) for batch in means.batches] == [8]
+    assert not caplog.records
+
+
 def test_a_part_that_does_not_fit_alone_fails_with_a_reason():
     means = Means(at_once=8, memory=0)
     ((result,),) = score_clips([All(means)], [clip("1", 2)])

@@ -100,6 +100,22 @@ def test_a_clip_that_fails_its_batch_does_not_cost_the_others(address, file, pat
     assert requests_to(address)[f"/{path}"] == sizes[path]
 
 
+def test_an_internal_error_does_not_reduce_the_batches_of_later_clips(address, file):
+    service = scorer(address, "crashes")
+    score_clips([service], clips_of(file, "a", "bc", "def", POISON))
+    before = len(requests_to(address)["/crashes"])
+    assert score_clips([service], clips_of(file, "a", "bc", "def", "ghij")) == [[1.0, 2.0, 3.0, 4.0]]
+    assert requests_to(address)["/crashes"][before:] == [4]
+
+
+def test_a_missing_file_fails_its_own_clip_only(address, file, tmp_path):
+    clips = [*clips_of(file, "a", "bc"), *clips_of(tmp_path / "none.mp4", "def")]
+    *good, lost = score_clips([scorer(address, "missing")], clips)[0]
+    assert good == [1.0, 2.0]
+    assert isinstance(lost, Unavailable)
+    assert requests_to(address)["/missing"] == [1, 1]  # not in halves, as for an internal error
+
+
 def test_a_busy_service_is_asked_again(address, file):
     assert score(address, file, "busy") == [1.0, 4.0]
     assert requests_to(address)["/busy"] == [2, 2, 2]

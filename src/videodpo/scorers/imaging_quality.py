@@ -77,7 +77,7 @@ class ImagingQuality(FileWeightsScorer):
 
     def __init__(self, options: Section, device: str) -> None:
         assert isinstance(options, ImagingQuality.Options)
-        self.backbone = MusiqFrames(file_of(options), choose_device(device))
+        self.backbone = MusiqFrames.shared(file_of(options), choose_device(device))
         self._divisor = 100 if options.as_share else 1
 
     def value(self, clip: Clip, answers: Mapping[int, float]) -> float:

@@ -82,7 +82,7 @@ class MotionSmoothness(FileWeightsScorer):
         """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
-        self.backbone = DrawnFrames(file_of(options), choose_device(device))
+        self.backbone = DrawnFrames.shared(file_of(options), choose_device(device))
 
     def refuse(self, clip: Clip) -> None:
         if len(clip.frames_THWC) < 3:

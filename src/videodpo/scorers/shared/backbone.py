@@ -32,6 +32,14 @@ class Unavailable(InputError):
     """A temporary failure, which a retry may fix: the clip's file was unavailable, or memory ran out."""
 
 
+class BatchFailed(Unavailable):
+    """The batch failed as one. It is retried in halves."""
+
+
+class OutOfMemory(BatchFailed):
+    """The batch does not fit into memory. Later batches are not larger than its half."""
+
+
 class Backbone(ABC):
     """One network with its preprocessing of frames. Scorers with the same object share its answers.
 
@@ -46,6 +54,11 @@ class Backbone(ABC):
     def shared(cls, *arguments: Any) -> Any:
         """Load the network; each process loads it once for these arguments, so that all scorers share it."""
         return cls(*arguments)
+
+    @functools.cached_property
+    def reduced(self) -> dict[tuple[int, int], int]:
+        """Batch sizes by (height, width) where a batch did not fit into memory, for the rest of the process."""
+        return {}
 
     @abstractmethod
     def at_once(self, height: int, width: int) -> int:
@@ -172,7 +185,6 @@ def _score_shared(scorers: Sequence[NetworkScorer], clips: Sequence[Clip]) -> li
     backbone = scorers[0].backbone
     answers: list[dict[int, Any]] = [{} for _ in clips]
     lost = {number: error for number, clip in enumerate(clips) if (error := _refusal(backbone, clip))}
-    limits: dict[tuple[int, int], int] = {}
     while todo := {
         (number, part)
         for scorer in scorers
@@ -182,7 +194,7 @@ def _score_shared(scorers: Sequence[NetworkScorer], clips: Sequence[Clip]) -> li
         if part not in answers[number]
     }:
         for size, parts in _by_size(sorted(todo), clips).items():
-            _ask(backbone, size, parts, clips, answers, lost, limits)
+            _ask(backbone, size, parts, clips, answers, lost)
     return [
         [
             _refusal(scorer, clip) or _value(scorer, clip, answers[number], lost.get(number))
@@ -215,17 +227,18 @@ def _ask(
     clips: Sequence[Clip],
     answers: list[dict[int, Any]],
     lost: dict[int, ValueError],
-    limits: dict[tuple[int, int], int],
 ) -> None:
     """Evaluate parts in batches. If a batch does not fit into memory, halve the batch size from then on."""
-    start = 0
+    start, most = 0, backbone.at_once(*size)
     while start < len(todo):
-        most = min(backbone.at_once(*size), limits.get(size, len(todo)))
+        most = min(most, backbone.reduced.get(size, most))
         batch = todo[start : start + most]
         found = _answers(backbone, [(clips[number], part) for number, part in batch])
-        if isinstance(found, Unavailable) and len(batch) > 1:
-            limits[size] = len(batch) // 2
-            log.warning("%s: %s; batch size %d from now on", type(backbone).__name__, found, limits[size])
+        if isinstance(found, BatchFailed) and len(batch) > 1:
+            most = len(batch) // 2
+            if isinstance(found, OutOfMemory):
+                backbone.reduced[size] = most
+            log.warning("%s: %s; batch size %d from now on", type(backbone).__name__, found, most)
             continue
         for index, (number, part) in enumerate(batch):
             # If a batch fails, retry its parts one by one, so that one bad part does not fail the others.
@@ -252,7 +265,7 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
     # Outside the except block, no traceback keeps the tensors alive.
     torch.cuda.empty_cache()
     height, width = parts[0][0].frames_THWC.shape[1:3]
-    return Unavailable(f"out of memory at {width} x {height}")
+    return OutOfMemory(f"out of memory at {width} x {height}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pydantic import Field
 from videodpo.config.errors import InputError, RunError
 from videodpo.config.section import PositiveReal, Section
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.backbone import Backbone, Part, Unavailable
+from videodpo.scorers.shared.backbone import Backbone, BatchFailed, Part, Unavailable
 from videodpo.storage.clips import file_of, read_content
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Service(Backbone):
             except _Failed as error:
                 internal = isinstance(error, _InternalError)
                 if internal and num_clips > 1:
-                    raise Unavailable(str(error)) from error  # the clips are sent again in smaller batches
+                    raise BatchFailed(str(error)) from error
                 if not tries_left:
                     self._num_errors += internal
                     if internal and self._num_errors < _MOST_ERRORS:
