@@ -81,6 +81,11 @@ def scorer(name: str, weights: dict[str, Path]):
     return kind(kind.Options(weights=str(weights[name])), "cpu")
 
 
+@pytest.mark.parametrize("name", ["motion_smoothness", "imaging_quality"])
+def test_two_dimensions_of_one_scorer_share_its_network(weights, name):
+    assert scorer(name, weights).backbone is scorer(name, weights).backbone
+
+
 def test_subject_consistency_takes_any_shape_and_is_1_for_a_still_clip(weights):
     subject = scorer("subject_consistency", weights)
     moving = moving_square(3, 75, 50, speed=9)
