@@ -15,6 +15,7 @@ from torchvision.ops import box_iou
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
+from videodpo.config.errors import InputError
 from videodpo.config.section import validate
 from videodpo.scorers.base import NO_RESULT, Clip
 from videodpo.scorers.color import Color
@@ -286,6 +287,16 @@ def test_a_frame_without_objects_has_none(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "name", ["proposals.agn_hm.bias", "cascade.box_predictor.2.cls_score.bias", "decoder.output.bias"]
+)
+def test_output_that_is_not_finite_fails_and_is_not_a_frame_without_objects(folder, name):
+    grit = Grit(folder / "grit_b_densecap_objectdet.pth", folder / "vocab.txt", "cpu")
+    grit.network.get_parameter(name).fill_(float("nan"))
+    with pytest.raises(InputError, match="GRiT's output is not finite"):
+        grit.found(clip_of(1).pixels("cpu").float(), captions=False)
+
+
+@pytest.mark.parametrize(
     ("size", "seen"), [((768, 1366), (768, 1366)), ((800, 1000), (720, 900)), ((1921, 1080), (1280, 720))]
 )
 def test_frames_with_a_shorter_side_above_768_are_resized_to_720(size, seen):
@@ -349,6 +360,7 @@ def test_clips_of_other_dimensions_cost_nothing(folder, monkeypatch):
             "relationship is 'near'; it must be one of on the left",
         ),
         (SpatialRelationshipSigned, SIDES | {"object_b": ""}, "has no object_b; give it with --info"),
+        (Color, {"color": "brown"}, "color is 'brown'; it must be one of white, red, pink"),
     ],
 )
 def test_a_clip_without_its_info_is_refused(folder, kind, info, message):

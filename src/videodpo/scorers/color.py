@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, NoResult
 from videodpo.scorers.shared.grit import Found, GritScorer
 
@@ -24,6 +25,11 @@ class Color(GritScorer):
     version = "1"
     needs = ("color",)
     captions = True
+
+    def refuse(self, clip: Clip) -> None:
+        super().refuse(clip)
+        if (color := clip.info["color"]) not in COLORS:  # frames could have it without counting as colored
+            raise InputError(f"color is {color!r}; it must be one of {', '.join(COLORS)}")
 
     def verdict(self, clip: Clip, frames: Sequence[Sequence[Found]]) -> float:
         color = clip.info["color"]

@@ -19,6 +19,8 @@ from torch import nn
 from torchvision.ops import box_area, clip_boxes_to_image, nms, roi_align
 from transformers import VitDetBackbone, VitDetConfig
 
+from videodpo.config.errors import InputError
+
 STRIDES = (8, 16, 32, 64, 128)  # pixels per cell, of the pyramid's levels
 MULTIPLE = 32  # sides of the frames
 LEAST_HEAT, PER_LEVEL, SMALLEST_SIDE, PROPOSAL_OVERLAP = 1e-4, 1000, 0.01, 0.9
@@ -118,6 +120,7 @@ class Proposals(nn.Module):
             self._candidates(features, stride, scale)
             for features, stride, scale in zip(maps, STRIDES, self.scales, strict=True)
         ]
+        refuse_not_finite(*(heat for _, heat in levels))
         found = []
         for frame in range(len(maps[0])):
             boxes_R4 = torch.cat([boxes[frame][_hottest(heat[frame])] for boxes, heat in levels])
@@ -232,10 +235,17 @@ class Detector(nn.Module):
         frame_R = torch.arange(len(proposals)).repeat_interleave(counts).to(boxes_R4.device)
         boxes_R4, probability_R = self.cascade(maps, boxes_R4, frame_R, (height, width))
         scores_R = (probability_R * heat_R).sqrt()
+        refuse_not_finite(boxes_R4, scores_R)
         kept = torch.cat(
             [chosen(boxes_R4, scores_R, frame_R == frame, (height, width)) for frame in range(len(proposals))]
         )
         return maps, clip_boxes_to_image(boxes_R4[kept], (height, width)), frame_R[kept]
+
+
+def refuse_not_finite(*outputs: torch.Tensor) -> None:
+    """Raise InputError if a network's output has NaN or infinity, which would read as a frame without objects."""
+    if not all(output.isfinite().all() for output in outputs):
+        raise InputError("GRiT's output is not finite")
 
 
 def chosen(boxes_R4: torch.Tensor, scores_R: torch.Tensor, here_R: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

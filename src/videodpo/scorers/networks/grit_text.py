@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videodpo.scorers.networks.grit_detector import GritSizes
+from videodpo.scorers.networks.grit_detector import GritSizes, refuse_not_finite
 
 NAME, CAPTION, END = 101, 104, 102  # tokens: the first decides what the text is
 LIMIT = 40  # tokens of a text, with the first
@@ -66,8 +66,9 @@ class TextDecoder(nn.Module):
             logits = self.logits(memory, tokens_RL)
             if tokens_RL.shape[1] > 1:  # a word does not follow itself
                 logits.scatter_(1, last_R[:, None], _FORBIDDEN)
-            next_R = logits.argmax(dim=1).masked_fill(last_R == END, END)
-            tokens_RL = torch.cat([tokens_RL, next_R[:, None]], dim=1)
+            best_R1 = logits.argmax(dim=1, keepdim=True)  # that of a NaN, if there is one
+            refuse_not_finite(logits.gather(1, best_R1))
+            tokens_RL = torch.cat([tokens_RL, best_R1.masked_fill(last_R[:, None] == END, END)], dim=1)
         return tokens_RL
 
     def logits(self, memory: Memory, tokens_RL: torch.Tensor) -> torch.Tensor:
