@@ -27,8 +27,8 @@ class HpsFrames(PromptFrames):
     # Not "-quickgelu": LAION trained this tower with the exact GELU.
     architecture = "ViT-H-14"
 
-    def __init__(self, weights: Path, device: str, antialias: bool) -> None:
-        super().__init__(device, frames_at_once=2)
+    def __init__(self, weights: Path, device: str, num_frames: int | None, antialias: bool) -> None:
+        super().__init__(device, frames_at_once=2, num_frames=num_frames)
         self._network = open_clip.CLIP(**open_clip.get_model_config(self.architecture))
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)

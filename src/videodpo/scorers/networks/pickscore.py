@@ -23,8 +23,8 @@ CONTEXT = 77
 class PickScoreFrames(PromptFrames):
     """PickScore in float32. The processor runs on the CPU, where 8-bit resizing is the same on every machine."""
 
-    def __init__(self, folder: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=2)
+    def __init__(self, folder: Path, device: str, num_frames: int | None) -> None:
+        super().__init__(device, frames_at_once=2, num_frames=num_frames)
         self._model = load_model(CLIPModel, folder, device)
         self._processor = load_processor(CLIPProcessor, folder)
 

@@ -142,8 +142,8 @@ class NetworkScorer(Scorer):
     def wanted(self, clip: Clip, answers: Mapping[int, Any]) -> Iterable[int]:
         """Return the parts that `value` needs, given the answers so far. Called after every round of batches.
 
-        May include parts with known answers. A scorer that shares its backbone must return all parts: the composition
-        of batches must not depend on which scorers are to be run now.
+        May include parts with known answers. All scorers of a backbone return the same parts: the composition of
+        batches must not depend on which scorers are to be run now.
         """
         return range(self.backbone.num_parts(clip))
 

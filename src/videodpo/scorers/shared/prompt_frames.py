@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 class PromptFrames(FrameBackbone):
     """Embeddings of an image model of length 1, [D] per frame."""
 
+    def __init__(self, device: str, frames_at_once: int, num_frames: int | None) -> None:
+        """Set the batch size and the parts.
+
+        Args:
+            device: name of the torch device.
+            frames_at_once: as for `FrameBackbone`.
+            num_frames: number of frames as for `distinct_frames`. All scorers of a backbone use the same frames.
+        """
+        super().__init__(device, frames_at_once)
+        self.num_frames = num_frames
+
     @abstractmethod
     def text(self, text: str) -> torch.Tensor:
         """Return the prompt's vector [D], on the CPU, for the dot product with frame embeddings."""
@@ -29,7 +40,6 @@ class PromptFramesScorer(NetworkScorer):
     """Mean over frames. An empty prompt is refused."""
 
     backbone: PromptFrames
-    num_frames: int | None
 
     class Options(NetworkScorer.Options):
         """Number of frames."""
@@ -51,4 +61,4 @@ class PromptFramesScorer(NetworkScorer):
         return float((frames_TD @ self.backbone.text(clip.prompt).double()).mean())
 
     def _numbers(self, clip: Clip) -> list[int]:
-        return distinct_frames(len(clip.frames_THWC), self.num_frames)
+        return distinct_frames(len(clip.frames_THWC), self.backbone.num_frames)
