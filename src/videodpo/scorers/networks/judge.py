@@ -108,22 +108,28 @@ class Judge(ClipBackbone):
     @torch.no_grad()
     def _ask(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> list[Answer]:
         inputs = self._inputs(clips, shown)
-        written = self._model.generate(
-            **inputs,
-            max_new_tokens=max(1, self._asked.max_new_tokens),
-            do_sample=False,
-            num_beams=1,
-            output_logits=bool(self._ways),  # raw logits, before logits processors
-            return_dict_in_generate=True,
-            **dict.fromkeys(SAMPLING),
-        )
-        start = inputs["input_ids"].shape[1]
-        ids_PT = written.sequences[:, start:].tolist()
         ways_WA = torch.tensor(self._ways, dtype=torch.long, device=self.device)
         if not self._ways:
-            return [Answer(ids, torch.empty(len(ids), 0, 0)) for ids in ids_PT]
-        # Other logits are not kept: those of an answer of 1,024 tokens would be 600 MB.
-        logits_TPWA = torch.stack([step_PV[:, ways_WA] for step_PV in written.logits]).cpu()
+            ways_WA = ways_WA.view(0, 0)
+        steps: list[torch.Tensor] = []
+        # Generation's `output_logits` would keep the logits of all words until its end: 600 MB per clip for 1,024
+        # tokens. A logits processor would see them after the folder's own processors, for example for repetitions.
+        hook = self._model.register_forward_hook(
+            lambda model, inputs, output: steps.append(output.logits[:, -1][:, ways_WA].float())
+        )
+        try:
+            ids_PL = self._model.generate(
+                **inputs,
+                max_new_tokens=max(1, self._asked.max_new_tokens),
+                do_sample=False,
+                num_beams=1,
+                return_dict_in_generate=False,
+                **dict.fromkeys(SAMPLING),
+            )
+        finally:
+            hook.remove()
+        ids_PT = ids_PL[:, inputs["input_ids"].shape[1] :].tolist()
+        logits_TPWA = torch.stack(steps).cpu()
         return [Answer(ids, logits_TPWA[:, row]) for row, ids in enumerate(ids_PT)]
 
     def _inputs(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> Any:
