@@ -106,7 +106,7 @@ class Tag2TextCaptions(Backbone):
         return 1 if len(clip.frames_THWC) <= FIRST_FRAMES else 2
 
     def refuse(self, clip: Clip) -> None:
-        if not clip.info.get("scene"):
+        if not clip.info.get("scene", "").strip():
             raise InputError('the clip\'s scene is not known; name it, for example --info \'{"scene": "alley"}\'')
         if clip.path is None:
             raise InputError("the clip has no file; frames are scaled while they are decoded from it")

@@ -18,9 +18,11 @@ from timm.models.beit import Block as BeitBlock
 from torch import nn
 
 from videodpo.config.errors import InputError
+from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.class_token import Block, all_tokens
 from videodpo.scorers.networks.dino import MEAN, STD
 from videodpo.scorers.shared.backbone import ClipBackbone, Part
+from videodpo.scorers.shared.human_actions import named_action
 from videodpo.scorers.shared.middle_frames import middle_frames
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
@@ -33,15 +35,18 @@ PRETRAINED_FRAMES = 8
 class UmtActions(ClipBackbone):
     """Probability of each action by itself (a sigmoid), from 16 frames. A clip has one part.
 
+    A clip whose prompt names none of the actions is refused, so that clips of other dimensions cost nothing.
+
     Attributes:
         sizes: sizes of the network, where they are not those of ViT-L.
     """
 
     sizes: ClassVar[Mapping[str, int]] = {}
 
-    def __init__(self, weights: Path, device: str, num_actions: int) -> None:
+    def __init__(self, weights: Path, device: str, actions: tuple[str, ...]) -> None:
         super().__init__(device, clips_at_once=8)
-        network = Umt(num_actions, **self.sizes)
+        self._actions = actions
+        network = Umt(len(actions), **self.sizes)
         tensors = read_checkpoint(weights)
         tensors.setdefault("pos_embed", default_positions(network.head.in_features))
         load_weights(network, tensors, weights)
@@ -49,6 +54,11 @@ class UmtActions(ClipBackbone):
         self._blocks = [Block.of_beit(block) for block in network.blocks]
         # The blocks hold the weights now; on a GPU in another form.
         network.blocks = nn.ModuleList()
+
+    def refuse(self, clip: Clip) -> None:
+        if (action := named_action(clip.prompt)) not in self._actions:
+            known = f"the {len(self._actions)} actions, like 'A person is {self._actions[0]}'"
+            raise InputError(f"human_action needs a prompt that names one of {known}; {action!r} is none of them")
 
     @torch.no_grad()
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:

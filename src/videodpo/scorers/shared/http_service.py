@@ -84,6 +84,10 @@ class Service(Backbone):
     def num_parts(self, clip: Clip) -> int:
         return 1
 
+    def refuse(self, clip: Clip) -> None:
+        if clip.path is None:
+            raise InputError("the clip has no file to send to the service")
+
     def answer(self, parts: Sequence[Part]) -> list[Entry]:
         document = {"contract": CONTRACT, "clips": [self._describe(clip) for clip, _ in parts]}
         body = self._body(document, len(parts))
