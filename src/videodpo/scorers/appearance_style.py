@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from videodpo.config import Section
-from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 
 if TYPE_CHECKING:
     import torch
-
-KEY = "appearance_style"
 
 
 class AppearanceStyle(FileWeightsScorer):
@@ -39,12 +36,8 @@ class AppearanceStyle(FileWeightsScorer):
         self._clip = ClipImages.shared(self.architecture, file_of(options), choose_device(device))
         self.backbone = self._clip
 
-    def refuse(self, clip: Clip) -> None:
-        if not clip.info.get(KEY, "").strip():
-            raise InputError(f'appearance_style needs the style: --info \'{{"{KEY}": "Van Gogh style"}}\'')
-
     def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
         import torch
 
         frames_TD = torch.stack([answers[number] for number in range(len(clip.frames_THWC))]).double()
-        return float((frames_TD @ self._clip.text(clip.info[KEY]).double()).mean() / 100)
+        return float((frames_TD @ self._clip.text(clip.info["appearance_style"]).double()).mean() / 100)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from videodpo.config.errors import InputError
+from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
 from videodpo.scorers.shared.crops import square_crops
@@ -72,13 +73,18 @@ class ClipFrames(FrameBackbone):
 class ClipImages(FrameBackbone):
     """CLIP's image embeddings of length 1, [D] per frame, with the preprocessing of OpenAI's own package.
 
-    Frames are resized by PIL, which rounds to 8 bits and has antialias. `square_crops` does neither.
+    Frames are resized by PIL, which rounds to 8 bits and has antialias. `square_crops` does neither. A clip without an
+    `appearance_style` is refused, so that clips of other dimensions cost nothing.
     """
 
     def __init__(self, architecture: str, weights: Path, device: str) -> None:
         super().__init__(device, frames_at_once=16)
         self._clip: ClipFrames = ClipFrames.shared(architecture, weights, device)
         self._preprocess = open_clip.image_transform(SIDE, is_train=False)
+
+    def refuse(self, clip: Clip) -> None:
+        if not clip.info.get("appearance_style", "").strip():
+            raise InputError('appearance_style needs the style: --info \'{"appearance_style": "Van Gogh style"}\'')
 
     def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         crops = [self._preprocess(Image.fromarray(clip.frames_THWC[number])) for clip, number in parts]
