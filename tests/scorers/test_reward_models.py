@@ -328,7 +328,7 @@ def test_weights_are_checked_before_a_job_starts(videoreward, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="is a model of type 'qwen2_5_vl'"):
         check(1, tmp_path)
-    with pytest.raises(ValueError, match="is not a file; the third entry is the authors' Python file"):
+    with pytest.raises(ValueError, match=r"is neither a file nor a folder with prompt_template\.py"):
         check(2, tmp_path)
     with pytest.raises(ValueError, match="not readable as a Python file"):
         check(2, checkpoint)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from videodpo.config import Section
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.clip_b32 import ClipB32Scorer
+from videodpo.scorers.shared.file_weights import file_of
 
 if TYPE_CHECKING:
     import torch
 
 
-class AppearanceStyle(FileWeightsScorer):
+class AppearanceStyle(ClipB32Scorer):
     """Mean over all frames of the logit of frame and style, divided by 100: about 0 to 0.3.
 
     The style is `clip.info["appearance_style"]`, for example "Van Gogh style"; the prompt is not read. With OpenAI's
@@ -22,13 +23,6 @@ class AppearanceStyle(FileWeightsScorer):
     """
 
     version = "1"
-    architecture: ClassVar[str] = "ViT-B-32"
-
-    class Options(FileWeightsScorer.Options):
-        """Weights of CLIP ViT-B/32."""
-
-        weights: str = "public:ViT-B-32.pt"
-        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.clip import ClipImages

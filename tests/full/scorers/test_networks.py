@@ -24,6 +24,8 @@ from videodpo.scorers.shared.flow_steps import FlowSteps, sampled_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
+MEAN, STD = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
 
 def moving_square(num_frames: int, height: int = 128, width: int = 136, speed: int = 2, fps: float = 8.0) -> Clip:
     """A bright square on a textured background."""
@@ -118,7 +120,7 @@ def test_class_tokens_of_a_square_frame_are_the_networks_own(weights):
     load_weights(network, read_checkpoint(weights["subject_consistency"]), weights["subject_consistency"])
     frames = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
-        expected = network((frames / 255 - dino._mean) / dino._std)
+        expected = network((frames / 255 - MEAN) / STD)
         found = dino.encode(frames)
     torch.testing.assert_close(found, torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
 
@@ -149,7 +151,7 @@ def test_dino_gets_the_entire_frame_at_224_without_antialias(weights, monkeypatc
     dino.encode(torch.from_numpy(frame)[None].permute(0, 3, 1, 2))
     rows, columns = (side // 16 * 16 for side in size)  # of the network, which drops partial patches
     expected = bilinear(frame, *size)[:rows, :columns] / 255
-    found = (seen[0] * dino._std + dino._mean)[0].permute(1, 2, 0).numpy()
+    found = (seen[0] * STD + MEAN)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

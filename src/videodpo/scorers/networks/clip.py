@@ -19,11 +19,10 @@ from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.class_token import Block, class_token
 from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
-from videodpo.scorers.shared.crops import square_crops
+from videodpo.scorers.shared.crops import normalized, square_crops
 from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
 from videodpo.weights.checkpoints import load_weights, names_of, read_checkpoint
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE = 224
 # Entries of the published archives that are not weights.
 _SETTINGS = ("input_resolution", "context_length", "vocab_size")
@@ -159,8 +158,7 @@ class ViClip(ClipBackbone):
 
 def standard(crops_PCHW: torch.Tensor) -> torch.Tensor:
     """Apply CLIP's normalisation."""
-    mean, std = (torch.tensor(values, device=crops_PCHW.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (crops_PCHW - mean) / std
+    return normalized(crops_PCHW, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
 def _network(architecture: str) -> Any:

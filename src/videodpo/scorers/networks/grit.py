@@ -5,28 +5,29 @@ Legend: P frames, C channel, H, W pixels; R boxes of all frames, 4 sides of a bo
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
 import torchvision.transforms.functional as tvf
 from accelerate import init_empty_weights
-from transformers import BertTokenizer
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
+from videodpo.scorers.networks.bert_vocabulary import bert_tokenizer
 from videodpo.scorers.networks.grit_detector import Detector, GritSizes, pooled
 from videodpo.scorers.networks.grit_text import CAPTION, NAME, SIDE, Memory, TextDecoder
-from videodpo.scorers.shared.backbone import FrameBackbone, Part
+from videodpo.scorers.shared.backbone import FrameBackbone, Part, Shared
+from videodpo.scorers.shared.crops import normalized
 from videodpo.scorers.shared.grit import CAPTIONS_ASKED, NAMES_ASKED, Found
 from videodpo.weights.checkpoints import fitting_tensors, read_checkpoint
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+MEAN, STD = ([255 * value for value in values] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
 LARGE, SHORTER = 768, 720  # frames with a shorter side above the first are resized to the second
 _ATTENTION = 2**30  # bytes of the trunk's attention in a batch on a GPU
 _RENAMED = (
@@ -50,16 +51,10 @@ class GritNetwork(Detector):
         self.decoder = TextDecoder(sizes)
 
 
-class Grit:
+class Grit(Shared):
     """Network and vocabulary, on a device."""
 
     sizes: ClassVar[GritSizes] = GritSizes()
-
-    @classmethod
-    @functools.lru_cache(maxsize=2)
-    def loaded(cls, *arguments: Any) -> Any:
-        """Load the network; each process loads it once for these arguments."""
-        return cls(*arguments)
 
     def __init__(self, weights: Path, vocabulary: Path, device: str) -> None:
         """Load the network.
@@ -81,7 +76,7 @@ class Grit:
             self.network = GritNetwork(self.sizes)
         self.network.load_state_dict(fitting_tensors(self.network, tensors, weights), assign=True)
         self.network.eval().requires_grad_(False).to(device)
-        self._tokenizer = BertTokenizer(vocab=str(vocabulary))
+        self._tokenizer = bert_tokenizer(vocabulary)
         if len(self._tokenizer) != self.sizes.num_words:
             raise InputError(
                 f"weights: {vocabulary}: it has {len(self._tokenizer)} words, GRiT was trained with the "
@@ -97,8 +92,7 @@ class Grit:
             frames_PCHW: RGB frames in 0..255, on the device.
             captions: False leaves the captions empty.
         """
-        mean, std = (torch.tensor(values, device=frames_PCHW.device).view(3, 1, 1) for values in (MEAN, STD))
-        maps, boxes_R4, frame_R = self.network((frames_PCHW - mean) / std)
+        maps, boxes_R4, frame_R = self.network(normalized(frames_PCHW, MEAN, STD))
         objects: list[list[Found]] = [[] for _ in frames_PCHW]
         for boxes, frames in zip(*(x.split(self._boxes_at_once) for x in (boxes_R4, frame_R)), strict=True):
             memory = self.network.decoder.memory(pooled(maps, boxes, frames, SIDE))
@@ -131,7 +125,7 @@ class GritFrames(FrameBackbone):
 
     def __init__(self, weights: Path, vocabulary: Path, device: str, captions: bool) -> None:
         super().__init__(device, frames_at_once=1)
-        self._grit: Grit = Grit.loaded(weights, vocabulary, device)
+        self._grit: Grit = Grit.shared(weights, vocabulary, device)
         self._captions = captions
 
     def at_once(self, height: int, width: int) -> int:

@@ -25,7 +25,7 @@ class Hpsv3Frames(FrameBackbone):
     def __init__(self, files: RewardFiles, device: str, dtype: str, num_frames: int | None, prompt: str | None) -> None:
         """num_frames: as `distinct_frames`. prompt: replaces the clips' prompts, if not None."""
         super().__init__(device, frames_at_once=1)
-        self._model: Hpsv3Model = Hpsv3Model.loaded(files.checkpoint, files.base, device, dtype)
+        self._model: Hpsv3Model = Hpsv3Model.shared(files.checkpoint, files.base, device, dtype)
         self._text, self._num_frames, self._prompt = files.text, num_frames, prompt
 
     def num_parts(self, clip: Clip) -> int:

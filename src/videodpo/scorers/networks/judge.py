@@ -180,7 +180,7 @@ def _number(text: str) -> float:
         raise InputError(f"the judge answered {text[:SHOWN]!r}, which is not a number; check pattern") from error
 
 
-@functools.lru_cache(maxsize=2)
+@functools.cache
 def load_judge(folder: Path, device: str, dtype: str) -> tuple[Any, Any]:
     """Load model and processor; each process loads them once for these weights and device."""
     processor = load_processor(AutoProcessor, folder)

@@ -6,11 +6,10 @@ tokens, O outputs of the head.
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from accelerate import init_empty_weights
@@ -21,6 +20,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 from videodpo.config.errors import InputError
 from videodpo.scorers.networks.clip import standard
 from videodpo.scorers.networks.transformers_folder import load_processor
+from videodpo.scorers.shared.backbone import Shared
 from videodpo.scorers.shared.reward_text import RewardText
 from videodpo.weights.checkpoints import fitting_tensors, read_checkpoint
 
@@ -57,16 +57,10 @@ class RewardNetwork(torch.nn.Module):
         return states
 
 
-class RewardModel(ABC):
+class RewardModel(Shared, ABC):
     """A published reward model: network, tokenizer and its format of text and tensors."""
 
     text: ClassVar[RewardText]
-
-    @classmethod
-    @functools.lru_cache(maxsize=2)
-    def loaded(cls, *arguments: Any) -> Any:
-        """Load the model; each process loads it once for these arguments."""
-        return cls(*arguments)
 
     def __init__(self, checkpoint: Path, base: Path, device: str, dtype: str) -> None:
         """Load the network.

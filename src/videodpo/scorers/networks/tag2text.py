@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import timm
 import torch
 from accelerate import init_empty_weights
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import (
-    BertTokenizer,
     BlipTextConfig,
     BlipTextLMHeadModel,
     BlipTextModel,
@@ -29,7 +29,9 @@ from transformers import (
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.beam_search import Text, best_texts
+from videodpo.scorers.networks.bert_vocabulary import bert_tokenizer, lines_of
 from videodpo.scorers.shared.backbone import Backbone, Part, Unavailable
+from videodpo.scorers.shared.crops import normalized
 from videodpo.scorers.shared.middle_frames import middle_frames
 from videodpo.storage.clips import read_content
 from videodpo.storage.video import decode_squares
@@ -38,7 +40,6 @@ from videodpo.weights.checkpoints import fitting_tensors, read_checkpoint
 NUM_FRAMES = 16
 FIRST_FRAMES = 6
 """Number of frames in the first part of a clip, which are all that VBench's captions describe."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 THRESHOLD = 0.7  # VBench's; the authors' demo has 0.68
 LEFT_OUT = (127, 3265, 3338, 3351, 3355, 3359)  # places of numerals in the list of tags
 TAG_TOKENS = 40
@@ -88,10 +89,7 @@ class Tag2TextCaptions(Backbone):
         """
         self._device = device
         self._tags = lines_of(tags)
-        words = {word: number for number, word in enumerate(lines_of(vocabulary))}
-        if lacking := [word for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if word not in words]:
-            raise InputError(f"weights: {vocabulary}: has no line {lacking[0]}; it is not a vocabulary of BERT")
-        self._tokenizer: Any = BertTokenizer(vocab=words, clean_up_tokenization_spaces=True)
+        self._tokenizer = bert_tokenizer(vocabulary)
         self._tokenizer.add_tokens([_BEGIN, _TAGS], special_tokens=True)
         tensors = _timm_names(read_checkpoint(checkpoint))
         self.network = Tag2TextNetwork(self.sizes, len(self._tags), len(self._tokenizer))
@@ -226,8 +224,8 @@ class Tag2TextNetwork(torch.nn.Module):
 
     def image_tokens(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
         """Encode uint8 frames, [P, N, D]; the first token is the mean of the others."""
-        mean, std = (torch.tensor(values, device=frames_PCHW.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-        states_PND = self.visual_encoder.forward_features((frames_PCHW / 255 - mean) / std).flatten(1, 2)
+        pixels_PCHW = normalized(frames_PCHW / 255, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        states_PND = self.visual_encoder.forward_features(pixels_PCHW).flatten(1, 2)
         return torch.cat([states_PND.mean(dim=1, keepdim=True), states_PND], dim=1)
 
     def tag_logits(self, image_PND: torch.Tensor) -> torch.Tensor:
@@ -238,15 +236,6 @@ class Tag2TextNetwork(torch.nn.Module):
             states_PGD = layer.feed_forward_chunk(states_PGD)
         logits_PG: torch.Tensor = (self.fc["W"] * states_PGD).sum(dim=-1) + self.fc["b"]
         return logits_PG
-
-
-def lines_of(path: Path) -> list[str]:
-    """Read the lines of a text file; raise InputError if it is not one."""
-    try:
-        # Not splitlines, for which some characters of the vocabulary are ends of lines.
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"weights: {path}: not readable as a text file ({error})") from error
 
 
 def _timm_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -14,14 +14,15 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.beit import Block as BeitBlock
 from torch import nn
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.class_token import Block, all_tokens
-from videodpo.scorers.networks.dino import MEAN, STD
 from videodpo.scorers.shared.backbone import ClipBackbone, Part
+from videodpo.scorers.shared.crops import normalized
 from videodpo.scorers.shared.human_actions import named_action
 from videodpo.scorers.shared.middle_frames import middle_frames
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
@@ -106,8 +107,8 @@ def crops(frames_THWC: np.ndarray) -> torch.Tensor:
     for frame, crop in zip(frames_THWC, cropped, strict=True):
         resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
         crop[:] = resized[top : top + SIDE, left : left + SIDE]
-    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (MEAN, STD))
-    return (torch.from_numpy(cropped).permute(3, 0, 1, 2) / 255 - mean) / std
+    cropped_TCHW = torch.from_numpy(cropped).permute(0, 3, 1, 2) / 255
+    return normalized(cropped_TCHW, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD).transpose(0, 1)
 
 
 def default_positions(width: int) -> torch.Tensor:

@@ -29,7 +29,7 @@ class VideoRewardClips(ClipBackbone):
 
     def __init__(self, files: RewardFiles, device: str, dtype: str) -> None:
         super().__init__(device, clips_at_once=8)
-        self._model: VideoRewardModel = VideoRewardModel.loaded(files.checkpoint, files.base, device, dtype)
+        self._model: VideoRewardModel = VideoRewardModel.shared(files.checkpoint, files.base, device, dtype)
         self._text = files.text
 
     def refuse(self, clip: Clip) -> None:

@@ -40,7 +40,17 @@ class OutOfMemory(BatchFailed):
     """The batch does not fit into memory. Later batches are not larger than its half."""
 
 
-class Backbone(ABC):
+class Shared:
+    """Something that each process loads once for the same arguments, such as a network."""
+
+    @classmethod
+    @functools.cache
+    def shared(cls, *arguments: Any) -> Any:
+        """Return the object of this class for these arguments."""
+        return cls(*arguments)
+
+
+class Backbone(Shared, ABC):
     """One network with its preprocessing of frames. Scorers with the same object share its answers.
 
     Attributes:
@@ -48,12 +58,6 @@ class Backbone(ABC):
     """
 
     tf32 = False
-
-    @classmethod
-    @functools.lru_cache(maxsize=16)
-    def shared(cls, *arguments: Any) -> Any:
-        """Load the network; each process loads it once for these arguments, so that all scorers share it."""
-        return cls(*arguments)
 
     @functools.cached_property
     def reduced(self) -> dict[tuple[int, int], int]:
@@ -68,7 +72,7 @@ class Backbone(ABC):
     def num_parts(self, clip: Clip) -> int:
         """Return the number of parts of the clip; parts are numbered from 0."""
 
-    def refuse(self, clip: Clip) -> None:  # noqa: B027 (most networks take any clip)
+    def refuse(self, clip: Clip) -> None:
         """Check the clip before the network sees it.
 
         Raises:

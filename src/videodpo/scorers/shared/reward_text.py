@@ -21,11 +21,13 @@ class RewardText:
     """Where a reward model's text is published, and where in it the model answers.
 
     Attributes:
+        file: the authors' name of the Python file.
         constants: names of the Python constants that make up the text, in order.
         tokens: special tokens at which the model answers, in the order of their numbers.
         media: placeholder of the frames.
     """
 
+    file: str
     constants: tuple[str, ...]
     tokens: tuple[str, ...]
     media: str
@@ -54,10 +56,14 @@ class RewardText:
 
 
 VIDEOREWARD = RewardText(
+    file="prompt_template.py",
     constants=("DETAILED_PROMPT_WITH_SPECIAL_TOKEN",),
     tokens=("<|VQ_reward|>", "<|MQ_reward|>", "<|TA_reward|>"),
     media="<|video_pad|>",
 )
 HPSV3 = RewardText(
-    constants=("INSTRUCTION", "prompt_with_special_token"), tokens=("<|Reward|>",), media="<|image_pad|>"
+    file="data_collator_qwen.py",
+    constants=("INSTRUCTION", "prompt_with_special_token"),
+    tokens=("<|Reward|>",),
+    media="<|image_pad|>",
 )
