@@ -199,14 +199,14 @@ def _count_pairs(scorer: Scorer) -> list[int]:
     """
     assert isinstance(scorer, NetworkScorer)
     backbone, asked = scorer.backbone, list[int]()
-    real = backbone.answer
+    real = backbone.outputs
 
-    def answer(parts: Any) -> list[float]:
+    def outputs(parts: Any) -> list[float]:
         real(parts)
         asked.extend(number for _, number in parts)
         return [PAN if _moves(clip.path) else 0.0 for clip, _ in parts]
 
-    backbone.answer = answer  # type: ignore[method-assign]
+    backbone.outputs = outputs  # type: ignore[method-assign]
     return asked
 
 

@@ -182,7 +182,7 @@ def test_appearance_style_is_that_of_a_loop_over_pil_images(tiny, size):
 
 
 def test_appearance_style_refuses_a_clip_without_a_style_before_the_network_runs(tiny, monkeypatch):
-    monkeypatch.setattr(ClipImages, "answer", lambda self, parts: pytest.fail("the network ran"))
+    monkeypatch.setattr(ClipImages, "outputs", lambda self, parts: pytest.fail("the network ran"))
     style = AppearanceStyle(AppearanceStyle.Options(weights=str(tiny["clip"])), "cpu")
     with pytest.raises(ValueError, match="appearance_style needs the style: --info"):
         style.score(clip_of(2, prompt="a boat, oil painting"))

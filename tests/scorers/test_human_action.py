@@ -95,7 +95,7 @@ def test_probabilities_are_those_of_the_formulas(scorer_of, tensors):
     clip = clip_of(20)
     frames = clip.frames_THWC[[0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]]
     expected = plain(tensors, crops(frames), default_positions(WIDTH))
-    (found,) = scorer_of(tensors).backbone.answer([(clip, 0)])
+    (found,) = scorer_of(tensors).backbone.outputs([(clip, 0)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert found.std() > 0.05
 
@@ -104,7 +104,7 @@ def test_positions_of_the_file_are_used(scorer_of, tensors):
     clip = clip_of(16)
     positions = torch.randn(1, 16 * 14 * 14, WIDTH)
     expected = plain(tensors, crops(clip.frames_THWC), positions)
-    (found,) = scorer_of(tensors | {"pos_embed": positions}).backbone.answer([(clip, 0)])
+    (found,) = scorer_of(tensors | {"pos_embed": positions}).backbone.outputs([(clip, 0)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -174,7 +174,7 @@ def test_the_action_is_read_as_from_the_name_of_a_file(prompt, action):
 
 @pytest.mark.parametrize("prompt", ["", "a red boat", "A person is flying"])
 def test_a_prompt_without_a_known_action_is_refused_before_the_network_runs(scorer_of, tensors, prompt, monkeypatch):
-    monkeypatch.setattr(UmtActions, "answer", lambda self, parts: pytest.fail("the network ran"))
+    monkeypatch.setattr(UmtActions, "outputs", lambda self, parts: pytest.fail("the network ran"))
     with pytest.raises(ValueError, match="names one of the 7 actions, like 'A person is riding a bike'"):
         scorer_of(tensors).score(clip_of(16, prompt=prompt))
 

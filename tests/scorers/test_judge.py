@@ -135,7 +135,7 @@ def test_batch_gives_the_scores_of_single_clips(writing_folder, monkeypatch, opt
     prompts = {"a boat": 9, PROMPT: 9, "a long story about a tree that grows on a hill": 40, "red": 9}
     clips = [clip_of(num_frames, prompt, seed) for seed, (prompt, num_frames) in enumerate(prompts.items())]
     alone = [judge.score(clip) for clip in clips]
-    monkeypatch.setattr(type(judge.backbone), "at_once", lambda *_: 4)
+    monkeypatch.setattr(type(judge.backbone), "batch_size", lambda *_: 4)
     assert score_clips([judge], clips)[0] == pytest.approx(alone, abs=1e-4)
     assert len({round(score, 4) for score in alone}) == 4
 

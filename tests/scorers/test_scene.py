@@ -126,7 +126,7 @@ def test_clip_in_a_tar_file_has_the_same_captions(scene, tmp_path):
     members = [("first.mp4", b"other bytes"), ("clip.mp4", clip.path.read_bytes())]
     _, suffix = write_tar(tmp_path / "clips.tar", members)
     inside = Clip(clip.frames_THWC, clip.fps, "", tmp_path / f"clips.tar{suffix}", clip.info)
-    assert scene.backbone.answer([(inside, 0)]) == scene.backbone.answer([(clip, 0)])
+    assert scene.backbone.outputs([(inside, 0)]) == scene.backbone.outputs([(clip, 0)])
 
 
 @torch.no_grad()

@@ -30,8 +30,8 @@ class AppearanceStyle(ClipB32Scorer):
         self._clip = ClipImages.shared(self.architecture, file_of(options), choose_device(device))
         self.backbone = self._clip
 
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
+    def value(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> float:
         import torch
 
-        frames_TD = torch.stack([answers[number] for number in range(len(clip.frames_THWC))]).double()
+        frames_TD = torch.stack([outputs[number] for number in range(len(clip.frames_THWC))]).double()
         return float((frames_TD @ self._clip.text(clip.info["appearance_style"]).double()).mean() / 100)

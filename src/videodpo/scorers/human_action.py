@@ -59,8 +59,8 @@ class HumanAction(NetworkScorer):
         self._actions = read_actions(actions)
         self.backbone = UmtActions.shared(network, choose_device(device), self._actions)
 
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
-        found = answers[0].topk(TOP)
+    def value(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> float:
+        found = outputs[0].topk(TOP)
         likely = [
             self._actions[number]
             for number, probability in zip(found.indices.tolist(), found.values.tolist(), strict=True)

@@ -35,5 +35,5 @@ class ImagingQuality(FileWeightsScorer):
         self.backbone = MusiqFrames.shared(file_of(options), choose_device(device))
         self._divisor = 100 if options.as_share else 1
 
-    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
-        return float(np.mean([answers[number] for number in range(len(clip.frames_THWC))])) / self._divisor
+    def value(self, clip: Clip, outputs: Mapping[int, float]) -> float:
+        return float(np.mean([outputs[number] for number in range(len(clip.frames_THWC))])) / self._divisor

@@ -37,5 +37,5 @@ class MotionSmoothness(FileWeightsScorer):
         if len(clip.frames_THWC) < 3:
             raise InputError(f"motion_smoothness needs at least 3 frames, the clip has {len(clip.frames_THWC)}")
 
-    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
-        return float((255.0 - np.mean([answers[k] for k in range(self.backbone.num_parts(clip))])) / 255.0)
+    def value(self, clip: Clip, outputs: Mapping[int, float]) -> float:
+        return float((255.0 - np.mean([outputs[k] for k in range(self.backbone.num_parts(clip))])) / 255.0)

@@ -251,11 +251,11 @@ def degree(weights, monkeypatch):
     def score(steps: list[float]) -> tuple[float, int]:
         looked = []
 
-        def answer(parts):
+        def outputs(parts):
             looked.extend(number for _, number in parts)
             return [steps[number] for _, number in parts]
 
-        monkeypatch.setattr(scorer_.backbone, "answer", answer)
+        monkeypatch.setattr(scorer_.backbone, "outputs", outputs)
         return scorer_.score(moving_square(len(steps) + 1)), len(looked)
 
     return score
@@ -326,7 +326,7 @@ def test_the_static_filter_has_the_lengths_of_a_plain_loop(weights):
         lengths = network(*images, num_flow_updates=20)[-1].square().sum(dim=1).sqrt().flatten().sort().values
         expected.append(float(lengths[-int(0.02 * len(lengths)) :].mean()) / 130)
     static = scorer("static_clip", weights)
-    assert static.backbone.answer([(clip, number) for number in range(4)]) == pytest.approx(expected, abs=1e-6)
+    assert static.backbone.outputs([(clip, number) for number in range(4)]) == pytest.approx(expected, abs=1e-6)
     assert static.score(clip) == 0.0  # of 3 frames, no flow at all is allowed
 
 
@@ -347,7 +347,7 @@ def test_steps_near_the_threshold_are_computed_again_in_float32(weights, monkeyp
     monkeypatch.setattr(steps._raft, "flow", flow)
     clip = moving_square(5)
     with arithmetic(tf32=steps.tf32):
-        found = steps.answer([(clip, number) for number in lengths])
+        found = steps.outputs([(clip, number) for number in lengths])
     assert looks == [(4, True, True), (2, False, False)]
     assert found == pytest.approx([THRESHOLD * share for share in (0.5, 0.97, 1.01, 1.2)])
 

@@ -16,7 +16,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.class_token import Block, class_token
+from videodpo.scorers.networks.vision_blocks import Block, class_token
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
 from videodpo.scorers.shared.crops import normalized
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
@@ -34,7 +34,7 @@ class DinoFrames(FrameBackbone):
     """
 
     def __init__(self, weights: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=4)
+        super().__init__(device, frames_per_batch=4)
         self._network: Any = timm.create_model("vit_base_patch16_224.dino", num_classes=0)
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
@@ -47,7 +47,7 @@ class DinoFrames(FrameBackbone):
             raise InputError(f"DINO takes uncropped frames: {width} x {height} is too narrow, at most 1 to {NARROWEST}")
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         return list(self.encode(self.frames(parts)).cpu())
 
     def encode(self, frames_PCHW: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ class GritSizes:
     num_positions: int = 1024
 
 
-class Pyramid(nn.Module):
+class FeaturePyramid(nn.Module):
     """Feature maps of five strides, from the ViTDet trunk's only one."""
 
     def __init__(self, sizes: GritSizes) -> None:
@@ -202,11 +202,11 @@ def _refined(boxes_R4: torch.Tensor, changes_R4: torch.Tensor, shift: float, sca
 def pooled(maps: Sequence[torch.Tensor], boxes_R4: torch.Tensor, frame_R: torch.Tensor, side: int) -> torch.Tensor:
     """Return features [R, C, S, S] of the boxes, each from the level of the pyramid that suits its size."""
     level_R = torch.floor(4 + torch.log2(box_area(boxes_R4).sqrt() / 224 + 1e-8)).clamp(3, 5) - 3
-    places = torch.cat([frame_R[:, None].to(boxes_R4.dtype), boxes_R4], dim=1)
+    regions = torch.cat([frame_R[:, None].to(boxes_R4.dtype), boxes_R4], dim=1)
     found = boxes_R4.new_zeros(len(boxes_R4), maps[0].shape[1], side, side)
     for level, stride in enumerate(STRIDES[:3]):
         here = level_R == level
-        found[here] = roi_align(maps[level], places[here], side, 1 / stride, aligned=True)
+        found[here] = roi_align(maps[level], regions[here], side, 1 / stride, aligned=True)
     return found
 
 
@@ -215,7 +215,7 @@ class Detector(nn.Module):
 
     def __init__(self, sizes: GritSizes) -> None:
         super().__init__()
-        self.backbone, self.proposals, self.cascade = Pyramid(sizes), Proposals(sizes), Cascade(sizes)
+        self.backbone, self.proposals, self.cascade = FeaturePyramid(sizes), Proposals(sizes), Cascade(sizes)
 
     def forward(self, frames_PCHW: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
         """Detect objects in frames of one size.

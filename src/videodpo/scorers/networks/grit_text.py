@@ -16,7 +16,7 @@ from videodpo.scorers.networks.grit_detector import GritSizes, refuse_not_finite
 
 NAME, CAPTION, END = 101, 104, 102  # tokens: the first decides what the text is
 LIMIT = 40  # tokens of a text, with the first
-SIDE = 14  # cells of a box's features
+CELLS_PER_SIDE = 14  # cells of a box's features
 _FORBIDDEN = -10000.0
 
 Memory = list[tuple[torch.Tensor, torch.Tensor]]
@@ -77,9 +77,9 @@ class TextDecoder(nn.Module):
         words = self.embedding["words"](tokens_RL[:, -1:]) + self.embedding["positions"].weight[position]
         states_RLD = self.embedding["layer_norm"](words)
         for layer, (keys, values) in zip(self.layers, memory, strict=True):
-            place = keys.shape[2] - LIMIT + position
-            keys[:, :, place : place + 1], values[:, :, place : place + 1] = layer.keys_values(states_RLD)
-            states_RLD = layer(states_RLD, keys[:, :, : place + 1], values[:, :, : place + 1])
+            index = keys.shape[2] - LIMIT + position
+            keys[:, :, index : index + 1], values[:, :, index : index + 1] = layer.keys_values(states_RLD)
+            states_RLD = layer(states_RLD, keys[:, :, : index + 1], values[:, :, : index + 1])
         logits: torch.Tensor = self.output(states_RLD[:, 0])
         return logits
 

@@ -14,7 +14,7 @@ from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.amt import AmtS
 from videodpo.scorers.shared.backbone import Backbone, Part
-from videodpo.scorers.shared.correlation import pairs_at_once, refuse_large
+from videodpo.scorers.shared.correlation import pairs_per_batch, refuse_large
 from videodpo.scorers.shared.padding import pad_to_multiples
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
@@ -33,8 +33,8 @@ class InterpolationErrors(Backbone):
         self._network.to(device)
         self._device = device
 
-    def at_once(self, height: int, width: int) -> int:
-        return pairs_at_once(height, width, self._device, volumes=2)
+    def batch_size(self, height: int, width: int) -> int:
+        return pairs_per_batch(height, width, self._device, volumes=2)
 
     def refuse(self, clip: Clip) -> None:
         refuse_large(clip)
@@ -45,7 +45,7 @@ class InterpolationErrors(Backbone):
     def num_parts(self, clip: Clip) -> int:
         return (len(clip.frames_THWC) - 1) // 2
 
-    def answer(self, parts: Sequence[Part]) -> list[float]:
+    def outputs(self, parts: Sequence[Part]) -> list[float]:
         height, width = parts[0][0].frames_THWC.shape[1:3]
         before, true, after = (
             torch.stack([clip.pixels(self._device)[2 * number + step] for clip, number in parts]) for step in range(3)

@@ -50,9 +50,18 @@ class Judge(ClipBackbone):
     """Ask one question about each clip and its prompt. A clip has one part, and scorers share its answer."""
 
     def __init__(self, folder: Path, device: str, asked: str) -> None:
-        """asked: the settings `Asked` as JSON, so that `shared` can compare them."""
+        """Load the model.
+
+        Args:
+            folder: folder of model, processor and tokenizer.
+            device: name of the torch device.
+            asked: the settings `Asked` as JSON, so that `shared` can compare them.
+
+        Raises:
+            InputError: the question lacks the placeholder, or an answer is not one token of the model.
+        """
         self._asked = options = Asked.model_validate_json(asked)
-        super().__init__(device, clips_at_once=4 if options.max_new_tokens else 8)
+        super().__init__(device, clips_per_batch=4 if options.max_new_tokens else 8)
         self._model, self._processor = load_judge(folder, device, options.dtype)
         self._tokenizer = self._processor.tokenizer
         self._question = options.question or longest_text(resolve(options.question_file or ""))
@@ -96,7 +105,7 @@ class Judge(ClipBackbone):
         value = most_likely_value if options.score == "most_likely" else expected_value
         return value(answer.logits_TWA[step, way], values)
 
-    def answer(self, parts: Sequence[Part]) -> list[Answer]:
+    def outputs(self, parts: Sequence[Part]) -> list[Answer]:
         shown = [self._frames(clip) for clip, _ in parts]
         answers: dict[int, Answer] = {}
         for num_frames in sorted({len(numbers) for numbers in shown}):  # some models need equal numbers per batch
@@ -167,8 +176,8 @@ class Judge(ClipBackbone):
 
     def _chat(self, question: str, num_frames: int) -> str:
         """Return the conversation up to the judge's answer, with placeholders for the frames."""
-        places = [{"type": "video"}] if self._shows_video else [{"type": "image"}] * num_frames
-        messages = [{"role": "user", "content": [*places, {"type": "text", "text": question}]}]
+        media = [{"type": "video"}] if self._shows_video else [{"type": "image"}] * num_frames
+        messages = [{"role": "user", "content": [*media, {"type": "text", "text": question}]}]
         chat: str = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return chat + self._asked.answer_prefix
 

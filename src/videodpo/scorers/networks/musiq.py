@@ -19,7 +19,7 @@ from videodpo.runtime.compat.pyiqa import (
     resize_preserve_aspect_ratio,
 )
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.class_token import Block, class_token
+from videodpo.scorers.networks.vision_blocks import Block, class_token
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
@@ -106,7 +106,7 @@ class MusiqFrames(FrameBackbone):
     """
 
     def __init__(self, weights: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=1)
+        super().__init__(device, frames_per_batch=1)
         self._musiq = Musiq(weights, device)
 
     def refuse(self, clip: Clip) -> None:
@@ -117,7 +117,7 @@ class MusiqFrames(FrameBackbone):
                 f"MUSIQ resizes frames to {self._musiq.lengths[0]} pixels: {width} x {height} is too narrow"
             )
 
-    def answer(self, parts: Sequence[Part]) -> list[float]:
+    def outputs(self, parts: Sequence[Part]) -> list[float]:
         frames = self.frames(parts).float()
         height, width = frames.shape[-2:]
         if (seen := _seen_size(height, width)) != (height, width):

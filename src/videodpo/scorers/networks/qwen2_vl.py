@@ -68,6 +68,7 @@ class RewardModel(Shared, ABC):
         Args:
             checkpoint: the authors' file.
             base: folder with config and tokenizer of the Qwen2-VL that the network was trained from.
+            device: name of the torch device.
             dtype: torch's name of the data type; the head is in float32.
 
         Raises:
@@ -120,6 +121,7 @@ class RewardModel(Shared, ABC):
 
         Args:
             text: text after the frames, with `{text_prompt}`.
+            prompts: prompt of each part, which replaces `{text_prompt}`.
             frames: resized uint8 frames of each part, [T, C, H, W], on the CPU.
         """
         found = [patches(frames_TCHW) for frames_TCHW in frames]
@@ -135,8 +137,8 @@ class RewardModel(Shared, ABC):
             torch.tensor(grids, device=self._device),
             self._media,
         )
-        places_PK = torch.tensor([[one.tolist().index(token) for token in self._tokens] for one in ids])
-        states_PKD = states_PLD[torch.arange(len(ids))[:, None], places_PK]
+        positions_PK = torch.tensor([[one.tolist().index(token) for token in self._tokens] for one in ids])
+        states_PKD = states_PLD[torch.arange(len(ids))[:, None], positions_PK]
         head = self._network.rm_head
         outputs: torch.Tensor = head(states_PKD.float()).cpu()
         return outputs
@@ -144,8 +146,8 @@ class RewardModel(Shared, ABC):
     def token_ids(self, chat: str, grid: tuple[int, int, int]) -> torch.Tensor:
         """Return the conversation's token ids [L], with the placeholder repeated once per token of the frames."""
         ids: list[int] = self._tokenizer(chat, add_special_tokens=False)["input_ids"]
-        place, count = ids.index(self._media), grid[0] * grid[1] * grid[2] // MERGE**2
-        return torch.tensor([*ids[:place], *[self._media] * count, *ids[place + 1 :]])
+        index, count = ids.index(self._media), grid[0] * grid[1] * grid[2] // MERGE**2
+        return torch.tensor([*ids[:index], *[self._media] * count, *ids[index + 1 :]])
 
 
 def target_size(height: int, width: int, min_pixels: int) -> tuple[int, int]:

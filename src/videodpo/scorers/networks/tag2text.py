@@ -41,7 +41,7 @@ NUM_FRAMES = 16
 FIRST_FRAMES = 6
 """Number of frames in the first part of a clip, which are all that VBench's captions describe."""
 THRESHOLD = 0.7  # VBench's; the authors' demo has 0.68
-LEFT_OUT = (127, 3265, 3338, 3351, 3355, 3359)  # places of numerals in the list of tags
+LEFT_OUT = (127, 3265, 3338, 3351, 3355, 3359)  # indices of numerals in the list of tags
 TAG_TOKENS = 40
 PROMPT = "a picture of "
 BEAMS, MIN_TOKENS, MAX_TOKENS = 3, 10, 30
@@ -70,7 +70,7 @@ class Sizes:
 class Tag2TextCaptions(Backbone):
     """Captions of 16 frames of a clip, the middles of equal intervals.
 
-    The first part of a clip is its first six different frames, the second part the rest, if there are more. The answer
+    The first part of a clip is its first six different frames, the second part the rest, if there are more. The output
     is a list of captions. A batch is one part, so that it does not depend on whether the second one is wanted.
     """
 
@@ -83,6 +83,7 @@ class Tag2TextCaptions(Backbone):
             checkpoint: the authors' file.
             vocabulary: BERT's `vocab.txt`.
             tags: the authors' list of tags, one per line.
+            device: name of the torch device.
 
         Raises:
             InputError: the tensors are not those of this network, or a text file is not what it should be.
@@ -97,7 +98,7 @@ class Tag2TextCaptions(Backbone):
         self.network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
         self.network.eval().requires_grad_(False).to(device)
 
-    def at_once(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         return 1
 
     def num_parts(self, clip: Clip) -> int:
@@ -109,7 +110,7 @@ class Tag2TextCaptions(Backbone):
         if clip.path is None:
             raise InputError("the clip has no file; frames are scaled while they are decoded from it")
 
-    def answer(self, parts: Sequence[Part]) -> list[list[str]]:
+    def outputs(self, parts: Sequence[Part]) -> list[list[str]]:
         return [self.captions(self.frames(clip, part)) for clip, part in parts]
 
     def frames(self, clip: Clip, part: int) -> torch.Tensor:
@@ -137,7 +138,7 @@ class Tag2TextCaptions(Backbone):
     def tags(self, logits_PG: torch.Tensor) -> list[str]:
         """Return the names of the tags of each frame, separated by bars."""
         found = [row.nonzero().flatten().tolist() for row in logits_PG.sigmoid() > THRESHOLD]
-        return [" | ".join(self._tags[place] for place in places if place not in LEFT_OUT) for places in found]
+        return [" | ".join(self._tags[index] for index in indices if index not in LEFT_OUT) for indices in found]
 
     def tag_states(self, tags: Sequence[str], image_PND: torch.Tensor) -> torch.Tensor:
         """Encode tags together with their frames, [P, L, D]."""

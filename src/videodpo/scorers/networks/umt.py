@@ -20,7 +20,7 @@ from torch import nn
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.class_token import Block, all_tokens
+from videodpo.scorers.networks.vision_blocks import Block, all_tokens
 from videodpo.scorers.shared.backbone import ClipBackbone, Part
 from videodpo.scorers.shared.crops import normalized
 from videodpo.scorers.shared.human_actions import named_action
@@ -29,7 +29,7 @@ from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 NUM_FRAMES, SIDE, PATCH = 16, 224, 16
 GRID = SIDE // PATCH
-SHORTER = 256  # side before the crop
+RESIZED_SHORTER_SIDE = 256  # side before the crop
 PRETRAINED_FRAMES = 8
 
 
@@ -45,7 +45,7 @@ class UmtActions(ClipBackbone):
     sizes: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, weights: Path, device: str, actions: tuple[str, ...]) -> None:
-        super().__init__(device, clips_at_once=8)
+        super().__init__(device, clips_per_batch=8)
         self._actions = actions
         network = Umt(len(actions), **self.sizes)
         tensors = read_checkpoint(weights)
@@ -62,7 +62,7 @@ class UmtActions(ClipBackbone):
             raise InputError(f"human_action needs a prompt that names one of {known}; {action!r} is none of them")
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         frames = [clip.frames_THWC[middle_frames(len(clip.frames_THWC), NUM_FRAMES)] for clip, _ in parts]
         inputs = torch.stack([crops(each) for each in frames]).to(self.device)
         probabilities = self.logits(self.features(inputs)).sigmoid().cpu()
@@ -101,7 +101,7 @@ def crops(frames_THWC: np.ndarray) -> torch.Tensor:
     """Resize uint8 frames to a shorter side of 256, bilinear in 8 bits, and crop and normalise them: [C, T, H, W]."""
     height, width = frames_THWC.shape[1:3]
     shorter = min(height, width)
-    size = (SHORTER * height // shorter, SHORTER * width // shorter)
+    size = (RESIZED_SHORTER_SIDE * height // shorter, RESIZED_SHORTER_SIDE * width // shorter)
     top, left = (round((side - SIDE) / 2) for side in size)
     cropped = np.empty((len(frames_THWC), SIDE, SIDE, 3), np.uint8)
     for frame, crop in zip(frames_THWC, cropped, strict=True):
@@ -113,9 +113,9 @@ def crops(frames_THWC: np.ndarray) -> torch.Tensor:
 
 def default_positions(width: int) -> torch.Tensor:
     """Position embeddings [1, L, D] of a file without any: sinusoids for 8 frames, interpolated linearly to 16."""
-    places = torch.arange(PRETRAINED_FRAMES * GRID**2, dtype=torch.float64)
+    positions = torch.arange(PRETRAINED_FRAMES * GRID**2, dtype=torch.float64)
     channels = torch.arange(width, dtype=torch.float64)
-    angles_LD = places[:, None] / torch.pow(10000.0, (channels - channels % 2) / width)
+    angles_LD = positions[:, None] / torch.pow(10000.0, (channels - channels % 2) / width)
     table_LD = torch.where(channels % 2 == 0, angles_LD.sin(), angles_LD.cos()).float()
     by_frame = table_LD.view(1, PRETRAINED_FRAMES, -1).transpose(1, 2)
     return F.interpolate(by_frame, NUM_FRAMES, mode="linear").transpose(1, 2).reshape(1, -1, width)

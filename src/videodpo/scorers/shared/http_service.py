@@ -66,7 +66,14 @@ class Service(Backbone):
     """A scoring service. A clip has one part; its answer is the service's entry for it."""
 
     def __init__(self, options: str) -> None:
-        """options: the settings `ServiceOptions` as JSON, so that `shared` can compare them."""
+        """Read the address.
+
+        Args:
+            options: the settings `ServiceOptions` as JSON, so that `shared` can compare them.
+
+        Raises:
+            InputError: the environment variable with the address is not set.
+        """
         import requests
 
         self._options, self._session = ServiceOptions.model_validate_json(options), requests.Session()
@@ -78,7 +85,7 @@ class Service(Backbone):
             if not self._url:
                 raise InputError(f"url: the environment variable {name} is not set; set it to the service's address")
 
-    def at_once(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         return self._options.batch_size
 
     def num_parts(self, clip: Clip) -> int:
@@ -88,7 +95,7 @@ class Service(Backbone):
         if clip.path is None:
             raise InputError("the clip has no file to send to the service")
 
-    def answer(self, parts: Sequence[Part]) -> list[Entry]:
+    def outputs(self, parts: Sequence[Part]) -> list[Entry]:
         document = {"contract": CONTRACT, "clips": [self._describe(clip) for clip, _ in parts]}
         body = self._body(document, len(parts))
         self._num_errors = 0

@@ -39,7 +39,7 @@ class OpenClipFrames(FrameBackbone):
     def __init__(self, weights: str, device: str) -> None:
         import open_clip
 
-        super().__init__(device, frames_at_once=16)
+        super().__init__(device, frames_per_batch=16)
         check_weights(weights)
         name = f"local-dir:{resolve(weights)}"
         self._model = open_clip.create_model(name, precision="fp32", device=device, require_pretrained=True)
@@ -54,7 +54,7 @@ class OpenClipFrames(FrameBackbone):
         """Return `square_crops` at the model's input size."""
         return square_crops(frames_PCHW, self._side)
 
-    def answer(self, parts: Sequence[Part]) -> list[FrameFeatures]:
+    def outputs(self, parts: Sequence[Part]) -> list[FrameFeatures]:
         import torch
         import torch.nn.functional as F
 

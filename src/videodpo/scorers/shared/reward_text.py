@@ -36,7 +36,7 @@ class RewardText:
         """Read the text with `{text_prompt}` in place of the clip's prompt.
 
         Raises:
-            InputError: the file lacks a constant, or the text lacks a token or the prompt's place.
+            InputError: the file lacks a constant, or the text lacks a token or `{text_prompt}`.
         """
         found = text_constants(path)
         if missing := [name for name in self.constants if name not in found]:
