@@ -60,7 +60,7 @@ class Backbone(Shared, ABC):
     tf32 = False
 
     @functools.cached_property
-    def reduced(self) -> dict[tuple[int, int], int]:
+    def _reduced(self) -> dict[tuple[int, int], int]:
         """Batch sizes by (height, width) where a batch did not fit into memory, for the rest of the process."""
         return {}
 
@@ -243,13 +243,13 @@ def _ask(
     """Evaluate parts in batches. If a batch does not fit into memory, halve the batch size from then on."""
     start, most = 0, backbone.batch_size(*size)
     while start < len(todo):
-        most = min(most, backbone.reduced.get(size, most))
+        most = min(most, backbone._reduced.get(size, most))
         batch = todo[start : start + most]
         found = _outputs(backbone, [(clips[number], part) for number, part in batch])
         if isinstance(found, BatchFailed) and len(batch) > 1:
             most = len(batch) // 2
             if isinstance(found, OutOfMemory):
-                backbone.reduced[size] = most
+                backbone._reduced[size] = most
             log.warning("%s: %s; batch size %d from now on", type(backbone).__name__, found, most)
             continue
         for index, (number, part) in enumerate(batch):
