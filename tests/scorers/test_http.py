@@ -131,8 +131,8 @@ def test_a_busy_service_is_asked_again(address, file):
     [
         ("overloaded", "the service answered 503 Service Unavailable, 3 times; check the service"),
         ("half", "the connection ended within the answer, 3 times"),
-        ("absent", "404 Not Detection.*check the option `url`"),
-        ("moved", "302 Detection.*check the option `url`"),
+        ("absent", "404 Not Found.*check the option `url`"),
+        ("moved", "302 Found.*check the option `url`"),
         ("old", "the service has version '2.0', the option `version` is '2.1'"),
     ],
 )
