@@ -13,6 +13,8 @@ ahead in threads. `ratio_together` is the plain loop's time for all dimensions r
 Peak memory is that of one process per arm, over the first `--memory-clips` clips. With several numbers, ours is
 measured for each: it must not grow with them beyond one block of clips.
 
+Four clips have one prompt, as in the pipeline: each dimension embeds a prompt once.
+
 Weights are random, which takes as long as trained ones where the work does not depend on them. The work of GRiT and
 Tag2Text depends on the number of boxes and words. The frames that dynamic degree may skip depend on the motion, which
 random weights cannot measure. Therefore every second clip moves, and RAFT's results are computed and then replaced by
@@ -56,6 +58,7 @@ from videodpo.storage.files import write_json
 from videodpo.storage.tables import commit
 from videodpo.storage.video import write_mp4
 
+CLIPS_PER_PROMPT = 4
 FPS, PAN = 8.0, 0.04  # PAN: motion of the moving clips, in shorter sides per frame; the threshold is 0.0234
 
 
@@ -196,14 +199,14 @@ def _count_pairs(scorer: Scorer) -> list[int]:
     """
     assert isinstance(scorer, NetworkScorer)
     backbone, asked = scorer.backbone, list[int]()
-    real = backbone.answer
+    real = backbone.outputs
 
-    def answer(parts: Any) -> list[float]:
+    def outputs(parts: Any) -> list[float]:
         real(parts)
         asked.extend(number for _, number in parts)
         return [PAN if _moves(clip.path) else 0.0 for clip, _ in parts]
 
-    backbone.answer = answer  # type: ignore[method-assign]
+    backbone.outputs = outputs  # type: ignore[method-assign]
     return asked
 
 
@@ -235,7 +238,8 @@ def write_clips(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _wanted(path: Path) -> Wanted:
-    return Wanted(path, PROMPT, num_bytes=0, info=INFO)
+    # What follows the hyphen does not change the action that the prompt names.
+    return Wanted(path, f"{PROMPT}-{int(path.stem) // CLIPS_PER_PROMPT}", num_bytes=0, info=INFO)
 
 
 def _read(path: Path) -> Clip:

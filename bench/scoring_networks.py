@@ -187,7 +187,7 @@ def _action(umt: Any, device: str, clip: Clip) -> torch.Tensor:
 
 def _alone(scorer: Scorer, clip: Clip) -> list[Any]:
     assert isinstance(scorer, NetworkScorer)
-    return [scorer.backbone.answer([(clip, part)]) for part in scorer.wanted(clip, {})]
+    return [scorer.backbone.outputs([(clip, part)]) for part in scorer.wanted(clip, {})]
 
 
 def _clip(architecture: str) -> torch.nn.Module:

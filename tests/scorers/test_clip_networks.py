@@ -16,7 +16,7 @@ from videodpo.scorers.aesthetic_quality import AestheticQuality
 from videodpo.scorers.appearance_style import AppearanceStyle
 from videodpo.scorers.background_consistency import BackgroundConsistency
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.clip import ClipFrames, ViClip
+from videodpo.scorers.networks.clip import ClipFrames, ClipImages, ViClip
 from videodpo.scorers.overall_consistency import OverallConsistency
 from videodpo.scorers.shared.backbone import score_clips
 from videodpo.scorers.shared.crops import square_crops
@@ -181,7 +181,8 @@ def test_appearance_style_is_that_of_a_loop_over_pil_images(tiny, size):
     assert style.score(styled(clip, "pixel art")) != pytest.approx(np.mean(logits) / 100, abs=1e-4)
 
 
-def test_appearance_style_refuses_a_clip_without_a_style(tiny):
+def test_appearance_style_refuses_a_clip_without_a_style_before_the_network_runs(tiny, monkeypatch):
+    monkeypatch.setattr(ClipImages, "outputs", lambda self, parts: pytest.fail("the network ran"))
     style = AppearanceStyle(AppearanceStyle.Options(weights=str(tiny["clip"])), "cpu")
     with pytest.raises(ValueError, match="appearance_style needs the style: --info"):
         style.score(clip_of(2, prompt="a boat, oil painting"))

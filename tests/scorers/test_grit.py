@@ -1,4 +1,4 @@
-"""GRiT at tiny size with random weights in the published layout, and the verdicts on made-up detections."""
+"""GRiT at tiny size with random weights in the published layout, and the scores of made-up detections."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torchvision.ops import box_iou
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
+from videodpo.config.errors import InputError
 from videodpo.config.section import validate
 from videodpo.scorers.base import NO_RESULT, Clip
 from videodpo.scorers.color import Color
@@ -25,7 +26,7 @@ from videodpo.scorers.networks.grit_text import CAPTION, END, LIMIT, NAME, TextD
 from videodpo.scorers.object_class import ObjectClass
 from videodpo.scorers.shared.backbone import score_clips
 from videodpo.scorers.shared.box_positions import intersection_over_union
-from videodpo.scorers.shared.grit import Found
+from videodpo.scorers.shared.grit import Detection
 from videodpo.scorers.spatial_relationship import SpatialRelationship
 from videodpo.scorers.spatial_relationship_signed import SpatialRelationshipSigned
 from videodpo.weights.locations import check_name
@@ -273,7 +274,7 @@ def test_frames_of_a_batch_have_the_objects_of_single_frames(folder):
         [one.name for one in found] for found in together
     ]
     assert any(one.name != one.caption for found in together for one in found)
-    grit._boxes_at_once = 2
+    grit._boxes_per_batch = 2
     assert grit.found(frames, captions=True) == together
 
 
@@ -283,6 +284,16 @@ def test_a_frame_without_objects_has_none(folder, monkeypatch):
     assert grit.found(clip_of(2).pixels("cpu").float(), captions=True) == [[], []]
     monkeypatch.setattr("videodpo.scorers.networks.grit_detector.LEAST_HEAT", 2.0)
     assert grit.found(clip_of(2).pixels("cpu").float(), captions=True) == [[], []]
+
+
+@pytest.mark.parametrize(
+    "name", ["proposals.agn_hm.bias", "cascade.box_predictor.2.cls_score.bias", "decoder.output.bias"]
+)
+def test_output_that_is_not_finite_fails_and_is_not_a_frame_without_objects(folder, name):
+    grit = Grit(folder / "grit_b_densecap_objectdet.pth", folder / "vocab.txt", "cpu")
+    grit.network.get_parameter(name).fill_(float("nan"))
+    with pytest.raises(InputError, match="GRiT's output is not finite"):
+        grit.found(clip_of(1).pixels("cpu").float(), captions=False)
 
 
 @pytest.mark.parametrize(
@@ -312,9 +323,9 @@ def test_large_frames_have_the_pixels_of_the_original(folder, captions, mean, fi
 
 def test_dimensions_on_names_take_one_pass_over_different_frames(folder, monkeypatch):
     passes = []
-    answer = GritFrames.answer
+    answer = GritFrames.outputs
     monkeypatch.setattr(
-        GritFrames, "answer", lambda self, parts: passes.extend((self, n) for _, n in parts) or answer(self, parts)
+        GritFrames, "outputs", lambda self, parts: passes.extend((self, n) for _, n in parts) or answer(self, parts)
     )
     scorers = [scorer_of(kind, folder) for kind in KINDS]
     names, captions = scorers[0].backbone, scorers[-1].backbone
@@ -326,7 +337,7 @@ def test_dimensions_on_names_take_one_pass_over_different_frames(folder, monkeyp
 
 
 def test_clips_of_other_dimensions_cost_nothing(folder, monkeypatch):
-    monkeypatch.setattr(GritFrames, "answer", lambda self, parts: pytest.fail("the network ran"))
+    monkeypatch.setattr(GritFrames, "outputs", lambda self, parts: pytest.fail("the network ran"))
     results = score_clips([scorer_of(kind, folder) for kind in KINDS], [clip_of(info={"scene": "alley"})])
     assert [str(values[0]) for values in results] == [
         "the clip's info has no object; give it with --info",
@@ -349,6 +360,7 @@ def test_clips_of_other_dimensions_cost_nothing(folder, monkeypatch):
             "relationship is 'near'; it must be one of on the left",
         ),
         (SpatialRelationshipSigned, SIDES | {"object_b": ""}, "has no object_b; give it with --info"),
+        (Color, {"color": "brown"}, "color is 'brown'; it must be one of white, red, pink"),
     ],
 )
 def test_a_clip_without_its_info_is_refused(folder, kind, info, message):
@@ -356,14 +368,16 @@ def test_a_clip_without_its_info_is_refused(folder, kind, info, message):
         scorer_of(kind, folder).score(clip_of(info=info))
 
 
-def found(*names: str, captions: Sequence[str] = ()) -> list[Found]:
+def found(*names: str, captions: Sequence[str] = ()) -> list[Detection]:
     texts = captions or [""] * len(names)
-    return [Found((0, 0, 1, 1), name, text) for name, text in zip(names, texts, strict=True)]
+    return [Detection((0, 0, 1, 1), name, text) for name, text in zip(names, texts, strict=True)]
 
 
-def verdict(folder: Path, kind: Any, info: dict[str, str], frames: Sequence[list[Found]], prompt: str = "") -> float:
+def score_of(
+    folder: Path, kind: Any, info: dict[str, str], frames: Sequence[list[Detection]], prompt: str = ""
+) -> float:
     clip = Clip(np.zeros((1, 8, 8, 3), np.uint8), 8.0, prompt, info=info)
-    value: float = scorer_of(kind, folder).verdict(clip, frames)
+    value: float = scorer_of(kind, folder).score_frames(clip, frames)
     return value
 
 
@@ -388,7 +402,7 @@ def test_frames_that_a_short_clip_lacks_repeat_its_last_one(folder):
 )
 def test_names_must_be_equal(folder, kind, asked, value):
     frames = [found("cat", "dog"), found("cat", "cat"), found("black cat", "dog"), []]
-    assert verdict(folder, kind, {"object": asked}, frames) == value
+    assert score_of(folder, kind, {"object": asked}, frames) == value
 
 
 @pytest.mark.parametrize(
@@ -404,26 +418,26 @@ def test_names_must_be_equal(folder, kind, asked, value):
     ],
 )
 def test_color_is_that_of_any_caption_in_a_frame_whose_first_box_is_the_object(folder, frames, value):
-    assert verdict(folder, Color, {"color": "red"}, frames, "a red cat") == value
+    assert score_of(folder, Color, {"color": "red"}, frames, "a red cat") == value
 
 
 @pytest.mark.parametrize(
-    ("prompt", "color", "thing"),
+    ("prompt", "color", "object_name"),
     [("a red car", "red", "car"), ("an orange bowl", "orange", "bowl"), ("a pink umbrella", "pink", "umbrella")],
 )
-def test_the_colored_object_is_what_remains_of_the_prompt(folder, prompt, color, thing):
-    frames = [found(thing, captions=[f"the {color} {thing}"])]
-    assert verdict(folder, Color, {"color": color}, frames, prompt) == 1.0
+def test_the_colored_object_is_what_remains_of_the_prompt(folder, prompt, color, object_name):
+    frames = [found(object_name, captions=[f"the {color} {object_name}"])]
+    assert score_of(folder, Color, {"color": color}, frames, prompt) == 1.0
 
 
 @pytest.mark.parametrize("frames", [[[]], [found("dog", captions=["a red dog"])], [found("cat", captions=["a cat"])]])
 def test_a_clip_that_never_shows_the_object_has_no_color(folder, frames):
     with pytest.raises(ValueError, match=rf"^{NO_RESULT}no frame shows the object 'cat' with a color$"):
-        verdict(folder, Color, {"color": "red"}, frames, "a red cat")
+        score_of(folder, Color, {"color": "red"}, frames, "a red cat")
 
 
-def at(name: str, *box: int) -> Found:
-    return Found((box[0], box[1], box[2], box[3]), name, "")
+def at(name: str, *box: int) -> Detection:
+    return Detection((box[0], box[1], box[2], box[3]), name, "")
 
 
 CAT, DOG = at("cat", 0, 0, 10, 10), at("dog", 30, 5, 40, 15)  # the cat is on the left, and a little higher
@@ -452,9 +466,9 @@ CAT, DOG = at("cat", 0, 0, 10, 10), at("dog", 30, 5, 40, 15)  # the cat is on th
 )
 def test_position_of_the_best_pair(folder, relationship, frame, plain, signed):
     info = SIDES | {"relationship": relationship}
-    assert verdict(folder, SpatialRelationship, info, [frame]) == pytest.approx(plain)
-    assert verdict(folder, SpatialRelationshipSigned, info, [frame]) == pytest.approx(signed)
-    assert verdict(folder, SpatialRelationship, info, [frame, []]) == pytest.approx(plain / 2)
+    assert score_of(folder, SpatialRelationship, info, [frame]) == pytest.approx(plain)
+    assert score_of(folder, SpatialRelationshipSigned, info, [frame]) == pytest.approx(signed)
+    assert score_of(folder, SpatialRelationship, info, [frame, []]) == pytest.approx(plain / 2)
 
 
 def test_intersection_over_union():
@@ -465,8 +479,8 @@ def test_intersection_over_union():
 
 def test_batches_become_smaller_with_larger_frames(folder, monkeypatch):
     backbone = scorer_of(ObjectClass, folder).backbone
-    assert backbone.at_once(128, 192) == 1  # on a CPU
-    monkeypatch.setattr(backbone, "_at_once", 32)
+    assert backbone.batch_size(128, 192) == 1  # on a CPU
+    monkeypatch.setattr(backbone, "_batch_size", 32)
     monkeypatch.setattr(Grit, "sizes", GritSizes())
     sizes = [(128, 192), (320, 512), (480, 832), (720, 1280), (2160, 3840)]
-    assert [backbone.at_once(*size) for size in sizes] == [32, 32, 9, 1, 1]
+    assert [backbone.batch_size(*size) for size in sizes] == [32, 32, 9, 1, 1]

@@ -67,6 +67,11 @@ def test_dimensions_of_one_service_share_their_requests(address, file):
     assert requests_to(address)["/shared"] == [2]
 
 
+def test_a_clip_without_a_file_is_refused(address):
+    (found,) = score_clips([scorer(address)], [Clip(np.zeros((3, 32, 32, 3), np.uint8), 8.0, "a")])[0]
+    assert str(found) == "the clip has no file to send to the service"
+
+
 def test_a_clip_in_a_tar_file_is_sent_as_bytes(address, file, tmp_path):
     content = file.read_bytes()
     index = write_tar(tmp_path / "clips.tar", [("x.mp4", b"other"), ("y.mp4", content)])[1]
@@ -98,6 +103,22 @@ def test_a_clip_that_fails_its_batch_does_not_cost_the_others(address, file, pat
     # Wrong input is sent once more alone; an internal error in halves, and repeated for a single clip only.
     sizes = {"refuses": [4, 1, 1, 1, 1], "crashes": [4, 2, 2, 1, 1, 1, 1]}
     assert requests_to(address)[f"/{path}"] == sizes[path]
+
+
+def test_an_internal_error_does_not_reduce_the_batches_of_later_clips(address, file):
+    service = scorer(address, "crashes")
+    score_clips([service], clips_of(file, "a", "bc", "def", POISON))
+    before = len(requests_to(address)["/crashes"])
+    assert score_clips([service], clips_of(file, "a", "bc", "def", "ghij")) == [[1.0, 2.0, 3.0, 4.0]]
+    assert requests_to(address)["/crashes"][before:] == [4]
+
+
+def test_a_missing_file_fails_its_own_clip_only(address, file, tmp_path):
+    clips = [*clips_of(file, "a", "bc", "def"), *clips_of(tmp_path / "none.mp4", "ghij")]
+    *good, lost = score_clips([scorer(address, "missing")], clips)[0]
+    assert good == [1.0, 2.0, 3.0]
+    assert isinstance(lost, Unavailable)
+    assert requests_to(address)["/missing"] == [1, 1, 1]  # not in halves, as for an internal error
 
 
 def test_a_busy_service_is_asked_again(address, file):

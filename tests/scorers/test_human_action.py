@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.human_action import HumanAction, named_action, read_actions
+from videodpo.scorers.human_action import HumanAction
 from videodpo.scorers.networks import umt
 from videodpo.scorers.networks.umt import UmtActions, crops, default_positions
+from videodpo.scorers.shared.human_actions import named_action, read_actions
 
 WIDTH, DEPTH, HEADS = 64, 2, 2
 ACTIONS = ["riding a bike", "marching", "Passing a ball", "ice skating", "push up", "yoga", "tai chi"]
@@ -94,7 +95,7 @@ def test_probabilities_are_those_of_the_formulas(scorer_of, tensors):
     clip = clip_of(20)
     frames = clip.frames_THWC[[0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]]
     expected = plain(tensors, crops(frames), default_positions(WIDTH))
-    (found,) = scorer_of(tensors).backbone.answer([(clip, 0)])
+    (found,) = scorer_of(tensors).backbone.outputs([(clip, 0)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert found.std() > 0.05
 
@@ -103,7 +104,7 @@ def test_positions_of_the_file_are_used(scorer_of, tensors):
     clip = clip_of(16)
     positions = torch.randn(1, 16 * 14 * 14, WIDTH)
     expected = plain(tensors, crops(clip.frames_THWC), positions)
-    (found,) = scorer_of(tensors | {"pos_embed": positions}).backbone.answer([(clip, 0)])
+    (found,) = scorer_of(tensors | {"pos_embed": positions}).backbone.outputs([(clip, 0)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -172,7 +173,8 @@ def test_the_action_is_read_as_from_the_name_of_a_file(prompt, action):
 
 
 @pytest.mark.parametrize("prompt", ["", "a red boat", "A person is flying"])
-def test_a_prompt_without_a_known_action_is_refused(scorer_of, tensors, prompt):
+def test_a_prompt_without_a_known_action_is_refused_before_the_network_runs(scorer_of, tensors, prompt, monkeypatch):
+    monkeypatch.setattr(UmtActions, "outputs", lambda self, parts: pytest.fail("the network ran"))
     with pytest.raises(ValueError, match="names one of the 7 actions, like 'A person is riding a bike'"):
         scorer_of(tensors).score(clip_of(16, prompt=prompt))
 
@@ -212,4 +214,4 @@ def test_other_files_are_not_lists_of_actions(tmp_path, text, message):
 def test_actions_are_read_by_number_in_lower_case(tmp_path):
     lines = [f"{name}\t{number}" for number, name in enumerate(ACTIONS)]
     (tmp_path / "actions.txt").write_text("\n".join(reversed(lines)))
-    assert read_actions(tmp_path / "actions.txt") == [name.lower() for name in ACTIONS]
+    assert read_actions(tmp_path / "actions.txt") == tuple(name.lower() for name in ACTIONS)

@@ -135,7 +135,7 @@ def test_batch_gives_the_scores_of_single_clips(writing_folder, monkeypatch, opt
     prompts = {"a boat": 9, PROMPT: 9, "a long story about a tree that grows on a hill": 40, "red": 9}
     clips = [clip_of(num_frames, prompt, seed) for seed, (prompt, num_frames) in enumerate(prompts.items())]
     alone = [judge.score(clip) for clip in clips]
-    monkeypatch.setattr(type(judge.backbone), "at_once", lambda *_: 4)
+    monkeypatch.setattr(type(judge.backbone), "batch_size", lambda *_: 4)
     assert score_clips([judge], clips)[0] == pytest.approx(alone, abs=1e-4)
     assert len({round(score, 4) for score in alone}) == 4
 
@@ -174,6 +174,25 @@ def test_dimensions_that_read_one_text_differently_share_its_generation(writing_
     assert written == 1.0 + int(share.argmax())
     assert likely == pytest.approx(written * float(share.max()), abs=1e-4)
     assert last != first
+
+
+@torch.no_grad()
+def test_only_the_answers_logits_are_kept_and_they_are_those_before_the_processors(writing_folder, monkeypatch):
+    judge = judge_of(writing_folder, **SEVERAL, pattern="^([1-5])").backbone
+    monkeypatch.setattr(judge._model.generation_config, "repetition_penalty", 1.7)
+    clips, shown = [clip_of(), clip_of(seed=4)], [[0, 3, 5, 8]] * 2
+    inputs = judge._inputs(clips, shown)
+    generate, calls = judge._model.generate, []
+    monkeypatch.setattr(judge._model, "generate", lambda **options: calls.append(options) or generate(**options))
+    answers = judge._ask(clips, shown)
+    assert not calls[0].get("output_logits")
+    options = {"max_new_tokens": 5, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    written = generate(**inputs, **options, output_scores=True)
+    for row, answer in enumerate(answers):
+        assert answer.ids == written.sequences[row, inputs["input_ids"].shape[1] :].tolist()
+        kept = [[logits[row, way].tolist() for way in judge._ways] for logits in written.logits]
+        assert answer.logits_TWA.tolist() == kept
+    assert not torch.equal(written.logits[-1][:, judge._ways], written.scores[-1][:, judge._ways])
 
 
 def test_a_written_number_needs_no_answers(writing_folder):

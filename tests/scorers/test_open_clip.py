@@ -50,7 +50,7 @@ def test_subject_uses_moving_patches_and_background_the_entire_frame(options, cl
 def test_overall_consistency_is_the_cosine_with_the_text(options, clips_of):
     clip = clips_of(None)[0]
     backbone = OpenClipFrames.shared(options.weights, "cpu")
-    answers = backbone.answer([(clip, number) for number in middle_frames(9)])
+    answers = backbone.outputs([(clip, number) for number in middle_frames(9)])
     mean = torch.stack([answer.image_D for answer in answers]).mean(dim=0)
     expected = torch.nn.functional.cosine_similarity(mean, backbone.text(clip.prompt), dim=0)
     assert OverallConsistencyClip(options, "cpu").score(clip) == pytest.approx(expected.item(), abs=1e-6)
@@ -92,8 +92,8 @@ def test_crops_of_a_wide_clip_are_its_centre(options):
 def test_frame_features_do_not_depend_on_the_other_frames(options, clips_of):
     backbone = OpenClipFrames.shared(options.weights, "cpu")
     parts = [(clip, number) for clip in clips_of(None)[:2] for number in range(9)]
-    (alone,) = backbone.answer(parts[4:5])
-    torch.testing.assert_close(backbone.answer(parts)[4], alone, atol=1e-5, rtol=0)
+    (alone,) = backbone.outputs(parts[4:5])
+    torch.testing.assert_close(backbone.outputs(parts)[4], alone, atol=1e-5, rtol=0)
 
 
 def test_scorers_share_one_model(options):

@@ -96,6 +96,13 @@ def test_frames_are_the_middles_of_equal_intervals(pickscore_folder, num_frames,
     assert score == pytest.approx(pickscore(pickscore_folder, num_frames=None).score(few), abs=1e-5)
 
 
+def test_scorers_with_other_frames_have_batches_of_their_own(pickscore_folder, hps_file):
+    """Otherwise the last bits of a score would depend on which other dimensions are scored."""
+    for scorer, weights in ((pickscore, pickscore_folder), (hps, hps_file)):
+        two, again, three = (scorer(weights, num_frames=number).backbone for number in (2, 2, 3))
+        assert two is again is not three
+
+
 def test_every_frame_of_a_short_clip_counts_once(pickscore_folder):
     clip = clip_of(3)
     assert pickscore(pickscore_folder).score(clip) == pickscore(pickscore_folder, num_frames=None).score(clip)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
+from videodpo.config.errors import RunError
+from videodpo.scorers.networks import products
 from videodpo.scorers.networks.products import Linear, split
 
 SHAPE, WIDTH, CHANNELS = (3, 7), 256, 48
@@ -43,6 +47,29 @@ def test_nan_and_infinity_stay(layer, matrix_units, spoiled):
     found = Linear(layer.weight, layer.bias)(split(inputs))
     assert found[0].isfinite().all()
     assert not found[1].isfinite().any()
+
+
+def without_bias(bias, a, b, out_dtype):
+    return a.to(out_dtype) @ b.to(out_dtype)
+
+
+def with_rounded_bias(bias, a, b, out_dtype):
+    return without_bias(bias, a, b, out_dtype) + bias.to(a.dtype)
+
+
+def refusing(bias, a, b, out_dtype):
+    raise RuntimeError("bias must be bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("addmm", "message"),
+    [(without_bias, "is off by 2 in"), (with_rounded_bias, "is off by 0.004 in"), (refusing, "refuses .*must be bf")],
+)
+def test_a_torch_that_does_not_take_the_bias_is_refused(layer, matrix_units, monkeypatch, addmm, message):
+    monkeypatch.setattr(torch, "addmm", addmm)
+    products._check_bias.cache_clear()
+    with pytest.raises(RunError, match=f"torch {re.escape(torch.__version__)} {message}"):
+        Linear(layer.weight, layer.bias)
 
 
 @torch.no_grad()

@@ -87,9 +87,9 @@ def test_visual_and_motion_quality_do_not_depend_on_the_prompt(videoreward):
 
 def test_three_dimensions_take_one_pass(videoreward, monkeypatch):
     passes = []
-    answer = VideoRewardClips.answer
+    answer = VideoRewardClips.outputs
     monkeypatch.setattr(
-        VideoRewardClips, "answer", lambda self, parts: passes.append(len(parts)) or answer(self, parts)
+        VideoRewardClips, "outputs", lambda self, parts: passes.append(len(parts)) or answer(self, parts)
     )
     rewards = raw_rewards(videoreward.weights, [clip_of(), clip_of(seed=4)])
     assert passes == [1, 1]
@@ -108,7 +108,7 @@ def test_batch_gives_the_rewards_of_single_clips(videoreward, monkeypatch):
     prompts = {"a boat": 9, PROMPT: 9, "a long story about a tree that grows on a hill": 40, "red": 3}
     clips = [clip_of(num_frames, prompt, seed) for seed, (prompt, num_frames) in enumerate(prompts.items())]
     alone = raw_rewards(videoreward.weights, clips)
-    monkeypatch.setattr(VideoRewardClips, "at_once", lambda *_: 4)
+    monkeypatch.setattr(VideoRewardClips, "batch_size", lambda *_: 4)
     for batched, single in zip(raw_rewards(videoreward.weights, clips), alone, strict=True):
         assert batched == pytest.approx(single, abs=1e-4)
 
@@ -328,7 +328,7 @@ def test_weights_are_checked_before_a_job_starts(videoreward, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="is a model of type 'qwen2_5_vl'"):
         check(1, tmp_path)
-    with pytest.raises(ValueError, match="is not a file; the third entry is the authors' Python file"):
+    with pytest.raises(ValueError, match=r"is neither a file nor a folder with prompt_template\.py"):
         check(2, tmp_path)
     with pytest.raises(ValueError, match="not readable as a Python file"):
         check(2, checkpoint)

@@ -126,7 +126,7 @@ def test_clip_in_a_tar_file_has_the_same_captions(scene, tmp_path):
     members = [("first.mp4", b"other bytes"), ("clip.mp4", clip.path.read_bytes())]
     _, suffix = write_tar(tmp_path / "clips.tar", members)
     inside = Clip(clip.frames_THWC, clip.fps, "", tmp_path / f"clips.tar{suffix}", clip.info)
-    assert scene.backbone.answer([(inside, 0)]) == scene.backbone.answer([(clip, 0)])
+    assert scene.backbone.outputs([(inside, 0)]) == scene.backbone.outputs([(clip, 0)])
 
 
 @torch.no_grad()
@@ -159,10 +159,11 @@ def test_tags_are_encoded_as_40_tokens_and_change_the_caption_s_states(scene, tm
     assert not torch.allclose(few, many, atol=1e-2)
 
 
-def test_clip_without_its_scene_is_refused(scene, tmp_path):
+@pytest.mark.parametrize("info", [{}, {"scene": " "}])
+def test_clip_without_its_scene_is_refused(scene, tmp_path, info):
     clip = clip_in(tmp_path, 2)
     with pytest.raises(InputError, match=r"--info '\{\"scene\": \"alley\"\}'"):
-        scene.score(Clip(clip.frames_THWC, clip.fps, "a dog in an alley", clip.path))
+        scene.score(Clip(clip.frames_THWC, clip.fps, "a dog in an alley", clip.path, info))
 
 
 def test_clip_without_a_file_is_refused(all_frames, tmp_path):

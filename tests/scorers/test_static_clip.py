@@ -28,11 +28,11 @@ def verdict(static, monkeypatch):
     def score(neighbours: list[float], ends: tuple[float, float] = (0.0, 0.0)) -> tuple[float, list[int]]:
         lengths, looked = [*neighbours, *ends], []
 
-        def answer(parts):
+        def outputs(parts):
             looked.extend(number for _, number in parts)
             return [lengths[number] * UNIT for _, number in parts]
 
-        monkeypatch.setattr(static.backbone, "answer", answer)
+        monkeypatch.setattr(static.backbone, "outputs", outputs)
         return static.score(Clip(np.zeros((len(neighbours) + 1, 256, 256, 3), np.uint8), 8.0, "")), looked
 
     return score

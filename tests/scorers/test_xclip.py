@@ -53,7 +53,7 @@ def test_score_is_the_cosine_of_the_models_forward(scorer, folder, num_frames):
 def test_clips_of_a_batch_use_only_their_own_prompts(scorer, monkeypatch):
     clips = [clip_of(9, "a red boat", 0), clip_of(4, "a tree on a hill, far away", 1), clip_of(9, "red", 2)]
     alone = [scorer.score(clip) for clip in clips]
-    monkeypatch.setattr(type(scorer.backbone), "at_once", lambda *_: 3)
+    monkeypatch.setattr(type(scorer.backbone), "batch_size", lambda *_: 3)
     assert score_clips([scorer], clips)[0] == pytest.approx(alone, abs=1e-6)
     assert len({round(score, 4) for score in alone}) == 3
 

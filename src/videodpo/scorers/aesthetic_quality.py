@@ -54,8 +54,8 @@ class AestheticQuality(NetworkScorer):
         self._head = torch.nn.Linear(768, 1)
         load_weights(self._head, read_checkpoint(head), head)
 
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
+    def value(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> float:
         import torch
 
-        features_TD = torch.stack([answers[number] for number in range(len(clip.frames_THWC))])
+        features_TD = torch.stack([outputs[number] for number in range(len(clip.frames_THWC))])
         return float(self._head(features_TD).double().mean() / 10)

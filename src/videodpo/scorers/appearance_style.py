@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from videodpo.config import Section
-from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.clip_b32 import ClipB32Scorer
+from videodpo.scorers.shared.file_weights import file_of
 
 if TYPE_CHECKING:
     import torch
 
-KEY = "appearance_style"
 
-
-class AppearanceStyle(FileWeightsScorer):
+class AppearanceStyle(ClipB32Scorer):
     """Mean over all frames of the logit of frame and style, divided by 100: about 0 to 0.3.
 
     The style is `clip.info["appearance_style"]`, for example "Van Gogh style"; the prompt is not read. With OpenAI's
@@ -25,13 +23,6 @@ class AppearanceStyle(FileWeightsScorer):
     """
 
     version = "1"
-    architecture: ClassVar[str] = "ViT-B-32"
-
-    class Options(FileWeightsScorer.Options):
-        """Weights of CLIP ViT-B/32."""
-
-        weights: str = "public:ViT-B-32.pt"
-        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.clip import ClipImages
@@ -39,12 +30,8 @@ class AppearanceStyle(FileWeightsScorer):
         self._clip = ClipImages.shared(self.architecture, file_of(options), choose_device(device))
         self.backbone = self._clip
 
-    def refuse(self, clip: Clip) -> None:
-        if not clip.info.get(KEY, "").strip():
-            raise InputError(f'appearance_style needs the style: --info \'{{"{KEY}": "Van Gogh style"}}\'')
-
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
+    def value(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> float:
         import torch
 
-        frames_TD = torch.stack([answers[number] for number in range(len(clip.frames_THWC))]).double()
-        return float((frames_TD @ self._clip.text(clip.info[KEY]).double()).mean() / 100)
+        frames_TD = torch.stack([outputs[number] for number in range(len(clip.frames_THWC))]).double()
+        return float((frames_TD @ self._clip.text(clip.info["appearance_style"]).double()).mean() / 100)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from videodpo.config import Section
 from videodpo.runtime.device import choose_device
+from videodpo.scorers.shared.clip_b32 import ClipB32Scorer
 from videodpo.scorers.shared.consistency import ConsistencyScorer
-from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
+from videodpo.scorers.shared.file_weights import file_of
 
 
-class BackgroundConsistency(ConsistencyScorer, FileWeightsScorer):
+class BackgroundConsistency(ConsistencyScorer, ClipB32Scorer):
     """Mean over frames i >= 1 of the average of max(0, cos(i, i - 1)) and max(0, cos(i, 0)); 0..1.
 
     Weights: OpenAI's `ViT-B-32.pt`. A one-frame clip is refused.
     """
 
     version = "3"
-    architecture: ClassVar[str] = "ViT-B-32"
-
-    class Options(FileWeightsScorer.Options):
-        """Weights of CLIP ViT-B/32."""
-
-        weights: str = "public:ViT-B-32.pt"
-        """Weights file, in the authors' format or safetensors; or `public:<file>`."""
 
     def __init__(self, options: Section, device: str) -> None:
         from videodpo.scorers.networks.clip import ClipFrames

@@ -22,5 +22,5 @@ class BackgroundConsistencyClip(ConsistencyScorer, OpenClipScorer):
 
     version = "2"
 
-    def embeddings(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> list[torch.Tensor]:
-        return [answers[number].image_D for number in range(len(clip.frames_THWC))]
+    def embeddings(self, clip: Clip, outputs: Mapping[int, FrameFeatures]) -> list[torch.Tensor]:
+        return [outputs[number].image_D for number in range(len(clip.frames_THWC))]

@@ -65,7 +65,7 @@ class Scorer(ABC):
         uses_gpu: True if a cluster job requests a GPU.
         embeds_frames: True for a `ConsistencyScorer`, whose network embeds frames without their prompt.
         hub_files: patterns of the files that are read from a `hub:` repository.
-        transport: names of the options that cannot change a score, so that an edit does not score clips again.
+        options_without_effect: names of the options that cannot change a score. An edit does not score clips again.
     """
 
     version: ClassVar[str]
@@ -73,7 +73,7 @@ class Scorer(ABC):
     embeds_frames: ClassVar[bool] = False
     hub_files: ClassVar[tuple[str, ...]] = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
-    transport: ClassVar[frozenset[str]] = frozenset()
+    options_without_effect: ClassVar[frozenset[str]] = frozenset()
 
     class Options(Section):
         """Options of the scorer in the configuration."""

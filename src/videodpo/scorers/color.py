@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip, NoResult
-from videodpo.scorers.shared.grit import Found, GritScorer
+from videodpo.scorers.shared.grit import Detection, GritScorer
 
 COLORS = (
     *("white", "red", "pink", "blue", "silver", "purple"),
@@ -25,11 +26,16 @@ class Color(GritScorer):
     needs = ("color",)
     captions = True
 
-    def verdict(self, clip: Clip, frames: Sequence[Sequence[Found]]) -> float:
+    def refuse(self, clip: Clip) -> None:
+        super().refuse(clip)
+        if (color := clip.info["color"]) not in COLORS:  # frames could have it without counting as colored
+            raise InputError(f"color is {color!r}; it must be one of {', '.join(COLORS)}")
+
+    def score_frames(self, clip: Clip, frames: Sequence[Sequence[Detection]]) -> float:
         color = clip.info["color"]
-        thing = clip.prompt.replace("a ", "").replace("an ", "").replace(color, "").strip()
-        captions = [[one.caption for one in found] for found in frames if found and found[0].name == thing]
+        object_name = clip.prompt.replace("a ", "").replace("an ", "").replace(color, "").strip()
+        captions = [[one.caption for one in found] for found in frames if found and found[0].name == object_name]
         colored = sum(any(known in text for text in texts for known in COLORS) for texts in captions)
         if not colored:
-            raise NoResult(f"no frame shows the object {thing!r} with a color")
+            raise NoResult(f"no frame shows the object {object_name!r} with a color")
         return sum(any(color in text for text in texts) for texts in captions) / colored

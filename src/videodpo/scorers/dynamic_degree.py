@@ -21,11 +21,11 @@ class DynamicDegree(FlowScorer):
     version = "3"
     threshold = THRESHOLD
 
-    def wanted(self, clip: Clip, answers: Mapping[int, float]) -> Iterable[int]:
-        return undecided(range(self.backbone.num_parts(clip)), answers, THRESHOLD, self._num_needed(clip))
+    def wanted(self, clip: Clip, outputs: Mapping[int, float]) -> Iterable[int]:
+        return undecided(range(self.backbone.num_parts(clip)), outputs, THRESHOLD, self._num_needed(clip))
 
-    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
-        num_above = sum(step > THRESHOLD for step in answers.values())
+    def value(self, clip: Clip, outputs: Mapping[int, float]) -> float:
+        num_above = sum(step > THRESHOLD for step in outputs.values())
         return float(self.backbone.num_parts(clip) > 0 and num_above >= self._num_needed(clip))
 
     @staticmethod

@@ -24,5 +24,5 @@ class DynamicFlow(FlowScorer):
         if self.backbone.num_parts(clip) == 0:
             raise InputError(f"dynamic_flow needs 2 frames at {RATE} per second, the clip has 1")
 
-    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
-        return float(np.mean([answers[k] for k in range(self.backbone.num_parts(clip))]))
+    def value(self, clip: Clip, outputs: Mapping[int, float]) -> float:
+        return float(np.mean([outputs[k] for k in range(self.backbone.num_parts(clip))]))

@@ -29,5 +29,4 @@ class Hps(FileWeightsScorer, PromptFramesScorer):
         from videodpo.scorers.networks.hps import HpsFrames
 
         assert isinstance(options, Hps.Options)
-        self.num_frames = options.num_frames
-        self.backbone = HpsFrames.shared(file_of(options), choose_device(device), options.antialias)
+        self.backbone = HpsFrames.shared(file_of(options), choose_device(device), options.num_frames, options.antialias)

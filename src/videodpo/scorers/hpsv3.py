@@ -13,6 +13,6 @@ class Hpsv3(Hpsv3Scorer):
 
     version = "1"
 
-    def value(self, clip: Clip, answers: Mapping[int, tuple[float, float]]) -> float:
-        means = [mean for mean, _ in self.counted(answers)]
+    def value(self, clip: Clip, outputs: Mapping[int, tuple[float, float]]) -> float:
+        means = [mean for mean, _ in self.counted(outputs)]
         return sum(means) / len(means)

@@ -14,6 +14,6 @@ class Hpsv3Sigma(Hpsv3Scorer):
 
     version = "1"
 
-    def value(self, clip: Clip, answers: Mapping[int, tuple[float, float]]) -> float:
-        sigmas = [math.exp(log_sigma) for _, log_sigma in self.counted(answers)]
+    def value(self, clip: Clip, outputs: Mapping[int, tuple[float, float]]) -> float:
+        sigmas = [math.exp(log_sigma) for _, log_sigma in self.counted(outputs)]
         return sum(sigmas) / len(sigmas)

@@ -18,7 +18,7 @@ class HttpScorer(NetworkScorer):
 
     version = "1"
     uses_gpu = False
-    transport = frozenset(ServiceOptions.model_fields) - {"version"}
+    options_without_effect = frozenset(ServiceOptions.model_fields) - {"version"}
 
     class Options(NetworkScorer.Options, ServiceOptions):
         """Address of the service, and the value that is read from its answers."""
@@ -36,5 +36,5 @@ class HttpScorer(NetworkScorer):
         self._name = options.value
         self.backbone = Service.shared(options.model_dump_json(include=set(ServiceOptions.model_fields)))
 
-    def value(self, clip: Clip, answers: Mapping[int, Any]) -> float:
-        return value_of(answers[0], self._name)
+    def value(self, clip: Clip, outputs: Mapping[int, Any]) -> float:
+        return value_of(outputs[0], self._name)

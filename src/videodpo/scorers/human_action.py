@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from videodpo.config import Section
-from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.scorers.shared.file_weights import check_file
+from videodpo.scorers.shared.human_actions import named_action, read_actions
 from videodpo.weights.locations import NotFetched, resolve
 
 if TYPE_CHECKING:
@@ -58,39 +57,13 @@ class HumanAction(NetworkScorer):
         self.check(options)
         network, actions = map(resolve, options.weights)
         self._actions = read_actions(actions)
-        self.backbone = UmtActions.shared(network, choose_device(device), len(self._actions))
+        self.backbone = UmtActions.shared(network, choose_device(device), self._actions)
 
-    def refuse(self, clip: Clip) -> None:
-        if (action := named_action(clip.prompt)) not in self._actions:
-            known = f"the {len(self._actions)} actions, like 'A person is {self._actions[0]}'"
-            raise InputError(f"human_action needs a prompt that names one of {known}; {action!r} is none of them")
-
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
-        found = answers[0].topk(TOP)
+    def value(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> float:
+        found = outputs[0].topk(TOP)
         likely = [
             self._actions[number]
             for number, probability in zip(found.indices.tolist(), found.values.tolist(), strict=True)
             if round(probability, 4) >= THRESHOLD
         ]
         return float(named_action(clip.prompt) in likely)
-
-
-def named_action(prompt: str) -> str:
-    """Return the action that a prompt names, as VBench reads it from the name of a clip's file."""
-    return prompt.lower().partition("-")[0].split("person is ")[-1].partition("_")[0]
-
-
-def read_actions(path: Path) -> list[str]:
-    """Read the names of the actions in lower case, by number, from lines of name, tab, and number.
-
-    Raises:
-        InputError: the file is not such a list, or its numbers are not 0, 1, 2 and so on.
-    """
-    try:
-        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-        actions = {int(number): name.lower() for name, number in rows}
-    except (OSError, ValueError) as error:
-        raise InputError(f"weights: {path}: not a list of actions, with a name, a tab and a number per line") from error
-    if sorted(actions) != list(range(len(rows))):
-        raise InputError(f"weights: {path}: the numbers of the {len(rows)} actions are not 0, 1, 2 and so on")
-    return [actions[number] for number in range(len(actions))]

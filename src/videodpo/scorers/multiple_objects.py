@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.grit import Found, GritScorer
+from videodpo.scorers.shared.grit import Detection, GritScorer
 
 BETWEEN = " and "
 
@@ -22,6 +22,6 @@ class MultipleObjects(GritScorer):
         if clip.info["object"].count(BETWEEN) != 1:
             raise InputError(f"object is {clip.info['object']!r}; multiple_objects needs two, like 'cat and dog'")
 
-    def verdict(self, clip: Clip, frames: Sequence[Sequence[Found]]) -> float:
+    def score_frames(self, clip: Clip, frames: Sequence[Sequence[Detection]]) -> float:
         asked = {name.strip() for name in clip.info["object"].split(BETWEEN)}
         return sum(asked <= {one.name for one in found} for found in frames) / len(frames)

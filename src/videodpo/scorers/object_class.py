@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.grit import Found, GritScorer
+from videodpo.scorers.shared.grit import Detection, GritScorer
 
 
 class ObjectClass(GritScorer):
@@ -14,5 +14,5 @@ class ObjectClass(GritScorer):
     version = "1"
     needs = ("object",)
 
-    def verdict(self, clip: Clip, frames: Sequence[Sequence[Found]]) -> float:
+    def score_frames(self, clip: Clip, frames: Sequence[Sequence[Detection]]) -> float:
         return sum(any(one.name == clip.info["object"] for one in found) for found in frames) / len(frames)

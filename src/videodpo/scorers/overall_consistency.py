@@ -41,5 +41,5 @@ class OverallConsistency(FileWeightsScorer):
         if not clip.prompt.strip():
             raise InputError("ViCLIP needs a prompt; the clip's prompt is empty")
 
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
-        return float(answers[0] @ self._viclip.text(clip.prompt))
+    def value(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> float:
+        return float(outputs[0] @ self._viclip.text(clip.prompt))

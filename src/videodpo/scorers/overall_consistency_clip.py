@@ -23,9 +23,9 @@ class OverallConsistencyClip(OpenClipScorer):
         if not clip.prompt.strip():
             raise InputError("overall_consistency_clip needs a prompt; the clip's prompt is empty")
 
-    def value(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> float:
+    def value(self, clip: Clip, outputs: Mapping[int, FrameFeatures]) -> float:
         import torch
 
         frames = middle_frames(len(clip.frames_THWC))
-        video_D = torch.stack([answers[number].image_D for number in frames]).mean(dim=0)
+        video_D = torch.stack([outputs[number].image_D for number in frames]).mean(dim=0)
         return float((video_D / video_D.norm()).double() @ self._clip.text(clip.prompt).double())

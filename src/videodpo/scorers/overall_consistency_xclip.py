@@ -32,5 +32,5 @@ class OverallConsistencyXclip(FolderWeightsScorer):
         if not clip.prompt.strip():
             raise InputError("overall_consistency_xclip needs a prompt; the clip's prompt is empty")
 
-    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
-        return answers[0]
+    def value(self, clip: Clip, outputs: Mapping[int, float]) -> float:
+        return outputs[0]

@@ -27,5 +27,4 @@ class PickScore(FolderWeightsScorer, PromptFramesScorer):
         from videodpo.scorers.networks.pickscore import PickScoreFrames
 
         assert isinstance(options, PickScore.Options)
-        self.num_frames = options.num_frames
-        self.backbone = PickScoreFrames.shared(self.folder(options), choose_device(device))
+        self.backbone = PickScoreFrames.shared(self.folder(options), choose_device(device), options.num_frames)

@@ -21,10 +21,10 @@ class Scene(SceneScorer):
 
     version = "1"
 
-    def wanted(self, clip: Clip, answers: Mapping[int, list[str]]) -> Iterable[int]:
+    def wanted(self, clip: Clip, outputs: Mapping[int, list[str]]) -> Iterable[int]:
         return [0]
 
-    def value(self, clip: Clip, answers: Mapping[int, list[str]]) -> float:
-        captions = answers[0]
+    def value(self, clip: Clip, outputs: Mapping[int, list[str]]) -> float:
+        captions = outputs[0]
         last = len(captions) - 1  # a clip of fewer than six frames repeats its last one
         return share_with_scene(clip, [captions[min(number // REPEATS, last)] for number in range(NUM_CAPTIONS)])

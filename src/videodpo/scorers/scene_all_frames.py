@@ -16,5 +16,5 @@ class SceneAllFrames(SceneScorer):
 
     version = "1"
 
-    def value(self, clip: Clip, answers: Mapping[int, list[str]]) -> float:
-        return share_with_scene(clip, [caption for part in sorted(answers) for caption in answers[part]])
+    def value(self, clip: Clip, outputs: Mapping[int, list[str]]) -> float:
+        return share_with_scene(clip, [caption for part in sorted(outputs) for caption in outputs[part]])

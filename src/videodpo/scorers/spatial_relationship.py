@@ -8,7 +8,7 @@ from itertools import combinations
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.box_positions import RELATIONSHIPS, position_score
-from videodpo.scorers.shared.grit import Found, GritScorer
+from videodpo.scorers.shared.grit import Detection, GritScorer
 
 
 class SpatialRelationship(GritScorer):
@@ -27,10 +27,10 @@ class SpatialRelationship(GritScorer):
         if (relationship := clip.info["relationship"]) not in RELATIONSHIPS:
             raise InputError(f"relationship is {relationship!r}; it must be one of {', '.join(RELATIONSHIPS)}")
 
-    def verdict(self, clip: Clip, frames: Sequence[Sequence[Found]]) -> float:
+    def score_frames(self, clip: Clip, frames: Sequence[Sequence[Detection]]) -> float:
         return sum(self.best_pair(clip, found) for found in frames) / len(frames)
 
-    def best_pair(self, clip: Clip, found: Sequence[Found]) -> float:
+    def best_pair(self, clip: Clip, found: Sequence[Detection]) -> float:
         """Return the score of the best pair of boxes in a frame."""
         asked = {clip.info["object_a"], clip.info["object_b"]}
         pairs = combinations([one.box for one in found if one.name in asked], 2)

@@ -7,7 +7,7 @@ from itertools import permutations
 
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.box_positions import position_score
-from videodpo.scorers.shared.grit import Found
+from videodpo.scorers.shared.grit import Detection
 from videodpo.scorers.spatial_relationship import SpatialRelationship
 
 
@@ -16,7 +16,7 @@ class SpatialRelationshipSigned(SpatialRelationship):
 
     version = "1"
 
-    def best_pair(self, clip: Clip, found: Sequence[Found]) -> float:
+    def best_pair(self, clip: Clip, found: Sequence[Detection]) -> float:
         asked = (clip.info["object_a"], clip.info["object_b"])
         pairs = [(a.box, b.box) for a, b in permutations(found, 2) if (a.name, b.name) == asked]
         return max((position_score(clip.info["relationship"], *pair, signed=True) for pair in pairs), default=0.0)

@@ -42,21 +42,21 @@ class StaticClip(RaftScorer):
     def __init__(self, options: Section, device: str) -> None:
         self.backbone = StaticPairs.shared(file_of(options), choose_device(device))
 
-    def wanted(self, clip: Clip, answers: Mapping[int, float]) -> Iterable[int]:
+    def wanted(self, clip: Clip, outputs: Mapping[int, float]) -> Iterable[int]:
         neighbours, ends = self._parts(clip)
-        if unknown := [k for k in ends if k not in answers]:
+        if unknown := [k for k in ends if k not in outputs]:
             return unknown
-        return [] if self._drifts(clip, answers) else undecided(neighbours, answers, THRESHOLD, _allowed(clip) + 1)
+        return [] if self._drifts(clip, outputs) else undecided(neighbours, outputs, THRESHOLD, _allowed(clip) + 1)
 
-    def value(self, clip: Clip, answers: Mapping[int, float]) -> float:
+    def value(self, clip: Clip, outputs: Mapping[int, float]) -> float:
         neighbours, _ = self._parts(clip)
-        num_moving = sum(answers[k] > THRESHOLD for k in neighbours if k in answers)
-        return float(num_moving <= _allowed(clip) and not self._drifts(clip, answers))
+        num_moving = sum(outputs[k] > THRESHOLD for k in neighbours if k in outputs)
+        return float(num_moving <= _allowed(clip) and not self._drifts(clip, outputs))
 
-    def _drifts(self, clip: Clip, answers: Mapping[int, float]) -> bool:
+    def _drifts(self, clip: Clip, outputs: Mapping[int, float]) -> bool:
         """True if the first and the last frame differ by too much."""
         _, ends = self._parts(clip)
-        return any(answers[k] > 2 * _allowed(clip) * THRESHOLD for k in ends)
+        return any(outputs[k] > 2 * _allowed(clip) * THRESHOLD for k in ends)
 
     def _parts(self, clip: Clip) -> tuple[range, range]:
         """Return the parts of neighbours, and those of the first and the last frame."""

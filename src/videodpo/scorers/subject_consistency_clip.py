@@ -33,10 +33,10 @@ class SubjectConsistencyClip(ConsistencyScorer, OpenClipScorer):
         super().__init__(options, device)
         self._clip.keeps_patches = True
 
-    def embeddings(self, clip: Clip, answers: Mapping[int, FrameFeatures]) -> list[torch.Tensor]:
+    def embeddings(self, clip: Clip, outputs: Mapping[int, FrameFeatures]) -> list[torch.Tensor]:
         import torch
 
-        patches = [answers[number].patches_Ehw for number in range(len(clip.frames_THWC))]
+        patches = [outputs[number].patches_Ehw for number in range(len(clip.frames_THWC))]
         patches_TDhw = torch.stack([one for one in patches if one is not None])
         crops_TCHW = self._clip.crops(clip.pixels("cpu"))
         weights_hw = _change(crops_TCHW, (patches_TDhw.shape[2], patches_TDhw.shape[3]))

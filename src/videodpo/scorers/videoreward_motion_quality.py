@@ -12,4 +12,4 @@ class VideoRewardMotionQuality(VideoRewardScorer):
     """
 
     version = "1"
-    place, mean, std = 1, 1.1646, 1.3811
+    index, mean, std = 1, 1.1646, 1.3811

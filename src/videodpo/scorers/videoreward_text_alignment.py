@@ -11,7 +11,7 @@ class VideoRewardTextAlignment(VideoRewardScorer):
     """The predicted human rating, about -3 to 3, 0 on the authors' average clip. An empty prompt is refused."""
 
     version = "1"
-    place, mean, std = 2, 2.8105, 2.5121
+    index, mean, std = 2, 2.8105, 2.5121
 
     def refuse(self, clip: Clip) -> None:
         if not clip.prompt.strip():

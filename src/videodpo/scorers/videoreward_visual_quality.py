@@ -12,4 +12,4 @@ class VideoRewardVisualQuality(VideoRewardScorer):
     """
 
     version = "1"
-    place, mean, std = 0, 3.6757, 2.2476
+    index, mean, std = 0, 3.6757, 2.2476

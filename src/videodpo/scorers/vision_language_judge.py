@@ -60,5 +60,5 @@ class VisionLanguageJudge(FolderWeightsScorer):
         asked = options.asked.model_dump_json()
         self.backbone = Judge.shared(self.folder(options), choose_device(device), asked)
 
-    def value(self, clip: Clip, answers: Mapping[int, Answer]) -> float:
-        return self.backbone.read(answers[0], self._options)
+    def value(self, clip: Clip, outputs: Mapping[int, Answer]) -> float:
+        return self.backbone.read(outputs[0], self._options)

@@ -142,10 +142,10 @@ def _make_embedding(snapshot: Snapshot[AppearanceSettings]) -> Embed | None:
         backbone = scorer.backbone
         backbone.refuse(clip)
         parts = [(clip, number) for number in range(len(clip.frames_THWC))]
-        most = backbone.at_once(*clip.frames_THWC.shape[1:3])
+        most = backbone.batch_size(*clip.frames_THWC.shape[1:3])
         with arithmetic(tf32=backbone.tf32):
-            answers = [one for start in range(0, len(parts), most) for one in backbone.answer(parts[start:][:most])]
-        frames_TD = np.stack([one.double().numpy() for one in scorer.embeddings(clip, dict(enumerate(answers)))])
+            outputs = [one for start in range(0, len(parts), most) for one in backbone.outputs(parts[start:][:most])]
+        frames_TD = np.stack([one.double().numpy() for one in scorer.embeddings(clip, dict(enumerate(outputs)))])
         mean_D = frames_TD.mean(axis=0)
         return list(map(float, mean_D / np.linalg.norm(mean_D)))
 

@@ -28,7 +28,7 @@ def test_logits_are_those_of_timms_blocks(tmp_path, monkeypatch):
     for block in network.blocks:
         states = block(states)
     expected = network.head(network.fc_norm(states.mean(dim=1)))
-    ours = UmtActions(tmp_path / "umt.pth", "cpu", 400)
+    ours = UmtActions(tmp_path / "umt.pth", "cpu", tuple(f"action {number}" for number in range(400)))
     torch.testing.assert_close(ours.logits(ours.features(inputs)), expected, rtol=0, atol=1e-4)
-    (probabilities,) = ours.answer([(clip, 0)])
+    (probabilities,) = ours.outputs([(clip, 0)])
     assert probabilities.numpy() == pytest.approx(expected[0].sigmoid().numpy(), abs=1e-5)

@@ -24,6 +24,8 @@ from videodpo.scorers.shared.flow_steps import FlowSteps, sampled_frames
 from videodpo.scorers.shared.padding import pad_to_multiples
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
+MEAN, STD = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
 
 def moving_square(num_frames: int, height: int = 128, width: int = 136, speed: int = 2, fps: float = 8.0) -> Clip:
     """A bright square on a textured background."""
@@ -81,6 +83,11 @@ def scorer(name: str, weights: dict[str, Path]):
     return kind(kind.Options(weights=str(weights[name])), "cpu")
 
 
+@pytest.mark.parametrize("name", ["motion_smoothness", "imaging_quality"])
+def test_two_dimensions_of_one_scorer_share_its_network(weights, name):
+    assert scorer(name, weights).backbone is scorer(name, weights).backbone
+
+
 def test_subject_consistency_takes_any_shape_and_is_1_for_a_still_clip(weights):
     subject = scorer("subject_consistency", weights)
     moving = moving_square(3, 75, 50, speed=9)
@@ -113,7 +120,7 @@ def test_class_tokens_of_a_square_frame_are_the_networks_own(weights):
     load_weights(network, read_checkpoint(weights["subject_consistency"]), weights["subject_consistency"])
     frames = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
-        expected = network((frames / 255 - dino._mean) / dino._std)
+        expected = network((frames / 255 - MEAN) / STD)
         found = dino.encode(frames)
     torch.testing.assert_close(found, torch.nn.functional.normalize(expected, dim=-1), rtol=0, atol=1e-5)
 
@@ -144,7 +151,7 @@ def test_dino_gets_the_entire_frame_at_224_without_antialias(weights, monkeypatc
     dino.encode(torch.from_numpy(frame)[None].permute(0, 3, 1, 2))
     rows, columns = (side // 16 * 16 for side in size)  # of the network, which drops partial patches
     expected = bilinear(frame, *size)[:rows, :columns] / 255
-    found = (seen[0] * dino._std + dino._mean)[0].permute(1, 2, 0).numpy()
+    found = (seen[0] * STD + MEAN)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -244,11 +251,11 @@ def degree(weights, monkeypatch):
     def score(steps: list[float]) -> tuple[float, int]:
         looked = []
 
-        def answer(parts):
+        def outputs(parts):
             looked.extend(number for _, number in parts)
             return [steps[number] for _, number in parts]
 
-        monkeypatch.setattr(scorer_.backbone, "answer", answer)
+        monkeypatch.setattr(scorer_.backbone, "outputs", outputs)
         return scorer_.score(moving_square(len(steps) + 1)), len(looked)
 
     return score
@@ -319,7 +326,7 @@ def test_the_static_filter_has_the_lengths_of_a_plain_loop(weights):
         lengths = network(*images, num_flow_updates=20)[-1].square().sum(dim=1).sqrt().flatten().sort().values
         expected.append(float(lengths[-int(0.02 * len(lengths)) :].mean()) / 130)
     static = scorer("static_clip", weights)
-    assert static.backbone.answer([(clip, number) for number in range(4)]) == pytest.approx(expected, abs=1e-6)
+    assert static.backbone.outputs([(clip, number) for number in range(4)]) == pytest.approx(expected, abs=1e-6)
     assert static.score(clip) == 0.0  # of 3 frames, no flow at all is allowed
 
 
@@ -340,7 +347,7 @@ def test_steps_near_the_threshold_are_computed_again_in_float32(weights, monkeyp
     monkeypatch.setattr(steps._raft, "flow", flow)
     clip = moving_square(5)
     with arithmetic(tf32=steps.tf32):
-        found = steps.answer([(clip, number) for number in lengths])
+        found = steps.outputs([(clip, number) for number in lengths])
     assert looks == [(4, True, True), (2, False, False)]
     assert found == pytest.approx([THRESHOLD * share for share in (0.5, 0.97, 1.01, 1.2)])
 

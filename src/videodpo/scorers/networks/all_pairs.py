@@ -13,7 +13,7 @@ import torch.nn.functional as F
 LEVELS = 4
 
 
-class Pyramid:
+class CorrelationPyramid:
     """Correlations of every position of the first map with the second map, at four scales, each half the previous one.
 
     A correlation is the dot product of two positions' channels, divided by the root of the number of channels.
@@ -30,14 +30,14 @@ class Pyramid:
         steps = torch.arange(-radius, radius + 1, device=first_BChw.device, dtype=first_BChw.dtype)
         # The first axis of a window is x, as in RAFT's own code.
         window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
-        places_BiC = (first_BChw / first_BChw.shape[1] ** 0.5).flatten(2).transpose(1, 2)
+        first_BiC = (first_BChw / first_BChw.shape[1] ** 0.5).flatten(2).transpose(1, 2)
         # For each level: correlations, the factor that maps positions (x, y) to 0..2, and the window times this factor.
         self._levels = []
         map_BChw = second_BChw
         for number in range(LEVELS):
             # The product is linear, so the map can be averaged instead of the much larger correlations.
             map_BChw = F.avg_pool2d(map_BChw, 2, stride=2) if number else map_BChw
-            level = (places_BiC @ map_BChw.flatten(2)).view(-1, 1, *map_BChw.shape[-2:])
+            level = (first_BiC @ map_BChw.flatten(2)).view(-1, 1, *map_BChw.shape[-2:])
             scale = 2 / (torch.tensor(level.shape[:-3:-1], device=level.device, dtype=level.dtype) - 1)
             self._levels.append((level, scale, window * scale))
 

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from videodpo.runtime.compat.torchvision import make_coords_grid
-from videodpo.scorers.networks.all_pairs import LEVELS, Pyramid
+from videodpo.scorers.networks.all_pairs import LEVELS, CorrelationPyramid
 
 RADIUS, NUM_FLOWS = 3, 3
-_SIDE = 20  # channels of a residual block that have separate convolutions
+_SIDE_CHANNELS = 20  # channels of a residual block that have separate convolutions
 _MIDDLE = 0.5  # time of the interpolated frame
 
 
@@ -27,7 +27,7 @@ class AmtS(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.feat_encoder = _CorrelationEncoder(84)
-        self.encoder = _Pyramid((20, 32, 44, 56))
+        self.encoder = _FeatureEncoder((20, 32, 44, 56))
         self.decoder4 = _Decoder(113, 112, 4 + 44)
         self.decoder3 = _Decoder(136, 132, 4 + 32)
         self.decoder2 = _Decoder(100, 96, 4 + 20)
@@ -85,10 +85,10 @@ def warp(image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor) -> torch.Tensor:
     _, _, height, width = flow_B2HW.shape
     x, y = (torch.linspace(-1, 1, side, device=flow_B2HW.device, dtype=flow_B2HW.dtype) for side in (width, height))
     # grid_sample's scale: -1..1 from the centre of the first pixel to that of the last.
-    place_BHW2 = torch.stack(
+    positions_BHW2 = torch.stack(
         [x + flow_B2HW[:, 0] * (2 / (width - 1)), y[:, None] + flow_B2HW[:, 1] * (2 / (height - 1))], dim=-1
     )
-    return F.grid_sample(image_BCHW, place_BHW2, mode="bilinear", padding_mode="border", align_corners=True)
+    return F.grid_sample(image_BCHW, positions_BHW2, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 class _Correlation:
@@ -97,7 +97,10 @@ class _Correlation:
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
         self.coordinates = make_coords_grid(1, *first_BChw.shape[-2:], device=str(first_BChw.device))
         # The second is the transpose of the first, but computing it is cheaper than transposing.
-        self._pyramids = [Pyramid(first_BChw, second_BChw, RADIUS), Pyramid(second_BChw, first_BChw, RADIUS)]
+        self._pyramids = [
+            CorrelationPyramid(first_BChw, second_BChw, RADIUS),
+            CorrelationPyramid(second_BChw, first_BChw, RADIUS),
+        ]
 
     def __call__(self, flows_B4hw: torch.Tensor) -> torch.Tensor:
         """Look up correlations where the flows point, extended from the middle to the other frame; [B, 392, h, w]."""
@@ -160,9 +163,9 @@ class _ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = _convolution(channels, channels)
-        self.conv2 = _convolution(_SIDE, _SIDE)
+        self.conv2 = _convolution(_SIDE_CHANNELS, _SIDE_CHANNELS)
         self.conv3 = _convolution(channels, channels)
-        self.conv4 = _convolution(_SIDE, _SIDE)
+        self.conv4 = _convolution(_SIDE_CHANNELS, _SIDE_CHANNELS)
         self.conv5 = nn.Conv2d(channels, channels, 3, padding=1)
         self.prelu = nn.PReLU(channels)
 
@@ -170,12 +173,12 @@ class _ResidualBlock(nn.Module):
         out = x
         for full, side in ((self.conv1, self.conv2), (self.conv3, self.conv4)):
             out = full(out)
-            out[:, -_SIDE:] = side(out[:, -_SIDE:])
+            out[:, -_SIDE_CHANNELS:] = side(out[:, -_SIDE_CHANNELS:])
         refined: torch.Tensor = self.prelu(x + self.conv5(out))
         return refined
 
 
-class _Pyramid(nn.Module):
+class _FeatureEncoder(nn.Module):
     """Features at 1/2, 1/4, 1/8 and 1/16 of the size."""
 
     def __init__(self, channels: tuple[int, int, int, int]) -> None:

@@ -49,10 +49,10 @@ def best_texts(
         if length < min_length:
             scores_NV[:, end] = -torch.inf
         sums_PM = (scores_NV + sums_PK.to(scores_NV.device).view(-1, 1)).view(num_texts, -1)
-        best_sums, best_places = (found.tolist() for found in sums_PM.topk(2 * num_beams))
+        best_sums, best_indices = (found.tolist() for found in sums_PM.topk(2 * num_beams))
         kept = []
-        for text, (sums, places) in enumerate(zip(best_sums, best_places, strict=True)):
-            ranked = [(total, *divmod(place, scores_NV.shape[1])) for total, place in zip(sums, places, strict=True)]
+        for text, (sums, indices) in enumerate(zip(best_sums, best_indices, strict=True)):
+            ranked = [(total, *divmod(index, scores_NV.shape[1])) for total, index in zip(sums, indices, strict=True)]
             if not done[text]:
                 ended[text] += [
                     (total / length, beams[text][beam]) for total, beam, token in ranked[:num_beams] if token == end

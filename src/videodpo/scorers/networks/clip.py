@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from videodpo.config.errors import InputError
-from videodpo.scorers.networks.class_token import Block, class_token
+from videodpo.scorers.base import Clip
+from videodpo.scorers.networks.vision_blocks import Block, class_token
 from videodpo.scorers.shared.backbone import ClipBackbone, FrameBackbone, Part
-from videodpo.scorers.shared.crops import square_crops
+from videodpo.scorers.shared.crops import normalized, square_crops
 from videodpo.scorers.shared.middle_frames import NUM_FRAMES, middle_frames
 from videodpo.weights.checkpoints import load_weights, names_of, read_checkpoint
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE = 224
 # Entries of the published archives that are not weights.
 _SETTINGS = ("input_resolution", "context_length", "vocab_size")
@@ -36,7 +36,7 @@ class ClipFrames(FrameBackbone):
     """
 
     def __init__(self, architecture: str, weights: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=8 if "L-14" in architecture else 16)
+        super().__init__(device, frames_per_batch=8 if "L-14" in architecture else 16)
         self._network = _network(architecture)
         tensors = {name: value for name, value in read_checkpoint(weights).items() if name not in _SETTINGS}
         load_weights(self._network, tensors, weights)
@@ -44,7 +44,7 @@ class ClipFrames(FrameBackbone):
         self._blocks = _take_blocks(self._network)
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         return list(self.encode(square_crops(self.frames(parts), SIDE)).cpu())
 
     @torch.no_grad()
@@ -72,15 +72,20 @@ class ClipFrames(FrameBackbone):
 class ClipImages(FrameBackbone):
     """CLIP's image embeddings of length 1, [D] per frame, with the preprocessing of OpenAI's own package.
 
-    Frames are resized by PIL, which rounds to 8 bits and has antialias. `square_crops` does neither.
+    Frames are resized by PIL, which rounds to 8 bits and has antialias. `square_crops` does neither. A clip without an
+    `appearance_style` is refused, so that clips of other dimensions cost nothing.
     """
 
     def __init__(self, architecture: str, weights: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=16)
+        super().__init__(device, frames_per_batch=16)
         self._clip: ClipFrames = ClipFrames.shared(architecture, weights, device)
         self._preprocess = open_clip.image_transform(SIDE, is_train=False)
 
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def refuse(self, clip: Clip) -> None:
+        if not clip.info.get("appearance_style", "").strip():
+            raise InputError('appearance_style needs the style: --info \'{"appearance_style": "Van Gogh style"}\'')
+
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         crops = [self._preprocess(Image.fromarray(clip.frames_THWC[number])) for clip, number in parts]
         return list(self._clip.encode_standard(torch.stack(crops).to(self.device)).cpu())
 
@@ -99,33 +104,33 @@ class ViClip(ClipBackbone):
     architecture = "ViT-L-14"
 
     def __init__(self, weights: Path, device: str) -> None:
-        super().__init__(device, clips_at_once=16)
+        super().__init__(device, clips_per_batch=16)
         network = _network(self.architecture)
         network.positional_embedding = torch.nn.Parameter(network.positional_embedding[: self.CONTEXT].detach())
         network.register_buffer("attn_mask", network.attn_mask[: self.CONTEXT, : self.CONTEXT], persistent=False)
         tensors = {_open_clip_name(name): value for name, value in read_checkpoint(weights).items()}
-        indices = tensors.pop("visual.temporal_positional_embedding", None)
-        if indices is None:
+        times_1TD = tensors.pop("visual.temporal_positional_embedding", None)
+        if times_1TD is None:
             raise InputError(
                 f"weights: {weights}: not those of ViCLIP: no temporal_positional_embedding; "
                 f"the file has {names_of(tensors)}"
             )
         tensors.pop("temp", None)
-        if indices.shape != (wanted := (1, NUM_FRAMES, network.visual.conv1.out_channels)):
+        if times_1TD.shape != (wanted := (1, NUM_FRAMES, network.visual.conv1.out_channels)):
             raise InputError(
-                f"weights: {weights}: temporal_positional_embedding is {tuple(indices.shape)}, not {wanted}"
+                f"weights: {weights}: temporal_positional_embedding is {tuple(times_1TD.shape)}, not {wanted}"
             )
         tensors["logit_scale"] = torch.zeros(())  # a cosine does not use it
         patches = tensors.get("visual.conv1.weight")
         if patches is not None and patches.ndim == 5:
             tensors["visual.conv1.weight"] = patches.squeeze(2)
         load_weights(network, tensors, weights)
-        self._network, self._places_1TD = network.to(device), indices.float().to(device)
+        self._network, self._times_1TD = network.to(device), times_1TD.float().to(device)
         self._blocks = _take_blocks(network)
         self._tokenize = open_clip.SimpleTokenizer(context_length=self.CONTEXT)
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         frames = [clip.pixels(self.device)[middle_frames(len(clip.frames_THWC))] for clip, _ in parts]
         crops = square_crops(torch.cat(frames), SIDE, rounded=True)
         return list(self.video(crops.view(len(parts), NUM_FRAMES, 3, SIDE, SIDE)).cpu())
@@ -137,7 +142,7 @@ class ViClip(ClipBackbone):
         patches = tower.conv1(standard(crops_PTCHW.flatten(0, 1))).flatten(2).transpose(1, 2)
         patches_PTLD = (patches + tower.positional_embedding[1:]).unflatten(0, (num_clips, NUM_FRAMES))
         # One sequence: all frames of the first patch, then of the second, and so on, with temporal positions added.
-        patches_PLTD = patches_PTLD.transpose(1, 2) + self._places_1TD
+        patches_PLTD = patches_PTLD.transpose(1, 2) + self._times_1TD
         first = tower.class_embedding + tower.positional_embedding[0]
         states = torch.cat([first.expand(num_clips, 1, -1), patches_PLTD.flatten(1, 2)], dim=1)
         return _embedding(tower, self._blocks, states)
@@ -153,8 +158,7 @@ class ViClip(ClipBackbone):
 
 def standard(crops_PCHW: torch.Tensor) -> torch.Tensor:
     """Apply CLIP's normalisation."""
-    mean, std = (torch.tensor(values, device=crops_PCHW.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (crops_PCHW - mean) / std
+    return normalized(crops_PCHW, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
 def _network(architecture: str) -> Any:

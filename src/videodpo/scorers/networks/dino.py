@@ -12,16 +12,17 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
-from videodpo.scorers.networks.class_token import Block, class_token
+from videodpo.scorers.networks.vision_blocks import Block, class_token
 from videodpo.scorers.shared.backbone import FrameBackbone, Part
+from videodpo.scorers.shared.crops import normalized
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 PATCH, SIDE = 16, 224
 NARROWEST = 16  # largest aspect ratio; beyond it a frame has tens of thousands of patches
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class DinoFrames(FrameBackbone):
@@ -33,13 +34,12 @@ class DinoFrames(FrameBackbone):
     """
 
     def __init__(self, weights: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=4)
+        super().__init__(device, frames_per_batch=4)
         self._network: Any = timm.create_model("vit_base_patch16_224.dino", num_classes=0)
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
         self._blocks = [Block.of_timm(block) for block in self._network.blocks]
         self._network.blocks = torch.nn.Identity()
-        self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     def refuse(self, clip: Clip) -> None:
         height, width = clip.frames_THWC.shape[1:3]
@@ -47,7 +47,7 @@ class DinoFrames(FrameBackbone):
             raise InputError(f"DINO takes uncropped frames: {width} x {height} is too narrow, at most 1 to {NARROWEST}")
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         return list(self.encode(self.frames(parts)).cpu())
 
     def encode(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
@@ -59,7 +59,8 @@ class DinoFrames(FrameBackbone):
         rows, columns = (side // PATCH for side in size)
         pixels = pixels[..., : rows * PATCH, : columns * PATCH]
         network = self._network
-        patches_PLD = network.patch_embed.proj((pixels - self._mean) / self._std).flatten(2).transpose(1, 2)
+        pixels = normalized(pixels, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        patches_PLD = network.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
         tokens = torch.cat([network.cls_token.expand(len(pixels), -1, -1), patches_PLD], dim=1)
         found = class_token(tokens.add_(self._positions(*size)), self._blocks)
         return F.normalize(network.norm(found), dim=-1)

@@ -5,29 +5,31 @@ Legend: P frames, C channel, H, W pixels; R boxes of all frames, 4 sides of a bo
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
 import torchvision.transforms.functional as tvf
 from accelerate import init_empty_weights
-from transformers import BertTokenizer
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
+from videodpo.scorers.networks.bert_vocabulary import bert_tokenizer
 from videodpo.scorers.networks.grit_detector import Detector, GritSizes, pooled
-from videodpo.scorers.networks.grit_text import CAPTION, NAME, SIDE, Memory, TextDecoder
-from videodpo.scorers.shared.backbone import FrameBackbone, Part
-from videodpo.scorers.shared.grit import CAPTIONS_ASKED, NAMES_ASKED, Found
+from videodpo.scorers.networks.grit_text import CAPTION, CELLS_PER_SIDE, NAME, Memory, TextDecoder
+from videodpo.scorers.shared.backbone import FrameBackbone, Part, Shared
+from videodpo.scorers.shared.crops import normalized
+from videodpo.scorers.shared.grit import CAPTIONS_ASKED, NAMES_ASKED, Detection
 from videodpo.weights.checkpoints import fitting_tensors, read_checkpoint
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-LARGE, SHORTER = 768, 720  # frames with a shorter side above the first are resized to the second
+MEAN, STD = ([255 * value for value in values] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+# Pixels. Frames with a shorter side above the first are resized to the second.
+LARGEST_SHORTER_SIDE, RESIZED_SHORTER_SIDE = 768, 720
 _ATTENTION = 2**30  # bytes of the trunk's attention in a batch on a GPU
 _RENAMED = (
     (r"^backbone\.fpn_stride(\d+)_", r"backbone.levels.\1."),
@@ -50,16 +52,10 @@ class GritNetwork(Detector):
         self.decoder = TextDecoder(sizes)
 
 
-class Grit:
+class Grit(Shared):
     """Network and vocabulary, on a device."""
 
     sizes: ClassVar[GritSizes] = GritSizes()
-
-    @classmethod
-    @functools.lru_cache(maxsize=2)
-    def loaded(cls, *arguments: Any) -> Any:
-        """Load the network; each process loads it once for these arguments."""
-        return cls(*arguments)
 
     def __init__(self, weights: Path, vocabulary: Path, device: str) -> None:
         """Load the network.
@@ -81,32 +77,31 @@ class Grit:
             self.network = GritNetwork(self.sizes)
         self.network.load_state_dict(fitting_tensors(self.network, tensors, weights), assign=True)
         self.network.eval().requires_grad_(False).to(device)
-        self._tokenizer = BertTokenizer(vocab=str(vocabulary))
+        self._tokenizer = bert_tokenizer(vocabulary)
         if len(self._tokenizer) != self.sizes.num_words:
             raise InputError(
                 f"weights: {vocabulary}: it has {len(self._tokenizer)} words, GRiT was trained with the "
                 f"{self.sizes.num_words} of BERT-uncased"
             )
-        self._boxes_at_once = 32 if device == "cpu" else 256  # 9 MB each
+        self._boxes_per_batch = 32 if device == "cpu" else 256  # 9 MB each
 
     @torch.no_grad()
-    def found(self, frames_PCHW: torch.Tensor, *, captions: bool) -> list[list[Found]]:
+    def found(self, frames_PCHW: torch.Tensor, *, captions: bool) -> list[list[Detection]]:
         """Return the objects in each frame, best first.
 
         Args:
             frames_PCHW: RGB frames in 0..255, on the device.
             captions: False leaves the captions empty.
         """
-        mean, std = (torch.tensor(values, device=frames_PCHW.device).view(3, 1, 1) for values in (MEAN, STD))
-        maps, boxes_R4, frame_R = self.network((frames_PCHW - mean) / std)
-        objects: list[list[Found]] = [[] for _ in frames_PCHW]
-        for boxes, frames in zip(*(x.split(self._boxes_at_once) for x in (boxes_R4, frame_R)), strict=True):
-            memory = self.network.decoder.memory(pooled(maps, boxes, frames, SIDE))
+        maps, boxes_R4, frame_R = self.network(normalized(frames_PCHW, MEAN, STD))
+        objects: list[list[Detection]] = [[] for _ in frames_PCHW]
+        for boxes, frames in zip(*(x.split(self._boxes_per_batch) for x in (boxes_R4, frame_R)), strict=True):
+            memory = self.network.decoder.memory(pooled(maps, boxes, frames, CELLS_PER_SIDE))
             names = self._texts(memory, NAME)
             described = self._texts(memory, CAPTION) if captions else [""] * len(boxes)
             for frame, box, name, caption in zip(frames.tolist(), boxes.tolist(), names, described, strict=True):
                 x0, y0, x1, y1 = map(int, box)
-                objects[frame].append(Found((x0, y0, x1, y1), name, caption))
+                objects[frame].append(Detection((x0, y0, x1, y1), name, caption))
         return objects
 
     def _texts(self, memory: Memory, first: int) -> list[str]:
@@ -130,20 +125,20 @@ class GritFrames(FrameBackbone):
     """
 
     def __init__(self, weights: Path, vocabulary: Path, device: str, captions: bool) -> None:
-        super().__init__(device, frames_at_once=1)
-        self._grit: Grit = Grit.loaded(weights, vocabulary, device)
+        super().__init__(device, frames_per_batch=1)
+        self._grit: Grit = Grit.shared(weights, vocabulary, device)
         self._captions = captions
 
-    def at_once(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         rows, columns = (-(-side // 16) for side in seen_size(height, width))
         attention = 4 * self._grit.sizes.heads * (rows * columns) ** 2  # bytes
-        return max(1, min(super().at_once(height, width), _ATTENTION // attention))
+        return max(1, min(super().batch_size(height, width), _ATTENTION // attention))
 
     def refuse(self, clip: Clip) -> None:
         if not any(key in clip.info for key in (CAPTIONS_ASKED if self._captions else NAMES_ASKED)):
             raise InputError("the clip's info asks for nothing that GRiT finds")
 
-    def answer(self, parts: Sequence[Part]) -> list[list[Found]]:
+    def outputs(self, parts: Sequence[Part]) -> list[list[Detection]]:
         return self._grit.found(self.seen(parts), captions=self._captions)
 
     def seen(self, parts: Sequence[Part]) -> torch.Tensor:
@@ -164,7 +159,7 @@ class GritFrames(FrameBackbone):
 
 def seen_size(height: int, width: int) -> tuple[int, int]:
     """Return the (height, width) to which frames are resized."""
-    if min(height, width) <= LARGE:
+    if min(height, width) <= LARGEST_SHORTER_SIDE:
         return height, width
-    scale = SHORTER / min(height, width)
+    scale = RESIZED_SHORTER_SIDE / min(height, width)
     return int(scale * height), int(scale * width)

@@ -19,6 +19,8 @@ from torch import nn
 from torchvision.ops import box_area, clip_boxes_to_image, nms, roi_align
 from transformers import VitDetBackbone, VitDetConfig
 
+from videodpo.config.errors import InputError
+
 STRIDES = (8, 16, 32, 64, 128)  # pixels per cell, of the pyramid's levels
 MULTIPLE = 32  # sides of the frames
 LEAST_HEAT, PER_LEVEL, SMALLEST_SIDE, PROPOSAL_OVERLAP = 1e-4, 1000, 0.01, 0.9
@@ -47,7 +49,7 @@ class GritSizes:
     num_positions: int = 1024
 
 
-class Pyramid(nn.Module):
+class FeaturePyramid(nn.Module):
     """Feature maps of five strides, from the ViTDet trunk's only one."""
 
     def __init__(self, sizes: GritSizes) -> None:
@@ -118,6 +120,7 @@ class Proposals(nn.Module):
             self._candidates(features, stride, scale)
             for features, stride, scale in zip(maps, STRIDES, self.scales, strict=True)
         ]
+        refuse_not_finite(*(heat for _, heat in levels))
         found = []
         for frame in range(len(maps[0])):
             boxes_R4 = torch.cat([boxes[frame][_hottest(heat[frame])] for boxes, heat in levels])
@@ -199,11 +202,11 @@ def _refined(boxes_R4: torch.Tensor, changes_R4: torch.Tensor, shift: float, sca
 def pooled(maps: Sequence[torch.Tensor], boxes_R4: torch.Tensor, frame_R: torch.Tensor, side: int) -> torch.Tensor:
     """Return features [R, C, S, S] of the boxes, each from the level of the pyramid that suits its size."""
     level_R = torch.floor(4 + torch.log2(box_area(boxes_R4).sqrt() / 224 + 1e-8)).clamp(3, 5) - 3
-    places = torch.cat([frame_R[:, None].to(boxes_R4.dtype), boxes_R4], dim=1)
+    regions = torch.cat([frame_R[:, None].to(boxes_R4.dtype), boxes_R4], dim=1)
     found = boxes_R4.new_zeros(len(boxes_R4), maps[0].shape[1], side, side)
     for level, stride in enumerate(STRIDES[:3]):
         here = level_R == level
-        found[here] = roi_align(maps[level], places[here], side, 1 / stride, aligned=True)
+        found[here] = roi_align(maps[level], regions[here], side, 1 / stride, aligned=True)
     return found
 
 
@@ -212,7 +215,7 @@ class Detector(nn.Module):
 
     def __init__(self, sizes: GritSizes) -> None:
         super().__init__()
-        self.backbone, self.proposals, self.cascade = Pyramid(sizes), Proposals(sizes), Cascade(sizes)
+        self.backbone, self.proposals, self.cascade = FeaturePyramid(sizes), Proposals(sizes), Cascade(sizes)
 
     def forward(self, frames_PCHW: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
         """Detect objects in frames of one size.
@@ -232,10 +235,17 @@ class Detector(nn.Module):
         frame_R = torch.arange(len(proposals)).repeat_interleave(counts).to(boxes_R4.device)
         boxes_R4, probability_R = self.cascade(maps, boxes_R4, frame_R, (height, width))
         scores_R = (probability_R * heat_R).sqrt()
+        refuse_not_finite(boxes_R4, scores_R)
         kept = torch.cat(
             [chosen(boxes_R4, scores_R, frame_R == frame, (height, width)) for frame in range(len(proposals))]
         )
         return maps, clip_boxes_to_image(boxes_R4[kept], (height, width)), frame_R[kept]
+
+
+def refuse_not_finite(*outputs: torch.Tensor) -> None:
+    """Raise InputError if a network's output has NaN or infinity, which would read as a frame without objects."""
+    if not all(output.isfinite().all() for output in outputs):
+        raise InputError("GRiT's output is not finite")
 
 
 def chosen(boxes_R4: torch.Tensor, scores_R: torch.Tensor, here_R: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

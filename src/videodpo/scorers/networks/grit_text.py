@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videodpo.scorers.networks.grit_detector import GritSizes
+from videodpo.scorers.networks.grit_detector import GritSizes, refuse_not_finite
 
 NAME, CAPTION, END = 101, 104, 102  # tokens: the first decides what the text is
 LIMIT = 40  # tokens of a text, with the first
-SIDE = 14  # cells of a box's features
+CELLS_PER_SIDE = 14  # cells of a box's features
 _FORBIDDEN = -10000.0
 
 Memory = list[tuple[torch.Tensor, torch.Tensor]]
@@ -66,8 +66,9 @@ class TextDecoder(nn.Module):
             logits = self.logits(memory, tokens_RL)
             if tokens_RL.shape[1] > 1:  # a word does not follow itself
                 logits.scatter_(1, last_R[:, None], _FORBIDDEN)
-            next_R = logits.argmax(dim=1).masked_fill(last_R == END, END)
-            tokens_RL = torch.cat([tokens_RL, next_R[:, None]], dim=1)
+            best_R1 = logits.argmax(dim=1, keepdim=True)  # that of a NaN, if there is one
+            refuse_not_finite(logits.gather(1, best_R1))
+            tokens_RL = torch.cat([tokens_RL, best_R1.masked_fill(last_R[:, None] == END, END)], dim=1)
         return tokens_RL
 
     def logits(self, memory: Memory, tokens_RL: torch.Tensor) -> torch.Tensor:
@@ -76,9 +77,9 @@ class TextDecoder(nn.Module):
         words = self.embedding["words"](tokens_RL[:, -1:]) + self.embedding["positions"].weight[position]
         states_RLD = self.embedding["layer_norm"](words)
         for layer, (keys, values) in zip(self.layers, memory, strict=True):
-            place = keys.shape[2] - LIMIT + position
-            keys[:, :, place : place + 1], values[:, :, place : place + 1] = layer.keys_values(states_RLD)
-            states_RLD = layer(states_RLD, keys[:, :, : place + 1], values[:, :, : place + 1])
+            index = keys.shape[2] - LIMIT + position
+            keys[:, :, index : index + 1], values[:, :, index : index + 1] = layer.keys_values(states_RLD)
+            states_RLD = layer(states_RLD, keys[:, :, : index + 1], values[:, :, : index + 1])
         logits: torch.Tensor = self.output(states_RLD[:, 0])
         return logits
 

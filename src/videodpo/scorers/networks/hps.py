@@ -27,8 +27,8 @@ class HpsFrames(PromptFrames):
     # Not "-quickgelu": LAION trained this tower with the exact GELU.
     architecture = "ViT-H-14"
 
-    def __init__(self, weights: Path, device: str, antialias: bool) -> None:
-        super().__init__(device, frames_at_once=2)
+    def __init__(self, weights: Path, device: str, num_frames: int | None, antialias: bool) -> None:
+        super().__init__(device, frames_per_batch=2, num_frames=num_frames)
         self._network = open_clip.CLIP(**open_clip.get_model_config(self.architecture))
         load_weights(self._network, read_checkpoint(weights), weights)
         self._network.to(device)
@@ -41,7 +41,7 @@ class HpsFrames(PromptFrames):
             raise InputError(f"HPS resizes frames to 224 x 224: {width} x {height} is too narrow")
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         squares = padded_squares(self.frames(parts), SIDE, antialias=self._antialias)
         return list(self._network.encode_image(standard(squares), normalize=True).cpu())
 

@@ -23,9 +23,17 @@ class Hpsv3Frames(FrameBackbone):
     """Answers about some frames of a clip: (mean, log of the standard deviation) of the predicted preference."""
 
     def __init__(self, files: RewardFiles, device: str, dtype: str, num_frames: int | None, prompt: str | None) -> None:
-        """num_frames: as `distinct_frames`. prompt: replaces the clips' prompts, if not None."""
-        super().__init__(device, frames_at_once=1)
-        self._model: Hpsv3Model = Hpsv3Model.loaded(files.checkpoint, files.base, device, dtype)
+        """Load the model.
+
+        Args:
+            files: checkpoint, folder of Qwen2-VL, and text.
+            device: name of the torch device.
+            dtype: torch's name of the data type.
+            num_frames: number of frames as for `distinct_frames`.
+            prompt: text in place of the clips' prompts; None is the clip's own.
+        """
+        super().__init__(device, frames_per_batch=1)
+        self._model: Hpsv3Model = Hpsv3Model.shared(files.checkpoint, files.base, device, dtype)
         self._text, self._num_frames, self._prompt = files.text, num_frames, prompt
 
     def num_parts(self, clip: Clip) -> int:
@@ -34,7 +42,7 @@ class Hpsv3Frames(FrameBackbone):
     def refuse(self, clip: Clip) -> None:
         self._model.refuse(self._asked(clip))
 
-    def answer(self, parts: Sequence[Part]) -> list[tuple[float, float]]:
+    def outputs(self, parts: Sequence[Part]) -> list[tuple[float, float]]:
         frames = [resized(clip.frames_THWC[self._numbers(clip)[part]]) for clip, part in parts]
         found_PKO = self._model.answers(self._text, [self._asked(clip) for clip, _ in parts], frames)
         return [(mean, log_sigma) for ((mean, log_sigma),) in found_PKO.tolist()]

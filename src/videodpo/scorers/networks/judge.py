@@ -50,9 +50,18 @@ class Judge(ClipBackbone):
     """Ask one question about each clip and its prompt. A clip has one part, and scorers share its answer."""
 
     def __init__(self, folder: Path, device: str, asked: str) -> None:
-        """asked: the settings `Asked` as JSON, so that `shared` can compare them."""
+        """Load the model.
+
+        Args:
+            folder: folder of model, processor and tokenizer.
+            device: name of the torch device.
+            asked: the settings `Asked` as JSON, so that `shared` can compare them.
+
+        Raises:
+            InputError: the question lacks the placeholder, or an answer is not one token of the model.
+        """
         self._asked = options = Asked.model_validate_json(asked)
-        super().__init__(device, clips_at_once=4 if options.max_new_tokens else 8)
+        super().__init__(device, clips_per_batch=4 if options.max_new_tokens else 8)
         self._model, self._processor = load_judge(folder, device, options.dtype)
         self._tokenizer = self._processor.tokenizer
         self._question = options.question or longest_text(resolve(options.question_file or ""))
@@ -96,7 +105,7 @@ class Judge(ClipBackbone):
         value = most_likely_value if options.score == "most_likely" else expected_value
         return value(answer.logits_TWA[step, way], values)
 
-    def answer(self, parts: Sequence[Part]) -> list[Answer]:
+    def outputs(self, parts: Sequence[Part]) -> list[Answer]:
         shown = [self._frames(clip) for clip, _ in parts]
         answers: dict[int, Answer] = {}
         for num_frames in sorted({len(numbers) for numbers in shown}):  # some models need equal numbers per batch
@@ -108,22 +117,28 @@ class Judge(ClipBackbone):
     @torch.no_grad()
     def _ask(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> list[Answer]:
         inputs = self._inputs(clips, shown)
-        written = self._model.generate(
-            **inputs,
-            max_new_tokens=max(1, self._asked.max_new_tokens),
-            do_sample=False,
-            num_beams=1,
-            output_logits=bool(self._ways),  # raw logits, before logits processors
-            return_dict_in_generate=True,
-            **dict.fromkeys(SAMPLING),
-        )
-        start = inputs["input_ids"].shape[1]
-        ids_PT = written.sequences[:, start:].tolist()
         ways_WA = torch.tensor(self._ways, dtype=torch.long, device=self.device)
         if not self._ways:
-            return [Answer(ids, torch.empty(len(ids), 0, 0)) for ids in ids_PT]
-        # Other logits are not kept: those of an answer of 1,024 tokens would be 600 MB.
-        logits_TPWA = torch.stack([step_PV[:, ways_WA] for step_PV in written.logits]).cpu()
+            ways_WA = ways_WA.view(0, 0)
+        steps: list[torch.Tensor] = []
+        # Generation's `output_logits` would keep the logits of all words until its end: 600 MB per clip for 1,024
+        # tokens. A logits processor would see them after the folder's own processors, for example for repetitions.
+        hook = self._model.register_forward_hook(
+            lambda model, inputs, output: steps.append(output.logits[:, -1][:, ways_WA].float())
+        )
+        try:
+            ids_PL = self._model.generate(
+                **inputs,
+                max_new_tokens=max(1, self._asked.max_new_tokens),
+                do_sample=False,
+                num_beams=1,
+                return_dict_in_generate=False,
+                **dict.fromkeys(SAMPLING),
+            )
+        finally:
+            hook.remove()
+        ids_PT = ids_PL[:, inputs["input_ids"].shape[1] :].tolist()
+        logits_TPWA = torch.stack(steps).cpu()
         return [Answer(ids, logits_TPWA[:, row]) for row, ids in enumerate(ids_PT)]
 
     def _inputs(self, clips: Sequence[Clip], shown: Sequence[list[int]]) -> Any:
@@ -161,8 +176,8 @@ class Judge(ClipBackbone):
 
     def _chat(self, question: str, num_frames: int) -> str:
         """Return the conversation up to the judge's answer, with placeholders for the frames."""
-        places = [{"type": "video"}] if self._shows_video else [{"type": "image"}] * num_frames
-        messages = [{"role": "user", "content": [*places, {"type": "text", "text": question}]}]
+        media = [{"type": "video"}] if self._shows_video else [{"type": "image"}] * num_frames
+        messages = [{"role": "user", "content": [*media, {"type": "text", "text": question}]}]
         chat: str = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return chat + self._asked.answer_prefix
 
@@ -174,7 +189,7 @@ def _number(text: str) -> float:
         raise InputError(f"the judge answered {text[:SHOWN]!r}, which is not a number; check pattern") from error
 
 
-@functools.lru_cache(maxsize=2)
+@functools.cache
 def load_judge(folder: Path, device: str, dtype: str) -> tuple[Any, Any]:
     """Load model and processor; each process loads them once for these weights and device."""
     processor = load_processor(AutoProcessor, folder)

@@ -1,23 +1,29 @@
-"""MUSIQ (Ke et al. 2021, arXiv 2108.05997) on pyiqa's network: scores of images of the same size.
+"""MUSIQ (Ke et al. 2021, arXiv 2108.05997) on pyiqa's network: scores of images of the same size, and of frames.
 
 Legend: P images, C channel, H, W pixels; L patches per image, N patches in total, S side of a patch, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from videodpo.config.errors import InputError
 from videodpo.runtime.compat.pyiqa import (
     MUSIQ,
     StdConv,
     get_hashed_spatial_pos_emb_index,
     resize_preserve_aspect_ratio,
 )
-from videodpo.scorers.networks.class_token import Block, class_token
+from videodpo.scorers.base import Clip
+from videodpo.scorers.networks.vision_blocks import Block, class_token
+from videodpo.scorers.shared.backbone import FrameBackbone, Part
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
+
+LONGEST = 512  # pixels of a frame's longer side
 
 
 class Musiq:
@@ -91,3 +97,38 @@ def _standardized(layer: StdConv) -> torch.nn.Conv2d:
     )
     made.weight = torch.nn.Parameter(weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5), requires_grad=False)
     return made
+
+
+class MusiqFrames(FrameBackbone):
+    """MUSIQ's score of every frame, 0..100.
+
+    Frames with a longer side above 512 are scaled down to it, bilinear without antialias.
+    """
+
+    def __init__(self, weights: Path, device: str) -> None:
+        super().__init__(device, frames_per_batch=1)
+        self._musiq = Musiq(weights, device)
+
+    def refuse(self, clip: Clip) -> None:
+        height, width = clip.frames_THWC.shape[1:3]
+        seen = _seen_size(height, width)
+        if not all(round(min(seen) * (length / max(seen))) for length in self._musiq.lengths):
+            raise InputError(
+                f"MUSIQ resizes frames to {self._musiq.lengths[0]} pixels: {width} x {height} is too narrow"
+            )
+
+    def outputs(self, parts: Sequence[Part]) -> list[float]:
+        frames = self.frames(parts).float()
+        height, width = frames.shape[-2:]
+        if (seen := _seen_size(height, width)) != (height, width):
+            frames = F.interpolate(frames, seen, mode="bilinear", antialias=False)
+        scores: list[float] = self._musiq.scores(frames / 255).tolist()
+        return scores
+
+
+def _seen_size(height: int, width: int) -> tuple[int, int]:
+    longer = max(height, width)
+    if longer <= LONGEST:
+        return height, width
+    scale = LONGEST / longer  # rounding of the quotient makes some sizes one pixel smaller, as in VBench
+    return int(scale * height), int(scale * width)

@@ -23,13 +23,13 @@ CONTEXT = 77
 class PickScoreFrames(PromptFrames):
     """PickScore in float32. The processor runs on the CPU, where 8-bit resizing is the same on every machine."""
 
-    def __init__(self, folder: Path, device: str) -> None:
-        super().__init__(device, frames_at_once=2)
+    def __init__(self, folder: Path, device: str, num_frames: int | None) -> None:
+        super().__init__(device, frames_per_batch=2, num_frames=num_frames)
         self._model = load_model(CLIPModel, folder, device)
         self._processor = load_processor(CLIPProcessor, folder)
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         frames = [clip.frames_THWC[number] for clip, number in parts]
         pixels = self._processor.image_processor(frames, input_data_format="channels_last", return_tensors="pt")
         found_PD = self._model.get_image_features(**pixels.to(self.device)).pooler_output

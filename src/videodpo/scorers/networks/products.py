@@ -10,15 +10,20 @@ import functools
 import torch
 import torch.nn.functional as F
 
+from videodpo.config.errors import RunError
+
 ALL = slice(None)
+_BIAS = "bfloat16 products with a float32 bias"
+_REMEDY = "install a version that computes them, for example 2.11, or score on a CPU (`device: cpu`)"
 
 
 class Linear:
     """Same as `torch.nn.Linear`, for inputs from `split`.
 
     Where `split` splits inputs into high and low parts, the weights are split too. Of the four products of these parts,
-    the three that matter are computed as one product of three times the length, summed in float32. The relative error
-    is 5e-6; that of float32 is 4e-7, that of bfloat16 is 2e-3.
+    the three that matter are computed as one product of three times the length, summed in float32: high by low, low by
+    high, and high by high. That is why `split` repeats the high part of the inputs. The relative error is 5e-6; that of
+    float32 is 4e-7, that of bfloat16 is 2e-3.
     """
 
     def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor) -> None:
@@ -26,6 +31,7 @@ class Linear:
         self._weight, self._bias_O = weight_OI.detach(), bias_O.detach()
         self._splits = has_matrix_units(weight_OI.device)
         if self._splits:
+            _check_bias(weight_OI.device)
             high, low = _high_and_low(self._weight)
             # These multiply the inputs' high, low and high parts. Small products first: rounding grows with the sum.
             self._weight = torch.cat([low, high, high], dim=1)
@@ -35,7 +41,7 @@ class Linear:
         weight, bias = self._weight[outputs], self._bias_O[outputs]
         if not self._splits:
             return F.linear(inputs, weight, bias)
-        found_RO = torch.addmm(bias, inputs.flatten(0, -2), weight.t(), out_dtype=torch.float32)
+        found_RO = _product(bias, inputs.flatten(0, -2), weight)
         return found_RO.view(*inputs.shape[:-1], -1)
 
 
@@ -49,6 +55,28 @@ def split(inputs: torch.Tensor) -> torch.Tensor:
     again.copy_(high)
     torch.sub(inputs, high, out=low)
     return parts.flatten(-2)
+
+
+def _product(bias_O: torch.Tensor, inputs_RI: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:
+    return torch.addmm(bias_O, inputs_RI, weight_OI.t(), out_dtype=torch.float32)
+
+
+@functools.cache
+def _check_bias(device: torch.device) -> None:
+    """Compare a small product with float64: versions of torch differ in whether they take a float32 bias here.
+
+    Raises:
+        RunError: torch refuses the bias, rounds it or leaves it out.
+    """
+    inputs_RI, weight_OI = (torch.linspace(-1, 1, 32 * n, device=device).bfloat16().view(n, 32) for n in (16, 48))
+    bias_O = torch.linspace(1, 2, 48, device=device)
+    exact_RO = inputs_RI.double() @ weight_OI.double().t() + bias_O.double()
+    try:
+        error = float((_product(bias_O, inputs_RI, weight_OI) - exact_RO).abs().max())
+    except RuntimeError as refusal:
+        raise RunError(f"torch {torch.__version__} refuses {_BIAS}: {refusal}; {_REMEDY}") from refusal
+    if not error < 1e-4:
+        raise RunError(f"torch {torch.__version__} is off by {error:.1g} in {_BIAS}; {_REMEDY}")
 
 
 def _high_and_low(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

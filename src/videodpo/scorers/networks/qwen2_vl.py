@@ -6,11 +6,10 @@ tokens, O outputs of the head.
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from accelerate import init_empty_weights
@@ -21,6 +20,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 from videodpo.config.errors import InputError
 from videodpo.scorers.networks.clip import standard
 from videodpo.scorers.networks.transformers_folder import load_processor
+from videodpo.scorers.shared.backbone import Shared
 from videodpo.scorers.shared.reward_text import RewardText
 from videodpo.weights.checkpoints import fitting_tensors, read_checkpoint
 
@@ -57,16 +57,10 @@ class RewardNetwork(torch.nn.Module):
         return states
 
 
-class RewardModel(ABC):
+class RewardModel(Shared, ABC):
     """A published reward model: network, tokenizer and its format of text and tensors."""
 
     text: ClassVar[RewardText]
-
-    @classmethod
-    @functools.lru_cache(maxsize=2)
-    def loaded(cls, *arguments: Any) -> Any:
-        """Load the model; each process loads it once for these arguments."""
-        return cls(*arguments)
 
     def __init__(self, checkpoint: Path, base: Path, device: str, dtype: str) -> None:
         """Load the network.
@@ -74,6 +68,7 @@ class RewardModel(ABC):
         Args:
             checkpoint: the authors' file.
             base: folder with config and tokenizer of the Qwen2-VL that the network was trained from.
+            device: name of the torch device.
             dtype: torch's name of the data type; the head is in float32.
 
         Raises:
@@ -126,6 +121,7 @@ class RewardModel(ABC):
 
         Args:
             text: text after the frames, with `{text_prompt}`.
+            prompts: prompt of each part, which replaces `{text_prompt}`.
             frames: resized uint8 frames of each part, [T, C, H, W], on the CPU.
         """
         found = [patches(frames_TCHW) for frames_TCHW in frames]
@@ -141,8 +137,8 @@ class RewardModel(ABC):
             torch.tensor(grids, device=self._device),
             self._media,
         )
-        places_PK = torch.tensor([[one.tolist().index(token) for token in self._tokens] for one in ids])
-        states_PKD = states_PLD[torch.arange(len(ids))[:, None], places_PK]
+        positions_PK = torch.tensor([[one.tolist().index(token) for token in self._tokens] for one in ids])
+        states_PKD = states_PLD[torch.arange(len(ids))[:, None], positions_PK]
         head = self._network.rm_head
         outputs: torch.Tensor = head(states_PKD.float()).cpu()
         return outputs
@@ -150,8 +146,8 @@ class RewardModel(ABC):
     def token_ids(self, chat: str, grid: tuple[int, int, int]) -> torch.Tensor:
         """Return the conversation's token ids [L], with the placeholder repeated once per token of the frames."""
         ids: list[int] = self._tokenizer(chat, add_special_tokens=False)["input_ids"]
-        place, count = ids.index(self._media), grid[0] * grid[1] * grid[2] // MERGE**2
-        return torch.tensor([*ids[:place], *[self._media] * count, *ids[place + 1 :]])
+        index, count = ids.index(self._media), grid[0] * grid[1] * grid[2] // MERGE**2
+        return torch.tensor([*ids[:index], *[self._media] * count, *ids[index + 1 :]])
 
 
 def target_size(height: int, width: int, min_pixels: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from torchvision.models.optical_flow import raft_large
 from torchvision.ops import Conv2dNormActivation
 
 from videodpo.runtime.compat.torchvision import make_coords_grid, upsample_flow
-from videodpo.scorers.networks.all_pairs import Pyramid
+from videodpo.scorers.networks.all_pairs import CorrelationPyramid
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 RADIUS = 4
@@ -80,7 +80,7 @@ class Raft:
         first, second = ([pair[k] for pair in pairs] for k in range(2))
         features = self._by_parts(network.feature_encoder, frames_FCHW)
         height, width = features.shape[-2:]
-        pyramid = Pyramid(features[first], features[second], RADIUS)
+        pyramid = CorrelationPyramid(features[first], features[second], RADIUS)
         sources = sorted(set(first))
         looking = frames_FCHW[sources].contiguous(memory_format=torch.channels_last)
         contexts = self._by_parts(network.context_encoder, looking)

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import timm
 import torch
 from accelerate import init_empty_weights
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers import (
-    BertTokenizer,
     BlipTextConfig,
     BlipTextLMHeadModel,
     BlipTextModel,
@@ -29,7 +29,9 @@ from transformers import (
 from videodpo.config.errors import InputError
 from videodpo.scorers.base import Clip
 from videodpo.scorers.networks.beam_search import Text, best_texts
+from videodpo.scorers.networks.bert_vocabulary import bert_tokenizer, lines_of
 from videodpo.scorers.shared.backbone import Backbone, Part, Unavailable
+from videodpo.scorers.shared.crops import normalized
 from videodpo.scorers.shared.middle_frames import middle_frames
 from videodpo.storage.clips import read_content
 from videodpo.storage.video import decode_squares
@@ -38,9 +40,8 @@ from videodpo.weights.checkpoints import fitting_tensors, read_checkpoint
 NUM_FRAMES = 16
 FIRST_FRAMES = 6
 """Number of frames in the first part of a clip, which are all that VBench's captions describe."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 THRESHOLD = 0.7  # VBench's; the authors' demo has 0.68
-LEFT_OUT = (127, 3265, 3338, 3351, 3355, 3359)  # places of numerals in the list of tags
+LEFT_OUT = (127, 3265, 3338, 3351, 3355, 3359)  # indices of numerals in the list of tags
 TAG_TOKENS = 40
 PROMPT = "a picture of "
 BEAMS, MIN_TOKENS, MAX_TOKENS = 3, 10, 30
@@ -69,7 +70,7 @@ class Sizes:
 class Tag2TextCaptions(Backbone):
     """Captions of 16 frames of a clip, the middles of equal intervals.
 
-    The first part of a clip is its first six different frames, the second part the rest, if there are more. The answer
+    The first part of a clip is its first six different frames, the second part the rest, if there are more. The output
     is a list of captions. A batch is one part, so that it does not depend on whether the second one is wanted.
     """
 
@@ -82,16 +83,14 @@ class Tag2TextCaptions(Backbone):
             checkpoint: the authors' file.
             vocabulary: BERT's `vocab.txt`.
             tags: the authors' list of tags, one per line.
+            device: name of the torch device.
 
         Raises:
             InputError: the tensors are not those of this network, or a text file is not what it should be.
         """
         self._device = device
         self._tags = lines_of(tags)
-        words = {word: number for number, word in enumerate(lines_of(vocabulary))}
-        if lacking := [word for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if word not in words]:
-            raise InputError(f"weights: {vocabulary}: has no line {lacking[0]}; it is not a vocabulary of BERT")
-        self._tokenizer: Any = BertTokenizer(vocab=words, clean_up_tokenization_spaces=True)
+        self._tokenizer = bert_tokenizer(vocabulary)
         self._tokenizer.add_tokens([_BEGIN, _TAGS], special_tokens=True)
         tensors = _timm_names(read_checkpoint(checkpoint))
         self.network = Tag2TextNetwork(self.sizes, len(self._tags), len(self._tokenizer))
@@ -99,19 +98,19 @@ class Tag2TextCaptions(Backbone):
         self.network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
         self.network.eval().requires_grad_(False).to(device)
 
-    def at_once(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         return 1
 
     def num_parts(self, clip: Clip) -> int:
         return 1 if len(clip.frames_THWC) <= FIRST_FRAMES else 2
 
     def refuse(self, clip: Clip) -> None:
-        if not clip.info.get("scene"):
+        if not clip.info.get("scene", "").strip():
             raise InputError('the clip\'s scene is not known; name it, for example --info \'{"scene": "alley"}\'')
         if clip.path is None:
             raise InputError("the clip has no file; frames are scaled while they are decoded from it")
 
-    def answer(self, parts: Sequence[Part]) -> list[list[str]]:
+    def outputs(self, parts: Sequence[Part]) -> list[list[str]]:
         return [self.captions(self.frames(clip, part)) for clip, part in parts]
 
     def frames(self, clip: Clip, part: int) -> torch.Tensor:
@@ -139,7 +138,7 @@ class Tag2TextCaptions(Backbone):
     def tags(self, logits_PG: torch.Tensor) -> list[str]:
         """Return the names of the tags of each frame, separated by bars."""
         found = [row.nonzero().flatten().tolist() for row in logits_PG.sigmoid() > THRESHOLD]
-        return [" | ".join(self._tags[place] for place in places if place not in LEFT_OUT) for places in found]
+        return [" | ".join(self._tags[index] for index in indices if index not in LEFT_OUT) for indices in found]
 
     def tag_states(self, tags: Sequence[str], image_PND: torch.Tensor) -> torch.Tensor:
         """Encode tags together with their frames, [P, L, D]."""
@@ -226,8 +225,8 @@ class Tag2TextNetwork(torch.nn.Module):
 
     def image_tokens(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
         """Encode uint8 frames, [P, N, D]; the first token is the mean of the others."""
-        mean, std = (torch.tensor(values, device=frames_PCHW.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-        states_PND = self.visual_encoder.forward_features((frames_PCHW / 255 - mean) / std).flatten(1, 2)
+        pixels_PCHW = normalized(frames_PCHW / 255, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        states_PND = self.visual_encoder.forward_features(pixels_PCHW).flatten(1, 2)
         return torch.cat([states_PND.mean(dim=1, keepdim=True), states_PND], dim=1)
 
     def tag_logits(self, image_PND: torch.Tensor) -> torch.Tensor:
@@ -238,15 +237,6 @@ class Tag2TextNetwork(torch.nn.Module):
             states_PGD = layer.feed_forward_chunk(states_PGD)
         logits_PG: torch.Tensor = (self.fc["W"] * states_PGD).sum(dim=-1) + self.fc["b"]
         return logits_PG
-
-
-def lines_of(path: Path) -> list[str]:
-    """Read the lines of a text file; raise InputError if it is not one."""
-    try:
-        # Not splitlines, for which some characters of the vocabulary are ends of lines.
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"weights: {path}: not readable as a text file ({error})") from error
 
 
 def _timm_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -14,24 +14,29 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.beit import Block as BeitBlock
 from torch import nn
 
 from videodpo.config.errors import InputError
-from videodpo.scorers.networks.class_token import Block, all_tokens
-from videodpo.scorers.networks.dino import MEAN, STD
+from videodpo.scorers.base import Clip
+from videodpo.scorers.networks.vision_blocks import Block, all_tokens
 from videodpo.scorers.shared.backbone import ClipBackbone, Part
+from videodpo.scorers.shared.crops import normalized
+from videodpo.scorers.shared.human_actions import named_action
 from videodpo.scorers.shared.middle_frames import middle_frames
 from videodpo.weights.checkpoints import load_weights, read_checkpoint
 
 NUM_FRAMES, SIDE, PATCH = 16, 224, 16
 GRID = SIDE // PATCH
-SHORTER = 256  # side before the crop
+RESIZED_SHORTER_SIDE = 256  # side before the crop
 PRETRAINED_FRAMES = 8
 
 
 class UmtActions(ClipBackbone):
     """Probability of each action by itself (a sigmoid), from 16 frames. A clip has one part.
+
+    A clip whose prompt names none of the actions is refused, so that clips of other dimensions cost nothing.
 
     Attributes:
         sizes: sizes of the network, where they are not those of ViT-L.
@@ -39,9 +44,10 @@ class UmtActions(ClipBackbone):
 
     sizes: ClassVar[Mapping[str, int]] = {}
 
-    def __init__(self, weights: Path, device: str, num_actions: int) -> None:
-        super().__init__(device, clips_at_once=8)
-        network = Umt(num_actions, **self.sizes)
+    def __init__(self, weights: Path, device: str, actions: tuple[str, ...]) -> None:
+        super().__init__(device, clips_per_batch=8)
+        self._actions = actions
+        network = Umt(len(actions), **self.sizes)
         tensors = read_checkpoint(weights)
         tensors.setdefault("pos_embed", default_positions(network.head.in_features))
         load_weights(network, tensors, weights)
@@ -50,8 +56,13 @@ class UmtActions(ClipBackbone):
         # The blocks hold the weights now; on a GPU in another form.
         network.blocks = nn.ModuleList()
 
+    def refuse(self, clip: Clip) -> None:
+        if (action := named_action(clip.prompt)) not in self._actions:
+            known = f"the {len(self._actions)} actions, like 'A person is {self._actions[0]}'"
+            raise InputError(f"human_action needs a prompt that names one of {known}; {action!r} is none of them")
+
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+    def outputs(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         frames = [clip.frames_THWC[middle_frames(len(clip.frames_THWC), NUM_FRAMES)] for clip, _ in parts]
         inputs = torch.stack([crops(each) for each in frames]).to(self.device)
         probabilities = self.logits(self.features(inputs)).sigmoid().cpu()
@@ -90,21 +101,21 @@ def crops(frames_THWC: np.ndarray) -> torch.Tensor:
     """Resize uint8 frames to a shorter side of 256, bilinear in 8 bits, and crop and normalise them: [C, T, H, W]."""
     height, width = frames_THWC.shape[1:3]
     shorter = min(height, width)
-    size = (SHORTER * height // shorter, SHORTER * width // shorter)
+    size = (RESIZED_SHORTER_SIDE * height // shorter, RESIZED_SHORTER_SIDE * width // shorter)
     top, left = (round((side - SIDE) / 2) for side in size)
     cropped = np.empty((len(frames_THWC), SIDE, SIDE, 3), np.uint8)
     for frame, crop in zip(frames_THWC, cropped, strict=True):
         resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
         crop[:] = resized[top : top + SIDE, left : left + SIDE]
-    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (MEAN, STD))
-    return (torch.from_numpy(cropped).permute(3, 0, 1, 2) / 255 - mean) / std
+    cropped_TCHW = torch.from_numpy(cropped).permute(0, 3, 1, 2) / 255
+    return normalized(cropped_TCHW, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD).transpose(0, 1)
 
 
 def default_positions(width: int) -> torch.Tensor:
     """Position embeddings [1, L, D] of a file without any: sinusoids for 8 frames, interpolated linearly to 16."""
-    places = torch.arange(PRETRAINED_FRAMES * GRID**2, dtype=torch.float64)
+    positions = torch.arange(PRETRAINED_FRAMES * GRID**2, dtype=torch.float64)
     channels = torch.arange(width, dtype=torch.float64)
-    angles_LD = places[:, None] / torch.pow(10000.0, (channels - channels % 2) / width)
+    angles_LD = positions[:, None] / torch.pow(10000.0, (channels - channels % 2) / width)
     table_LD = torch.where(channels % 2 == 0, angles_LD.sin(), angles_LD.cos()).float()
     by_frame = table_LD.view(1, PRETRAINED_FRAMES, -1).transpose(1, 2)
     return F.interpolate(by_frame, NUM_FRAMES, mode="linear").transpose(1, 2).reshape(1, -1, width)

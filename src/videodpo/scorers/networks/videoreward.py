@@ -28,8 +28,8 @@ class VideoRewardClips(ClipBackbone):
     """Answers about a clip and its prompt: (visual quality, motion quality, text alignment), as the head gives them."""
 
     def __init__(self, files: RewardFiles, device: str, dtype: str) -> None:
-        super().__init__(device, clips_at_once=8)
-        self._model: VideoRewardModel = VideoRewardModel.loaded(files.checkpoint, files.base, device, dtype)
+        super().__init__(device, clips_per_batch=8)
+        self._model: VideoRewardModel = VideoRewardModel.shared(files.checkpoint, files.base, device, dtype)
         self._text = files.text
 
     def refuse(self, clip: Clip) -> None:
@@ -37,7 +37,7 @@ class VideoRewardClips(ClipBackbone):
             raise InputError("VideoReward needs a frame rate; the file has none")
         self._model.refuse(clip.prompt)
 
-    def answer(self, parts: Sequence[Part]) -> list[tuple[float, ...]]:
+    def outputs(self, parts: Sequence[Part]) -> list[tuple[float, ...]]:
         frames = [sampled_frames(clip) for clip, _ in parts]
         found_PKO = self._model.answers(self._text, [clip.prompt for clip, _ in parts], frames)
         return [tuple(one) for one in found_PKO.squeeze(-1).tolist()]

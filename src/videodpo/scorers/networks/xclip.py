@@ -22,13 +22,13 @@ class XClip(ClipBackbone):
     """X-CLIP in float32. A clip has one part, the clip with its prompt; the answer is their cosine."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        super().__init__(device, clips_at_once=16)
+        super().__init__(device, clips_per_batch=16)
         self._model = load_model(XCLIPModel, folder, device)
         self._processor = load_processor(XCLIPProcessor, folder)
         self._num_frames: int = self._model.config.vision_config.num_frames
 
     @torch.no_grad()
-    def answer(self, parts: Sequence[Part]) -> list[float]:
+    def outputs(self, parts: Sequence[Part]) -> list[float]:
         clips = [clip for clip, _ in parts]
         frames = [
             clip.frames_THWC[number]

@@ -32,8 +32,26 @@ class Unavailable(InputError):
     """A temporary failure, which a retry may fix: the clip's file was unavailable, or memory ran out."""
 
 
-class Backbone(ABC):
-    """One network with its preprocessing of frames. Scorers with the same object share its answers.
+class BatchFailed(Unavailable):
+    """The batch failed as one. It is retried in halves."""
+
+
+class OutOfMemory(BatchFailed):
+    """The batch does not fit into memory. Later batches are not larger than its half."""
+
+
+class Shared:
+    """Something that each process loads once for the same arguments, such as a network."""
+
+    @classmethod
+    @functools.cache
+    def shared(cls, *arguments: Any) -> Any:
+        """Return the object of this class for these arguments."""
+        return cls(*arguments)
+
+
+class Backbone(Shared, ABC):
+    """One network with its preprocessing of frames. Scorers with the same object share its outputs.
 
     Attributes:
         tf32: True if a GPU may multiply in TF32 (11 instead of 24 bits). Scores must still agree with the CPU's.
@@ -41,21 +59,20 @@ class Backbone(ABC):
 
     tf32 = False
 
-    @classmethod
-    @functools.lru_cache(maxsize=16)
-    def shared(cls, *arguments: Any) -> Any:
-        """Load the network; each process loads it once for these arguments, so that all scorers share it."""
-        return cls(*arguments)
+    @functools.cached_property
+    def _reduced(self) -> dict[tuple[int, int], int]:
+        """Batch sizes by (height, width) where a batch did not fit into memory, for the rest of the process."""
+        return {}
 
     @abstractmethod
-    def at_once(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         """Return the number of parts per batch for clips of this size. Must depend on size and device only."""
 
     @abstractmethod
     def num_parts(self, clip: Clip) -> int:
         """Return the number of parts of the clip; parts are numbered from 0."""
 
-    def refuse(self, clip: Clip) -> None:  # noqa: B027 (most networks take any clip)
+    def refuse(self, clip: Clip) -> None:
         """Check the clip before the network sees it.
 
         Raises:
@@ -63,29 +80,29 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def answer(self, parts: Sequence[Part]) -> list[Any]:
-        """Return the network's answer to each part, on the CPU. All clips have the same height and width.
+    def outputs(self, parts: Sequence[Part]) -> list[Any]:
+        """Return the network's output for each part, on the CPU. All clips have the same height and width.
 
         Raises:
-            InputError: a part has no answer. The parts of the batch are then retried one by one.
+            InputError: a part has no output. The parts of the batch are then retried one by one.
         """
 
 
 class FrameBackbone(Backbone):
     """A network whose parts are single frames."""
 
-    def __init__(self, device: str, frames_at_once: int) -> None:
+    def __init__(self, device: str, frames_per_batch: int) -> None:
         """Set the batch size.
 
         Args:
             device: name of the torch device.
-            frames_at_once: batch size on a CPU, where few frames fit into the caches. A GPU takes 32 times as many.
+            frames_per_batch: batch size on a CPU, where few frames fit into the caches. A GPU takes 32 times as many.
         """
         self.device = device
-        self._at_once = frames_at_once if device == "cpu" else 32 * frames_at_once
+        self._batch_size = frames_per_batch if device == "cpu" else 32 * frames_per_batch
 
-    def at_once(self, height: int, width: int) -> int:
-        return self._at_once
+    def batch_size(self, height: int, width: int) -> int:
+        return self._batch_size
 
     def num_parts(self, clip: Clip) -> int:
         return len(clip.frames_THWC)
@@ -100,43 +117,51 @@ class FrameBackbone(Backbone):
 class ClipBackbone(Backbone):
     """A network that sees entire clips: each clip has one part."""
 
-    def __init__(self, device: str, clips_at_once: int) -> None:
+    def __init__(self, device: str, clips_per_batch: int) -> None:
         """Set the batch size.
 
         Args:
             device: name of the torch device.
-            clips_at_once: batch size on a GPU. A CPU takes one clip.
+            clips_per_batch: batch size on a GPU. A CPU takes one clip.
         """
         self.device = device
-        self._at_once = 1 if device == "cpu" else clips_at_once
+        self._batch_size = 1 if device == "cpu" else clips_per_batch
 
-    def at_once(self, height: int, width: int) -> int:
-        return self._at_once
+    def batch_size(self, height: int, width: int) -> int:
+        return self._batch_size
 
     def num_parts(self, clip: Clip) -> int:
         return 1
 
 
 class NetworkScorer(Scorer):
-    """A scorer that computes a clip's score from the answers of a backbone."""
+    """A scorer that computes a clip's score from the outputs of a backbone."""
 
     uses_gpu = True
     backbone: Backbone
 
     def refuse(self, clip: Clip) -> None:
-        """Raise InputError if this scorer cannot score the clip. The backbone still evaluates its parts."""
+        """Check the clip before its score is computed.
 
-    def wanted(self, clip: Clip, answers: Mapping[int, Any]) -> Iterable[int]:
-        """Return the parts that `value` needs, given the answers so far. Called after every round of batches.
+        The backbone still evaluates the clip's parts: without them, batches would depend on which scorers run, and with
+        the batches the last bits of other clips' scores. A clip that no scorer of a backbone takes is refused by the
+        backbone.
 
-        May include parts with known answers. A scorer that shares its backbone must return all parts: the composition
-        of batches must not depend on which scorers are to be run now.
+        Raises:
+            InputError: this scorer cannot score the clip.
+        """
+
+    def wanted(self, clip: Clip, outputs: Mapping[int, Any]) -> Iterable[int]:
+        """Return the parts that `value` needs, given the outputs so far. Called after every round of batches.
+
+        May include parts with known outputs. All scorers of a backbone return the same parts: the composition of
+        batches must not depend on which scorers are to be run now.
         """
         return range(self.backbone.num_parts(clip))
 
     @abstractmethod
-    def value(self, clip: Clip, answers: Mapping[int, Any]) -> float:
-        """Compute the score from the answers by part number. There may be more answers than `wanted` returned."""
+    def value(self, clip: Clip, outputs: Mapping[int, Any]) -> float:
+        """Compute the score from the outputs by part number. There may be more outputs than `wanted` returned."""
 
     def score(self, clip: Clip) -> float:
         result = score_clips([self], [clip])[0][0]
@@ -148,7 +173,7 @@ class NetworkScorer(Scorer):
 def score_clips(scorers: Sequence[Scorer], clips: Sequence[Clip]) -> list[list[Result]]:
     """Score every clip with every scorer.
 
-    Scorers with the same backbone share its answers, so the network sees each part once. The composition of batches
+    Scorers with the same backbone share its outputs, so the network sees each part once. The composition of batches
     depends on the clips only: the same clips in the same order have bit-identical scores.
 
     Returns:
@@ -170,33 +195,32 @@ def score_clips(scorers: Sequence[Scorer], clips: Sequence[Clip]) -> list[list[R
 
 def _score_shared(scorers: Sequence[NetworkScorer], clips: Sequence[Clip]) -> list[list[Result]]:
     backbone = scorers[0].backbone
-    answers: list[dict[int, Any]] = [{} for _ in clips]
+    outputs: list[dict[int, Any]] = [{} for _ in clips]
     lost = {number: error for number, clip in enumerate(clips) if (error := _refusal(backbone, clip))}
-    limits: dict[tuple[int, int], int] = {}
     while todo := {
         (number, part)
         for scorer in scorers
         for number, clip in enumerate(clips)
         if number not in lost
-        for part in scorer.wanted(clip, answers[number])
-        if part not in answers[number]
+        for part in scorer.wanted(clip, outputs[number])
+        if part not in outputs[number]
     }:
         for size, parts in _by_size(sorted(todo), clips).items():
-            _ask(backbone, size, parts, clips, answers, lost, limits)
+            _ask(backbone, size, parts, clips, outputs, lost)
     return [
         [
-            _refusal(scorer, clip) or _value(scorer, clip, answers[number], lost.get(number))
+            _refusal(scorer, clip) or _value(scorer, clip, outputs[number], lost.get(number))
             for number, clip in enumerate(clips)
         ]
         for scorer in scorers
     ]
 
 
-def _value(scorer: NetworkScorer, clip: Clip, answers: Mapping[int, Any], lost: ValueError | None) -> Result:
+def _value(scorer: NetworkScorer, clip: Clip, outputs: Mapping[int, Any], lost: ValueError | None) -> Result:
     """Return the score, or the error of a part that it needs."""
-    if lost is not None and any(part not in answers for part in scorer.wanted(clip, answers)):
+    if lost is not None and any(part not in outputs for part in scorer.wanted(clip, outputs)):
         return lost
-    return _result(scorer.value, clip, answers)
+    return _result(scorer.value, clip, outputs)
 
 
 def _by_size(todo: Sequence[tuple[int, int]], clips: Sequence[Clip]) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -213,37 +237,38 @@ def _ask(
     size: tuple[int, int],
     todo: Sequence[tuple[int, int]],
     clips: Sequence[Clip],
-    answers: list[dict[int, Any]],
+    outputs: list[dict[int, Any]],
     lost: dict[int, ValueError],
-    limits: dict[tuple[int, int], int],
 ) -> None:
     """Evaluate parts in batches. If a batch does not fit into memory, halve the batch size from then on."""
-    start = 0
+    start, most = 0, backbone.batch_size(*size)
     while start < len(todo):
-        most = min(backbone.at_once(*size), limits.get(size, len(todo)))
+        most = min(most, backbone._reduced.get(size, most))
         batch = todo[start : start + most]
-        found = _answers(backbone, [(clips[number], part) for number, part in batch])
-        if isinstance(found, Unavailable) and len(batch) > 1:
-            limits[size] = len(batch) // 2
-            log.warning("%s: %s; batch size %d from now on", type(backbone).__name__, found, limits[size])
+        found = _outputs(backbone, [(clips[number], part) for number, part in batch])
+        if isinstance(found, BatchFailed) and len(batch) > 1:
+            most = len(batch) // 2
+            if isinstance(found, OutOfMemory):
+                backbone._reduced[size] = most
+            log.warning("%s: %s; batch size %d from now on", type(backbone).__name__, found, most)
             continue
         for index, (number, part) in enumerate(batch):
             # If a batch fails, retry its parts one by one, so that one bad part does not fail the others.
             alone = isinstance(found, ValueError) and len(batch) > 1
-            one = _answers(backbone, [(clips[number], part)]) if alone else found
+            one = _outputs(backbone, [(clips[number], part)]) if alone else found
             if isinstance(one, ValueError):
                 lost[number] = one
             else:
-                answers[number][part] = one[0 if alone else index]
+                outputs[number][part] = one[0 if alone else index]
         start += len(batch)
 
 
-def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueError:
+def _outputs(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueError:
     import torch
 
     try:
         with arithmetic(tf32=backbone.tf32):
-            return backbone.answer(parts)
+            return backbone.outputs(parts)
     except ValueError as error:
         return error
     except (MemoryError, RuntimeError) as error:
@@ -252,7 +277,7 @@ def _answers(backbone: Backbone, parts: Sequence[Part]) -> list[Any] | ValueErro
     # Outside the except block, no traceback keeps the tensors alive.
     torch.cuda.empty_cache()
     height, width = parts[0][0].frames_THWC.shape[1:3]
-    return Unavailable(f"out of memory at {width} x {height}")
+    return OutOfMemory(f"out of memory at {width} x {height}")
 
 
 @contextmanager
@@ -269,9 +294,9 @@ def arithmetic(*, tf32: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _refusal(judge: Backbone | NetworkScorer, clip: Clip) -> ValueError | None:
+def _refusal(refuser: Backbone | NetworkScorer, clip: Clip) -> ValueError | None:
     try:
-        judge.refuse(clip)
+        refuser.refuse(clip)
     except ValueError as error:
         return error
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-RELATIONSHIPS = {  # axis (0 to the right, 1 downwards), and the sign of the way from the first object to the second
+RELATIONSHIPS = {  # axis (0 to the right, 1 downwards), and the sign of the offset from the first object to the second
     "on the left of": (0, 1),
     "on the right of": (0, -1),
     "on the top of": (1, 1),
@@ -22,10 +22,10 @@ def position_score(relationship: str, first: Box, second: Box, *, signed: bool) 
         signed: False accepts the opposite relationship too.
     """
     axis, sign = RELATIONSHIPS[relationship]
-    # Twice the way between the centres: integers, so that equal distances compare as equal.
-    way = [second[k] + second[k + 2] - first[k] - first[k + 2] for k in range(2)]
-    along = sign * way[axis] if signed else abs(way[axis])
-    if along <= abs(way[1 - axis]):
+    # Twice the offset between the centres: integers, so that equal distances compare as equal.
+    offset = [second[k] + second[k + 2] - first[k] - first[k + 2] for k in range(2)]
+    along = sign * offset[axis] if signed else abs(offset[axis])
+    if along <= abs(offset[1 - axis]):
         return 0.0
     overlap = intersection_over_union(first, second)
     return 1.0 if overlap < TOLERATED else TOLERATED / overlap

@@ -39,9 +39,9 @@ class ConsistencyScorer(NetworkScorer):
         if len(clip.frames_THWC) < 2:
             raise InputError("consistency needs at least 2 frames, the clip has 1")
 
-    def embeddings(self, clip: Clip, answers: Mapping[int, Any]) -> list[torch.Tensor]:
-        """Return the embedding [D] of every frame, of length 1: by default, the backbone's answers themselves."""
-        return [answers[number] for number in range(len(clip.frames_THWC))]
+    def embeddings(self, clip: Clip, outputs: Mapping[int, Any]) -> list[torch.Tensor]:
+        """Return the embedding [D] of every frame, of length 1: by default, the backbone's outputs themselves."""
+        return [outputs[number] for number in range(len(clip.frames_THWC))]
 
-    def value(self, clip: Clip, answers: Mapping[int, Any]) -> float:
-        return consistency(self.embeddings(clip, answers))
+    def value(self, clip: Clip, outputs: Mapping[int, Any]) -> float:
+        return consistency(self.embeddings(clip, outputs))

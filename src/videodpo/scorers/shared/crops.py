@@ -1,10 +1,11 @@
-"""Square crops of frames, as CLIP's input.
+"""Square crops of frames, as CLIP's input, and normalisation of pixels.
 
 Legend: P frames, C channel, H, W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,3 +34,11 @@ def square_crops(frames_PCHW: torch.Tensor, side: int, *, rounded: bool = False)
         frames = F.interpolate(frames, size, mode="bicubic", antialias=False)
     frames = frames[:, :, top : top + side, left : left + side]
     return (frames.round().clamp(0, 255) if rounded else frames) / 255
+
+
+def normalized(pixels_PCHW: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Subtract each channel's mean and divide by its standard deviation; both are in the scale of the pixels."""
+    import torch
+
+    mean_C11, std_C11 = (torch.tensor(values, device=pixels_PCHW.device).view(-1, 1, 1) for values in (mean, std))
+    return (pixels_PCHW - mean_C11) / std_C11

@@ -17,13 +17,15 @@ from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.base import Clip
 from videodpo.scorers.shared.backbone import Backbone, Part, arithmetic
-from videodpo.scorers.shared.correlation import pairs_at_once, refuse_large
+from videodpo.scorers.shared.correlation import pairs_per_batch, refuse_large
 from videodpo.scorers.shared.file_weights import FileWeightsScorer, file_of
 from videodpo.scorers.shared.padding import pad_to_multiples
 
-RATE = 8  # sampled frames per second
-MULTIPLE, UPDATES, SMALLEST = 8, 20, 128
-NEAR = 0.05  # relative distance to the threshold
+RATE = 8  # sampled frames per second, as in VBench
+MULTIPLE = 8  # pixels: padded sides are multiples, because RAFT's features have 1/8 of the size
+SMALLEST_PADDED = 128  # pixels of a padded side: two positions in the coarsest correlation, at 1/64 of the size
+UPDATES = 20  # recurrent updates of the flow, as in VBench
+NEAR = 0.05  # distance to the threshold, relative to it; TF32 changes a step by 2e-4 of dynamic_degree's threshold
 
 
 class FlowPairs(Backbone):
@@ -40,6 +42,13 @@ class FlowPairs(Backbone):
     top_share: ClassVar[float]
 
     def __init__(self, weights: Path, device: str, threshold: float | None = None) -> None:
+        """Load RAFT.
+
+        Args:
+            weights: `raft-things.pth`, or a file with torchvision's own names.
+            device: name of the torch device.
+            threshold: threshold with which the lengths are compared, if they are used for nothing else.
+        """
         from videodpo.scorers.networks.raft import Raft
 
         self._raft, self._device, self._threshold = Raft(weights, device), device, threshold
@@ -49,20 +58,20 @@ class FlowPairs(Backbone):
     def pairs(self, clip: Clip) -> Sequence[tuple[int, int]]:
         """Return the numbers of the two frames of each pair."""
 
-    def at_once(self, height: int, width: int) -> int:
-        return pairs_at_once(height, width, self._device, volumes=1)
+    def batch_size(self, height: int, width: int) -> int:
+        return pairs_per_batch(height, width, self._device, volumes=1)
 
     def refuse(self, clip: Clip) -> None:
         refuse_large(clip)
         height, width = clip.frames_THWC.shape[1:3]
         # For smaller frames, RAFT's coarsest correlation would have a single row or column.
-        if min(height, width) < (least := SMALLEST - MULTIPLE + 1):
+        if min(height, width) < (least := SMALLEST_PADDED - MULTIPLE + 1):
             raise InputError(f"RAFT needs sides of at least {least} pixels, the clip has {width} x {height}")
 
     def num_parts(self, clip: Clip) -> int:
         return len(self.pairs(clip))
 
-    def answer(self, parts: Sequence[Part]) -> list[float]:
+    def outputs(self, parts: Sequence[Part]) -> list[float]:
         steps = self._steps(parts)
         near = [k for k, step in enumerate(steps) if self._threshold and abs(step / self._threshold - 1) < NEAR]
         if near:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -40,17 +41,36 @@ class FolderWeightsScorer(NetworkScorer):
             InputError: a file is missing, the model is of another type, or the weights are not fetched.
         """
         assert isinstance(options, FolderWeightsScorer.Options)
-        named = options.weights
-        if named.startswith(PUBLIC_PREFIX):
-            raise InputError(f"weights: {named!r} is a file; a folder is needed")
-        folder = resolve(named)
         needs = "a folder in transformers' format is needed, with config.json, *.safetensors, processor and tokenizer"
-        for names in ("config.json",), ("preprocessor_config.json", "processor_config.json"):
-            if not any((folder / name).is_file() for name in names):
-                raise InputError(f"weights: {named!r} has no {' or '.join(names)}; {needs}")
-        refuse_downloads(folder, cls.hub_files, "weights")
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-        if cls.model_type is not None and found != cls.model_type:
-            raise InputError(f"weights: {named!r} is a model of type {found!r}, not {cls.model_type!r}")
+        processor = ("preprocessor_config.json", "processor_config.json")
+        folder = transformers_folder(options.weights, processor, cls.hub_files, cls.model_type, needs)
         refuse_network(folder, TRANSFORMERS, "weights")
         return folder
+
+
+def transformers_folder(
+    location: str, any_of: Sequence[str], patterns: tuple[str, ...], model_type: str | None, needs: str
+) -> Path:
+    """Return the path of a folder in transformers' format.
+
+    Args:
+        location: a path or `hub:<org>/<name>@<commit>`.
+        any_of: names of files of which the folder must have one, next to config.json.
+        patterns: patterns of the small files to check for failed downloads.
+        model_type: required `model_type` in config.json; None accepts any.
+        needs: what is needed, for the messages.
+
+    Raises:
+        InputError: a file is missing, the model is of another type, or the weights are not fetched.
+    """
+    if location.startswith(PUBLIC_PREFIX):
+        raise InputError(f"weights: {location!r} is a file; {needs}")
+    folder = resolve(location)
+    for names in ("config.json",), any_of:
+        if not any((folder / name).is_file() for name in names):
+            raise InputError(f"weights: {location!r} has no {' or '.join(names)}; {needs}")
+    refuse_downloads(folder, patterns, "weights")
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if model_type is not None and found != model_type:
+        raise InputError(f"weights: {location!r} is a model of type {found!r}, not {model_type!r}; {needs}")
+    return folder

@@ -25,7 +25,7 @@ CHECKPOINT, VOCABULARY = "grit_b_densecap_objectdet.pth", "vocab.txt"
 NAMES_ASKED, CAPTIONS_ASKED = ("object", "object_a"), ("color",)  # keys of a clip's info
 
 
-class Found(NamedTuple):
+class Detection(NamedTuple):
     """An object in a frame."""
 
     box: tuple[int, int, int, int]
@@ -89,12 +89,12 @@ class GritScorer(NetworkScorer):
         if missing := [key for key in self.needs if not clip.info.get(key, "").strip()]:
             raise InputError(f"the clip's info has no {' and no '.join(missing)}; give it with --info")
 
-    def wanted(self, clip: Clip, answers: Mapping[int, Sequence[Found]]) -> Iterable[int]:
+    def wanted(self, clip: Clip, outputs: Mapping[int, Sequence[Detection]]) -> Iterable[int]:
         return distinct_frames(len(clip.frames_THWC), NUM_FRAMES)
 
-    def value(self, clip: Clip, answers: Mapping[int, Sequence[Found]]) -> float:
-        return self.verdict(clip, [answers[number] for number in middle_frames(len(clip.frames_THWC), NUM_FRAMES)])
+    def value(self, clip: Clip, outputs: Mapping[int, Sequence[Detection]]) -> float:
+        return self.score_frames(clip, [outputs[number] for number in middle_frames(len(clip.frames_THWC), NUM_FRAMES)])
 
     @abstractmethod
-    def verdict(self, clip: Clip, frames: Sequence[Sequence[Found]]) -> float:
+    def score_frames(self, clip: Clip, frames: Sequence[Sequence[Detection]]) -> float:
         """Return the score from the objects in each of the 16 frames, best first."""

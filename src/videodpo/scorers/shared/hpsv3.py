@@ -55,7 +55,7 @@ class Hpsv3Scorer(RewardModelScorer):
         if self._needs_prompt and not clip.prompt.strip():
             raise InputError("HPSv3 needs a prompt, this one is empty")
 
-    def counted(self, answers: Mapping[int, tuple[float, float]]) -> list[tuple[float, float]]:
+    def counted(self, outputs: Mapping[int, tuple[float, float]]) -> list[tuple[float, float]]:
         """Return (mean, log sigma) of the frames that count, the highest mean first."""
-        ranked = sorted(answers.values(), reverse=True)
+        ranked = sorted(outputs.values(), reverse=True)
         return ranked[: max(1, int(TOP_SHARE * len(ranked)))] if self._reduction == "top_30_percent" else ranked

@@ -16,7 +16,7 @@ from pydantic import Field
 from videodpo.config.errors import InputError, RunError
 from videodpo.config.section import PositiveReal, Section
 from videodpo.scorers.base import Clip
-from videodpo.scorers.shared.backbone import Backbone, Part, Unavailable
+from videodpo.scorers.shared.backbone import Backbone, BatchFailed, Part, Unavailable
 from videodpo.storage.clips import file_of, read_content
 
 if TYPE_CHECKING:
@@ -66,7 +66,14 @@ class Service(Backbone):
     """A scoring service. A clip has one part; its answer is the service's entry for it."""
 
     def __init__(self, options: str) -> None:
-        """options: the settings `ServiceOptions` as JSON, so that `shared` can compare them."""
+        """Read the address.
+
+        Args:
+            options: the settings `ServiceOptions` as JSON, so that `shared` can compare them.
+
+        Raises:
+            InputError: the environment variable with the address is not set.
+        """
         import requests
 
         self._options, self._session = ServiceOptions.model_validate_json(options), requests.Session()
@@ -78,13 +85,17 @@ class Service(Backbone):
             if not self._url:
                 raise InputError(f"url: the environment variable {name} is not set; set it to the service's address")
 
-    def at_once(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         return self._options.batch_size
 
     def num_parts(self, clip: Clip) -> int:
         return 1
 
-    def answer(self, parts: Sequence[Part]) -> list[Entry]:
+    def refuse(self, clip: Clip) -> None:
+        if clip.path is None:
+            raise InputError("the clip has no file to send to the service")
+
+    def outputs(self, parts: Sequence[Part]) -> list[Entry]:
         document = {"contract": CONTRACT, "clips": [self._describe(clip) for clip, _ in parts]}
         body = self._body(document, len(parts))
         self._num_errors = 0
@@ -126,7 +137,7 @@ class Service(Backbone):
             except _Failed as error:
                 internal = isinstance(error, _InternalError)
                 if internal and num_clips > 1:
-                    raise Unavailable(str(error)) from error  # the clips are sent again in smaller batches
+                    raise BatchFailed(str(error)) from error
                 if not tries_left:
                     self._num_errors += internal
                     if internal and self._num_errors < _MOST_ERRORS:

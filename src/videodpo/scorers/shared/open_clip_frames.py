@@ -14,7 +14,7 @@ from videodpo.config import HUB_PREFIX, Section
 from videodpo.config.errors import InputError
 from videodpo.runtime.device import choose_device
 from videodpo.scorers.shared.backbone import FrameBackbone, NetworkScorer, Part
-from videodpo.scorers.shared.crops import square_crops
+from videodpo.scorers.shared.crops import normalized, square_crops
 from videodpo.weights.contents import refuse_downloads, refuse_fault
 from videodpo.weights.locations import resolve
 
@@ -38,9 +38,8 @@ class OpenClipFrames(FrameBackbone):
 
     def __init__(self, weights: str, device: str) -> None:
         import open_clip
-        import torch
 
-        super().__init__(device, frames_at_once=16)
+        super().__init__(device, frames_per_batch=16)
         check_weights(weights)
         name = f"local-dir:{resolve(weights)}"
         self._model = open_clip.create_model(name, precision="fp32", device=device, require_pretrained=True)
@@ -49,20 +48,20 @@ class OpenClipFrames(FrameBackbone):
         settings = self._model.visual.preprocess_cfg
         size = settings["size"]
         self._side = size if isinstance(size, int) else size[0]
-        self._mean, self._std = (torch.tensor(settings[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
+        self._mean, self._std = settings["mean"], settings["std"]
 
     def crops(self, frames_PCHW: torch.Tensor) -> torch.Tensor:
         """Return `square_crops` at the model's input size."""
         return square_crops(frames_PCHW, self._side)
 
-    def answer(self, parts: Sequence[Part]) -> list[FrameFeatures]:
+    def outputs(self, parts: Sequence[Part]) -> list[FrameFeatures]:
         import torch
         import torch.nn.functional as F
 
         crops = self.crops(self.frames(parts))
         with torch.no_grad():
             found = self._model.visual.forward_intermediates(
-                (crops - self._mean) / self._std, indices=1, normalize_intermediates=True, output_fmt="NCHW"
+                normalized(crops, self._mean, self._std), indices=1, normalize_intermediates=True, output_fmt="NCHW"
             )
         images = F.normalize(found["image_features"], dim=-1).cpu()
         if not self.keeps_patches:

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 class PromptFrames(FrameBackbone):
     """Embeddings of an image model of length 1, [D] per frame."""
 
+    def __init__(self, device: str, frames_per_batch: int, num_frames: int | None) -> None:
+        """Set the batch size and the parts.
+
+        Args:
+            device: name of the torch device.
+            frames_per_batch: as for `FrameBackbone`.
+            num_frames: number of frames as for `distinct_frames`. All scorers of a backbone use the same frames.
+        """
+        super().__init__(device, frames_per_batch)
+        self.num_frames = num_frames
+
     @abstractmethod
     def text(self, text: str) -> torch.Tensor:
         """Return the prompt's vector [D], on the CPU, for the dot product with frame embeddings."""
@@ -29,7 +40,6 @@ class PromptFramesScorer(NetworkScorer):
     """Mean over frames. An empty prompt is refused."""
 
     backbone: PromptFrames
-    num_frames: int | None
 
     class Options(NetworkScorer.Options):
         """Number of frames."""
@@ -41,14 +51,14 @@ class PromptFramesScorer(NetworkScorer):
         if not clip.prompt.strip():
             raise InputError("a prompt is needed; the clip's prompt is empty")
 
-    def wanted(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> Iterable[int]:
+    def wanted(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> Iterable[int]:
         return self._numbers(clip)
 
-    def value(self, clip: Clip, answers: Mapping[int, torch.Tensor]) -> float:
+    def value(self, clip: Clip, outputs: Mapping[int, torch.Tensor]) -> float:
         import torch
 
-        frames_TD = torch.stack([answers[number] for number in self._numbers(clip)]).double()
+        frames_TD = torch.stack([outputs[number] for number in self._numbers(clip)]).double()
         return float((frames_TD @ self.backbone.text(clip.prompt).double()).mean())
 
     def _numbers(self, clip: Clip) -> list[int]:
-        return distinct_frames(len(clip.frames_THWC), self.num_frames)
+        return distinct_frames(len(clip.frames_THWC), self.backbone.num_frames)

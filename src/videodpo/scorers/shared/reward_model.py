@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from videodpo.config import Section
-from videodpo.config.errors import InputError
 from videodpo.scorers.shared.backbone import NetworkScorer
-from videodpo.scorers.shared.file_weights import check_file
+from videodpo.scorers.shared.file_weights import check_file, file_in
+from videodpo.scorers.shared.folder_weights import transformers_folder
 from videodpo.scorers.shared.reward_text import RewardText
-from videodpo.weights.contents import refuse_downloads
-from videodpo.weights.locations import PUBLIC_PREFIX, NotFetched, resolve
+from videodpo.weights.locations import NotFetched, resolve
 
 
 class RewardFiles(NamedTuple):
@@ -54,9 +52,9 @@ class RewardModelScorer(NetworkScorer):
         checkpoint, base, text = options.weights
         check_file(checkpoint)
         with suppress(NotFetched):
-            _check_base(base, cls.hub_files)
+            cls._base(base)
         with suppress(NotFetched):
-            cls.text.read(_file(text))
+            cls._text(text)
 
     @classmethod
     def files(cls, options: Section) -> RewardFiles:
@@ -68,29 +66,13 @@ class RewardModelScorer(NetworkScorer):
         assert isinstance(options, RewardModelScorer.Options)
         checkpoint, base, text = options.weights
         check_file(checkpoint)
-        return RewardFiles(resolve(checkpoint), _check_base(base, cls.hub_files), cls.text.read(_file(text)))
+        return RewardFiles(resolve(checkpoint), cls._base(base), cls._text(text))
 
+    @classmethod
+    def _base(cls, location: str) -> Path:
+        needs = "the second entry is a folder with config.json and the tokenizer of Qwen2-VL"
+        return transformers_folder(location, ("tokenizer.json", "vocab.json"), cls.hub_files, "qwen2_vl", needs)
 
-def _file(location: str) -> Path:
-    path = resolve(location)
-    if not path.is_file():
-        raise InputError(
-            f"weights: {location!r} is not a file; the third entry is the authors' Python file of the text"
-        )
-    return path
-
-
-def _check_base(location: str, patterns: Sequence[str]) -> Path:
-    needs = "the second entry is a folder with config.json and the tokenizer of Qwen2-VL"
-    if location.startswith(PUBLIC_PREFIX):
-        raise InputError(f"weights: {location!r} is a file; {needs}")
-    folder = resolve(location)
-    if not (folder / "config.json").is_file():
-        raise InputError(f"weights: {location!r} has no config.json; {needs}")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise InputError(f"weights: {location!r} has no tokenizer.json; {needs}")
-    refuse_downloads(folder, tuple(patterns), "weights")
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if found != "qwen2_vl":
-        raise InputError(f"weights: {location!r} is a model of type {found!r}; {needs}")
-    return folder
+    @classmethod
+    def _text(cls, location: str) -> str:
+        return cls.text.read(file_in(location, cls.text.file))

@@ -21,11 +21,13 @@ class RewardText:
     """Where a reward model's text is published, and where in it the model answers.
 
     Attributes:
+        file: the authors' name of the Python file.
         constants: names of the Python constants that make up the text, in order.
         tokens: special tokens at which the model answers, in the order of their numbers.
         media: placeholder of the frames.
     """
 
+    file: str
     constants: tuple[str, ...]
     tokens: tuple[str, ...]
     media: str
@@ -34,7 +36,7 @@ class RewardText:
         """Read the text with `{text_prompt}` in place of the clip's prompt.
 
         Raises:
-            InputError: the file lacks a constant, or the text lacks a token or the prompt's place.
+            InputError: the file lacks a constant, or the text lacks a token or `{text_prompt}`.
         """
         found = text_constants(path)
         if missing := [name for name in self.constants if name not in found]:
@@ -54,10 +56,14 @@ class RewardText:
 
 
 VIDEOREWARD = RewardText(
+    file="prompt_template.py",
     constants=("DETAILED_PROMPT_WITH_SPECIAL_TOKEN",),
     tokens=("<|VQ_reward|>", "<|MQ_reward|>", "<|TA_reward|>"),
     media="<|video_pad|>",
 )
 HPSV3 = RewardText(
-    constants=("INSTRUCTION", "prompt_with_special_token"), tokens=("<|Reward|>",), media="<|image_pad|>"
+    file="data_collator_qwen.py",
+    constants=("INSTRUCTION", "prompt_with_special_token"),
+    tokens=("<|Reward|>",),
+    media="<|image_pad|>",
 )

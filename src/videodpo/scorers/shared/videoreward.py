@@ -18,12 +18,12 @@ class VideoRewardScorer(RewardModelScorer):
     """One of VideoReward's answers, standardised as its authors do: 0 is their mean, 1 their standard deviation.
 
     Attributes:
-        place: place of the answer.
+        index: index of the answer.
         mean, std: the authors' mean and standard deviation of the head's output.
     """
 
     text = VIDEOREWARD
-    place: ClassVar[int]
+    index: ClassVar[int]
     mean: ClassVar[float]
     std: ClassVar[float]
 
@@ -49,6 +49,6 @@ class VideoRewardScorer(RewardModelScorer):
         self.backbone = VideoRewardClips.shared(self.files(options), choose_device(device), options.dtype)
         self._standardize = options.standardize
 
-    def value(self, clip: Clip, answers: Mapping[int, tuple[float, ...]]) -> float:
-        raw = answers[0][self.place]
+    def value(self, clip: Clip, outputs: Mapping[int, tuple[float, ...]]) -> float:
+        raw = outputs[0][self.index]
         return (raw - self.mean) / self.std if self._standardize else raw

@@ -96,7 +96,9 @@ class Column:
         self.snapshot = snapshot
         self.dimension = snapshot.settings.dimension
         scorer = registry.load("videodpo.scorers", name := snapshot.settings.scorer_name)
-        options = {key: value for key, value in snapshot.settings.options.items() if key not in scorer.transport}
+        options = {
+            key: value for key, value in snapshot.settings.options.items() if key not in scorer.options_without_effect
+        }
         what = [name, scorer.version, options, sorted(snapshot.weights.items())]
         self.digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

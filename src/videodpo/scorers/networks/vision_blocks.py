@@ -39,16 +39,16 @@ class Block(NamedTuple):
         for parameter in (mlp.c_fc.weight, mlp.c_fc.bias):
             parameter.data.mul_(QUICK_GELU)
         mlp.c_proj.weight.data.div_(QUICK_GELU)
-        asking = Linear(attention.in_proj_weight, attention.in_proj_bias)
+        qkv = Linear(attention.in_proj_weight, attention.in_proj_bias)
         out, widen, narrow = map(_linear, (attention.out_proj, mlp.c_fc, mlp.c_proj))
-        return cls(block.ln_1, asking, attention.num_heads, out, block.ln_2, widen, aten.silu_, narrow)
+        return cls(block.ln_1, qkv, attention.num_heads, out, block.ln_2, widen, aten.silu_, narrow)
 
     @classmethod
     def of_timm(cls, block: Any) -> Block:
         """Convert a timm `Block` with exact GELU, without layer scale and without norms of queries and keys."""
         attention, mlp = block.attn, block.mlp
-        asking, out, widen, narrow = map(_linear, (attention.qkv, attention.proj, mlp.fc1, mlp.fc2))
-        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
+        qkv, out, widen, narrow = map(_linear, (attention.qkv, attention.proj, mlp.fc1, mlp.fc2))
+        return cls(block.norm1, qkv, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
 
     @classmethod
     def of_beit(cls, block: Any) -> Block:
@@ -56,17 +56,17 @@ class Block(NamedTuple):
         attention, mlp = block.attn, block.mlp
         bias = torch.cat([attention.q_bias, torch.zeros_like(attention.v_bias), attention.v_bias])
         out, widen, narrow = map(_linear, (attention.proj, mlp.fc1, mlp.fc2))
-        asking = Linear(attention.qkv.weight, bias)
-        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
+        qkv = Linear(attention.qkv.weight, bias)
+        return cls(block.norm1, qkv, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
 
     @classmethod
     def of_musiq(cls, block: Any) -> Block:
         """Convert a `TransformerBlock` of pyiqa's MUSIQ, with exact GELU."""
         attention, mlp = block.attention, block.mlp
         layers = (attention.query, attention.key, attention.value)
-        asking = Linear(*(torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")))
+        qkv = Linear(*(torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")))
         out, widen, narrow = map(_linear, (attention.out, mlp.fc1, mlp.fc2))
-        return cls(block.norm1, asking, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
+        return cls(block.norm1, qkv, attention.num_heads, out, block.norm2, widen, aten.gelu_, narrow)
 
 
 def class_token(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tensor:
@@ -86,30 +86,30 @@ def all_tokens(states_PLD: torch.Tensor, blocks: Iterable[Block]) -> torch.Tenso
     return states_PLD
 
 
-def _advance(block: Block, states_PLD: torch.Tensor, num_asking: int) -> torch.Tensor:
-    """Apply the block to the first `num_asking` tokens, in place; [P, Q, D]."""
-    attended = _attention(block, split(block.norm_1(states_PLD)), num_asking, states_PLD.shape)
-    asking = states_PLD[:, :num_asking]
-    asking += block.out(split(attended))
-    asking += block.narrow(split(block.activation(block.widen(split(block.norm_2(asking))))))
-    return asking
+def _advance(block: Block, states_PLD: torch.Tensor, num_queries: int) -> torch.Tensor:
+    """Apply the block to the first `num_queries` tokens, in place; [P, Q, D]."""
+    attended = _attention(block, split(block.norm_1(states_PLD)), num_queries, states_PLD.shape)
+    query_states = states_PLD[:, :num_queries]
+    query_states += block.out(split(attended))
+    query_states += block.narrow(split(block.activation(block.widen(split(block.norm_2(query_states))))))
+    return query_states
 
 
-def _attention(block: Block, normed: torch.Tensor, num_asking: int, shape: Sequence[int]) -> torch.Tensor:
-    """Compute attention for the first `num_asking` tokens, [P, Q, D].
+def _attention(block: Block, normed: torch.Tensor, num_queries: int, shape: Sequence[int]) -> torch.Tensor:
+    """Compute attention for the first `num_queries` tokens, [P, Q, D].
 
     Args:
         block: the block.
         normed: `split` of the normed states.
-        num_asking: number of query tokens.
+        num_queries: number of query tokens.
         shape: (P, L, D).
     """
     _, length, width = shape
     project = block.queries_keys_values
-    if num_asking == length:
+    if num_queries == length:
         found = project(normed).chunk(3, dim=2)
     else:
-        queries = project(normed[:, :num_asking], slice(width))
+        queries = project(normed[:, :num_queries], slice(width))
         found = queries, *project(normed, slice(width, None)).chunk(2, dim=2)
     query, key, value = (states.view(*states.shape[:2], block.num_heads, -1).transpose(1, 2) for states in found)
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)

@@ -11,7 +11,7 @@ from pyiqa.archs.musiq_arch import TransformerBlock as MusiqBlock
 from timm.models.beit import Block as BeitBlock
 from timm.models.vision_transformer import Block as TimmBlock
 
-from videodpo.scorers.networks.class_token import Block, all_tokens, class_token
+from videodpo.scorers.networks.vision_blocks import Block, all_tokens, class_token
 
 WIDTH, HEADS, LAYERS = 32, 4, 3
 
