@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 
@@ -19,8 +20,10 @@ from videodpo.stages.benchmark.clips import unknown_files
 from videodpo.stages.benchmark.prompts import read_group_prompts
 from videodpo.stages.generate.sample import copy_benchmark_shard, generate_benchmark_shard
 from videodpo.stages.score import collect_all_shards, score_shard
+from videodpo.storage.manifests import product_folder
 from videodpo.storage.tables import read_shards, read_table, shard_path
 from videodpo.tools.summary import summary as summary_of
+from videodpo.tools.verify import verify
 from videodpo.workflow.check import check
 
 PROMPTS = ["a red cat", "A red cat", "a blue dog, walking"]
@@ -123,7 +126,10 @@ def test_a_list_with_another_number_of_prompts_is_refused(make):
 
 def test_both_models_are_compared_on_the_same_seeds(make):
     made = make()
-    summary = finish(made)  # without an adapter, both models are the same
+    with product_folder(made.round_folder / "adapter") as adapter:
+        adapter.mkdir()
+        (adapter / "weights").write_bytes(b"")
+    summary = finish(made)  # samples without the adapter, so that both models are the same
     assert [one["name"] for one in summary["rows"]] == ["total", "quality", "semantic", SHARP, SMOOTH]
     assert row(summary, SHARP)["base_clips"] == 6
     assert {one["delta"] for one in summary["rows"]} == {0.0}
@@ -135,7 +141,7 @@ def test_both_models_are_compared_on_the_same_seeds(make):
     assert summary["notes"] == [FEW]
     assert summary["sampled"]["sampling"]["num_steps"] == 2
     assert summary["sampled"]["model"] == made.config.model.model_dump()
-    assert summary["adapter"] == {}
+    assert summary["adapter"] == {"adapter/weights": hashlib.sha256(b"").hexdigest()}
     clips = read_table(made.round_folder / "benchmark" / "clips.parquet")
     assert clips.groupby("arm").size().to_dict() == {"aligned": 7, "base": 7}
     assert clips[clips["arm"] == "base"]["seed"].tolist() == clips[clips["arm"] == "aligned"]["seed"].tolist()
@@ -165,6 +171,19 @@ def test_clips_of_the_user_are_copied_and_scored_like_sampled_ones(clips_of_the_
     summary = finish(make(folders={"aligned": str(clips_of_the_user)}))
     assert {one["delta"] for one in summary["rows"]} == {0.0}
     assert summary["notes"] == [FEW]
+
+
+def test_verify_finds_a_damaged_clip_and_discards_it_with_its_table(clips_of_the_user, make):
+    made = make(arms=["base"], folders={"base": str(clips_of_the_user)})
+    finish(made)
+    assert verify(made.folder).findings == []
+    table = made.round_folder / "benchmark" / "sharp" / "videos" / "base" / "shard-00000.parquet"
+    clip = made.folder / read_table(table)["path"][0]
+    clip.write_bytes(b"damaged")
+    (found,) = verify(made.folder, discard_damaged=True).findings
+    assert (made.folder / found.path, found.kind) == (clip, "damaged")
+    assert not clip.exists()
+    assert not table.exists()
 
 
 def test_missing_clips_mark_the_mean_and_the_totals(clips_of_the_user, make):
