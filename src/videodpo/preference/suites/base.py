@@ -89,7 +89,7 @@ class SuiteRules(ABC):
         """
 
     @staticmethod
-    def read_official(path: Path, known: Collection[str]) -> tuple[dict[str, OfficialResult], list[str]]:
+    def read_official(path: Path, known: Collection[str]) -> tuple[dict[str, OfficialResult], dict[str, str]]:
         """Read results of the benchmark's own program; only called if there is one.
 
         Args:
@@ -97,7 +97,7 @@ class SuiteRules(ABC):
             known: names of the dimensions.
 
         Returns:
-            Results by dimension, and one sentence for each dimension whose result cannot be used.
+            Results by dimension, and the reason for each dimension whose result cannot be used.
 
         Raises:
             InputError: the file has no result that can be used.

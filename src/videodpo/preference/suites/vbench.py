@@ -70,21 +70,22 @@ class VBench(SuiteRules):
         return clips.index.isin(chosen)
 
     @staticmethod
-    def read_official(path: Path, known: Collection[str]) -> tuple[dict[str, OfficialResult], list[str]]:
+    def read_official(path: Path, known: Collection[str]) -> tuple[dict[str, OfficialResult], dict[str, str]]:
         """Read `*_eval_results.json`: {dimension: [mean, [{video_path, video_results}, ...]]}."""
         content = read_json(path)
         if not isinstance(content, dict) or not content:
             raise InputError(f"{path}: not VBench's results, which are an object of dimensions")
-        found, problems = {}, []
+        found, problems = {}, {}
         for name, value in content.items():
             try:
                 if name not in known:
                     raise InputError(f"no dimension of the benchmark ({', '.join(known)})")
                 found[name] = _official_result(name, value)
             except InputError as error:
-                problems.append(f"{name}: {error}")
+                problems[name] = str(error)
         if not found:
-            raise InputError(f"{path}: {problems[0]}")
+            name, reason = next(iter(problems.items()))
+            raise InputError(f"{path}: {name}: {reason}")
         return found, problems
 
     @staticmethod

@@ -50,12 +50,12 @@ def add_official(
         except InputError as error:
             notes.append(f"official {arm}: no results: {error}")
             continue
-        notes += [f"official {arm}, {problem}" for problem in problems]
+        notes += [f"official {arm}, {name}: {reason}" for name, reason in problems.items()]
         if unsampled := [name for name in found if groups[name] is None]:
             notes.append(
                 f"official {arm}: this run has no clips for {', '.join(unsampled)}; these results are not shown"
             )
-        if missing := [name for name, group in groups.items() if group and name not in found]:
+        if missing := [name for name, group in groups.items() if group and name not in {*found, *problems}]:
             notes.append(f"official {arm}: no result for {', '.join(missing)}")
         shown: dict[str, OfficialResult] = {}
         for name, result in found.items():
