@@ -127,7 +127,7 @@ def test_a_list_with_another_number_of_prompts_is_refused(make):
 def test_both_models_are_compared_on_the_same_seeds(make):
     made = make()
     with product_folder(made.round_folder / "adapter") as adapter:
-        adapter.mkdir()
+        adapter.mkdir(parents=True)
         (adapter / "weights").write_bytes(b"")
     summary = finish(made)  # samples without the adapter, so that both models are the same
     assert [one["name"] for one in summary["rows"]] == ["total", "quality", "semantic", SHARP, SMOOTH]
