@@ -76,7 +76,6 @@ wildcard_constraints:
     shard=r"\d{5}",
     arm="base|aligned",
     group=r"[A-Za-z0-9_]+",
-    suite=r"[A-Za-z0-9_]+",
     dimension=r"[A-Za-z0-9_]+",
     snapshot=r"[a-z_]+(/[A-Za-z0-9_]+)?",
 

@@ -19,7 +19,8 @@ rule benchmark_prompts:
 
 rule benchmark_generate:
     input:
-        clips=RUNS.benchmark_clips,
+        config=RUNS.benchmark_config,
+        adapter=RUNS.benchmark_adapter,
         prompts=f"{FOLDER}/benchmark_prompts/{{group}}.parquet",
     output:
         f"{BENCHMARK}/videos/{{arm}}/shard-{{shard}}.parquet",
@@ -32,7 +33,7 @@ rule benchmark_generate:
     resources:
         gpu=lambda wildcards: 0 if RUNS.copies(wildcards) else 1,
     shell:
-        "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.clips[0]:q} --round {wildcards.round}"
+        "OMP_NUM_THREADS={threads} exec videodpo generate --config {input.config:q} --round {wildcards.round}"
         " --group {wildcards.group} --arm {wildcards.arm} --shard {wildcards.shard} >> {log:q} 2>&1"
 
 
@@ -92,11 +93,11 @@ rule benchmark_folder:
         prompts=RUNS.inputs(lambda run: run.benchmark.prompts),
         videos=RUNS.inputs(lambda run: run.benchmark.videos),
     output:
-        directory(f"{ROUND}/benchmark/{{suite}}_videos/{{arm}}"),
+        directory(f"{ROUND}/benchmark/official/videos/{{arm}}"),
     log:
-        f"{ROUND}/logs/benchmark_folder/{{suite}}/{{arm}}.log",
+        f"{ROUND}/logs/benchmark_folder/{{arm}}.log",
     benchmark:
-        f"{ROUND}/benchmarks/benchmark_folder/{{suite}}/{{arm}}.tsv"
+        f"{ROUND}/benchmarks/benchmark_folder/{{arm}}.tsv"
     localrule: True
     conda:
         "../envs/videodpo.yaml"
@@ -105,7 +106,7 @@ rule benchmark_folder:
         " >> {log:q} 2>&1"
 
 
-# The driver's `videodpo` calls the `vbench` of this environment, which need not have the package.
+# `vbench` comes from this environment, `videodpo` from the environment that runs Snakemake.
 rule benchmark_official:
     input:
         config=f"{FOLDER}/config/benchmark_official.json",
@@ -144,9 +145,9 @@ rule benchmark_summary:
         csv=f"{ROUND}/benchmark/table.csv",
         latex=f"{ROUND}/benchmark/table.tex",
     log:
-        f"{ROUND}/logs/benchmark.log",
+        f"{ROUND}/logs/benchmark_summary.log",
     benchmark:
-        f"{ROUND}/benchmarks/benchmark.tsv"
+        f"{ROUND}/benchmarks/benchmark_summary.tsv"
     conda:
         "../envs/videodpo.yaml"
     shell:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import write_execution
+from tests.support.vbench import write_suite
 from videodpo.cli import main
 from videodpo.config import Model, VideodpoError
 from videodpo.demo_world.captions import random_scene
@@ -166,6 +167,34 @@ def test_a_stage_names_a_missing_configuration(stage, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"videodpo {stage}: {tmp_path / 'none.yaml'}: not readable as YAML")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["benchmark"],
+        ["benchmark-folder", "--arm", "base"],
+        ["benchmark-official", "--arm", "base"],
+        ["benchmark-prompts", "--group", "scene"],
+        ["generate", "--arm", "base", "--group", "scene"],
+        ["score", "--arm", "base", "--group", "scene", "--dimension", "scene"],
+    ],
+)
+def test_commands_of_a_benchmark_refuse_a_configuration_without_one(command, small_config, config_file, capsys):
+    assert main([*command, "--config", str(config_file(small_config()))]) == 1
+    said = capsys.readouterr().err
+    assert "evaluate.benchmark: null, and this command needs a benchmark; did you forget a preset?" in said
+    assert said.count("\n") == 1
+
+
+def test_an_unknown_dimension_is_refused_with_the_known_ones(small_config, config_file, tmp_path, capsys):
+    raw = small_config(evaluate={"benchmark": {"suite": write_suite(tmp_path)}})
+    config = str(config_file(raw))
+    assert main(["score", "--config", config, "--dimension", "none"]) == 1
+    assert f"--dimension: 'none' is not among {', '.join(sorted(raw['dimensions']))}" in capsys.readouterr().err
+    of_the_group = ["--arm", "base", "--group", "overall", "--dimension", "static_clip"]
+    assert main(["collect-scores", "--config", config, *of_the_group]) == 1
+    assert "'static_clip' is not among imaging_quality, dynamic_degree, color" in capsys.readouterr().err
 
 
 def test_a_stage_refuses_the_snapshot_of_another(tmp_path, capsys):

@@ -21,6 +21,16 @@ def changed(**keys):
     return SMALL | keys
 
 
+def with_quality(**keys):
+    return changed(dimensions={"a": SMALL["dimensions"]["a"] | keys, "b": {}})
+
+
+def renamed(name):
+    """The suite with another name for dimension b."""
+    group = SMALL["groups"]["one"] | {"dimensions": ["a", name]}
+    return changed(groups={"one": group}, dimensions={"a": SMALL["dimensions"]["a"], name: {}})
+
+
 def test_vbench_has_its_clips_dimensions_and_weights():
     suite = read_suite("vbench")
     assert sum(group.num_prompts * group.samples for group in suite.groups.values()) == 6230
@@ -61,6 +71,16 @@ def test_models_and_folders_must_agree(raw, message):
         (changed(groups=SMALL["groups"] | {"two": SMALL["groups"]["one"]}), "in 2 groups"),
         (changed(groups={"a/b": SMALL["groups"]["one"]}), "letters, digits"),
         (changed(dimensions={"a": {"pillar": "quality"}, "b": {}}), "a pillar needs it"),
+        (changed(groups={"official": SMALL["groups"]["one"]}), "must not be official"),
+        (changed(gates={"a": "c"}), "'c' is not in the same group as 'a'"),
+        (changed(gates={"c": "a"}), "'a' is not in the same group as 'c'"),
+        (changed(gates={"a": "b", "b": "a"}), "'b' has a gate itself"),
+        (changed(left_out=["a"]), "left_out: unknown key"),
+        (with_quality(saturate=True), r"dimensions\.a\.saturate: true, but"),
+        (with_quality(weight=0.0), r"pillars\.quality: all its dimensions have weight 0"),
+        (changed(pillars={"quality": 0.0, "semantic": 1.0}), "pillars: each one with dimensions has weight 0"),
+        (renamed("total"), r"dimensions\.total: .* none of quality, semantic, total"),
+        (renamed("a-b"), r"dimensions\.a-b: the name may have letters, digits"),
     ],
 )
 def test_a_suite_that_contradicts_itself_is_refused(raw, message):
@@ -74,13 +94,26 @@ def test_a_suite_may_be_a_file(tmp_path):
     assert read_suite(str(path)).groups["one"].num_prompts == 3
 
 
+def test_an_edited_suite_is_read_again(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    first = read_suite(str(path))
+    assert read_suite(str(path)) is first
+    path.write_text(yaml.safe_dump(changed(prompts="another list.json")))
+    assert read_suite(str(path)).prompts == "another list.json"
+
+
 def test_an_unknown_suite_is_refused_by_name(tmp_path):
     for name in ("vbnech", str(tmp_path / "none.yaml")):
         with pytest.raises(ConfigError, match=r"neither a suite \(vbench\) nor a YAML file"):
             read_suite(name)
 
 
-def test_a_restricted_suite_keeps_what_chooses_its_clips():
+def test_a_restricted_suite_keeps_the_gates_of_the_wanted_dimensions_only():
+    small = validate(Suite, changed(gates={"a": "b"}))
+    assert set(small.restricted(["a"]).dimensions) == {"a", "b"}
+    assert set(small.restricted(["b"]).dimensions) == {"b"}
+    assert set(validate(Suite, SMALL).restricted(["a"]).dimensions) == {"a"}
     suite = suite_of(Benchmark(dimensions=["temporal_flickering", "color"]))
     assert list(suite.groups) == ["temporal_flickering", "color"]
     assert set(suite.dimensions) == {"temporal_flickering", "static_clip", "color"}

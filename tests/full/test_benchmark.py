@@ -68,6 +68,10 @@ def test_a_benchmark_of_finished_clips_re_runs_what_an_edit_changes(workspace: P
     assert summary["notes"] == []
     assert [row["name"] for row in summary["rows"]][:3] == ["total", "quality", "semantic"]
 
+    above = workspace / SUMMARY.parents[1]
+    assert (above / "logs/benchmark_summary.log").exists()
+    assert (above / "benchmarks/benchmark_summary.tsv").exists()
+
     assert run(workspace)[0] == set()
 
     (workspace / "aligned" / "a red cat-1.mp4").unlink()

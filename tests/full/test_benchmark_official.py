@@ -26,7 +26,7 @@ def test_the_workflow_calls_the_program_on_request_and_compares_its_results(tmp_
     benchmark = folder / "results" / "small" / "round1" / "benchmark"
     assert len(program.calls()) == 5
     assert json.loads((benchmark / "official" / "base.json").read_text())["imaging_quality"][0] == 0.5
-    assert len(os.listdir(benchmark / "tiny_suite_videos" / "base" / "stills")) == 7
+    assert len(os.listdir(benchmark / "official" / "videos" / "base" / "stills")) == 7
     rows = {row["name"]: row for row in json.loads((benchmark / "summary.json").read_text())["rows"]}
     assert rows["imaging_quality"]["official_base"] == 0.5
     assert rows["imaging_quality"]["official_base_largest"] > 0

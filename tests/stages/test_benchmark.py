@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
 from videodpo.config import ConfigError, InputError
-from videodpo.config.benchmark import read_suite, suite_of
-from videodpo.preference.suites.vbench import VBench
+from videodpo.config.benchmark import Benchmark, suite_of
 from videodpo.runtime.snapshot import snapshot_text, stage_names
 from videodpo.scorers.base import NoResult
 from videodpo.scorers.imaging_quality_sharpness import ImagingQualitySharpness
 from videodpo.stages.benchmark import benchmark, format_benchmark, make_benchmark_prompts
 from videodpo.stages.benchmark.clips import unknown_files
+from videodpo.stages.benchmark.prompts import read_group_prompts
 from videodpo.stages.generate.sample import copy_benchmark_shard, generate_benchmark_shard
 from videodpo.stages.score import collect_all_shards, score_shard
+from videodpo.storage.manifests import product_folder
 from videodpo.storage.tables import read_shards, read_table, shard_path
 from videodpo.tools.summary import summary as summary_of
+from videodpo.tools.verify import verify
 from videodpo.workflow.check import check
 
 PROMPTS = ["a red cat", "A red cat", "a blue dog, walking"]
@@ -125,7 +126,10 @@ def test_a_list_with_another_number_of_prompts_is_refused(make):
 
 def test_both_models_are_compared_on_the_same_seeds(make):
     made = make()
-    summary = finish(made)  # without an adapter, both models are the same
+    with product_folder(made.round_folder / "adapter") as adapter:
+        adapter.mkdir(parents=True)
+        (adapter / "weights").write_bytes(b"")
+    summary = finish(made)  # samples without the adapter, so that both models are the same
     assert [one["name"] for one in summary["rows"]] == ["total", "quality", "semantic", SHARP, SMOOTH]
     assert row(summary, SHARP)["base_clips"] == 6
     assert {one["delta"] for one in summary["rows"]} == {0.0}
@@ -135,7 +139,9 @@ def test_both_models_are_compared_on_the_same_seeds(make):
         0.8 * row(summary, SHARP)["base"] + 0.2 * row(summary, SMOOTH)["base"]
     )
     assert summary["notes"] == [FEW]
-    assert summary["sampled"]["num_steps"] == 2
+    assert summary["sampled"]["sampling"]["num_steps"] == 2
+    assert summary["sampled"]["model"] == made.config.model.model_dump()
+    assert summary["adapter"] == {"adapter/weights": hashlib.sha256(b"").hexdigest()}
     clips = read_table(made.round_folder / "benchmark" / "clips.parquet")
     assert clips.groupby("arm").size().to_dict() == {"aligned": 7, "base": 7}
     assert clips[clips["arm"] == "base"]["seed"].tolist() == clips[clips["arm"] == "aligned"]["seed"].tolist()
@@ -155,12 +161,29 @@ def test_the_table_is_text_csv_and_latex(make):
     latex = (folder / "table.tex").read_text()
     assert r"imaging\_quality\_sharpness" in latex
     assert latex.count(r"\\") == 6
+    assert "Another model (published)" in latex
+    assert "80.00" in latex
+    assert float(found["total"]["published Another model"]) == 0.8
+    assert found[SHARP]["published Another model"] == ""
 
 
 def test_clips_of_the_user_are_copied_and_scored_like_sampled_ones(clips_of_the_user, make):
     summary = finish(make(folders={"aligned": str(clips_of_the_user)}))
     assert {one["delta"] for one in summary["rows"]} == {0.0}
     assert summary["notes"] == [FEW]
+
+
+def test_verify_finds_a_damaged_clip_and_discards_it_with_its_table(clips_of_the_user, make):
+    made = make(arms=["base"], folders={"base": str(clips_of_the_user)})
+    finish(made)
+    assert verify(made.folder).findings == []
+    table = made.round_folder / "benchmark" / "sharp" / "videos" / "base" / "shard-00000.parquet"
+    clip = made.folder / read_table(table)["path"][0]
+    clip.write_bytes(b"damaged")
+    (found,) = verify(made.folder, discard_damaged=True).findings
+    assert (made.folder / found.path, found.kind) == (clip, "damaged")
+    assert not clip.exists()
+    assert not table.exists()
 
 
 def test_missing_clips_mark_the_mean_and_the_totals(clips_of_the_user, make):
@@ -175,6 +198,8 @@ def test_missing_clips_mark_the_mean_and_the_totals(clips_of_the_user, make):
     assert f"aligned, {SHARP}: incomplete, 2 clips have no score; the first one: " in summary["notes"][0]
     assert "A red cat-1.mp4: no such file" in summary["notes"][0]
     assert "*" in format_benchmark(summary)
+    latex = (made.round_folder / "benchmark" / "table.tex").read_text()
+    assert latex.splitlines()[-2].endswith(r"{* incomplete: clips are missing or have no score} \\")
 
 
 def test_files_with_other_names_are_listed(clips_of_the_user, make):
@@ -183,7 +208,7 @@ def test_files_with_other_names_are_listed(clips_of_the_user, make):
     summary = finish(make(folders={"aligned": str(clips_of_the_user)}))
     note = summary["notes"][0]
     assert note.startswith("aligned: 3 files in ")
-    assert note.endswith("a green cat-0.mp4, a red cat.mp4, notes.txt")
+    assert ": a green cat-0.mp4, a red cat.mp4, notes.txt; names must be <prompt>-<number>.mp4" in note
 
 
 def test_a_folder_without_any_clip_gives_no_mean_and_no_total(make, tmp_path):
@@ -194,6 +219,7 @@ def test_a_folder_without_any_clip_gives_no_mean_and_no_total(make, tmp_path):
     assert summary["rows"][0]["name"] == "total"
     assert row(summary, "total")["aligned"] is None
     assert "none" in format_benchmark(summary)
+    assert f"no total for aligned: no score in {SHARP}, {SMOOTH}" in summary["notes"]
 
 
 def test_without_all_dimensions_there_is_no_total(make):
@@ -246,6 +272,12 @@ def test_wrong_names_in_a_suite_are_found_before_any_job(stages, small_config, t
 
     assert "unknown" in problem(module="vbnech")
     assert "does not exist" in problem(prompts="none.json")
+    assert "groups.smooth.samples: 6, but only 5 clips" in problem(
+        groups={
+            "sharp": {"dimensions": [SHARP], "num_prompts": 3, "samples": 2},
+            "smooth": {"dimensions": [SMOOTH], "num_prompts": 1, "samples": 6},
+        }
+    )
     assert "is not a folder" in problem(folders={"base": str(tmp_path / "none")})
 
 
@@ -255,12 +287,40 @@ def test_the_summary_command_prints_the_benchmark(make):
     assert summary_of(made.folder) == format_benchmark(summary)
 
 
-def test_a_failed_filter_marks_only_clips_that_could_count():
-    """Of seven clips, the first five are still; the filter failed for one before them, and for one after them."""
-    clips = pd.DataFrame({"prompt_id": ["p"] * 7, "sample": range(7), "static_clip": [np.nan, 1, 1, 1, 1, 1, np.nan]})
-    best = clips.fillna({"static_clip": 1.0})
-    may_count = clips["static_clip"].isna() & VBench.counted("temporal_flickering", best)
-    assert may_count.tolist() == [True] + [False] * 6
+def test_a_failed_filter_marks_only_clips_that_could_count(make, monkeypatch):
+    """Of seven clips, the filter failed for the first one, which may be one of the first five, and for the last one."""
+
+    def fail(self, clip):
+        if clip.path.stem.endswith(("-0", "-6")):
+            raise ValueError("the filter failed")
+        return 1.0
+
+    monkeypatch.setattr(ImagingQualitySharpness, "score", fail)
+    dimensions = {
+        SMOOTH: {"pillar": "quality", "min": 0.0, "max": 1.0},
+        "reported": {"scorer": SMOOTH},
+        SHARP: {},
+    }
+    group = {"dimensions": list(dimensions), "num_prompts": 3, "samples": 7}
+    suite = {"groups": {"one": group}, "dimensions": dimensions, "gates": {SMOOTH: SHARP}}
+    summary = finish(made := make(arms=["base"], suite=suite))
+    gated, reported, gate = (row(summary, name) for name in (SMOOTH, "reported", SHARP))
+    assert [(one["base_clips"], one["base_complete"]) for one in (gated, reported, gate)] == [
+        (15, False),
+        (15, True),
+        (15, False),
+    ]
+    assert summary["notes"] == [
+        f"base, {SHARP}: incomplete, 6 clips have no score; the first one: the filter failed",
+        f"base, {SMOOTH}: incomplete, 3 clips have no score; the first one: the filter failed",
+    ]
+    clips = read_table(made.round_folder / "benchmark" / "clips.parquet")
+    counted = clips[clips["counted"]].groupby("dimension")["sample"].unique()
+    assert {name: sorted(samples) for name, samples in counted.items()} == {
+        SMOOTH: [1, 2, 3, 4, 5],
+        "reported": [0, 1, 2, 3, 4],
+        SHARP: [0, 1, 2, 3, 4, 5, 6],
+    }
 
 
 def test_an_edit_of_a_scale_or_of_another_group_samples_nothing_again(stages, small_config, tmp_path):
@@ -286,17 +346,54 @@ def test_an_edit_of_a_scale_or_of_another_group_samples_nothing_again(stages, sm
     assert changed(texts(groups=groups)) == {
         "benchmark_prompts/smooth",
         "benchmark_generate/smooth",
-        "benchmark_official",
     }
 
 
-def test_files_of_groups_left_out_are_not_odd(tmp_path):
+def test_files_with_numbers_above_the_samples_of_their_group_are_odd(make, tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
-    for name in (f"{PROMPTS[0]}-24.mp4", f"{PROMPTS[2]}-x.mp4"):
+    for name in (f"{PROMPTS[0]}-2.mp4", f"{PROMPTS[1]}-1.mp4", f"{PROMPTS[1]}-2.mp4", f"{PROMPTS[2]}-x.mp4"):
         (folder / name).touch()
-    suite = read_suite(write_suite(tmp_path))
-    (every,) = unknown_files("base", str(folder), suite)
-    assert every.startswith("base: 2 files in ")
-    (some,) = unknown_files("base", str(folder), suite.restricted([SMOOTH]))
-    assert some.startswith("base: 1 files in ")
+
+    def odd(*dimensions):
+        suite = suite_of(Benchmark(suite=str(tmp_path / "suite.yaml"), dimensions=list(dimensions)))
+        (note,) = unknown_files("base", str(folder), suite, read_group_prompts(made.folder, suite))
+        return note.partition(" are not used: ")[2].partition(";")[0]
+
+    made = make()
+    assert odd(SHARP, SMOOTH) == f"{PROMPTS[1]}-2.mp4, {PROMPTS[2]}-x.mp4, {PROMPTS[0]}-2.mp4"
+    # The other group may have any number of samples: `a red cat` is in both groups, the other prompts are not.
+    assert odd(SHARP) == f"{PROMPTS[1]}-2.mp4, {PROMPTS[2]}-x.mp4"
+    assert odd(SMOOTH) == f"{PROMPTS[2]}-x.mp4"
+
+
+def test_a_prompt_that_is_listed_with_two_values_is_refused(make, tmp_path):
+    make()
+    path = tmp_path / "list.json"
+    again = {"prompt_en": PROMPTS[0], "dimension": [SHARP], "auxiliary_info": {SMOOTH: {"object": "dog"}}}
+    path.write_text(json.dumps([*json.loads(path.read_text()), again]))
+    with pytest.raises(InputError, match="'a red cat' is listed with two values of 'object', 'cat' and 'dog'"):
+        make()
+
+
+def test_a_wrong_suite_hides_no_other_problem(stages, small_config, tmp_path):
+    suite = write_suite(tmp_path, module="vbnech", dimensions={})
+    config = small_config(evaluate={"benchmark": {"suite": suite}})
+    config["model"]["family"] = "wann"
+    with pytest.raises(ConfigError) as error:
+        check(stages(config).config)
+    assert "suite.yaml" in str(error.value)
+    assert "model.family" in str(error.value)
+
+
+def test_a_changed_folder_of_clips_is_noticed_at_the_next_start(make, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+
+    def digest():
+        return make(folders={"base": str(folder)}).snapshot("benchmark_copy/sharp").digest
+
+    first = digest()
+    assert digest() == first
+    (folder / "a.mp4").touch()
+    assert digest() != first

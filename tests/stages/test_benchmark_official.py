@@ -104,14 +104,15 @@ def official(made):
 
 
 def test_results_are_read_on_our_scale(tmp_path):
-    found = VBench.read_official(written(tmp_path / "new.json", results_of()), results_of())
+    found, problems = VBench.read_official(written(tmp_path / "new.json", results_of()), results_of())
+    assert problems == {}
     assert found["imaging_quality"].mean == 0.25
     assert set(found["imaging_quality"].clips.values()) == {0.25}
     assert found["imaging_quality"].clips.keys() == {f"{prompt}-{sample}" for prompt in OVERALL for sample in range(5)}
     assert set(found["dynamic_degree"].clips.values()) == {1.0}
     early = results_of()
     early["imaging_quality"][0] = 25.0
-    assert VBench.read_official(written(tmp_path / "early.json", early), early) == found
+    assert VBench.read_official(written(tmp_path / "early.json", early), early) == (found, {})
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_results_are_read_on_our_scale(tmp_path):
         ("{", "not readable as JSON"),
         ([0.5], "not VBench's results"),
         ({}, "not VBench's results"),
-        ({"Diversity": [0.5, []]}, "'Diversity' is no dimension of the benchmark"),
+        ({"Diversity": [0.5, []]}, "Diversity: no dimension of the benchmark"),
         ({"color": 0.5}, "not \\[mean, list of clips\\]"),
         ({"color": [0.5]}, "not \\[mean, list of clips\\]"),
         ({"color": [0.5, {}]}, "not \\[mean, list of clips\\]"),
@@ -142,7 +143,7 @@ def test_other_files_are_refused(content, reason, tmp_path):
 def test_the_folder_has_links_named_after_the_prompts_and_a_folder_for_the_filter(make):
     made = make()
     make_folder(made.snapshot("benchmark_official"), made.round_folder, "base")
-    folder = made.round_folder / "benchmark" / "tiny_suite_videos" / "base"
+    folder = made.round_folder / "benchmark" / "official" / "videos" / "base"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.mp4")}
     assert names == {f"videos/{prompt}-{sample}.mp4" for prompt in OVERALL for sample in range(5)} | {
         f"stills/{STILLS[0]}-{sample}.mp4" for sample in range(7)
@@ -163,7 +164,7 @@ def test_clips_in_tar_files_are_extracted_and_failed_clips_are_left_out(make):
     table.loc[3, ["status", "path", "sha256"]] = ["failed", None, None]
     write_table(shard_path(videos, 0), table, VIDEOS, stage="s", digest="d", seed=0)
     make_folder(made.snapshot("benchmark_official"), made.round_folder, "base")
-    folder = made.round_folder / "benchmark" / "tiny_suite_videos" / "base" / "stills"
+    folder = made.round_folder / "benchmark" / "official" / "videos" / "base" / "stills"
     sample = table["sample"].to_list()
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert found == {f"{STILLS[0]}-{sample[n]}.mp4": contents[n][1] for n in range(7) if n != 3}
@@ -185,10 +186,11 @@ def test_the_program_scores_each_dimension_and_filtered_clips_last(make, program
     assert [os.path.basename(clip["video_path"]) for clip in found["temporal_flickering"][1]] == [f"{STILLS[0]}-0.mp4"]
 
 
-def test_a_dimension_that_fails_is_left_out_and_tried_again_alone(make, program):
+def test_a_dimension_that_fails_is_left_out_and_tried_again_alone(make, program, caplog):
     program.fail("color", "temporal_flickering")
     made = make(official=True)
     assert official(made).keys() == {"imaging_quality", "dynamic_degree"}
+    assert "color: left out, vbench wrote no result; its messages above say why" in caplog.messages
     program.calls()
     program.fail()
     assert official(made).keys() == {"imaging_quality", "dynamic_degree", "color", "temporal_flickering"}
@@ -229,7 +231,9 @@ def test_the_table_shows_both_and_the_clip_that_differs_most(make, tmp_path):
     assert ours["official_base_largest_clip"] == f"{worst['prompt']}-{worst['sample']}"
     summary = json.loads((made.round_folder / "benchmark" / "summary.json").read_text())
     assert "official_base_largest" not in row(summary, "temporal_flickering")  # the filter renames its clips
-    assert [note for note in summary["notes"] if "official" in note] == []
+    assert [note for note in summary["notes"] if "official" in note] == [
+        "official base, temporal_flickering: 1 of 5 clips"
+    ]
     quality = (0.5 + 0.25 + 1.0) / 3
     assert row(summary, "total")["official_base"] == pytest.approx(0.8 * quality + 0.2 * 0.25)
     text = format_benchmark(summary)
@@ -250,7 +254,7 @@ def test_a_dimension_that_only_the_program_scored_has_no_score_of_ours(make, pro
     assert "none" in line
 
 
-def test_fewer_clips_are_marked_and_other_clips_are_refused(make, tmp_path):
+def test_fewer_clips_are_marked(make, tmp_path):
     few = results_of()
     for name in ("imaging_quality", "color"):  # the program leaves out clips without the object
         del few[name][1][3]
@@ -261,16 +265,34 @@ def test_fewer_clips_are_marked_and_other_clips_are_refused(make, tmp_path):
     assert [note for note in summary["notes"] if "official" in note] == [
         "official base: no result for dynamic_degree",
         "official base, imaging_quality: incomplete, 9 of 10 clips",
+        "official base, color: 9 of 10 clips",
+        "official base, temporal_flickering: 1 of 5 clips",
     ]
     assert not row(summary, "imaging_quality")["official_base_complete"]
     assert row(summary, "color")["official_base_complete"]
     assert "25.00*" in format_benchmark(summary)
     assert "official_base" not in row(summary, "total")
-    written(path, results_of(color=[0.5, clips_of({f"{OVERALL[0]}-5": 0.5, "another prompt-0": 1.0})]))
-    with pytest.raises(
-        InputError, match=f"color: 2 clips are not those of this benchmark, for example '{OVERALL[0]}-5'"
-    ):
-        benchmark(made.snapshot("benchmark"), made.round_folder)
+
+
+def test_a_result_that_cannot_be_used_costs_its_own_cell_only(make, tmp_path):
+    others = clips_of({f"{OVERALL[0]}-5": 0.5, "another prompt-0": 1.0})
+    path = written(tmp_path / "results.json", results_of(color=[0.5, others], dynamic_degree=0.5, Diversity=0.5))
+    made = make(official_results={"base": str(path)})
+    summary = score(made)
+    assert [note for note in summary["notes"] if "official" in note] == [
+        "official base, dynamic_degree: not [mean, list of clips], as VBench 0.1.5 writes it",
+        "official base, Diversity: no dimension of the benchmark (color, dynamic_degree, imaging_quality, "
+        "temporal_flickering)",
+        f"official base, color: not shown, 2 clips are not those of this benchmark, for example '{OVERALL[0]}-5'",
+        "official base, temporal_flickering: 1 of 5 clips",
+    ]
+    assert row(summary, "imaging_quality")["official_base"] == 0.25
+    assert all("official_base" not in row(summary, name) for name in ("color", "dynamic_degree", "total"))
+    written(path, "{")
+    benchmark(made.snapshot("benchmark"), made.round_folder)
+    summary = json.loads((made.round_folder / "benchmark" / "summary.json").read_text())
+    assert any(note.startswith(f"official base: no results: {path}: not readable as JSON") for note in summary["notes"])
+    assert row(summary, "imaging_quality")["base"] is not None
 
 
 def test_results_for_prompts_that_were_not_sampled_are_not_shown(make, tmp_path):
@@ -290,5 +312,9 @@ def test_new_results_are_noticed_and_wrong_keys_are_refused(configure, tmp_path)
     assert configure(official_results={"base": str(path)}).snapshot("benchmark").digest != first
     with pytest.raises(ConfigError, match=r"official_results\.base: .*none.json' is not a file"):
         check(configure(official_results={"base": str(tmp_path / "none.json")}).config)
+    for content in ("{", {"Diversity": [0.5, []]}):
+        written(path, content)
+        with pytest.raises(ConfigError, match=rf"official_results\.base: {path}: "):
+            check(configure(official_results={"base": str(path)}).config)
     with pytest.raises(ConfigError, match=r"official_results\.aligned: .*but arms has no aligned"):
         configure(official_results={"aligned": str(path)})

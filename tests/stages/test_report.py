@@ -24,7 +24,7 @@ from videodpo.stages.report.inputs import read_round
 from videodpo.stages.report.views import pair_gallery
 from videodpo.storage.clips import write_tar
 from videodpo.storage.files import sha256_of
-from videodpo.storage.manifests import read_json
+from videodpo.storage.manifests import read_json, record_json
 from videodpo.storage.schemas import APPEARANCE, STATISTICS, omniscore_schema
 from videodpo.storage.tables import read_table
 
@@ -49,6 +49,27 @@ def done(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(done):
     return (done.round / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_official_results_have_mark_difference_and_largest_difference(tmp_path):
+    finished = finish(FinishedRound(tmp_path))
+    row = {"name": "color", "kind": "dimension", "base": 0.75, "base_complete": True, "base_clips": 4}
+    official = {"": 0.5, "_complete": False, "_clips": 3, "_difference": 0.25, "_largest": 0.375}
+    row |= {f"official_base{key}": value for key, value in official.items()}
+    total = {"name": "total", "kind": "total", "base": None, "base_complete": False}
+    summary = {"suite": "s", "folders": {}, "arms": ["base"], "official": ["base"], "published": {}, "notes": []}
+    record_json(finished.round / "benchmark" / "summary.json", summary | {"rows": [total, row]})
+    snapshot = finished.report_snapshot(num_pairs=0, num_comparisons=0)
+    settings = snapshot.settings.model_copy(update={"has_benchmark": True})
+    make_report(replace(snapshot, settings=settings), finished.round)
+    page = (finished.round / "report" / "index.html").read_text(encoding="utf-8")
+    table = page[page.index("Totals and dimensions") :]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, flags=re.DOTALL) for line in table.split("<tr")[1:4]]
+    assert cells == [
+        ["score", "base", "clips", "official base", "base - official", "largest base"],
+        ["total", "none", "", "", "", ""],
+        ["color", "75.00", "4", "50.00*", "+25.00", "37.50"],
+    ]
 
 
 class Elements(HTMLParser):

@@ -71,6 +71,7 @@ def write_suite(folder: Path) -> str:
             "color": sharp | {"pillar": "semantic"},
             "static_clip": {"scorer": "temporal_flickering"},  # 1 for black clips
         },
+        "gates": {"temporal_flickering": "static_clip"},
     }
     (folder / "tiny suite.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
     return str(folder / "tiny suite.yaml")

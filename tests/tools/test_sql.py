@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 from videodpo.cli import main
 from videodpo.storage.files import sha256_of
-from videodpo.storage.schemas import EVALUATION, PAIRS_REJECTED, PROMPTS, SCORES
+from videodpo.storage.schemas import BENCHMARK_PROMPTS, EVALUATION, PAIRS_REJECTED, PROMPTS, SCORES
 from videodpo.storage.tables import shard_path, write_table
 
 HOSTILE = "a \x1b[31mred\x1b[0m <b>tram</b>"
@@ -55,8 +55,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scores(above / "scores", "motion", 2, [99.0], num_shards=3)  # of an earlier, larger number of shards
         for arm, value in (("base", 0.25), ("aligned", 0.75)):
             scores(above / "evaluation/scores" / arm, "flicker", 0, [value], num_shards=1)
+            scores(above / "benchmark/scene/scores" / arm, "flicker", 0, [value], num_shards=1)
         row = {"prompt_id": "0", "sample": 0, "dimension": "flicker", "base": 0.25, "aligned": 0.75, "delta": 0.5}
         write_table(above / "evaluation/prompts.parquet", [row], EVALUATION, **ABOUT)
+    for group in ("scene", "color"):
+        row = {"prompt_id": group, "prompt": group, "position": 0, "info": "{}"}
+        write_table(run / f"benchmark_prompts/{group}.parquet", [row], BENCHMARK_PROMPTS, **ABOUT)
     write_table(run / "round1/pairs_rejected.parquet", [], PAIRS_REJECTED, **ABOUT)
     return run
 
@@ -85,6 +89,16 @@ def refused(made, capsys):
     return run
 
 
+def test_tables_of_a_benchmark_have_the_group_as_a_column(ask):
+    found = ask("select round, arm, benchmark_group, value from benchmark_scores order by arm")
+    assert found == [
+        {"round": 2, "arm": "aligned", "benchmark_group": "scene", "value": 0.75},
+        {"round": 2, "arm": "base", "benchmark_group": "scene", "value": 0.25},
+    ]
+    found = ask("select benchmark_group, prompt from benchmark_prompts order by all")
+    assert found == [{"benchmark_group": "color", "prompt": "color"}, {"benchmark_group": "scene", "prompt": "scene"}]
+
+
 def test_shards_and_dimensions_are_united_without_leftovers(ask):
     found = ask("select dimension, count(*) as n, max(value) as most from scores group by all order by all")
     assert found == [{"dimension": "flicker", "n": 4, "most": 2.5}, {"dimension": "motion", "n": 2, "most": 2.0}]
@@ -105,7 +119,14 @@ def test_held_out_scores_have_their_arm(ask):
 def test_without_a_query_the_tables_are_listed_with_rows_and_columns(made, capsys):
     assert main(["sql", str(made)]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if len(line.split()) > 1}
-    assert set(lines) - {"table"} == {"prompts", "scores", "evaluation", "evaluation_scores"}
+    assert set(lines) - {"table"} == {
+        "prompts",
+        "scores",
+        "evaluation",
+        "evaluation_scores",
+        "benchmark_prompts",
+        "benchmark_scores",
+    }
     assert lines["prompts"][1:] == ["3", "prompt_id,", "prompt,", "source,", "split,", "position"]
 
 
@@ -141,7 +162,7 @@ def test_json_has_null_for_what_is_not_a_number(ask):
 
 
 def test_errors_list_the_tables_or_columns_that_exist(refused):
-    tables = "tables: evaluation, evaluation_scores, prompts, scores\n"
+    tables = "tables: benchmark_prompts, benchmark_scores, evaluation, evaluation_scores, prompts, scores\n"
     assert refused("select * from pairs").endswith(tables)
     assert refused("selec 1").endswith(tables)
     assert refused("select foo from prompts").endswith(

@@ -192,6 +192,11 @@ def test_extended_arms_and_their_findings_are_left_out_by_default(study, random_
     assert len(extended.runs) == 4
 
 
+def test_the_target_benchmark_of_a_study_is_refused(study):
+    with pytest.raises(ConfigError, match="benchmark: a study has none"):
+        study().benchmark(None)
+
+
 def test_the_target_study_without_a_study_file_is_refused(random_model, tmp_path):
     make_workspace(tmp_path, without_default_scorers(small_run(random_model, Path("results"))))
     answer = snakemake(tmp_path, "--dry-run", "study", "--configfile", "overlay.yaml")

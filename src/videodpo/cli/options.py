@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videodpo.config import InputError
-from videodpo.config.benchmark import Suite
 from videodpo.config.loading import read_config
+from videodpo.runtime.benchmark_settings import BENCHMARK_KINDS
 from videodpo.runtime.gpus import reserve_gpus
 from videodpo.runtime.rounds import round_folder
 from videodpo.runtime.snapshot import load_snapshot, snapshot_text, write_snapshot
@@ -30,21 +30,19 @@ def load(arguments: argparse.Namespace, stage: str, group: str | None = None) ->
     path: Path = arguments.config
     if path.suffix != ".json":
         run = read_workflow(arguments)
-        if group:
-            find_suite(run, group)
+        if stage in BENCHMARK_KINDS:
+            require_benchmark(run, group)
         path = write_settings(run, f"{stage}/{group}" if group else stage)
     snapshot = load_snapshot(path, stage)
     return snapshot, round_folder(snapshot.folder, arguments.round)
 
 
-def find_suite(run: Workflow, group: str) -> Suite:
-    """Benchmark of a run; raise InputError if it has no such group."""
-    suite = run.benchmark.suite
-    groups = suite.groups if suite else {}
-    if suite is None or group not in groups:
-        known = ", ".join(groups) or "none, because evaluate.benchmark is null"
-        raise InputError(f"--group: {group!r} is not a group of the benchmark (known: {known})")
-    return suite
+def require_benchmark(run: Workflow, group: str | None = None) -> None:
+    """Raise InputError if a run has no benchmark, or no such group in it."""
+    if (suite := run.benchmark.suite) is None:
+        raise InputError("evaluate.benchmark: null, and this command needs a benchmark; did you forget a preset?")
+    if group and group not in suite.groups:
+        raise InputError(f"--group: {group!r} is not a group of the benchmark (known: {', '.join(suite.groups)})")
 
 
 def write_settings(run: Workflow, name: str) -> Path:

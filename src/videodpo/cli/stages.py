@@ -12,9 +12,9 @@ from videodpo.cli.options import (
     Command,
     add_config,
     add_round,
-    find_suite,
     load,
     read_workflow,
+    require_benchmark,
     reserve,
     write_settings,
 )
@@ -178,10 +178,16 @@ def _scorer_snapshots(arguments: argparse.Namespace) -> list[Any]:
     (arguments.config,) = arguments.config
     run = read_workflow(arguments)
     if arguments.group:
-        names = arguments.dimension or find_suite(run, arguments.group).scored(arguments.group)
-        return [load_snapshot(write_settings(run, f"benchmark_score/{name}"), "score") for name in names]
-    names = arguments.dimension or run.scorers + run.judges * (arguments.arm is not None)
-    return [load_snapshot(write_settings(run, f"score/{name}"), "score") for name in names]
+        require_benchmark(run, arguments.group)
+        stage, default = "benchmark_score", run.benchmark.dimensions(arguments.group)
+        known = default
+    else:
+        stage, default = "score", run.scorers + run.judges * (arguments.arm is not None)
+        known = run.scorers + run.judges
+    if unknown := [name for name in arguments.dimension or [] if name not in known]:
+        raise InputError(f"--dimension: {unknown[0]!r} is not among {', '.join(known)}")
+    names = arguments.dimension or default
+    return [load_snapshot(write_settings(run, f"{stage}/{name}"), "score") for name in names]
 
 
 def _omniscore(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from videodpo.config.scoring import (
     Pillars,
     filter_disagreements,
     pillar_disagreements,
+    wrong_names,
 )
 from videodpo.config.section import PositiveReal, Real, Section, Shards, validate, without_nulls
 from videodpo.config.shard_counts import AUTO, heldout_shards, reference_shards, sampling_shards
@@ -246,9 +246,7 @@ class Config(Section):
         yield from filter_disagreements(self.pairs, inside)
         names = {f"dimensions.{name}": name for name in self.dimensions}
         names |= {f"evaluate.judges.{name}": name for name in self.evaluate.judges}
-        for key, name in names.items():
-            if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name in TOTALS:
-                yield key, f"the name may have letters, digits and _, and none of {', '.join(sorted(TOTALS))}"
+        yield from wrong_names(names, TOTALS)
         for name in sorted(set(self.dimensions) & set(self.evaluate.judges)):
             yield (
                 f"evaluate.judges.{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
@@ -50,6 +51,13 @@ class Dimension(Section):
         if self.min is not None and self.max is not None:
             yield from _empty_range(self.min, self.max)
         yield from ((key, "missing; a pillar needs it") for key in ("min", "max") if getattr(self, key) is None)
+
+
+def wrong_names(names: Mapping[str, str], reserved: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Keys of names that cannot be those of a dimension: the rules' wildcard must match, and no total has the name."""
+    for key, name in names.items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name in reserved:
+            yield key, f"the name may have letters, digits and _, and none of {', '.join(sorted(reserved))}"
 
 
 def _empty_range(low: float, high: float) -> Iterator[tuple[str, str]]:

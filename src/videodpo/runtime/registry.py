@@ -1,7 +1,7 @@
-"""Map the names of scorers and model families to their classes, which are imported on demand.
+"""Map the names of scorers, model families and benchmark suites to their classes, which are imported on demand.
 
-Built-in classes are found by file name: `scorers/<name>.py` and `models/<name>.py` each hold one class with a
-`version`. Installed packages add others through entry points of the same groups.
+Built-in classes are found by file name: `scorers/<name>.py`, `models/<name>.py` and `preference/suites/<name>.py` each
+hold one class with a `version`. Installed packages add others through entry points of the same groups.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_NAMES = {"base"}  # shared by the other modules of a group
 
 
 def names(group: str) -> list[str]:
-    """Sorted names in the group `videodpo.scorers` or `videodpo.models`, including those of plug-ins."""
+    """Sorted names in a group, for example `videodpo.scorers`, including those of plug-ins."""
     return sorted({*_builtin(group), *(point.name for point in entry_points(group=group))})
 
 
@@ -42,6 +42,11 @@ def load(group: str, name: str) -> Any:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     what = group.rpartition(".")[2].rstrip("s")
     raise InputError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
+
+
+def suite_rules(module: str) -> Any:
+    """Import the rules of a benchmark by the key `module` of its suite; errors as `load`."""
+    return load("videodpo.preference.suites", module)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from videodpo.config import (
 from videodpo.config.benchmark import suite_of
 from videodpo.config.errors import RunError
 from videodpo.runtime import registry
-from videodpo.runtime.benchmark_settings import BENCHMARK_KINDS, OF_A_GROUP
+from videodpo.runtime.benchmark_settings import BENCHMARK_KINDS, PER_GROUP_STAGES
 from videodpo.runtime.digests import remembered_sha256
 from videodpo.runtime.settings import KINDS, STAGES, Execution, scorer_of, scorer_options, stage_settings
 from videodpo.storage.manifests import Damaged, read_json, record_text
@@ -54,7 +54,6 @@ class Snapshot(Generic[S]):
 
 
 _BENCHMARK_SCORE = "benchmark_score"  # name of the settings of a benchmark's scorers, whose stage is "score"
-SUITES = "videodpo.preference.suites"  # group in the registry
 _UNKNOWN = "not fetched"
 CLIP_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 # Increase a stage's number when its code gives other results for the same settings. Scorers and models have their own
@@ -82,7 +81,7 @@ def stage_names(config: Config) -> list[str]:
     suite = suite_of(benchmark)
     stages = [stage for stage in BENCHMARK_KINDS if stage != "benchmark_copy" or benchmark.folders]
     for stage in stages:
-        names += [f"{stage}/{group}" for group in suite.groups] if stage in OF_A_GROUP else [stage]
+        names += [f"{stage}/{group}" for group in suite.groups] if stage in PER_GROUP_STAGES else [stage]
     return names + [f"{_BENCHMARK_SCORE}/{name}" for name in suite.dimensions]
 
 
@@ -248,7 +247,7 @@ def _code_and_weights(config: Config, stage: str, dimension: str) -> tuple[str, 
         return CODE_VERSIONS[stage], [file for one in sources if one for file in _source_files(one)], ()
     if (benchmark := config.evaluate.benchmark) and stage in ("benchmark_prompts", "benchmark"):
         suite = suite_of(benchmark)
-        version = f"{CODE_VERSIONS[stage]}, suite {registry.load(SUITES, suite.module).version}"
+        version = f"{CODE_VERSIONS[stage]}, suite {registry.suite_rules(suite.module).version}"
         files = [suite.prompts] if stage == "benchmark_prompts" else list(benchmark.official_results.values())
         return version, files, ()
     if stage == "pairs":

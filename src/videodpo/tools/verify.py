@@ -19,7 +19,7 @@ from videodpo.storage.tables import read_rows, shard_path
 
 ALARM = 3
 Kind: TypeAlias = Literal["damaged", "missing", "edited"]
-_VIDEOS = re.compile(r"round\d+/(evaluation/)?videos(/base|/aligned)?/shard-\d{5}\.parquet")
+_VIDEOS = re.compile(r"round\d+/((evaluation|benchmark/\w+)/)?videos(/base|/aligned)?/shard-\d{5}\.parquet")
 _OF_VIDEOS = re.compile(r"(?P<videos>.*)/(?:clips|latents|texts)/shard-(?P<shard>\d{5})\b.*")
 
 

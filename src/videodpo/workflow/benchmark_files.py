@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from videodpo.config.benchmark import Benchmark, Suite, suite_of
+from videodpo.config.benchmark import Benchmark, RunSuite, suite_of
 from videodpo.config.shard_counts import shard_numbers
 from videodpo.runtime import registry
 
@@ -22,7 +22,7 @@ class BenchmarkFiles:
         self._benchmark = benchmark
 
     @cached_property
-    def suite(self) -> Suite | None:
+    def suite(self) -> RunSuite | None:
         """Prompt groups, dimensions and formula of the benchmark."""
         return suite_of(self._benchmark) if self._benchmark else None
 
@@ -32,7 +32,7 @@ class BenchmarkFiles:
         return list(self._benchmark.arms) if self._benchmark else []
 
     @property
-    def samples(self) -> bool:
+    def needs_sampling(self) -> bool:
         """True if the run samples clips for the benchmark; False if it copies the clips of all models."""
         return bool(self._benchmark and set(self.arms) - set(self._benchmark.folders))
 
@@ -87,7 +87,7 @@ class BenchmarkFiles:
     @cached_property
     def official_folder(self) -> list[str]:
         """Folder of one model's clips for the benchmark's own program."""
-        return [f"{_ABOVE}/{self._benchmark.videos_folder}/{{arm}}"] if self._benchmark else []
+        return [f"{_ABOVE}/official/videos/{{arm}}"] if self._benchmark else []
 
     @cached_property
     def official_results(self) -> list[str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from videodpo.config import Config, ConfigError, Prompts, validate
-from videodpo.config.benchmark import Benchmark, Suite, suite_of
+from videodpo.config import Config, ConfigError, InputError, Prompts, validate
+from videodpo.config.benchmark import Benchmark, Suite, official_groups, read_suite, suite_of
 from videodpo.runtime import registry
 from videodpo.runtime.settings import scorer_of, scorer_options
-from videodpo.runtime.snapshot import SUITES
 from videodpo.stages.prompts.check import check_prompts
 from videodpo.weights.locations import check_name, is_published
 
@@ -30,10 +29,15 @@ def check(config: Config) -> None:
         for name, block in scorer_options(config).items()
     ]
     tests.append(partial(_check_diversity, config))
-    tests += _benchmark_checks(config.evaluate.benchmark)
+    tests.append(partial(_check_benchmark, config.evaluate.benchmark))
     tests.append(partial(_check_model, config))
     tests.append(partial(_check_labels, config))
     tests.append(partial(_check_prompts, config.prompts.model_dump_json(), config.max_failed_fraction))
+    _run_all(tests)
+
+
+def _run_all(tests: Iterable[Callable[[], None]]) -> None:
+    """Run all tests, and raise one ConfigError for the problems of all."""
     problems: list[str] = []
     for test in tests:
         try:
@@ -65,30 +69,38 @@ def _check_scorer(key: str, name: str, block: Mapping[str, Any]) -> None:
         raise ConfigError(f"{key}.{error}") from error
 
 
-def _benchmark_checks(benchmark: Benchmark | None) -> list[Callable[[], None]]:
+def _check_benchmark(benchmark: Benchmark | None) -> None:
     if benchmark is None:
-        return []
+        return
     suite = suite_of(benchmark)
     tests: list[Callable[[], None]] = [
         partial(_check_scorer, f"{benchmark.suite}: dimensions.{name}.options", one.scorer or name, one.options)
         for name, one in suite.dimensions.items()
     ]
-    return [*tests, partial(_check_suite, benchmark, suite)]
+    _run_all([*tests, partial(_check_suite, benchmark, suite)])
 
 
 def _check_suite(benchmark: Benchmark, suite: Suite) -> None:
     try:
-        rules = registry.load(SUITES, suite.module)
+        rules = registry.suite_rules(suite.module)
     except ValueError as error:
         raise ConfigError(f"{benchmark.suite}: module: {error}") from error
+    try:
+        rules.check(read_suite(benchmark.suite))
+    except ConfigError as error:
+        raise ConfigError(f"{benchmark.suite}: {error}") from error
     _check_weights(f"{benchmark.suite}: prompts", suite.prompts)
-    if benchmark.official_files and not rules.has_official_program:
+    if benchmark.official_files and not rules.official_program:
         raise ConfigError(
             f"{BENCHMARK}.official: {benchmark.suite} has no program of its own; remove the official keys"
         )
     for arm, file in benchmark.official_results.items():
         if not Path(file).is_file():
             raise ConfigError(f"{BENCHMARK}.official_results.{arm}: {file!r} is not a file")
+        try:
+            rules.read_official(Path(file), official_groups(benchmark))
+        except InputError as error:
+            raise ConfigError(f"{BENCHMARK}.official_results.{arm}: {error}") from error
     for arm, folder in benchmark.folders.items():
         if not Path(folder).is_dir():
             raise ConfigError(f"{BENCHMARK}.folders.{arm}: {folder!r} is not a folder")

@@ -224,7 +224,7 @@ class Workflow:
         """
         missing = []
         with_the_model = _WITH_THE_MODEL
-        if not self.benchmark.samples:
+        if not self.benchmark.needs_sampling:
             with_the_model = with_the_model - {"benchmark_generate"}  # copies clips
         scores, samples, benchmarks = (
             rules is None or bool(rules & those) for those in (_SCORING, with_the_model, _BENCHMARK)

@@ -37,7 +37,7 @@ class Runs:
 
     @cached_property
     def targets(self) -> list[str]:
-        """Final output of each run: the last round's report, or its adapter if no prompts are held out."""
+        """Final outputs: the last round's report, or its adapter if no prompts are held out; and the benchmark."""
         return self.first.targets
 
     @property
@@ -69,8 +69,10 @@ class Runs:
         """Summary of the last round's benchmark; or a function that raises ConfigError, because there is none."""
 
         def refuse(wildcards: Wildcards) -> list[str]:
+            if self.study:
+                raise ConfigError("benchmark: a study has none; run one of its arms without the study for that")
             raise ConfigError(
-                "evaluate.benchmark: null; choose one, for example --config '{evaluate: {benchmark: vbench}}'"
+                "evaluate.benchmark: null; choose one, for example --config evaluate='{benchmark: vbench}'"
             )
 
         rounds = self.first.config.rounds
@@ -117,15 +119,14 @@ class Runs:
             return []
         return [self._path(known.get("run", ""), f"round{known['round']}/adapter")]
 
-    def benchmark_clips(self, wildcards: Wildcards) -> list[str]:
-        """Settings snapshot of the clips of a benchmark's group, and the adapter that samples them.
+    def benchmark_config(self, wildcards: Wildcards) -> str:
+        """Settings snapshot of the clips of a benchmark's group."""
+        stage = "benchmark_copy" if self.copies(wildcards) else "benchmark_generate"
+        return f"{self.folder_of(wildcards)}/config/{stage}/{dict(wildcards.items())['group']}.json"
 
-        The arm `base` has no adapter, and nor do clips of the user.
-        """
-        known, folder = dict(wildcards.items()), self.folder_of(wildcards)
-        if self.copies(wildcards):
-            return [f"{folder}/config/benchmark_copy/{known['group']}.json"]
-        return [f"{folder}/config/benchmark_generate/{known['group']}.json", *self.adapter(wildcards)]
+    def benchmark_adapter(self, wildcards: Wildcards) -> list[str]:
+        """Adapter for sampling the clips of a benchmark; none for the arm `base` and for clips of the user."""
+        return [] if self.copies(wildcards) else self.adapter(wildcards)
 
     def copies(self, wildcards: Wildcards) -> bool:
         """True if the clips of a benchmark's job are the user's own."""

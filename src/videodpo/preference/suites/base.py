@@ -47,14 +47,14 @@ class SuiteRules(ABC):
 
     Attributes:
         version: increased whenever the same scores would give other totals.
-        has_official_program: true if the benchmark's own program can score the clips too.
+        official_program: command of the benchmark's own program, if it can score the clips too.
         renamed_clips: dimensions for which this program renames the clips that it chooses.
         optional_clips: dimensions for which it may leave out clips; in others, fewer clips mean that some are missing.
         official_samples: clips per prompt that it scores.
     """
 
     version: ClassVar[str]
-    has_official_program: ClassVar[bool] = False
+    official_program: ClassVar[str | None] = None
     renamed_clips: ClassVar[frozenset[str]] = frozenset()
     optional_clips: ClassVar[frozenset[str]] = frozenset()
     official_samples: ClassVar[int]
@@ -70,25 +70,37 @@ class SuiteRules(ABC):
 
     @staticmethod
     @abstractmethod
-    def counted(dimension: str, clips: pd.DataFrame) -> NDArray[np.bool_]:
+    def counted(clips: pd.DataFrame, gate: str | None) -> NDArray[np.bool_]:
         """Choose the clips whose score of a dimension counts.
 
         Args:
-            dimension: a dimension of the group.
             clips: the group's clips of one model: prompt_id, sample, and a column for each dimension; NaN if a score
                 failed.
+            gate: dimension whose scores choose the clips; None if there is none.
         """
 
     @staticmethod
-    def read_official(path: Path, known: Collection[str]) -> dict[str, OfficialResult]:
+    @abstractmethod
+    def check(suite: Suite) -> None:
+        """Refuse a suite that these rules cannot follow.
+
+        Raises:
+            ConfigError: the message gives the key and the reason.
+        """
+
+    @staticmethod
+    def read_official(path: Path, known: Collection[str]) -> tuple[dict[str, OfficialResult], dict[str, str]]:
         """Read results of the benchmark's own program; only called if there is one.
 
         Args:
             path: the file.
             known: names of the dimensions.
 
+        Returns:
+            Results by dimension, and the reason for each dimension whose result cannot be used.
+
         Raises:
-            InputError: the file has no such results.
+            InputError: the file has no result that can be used.
         """
         raise NotImplementedError
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from videodpo.config.benchmark import Suite
-from videodpo.runtime import registry
-from videodpo.runtime.snapshot import SUITES
+from videodpo.config.benchmark import RunSuite
+from videodpo.runtime.registry import suite_rules
 from videodpo.scorers.base import NO_RESULT
 from videodpo.storage.tables import read_shards
 from videodpo.weights.locations import resolve
@@ -51,7 +50,7 @@ class Count:
             yield f"{arm}, {name}: {self.empty_prompts} prompts have no clip that counts"
 
 
-def read_clips(folder: Path, suite: Suite, arms: Sequence[str], prompts: pd.DataFrame) -> pd.DataFrame:
+def read_clips(folder: Path, suite: RunSuite, arms: Sequence[str], prompts: pd.DataFrame) -> pd.DataFrame:
     """Read the scores of all clips of both arms.
 
     Args:
@@ -63,7 +62,7 @@ def read_clips(folder: Path, suite: Suite, arms: Sequence[str], prompts: pd.Data
     Returns:
         The columns of the table BENCHMARK, and group and failed, in the order of arm, group, dimension, prompt, sample.
     """
-    rules = registry.load(SUITES, suite.module)
+    rules = suite_rules(suite.module)
     found = []
     for arm in arms:
         for name in suite.groups:
@@ -74,16 +73,14 @@ def read_clips(folder: Path, suite: Suite, arms: Sequence[str], prompts: pd.Data
             scores = {one: read_shards(folder / name / "scores" / arm / one) for one in suite.scored(name)}
             by_clip = {one: table.set_index("video_id").loc[videos["video_id"]] for one, table in scores.items()}
             wide = videos.assign(**{one: table["value"].to_numpy(float) for one, table in by_clip.items()})
-            gates = suite.gates(name)
-            ungated = wide[gates].isna().any(axis=1)
-            best_case = wide.fillna(dict.fromkeys(gates, 1.0))
             for one, table in by_clip.items():
                 error = table["error"].reset_index(drop=True)
                 lacks = wide[one].isna() & ~error.astype(str).str.startswith(NO_RESULT)
-                counted = rules.counted(one, wide) | (one in gates)
-                # A clip whose gate failed may be one of those that count.
-                failed = (lacks & counted) | (ungated & rules.counted(one, best_case))
-                for gate in gates:
+                gate = suite.gates.get(one)
+                counted = rules.counted(wide, gate) | (one in suite.gates.values())
+                failed = lacks & counted
+                if gate:  # a clip whose gate failed may be one of those that count
+                    failed |= wide[gate].isna() & rules.counted(wide.fillna({gate: 1.0}), gate)
                     error = error.fillna(by_clip[gate]["error"].reset_index(drop=True))
                 found.append(
                     videos[["prompt_id", "prompt", "sample", "seed"]].assign(
@@ -93,7 +90,7 @@ def read_clips(folder: Path, suite: Suite, arms: Sequence[str], prompts: pd.Data
     return pd.concat(found, ignore_index=True)
 
 
-def count_clips(clips: pd.DataFrame, suite: Suite, arms: Sequence[str]) -> dict[tuple[str, str], Count]:
+def count_clips(clips: pd.DataFrame, suite: RunSuite, arms: Sequence[str]) -> dict[tuple[str, str], Count]:
     """Count the clips of each arm and dimension."""
     counts = {}
     for arm in arms:
@@ -112,21 +109,24 @@ def count_clips(clips: pd.DataFrame, suite: Suite, arms: Sequence[str]) -> dict[
     return counts
 
 
-def unknown_files(arm: str, folder: str, suite: Suite) -> Iterator[str]:
-    """One sentence if the user's folder has files that are no clips of the benchmark."""
-    prompts = {one.prompt for one in registry.load(SUITES, suite.module).read_prompts(resolve(suite.prompts))}
-    numbers = set(map(str, range(max(group.samples for group in suite.groups.values()))))
-    is_number = str.isdigit if suite.left_out else numbers.__contains__  # groups left out may have more clips
-    odd = sorted(
-        file.name
-        for file in Path(folder).iterdir()
-        if file.suffix != ".mp4"
-        or file.stem.rpartition("-")[0] not in prompts
-        or not is_number(file.stem.rpartition("-")[2])
-    )
-    if odd:
-        others = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+def unknown_files(arm: str, folder: str, suite: RunSuite, prompts: pd.DataFrame) -> Iterator[str]:
+    """One sentence if the user's folder has files that are no clips of the benchmark.
+
+    Any number is right for a prompt of a group that the run does not score, because that group may have more samples.
+    """
+    texts = zip(prompts["group"], prompts["prompt"], strict=True)
+    expected = {f"{prompt}-{sample}" for name, prompt in texts for sample in range(suite.groups[name].samples)}
+    inside = {name for group in suite.groups.values() for name in group.dimensions}
+    listed = suite_rules(suite.module).read_prompts(resolve(suite.prompts))
+    others = {one.prompt for one in listed if one.dimensions - inside}
+
+    def is_odd(file: Path) -> bool:
+        prompt, _, number = file.stem.rpartition("-")
+        return file.suffix != ".mp4" or not (file.stem in expected or (prompt in others and number.isdigit()))
+
+    if odd := sorted(file.name for file in Path(folder).iterdir() if is_odd(file)):
+        more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
         yield (
-            f"{arm}: {len(odd)} files in {folder} are not named <prompt>-<number>.mp4 after a prompt of the benchmark, "
-            f"with numbers from 0: {', '.join(odd[:_SHOWN])}{others}"
+            f"{arm}: {len(odd)} files in {folder} are not used: {', '.join(odd[:_SHOWN])}{more}; names must be "
+            "<prompt>-<number>.mp4, with a prompt of the benchmark and a number from 0 and below its samples"
         )

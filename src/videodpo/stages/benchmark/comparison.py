@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,21 @@ import pandas as pd
 
 from videodpo.config.errors import InputError
 from videodpo.preference.suites.base import OfficialResult
-from videodpo.runtime import registry
 from videodpo.runtime.benchmark_settings import BenchmarkSettings
-from videodpo.runtime.snapshot import SUITES
+from videodpo.runtime.registry import suite_rules
 from videodpo.storage.manifests import require_intact
 
 
 def add_official(
-    rows: list[dict[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     clips: pd.DataFrame,
     prompts: pd.DataFrame,
     settings: BenchmarkSettings,
     folder: Path,
-) -> Iterator[str]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Add the results of the benchmark's own program to the rows; a dimension that only it scored gets a row.
+
+    A result that cannot be used costs its own cell only.
 
     Args:
         rows: rows of the summary.
@@ -33,23 +34,30 @@ def add_official(
         settings: settings of the stage.
         folder: `round<r>/benchmark`.
 
-    Yields:
-        One sentence for everything that a reader has to know.
-
-    Raises:
-        InputError: a file has no such results, or those of other clips.
+    Returns:
+        The rows, and one sentence for everything that a reader has to know.
     """
     suite, groups = settings.suite, settings.official_groups
-    rules = registry.load(SUITES, suite.module)
-    by_name = {row["name"]: row for row in rows}
+    rules = suite_rules(suite.module)
+    by_name: dict[str, dict[str, Any]] = {row["name"]: dict(row) for row in rows}
+    notes: list[str] = []
     for arm, file in settings.official.items():
         path = Path(file) if file else folder / "official" / f"{arm}.json"
-        require_intact(path)
-        found: dict[str, OfficialResult] = rules.read_official(path, groups)
+        found: dict[str, OfficialResult]
+        try:
+            require_intact(path)
+            found, problems = rules.read_official(path, groups)
+        except InputError as error:
+            notes.append(f"official {arm}: no results: {error}")
+            continue
+        notes += [f"official {arm}, {name}: {reason}" for name, reason in problems.items()]
         if unsampled := [name for name in found if groups[name] is None]:
-            yield f"official {arm}: this run has no clips for {', '.join(unsampled)}; these results are not shown"
-        if missing := [name for name, group in groups.items() if group and name not in found]:
-            yield f"official {arm}: no result for {', '.join(missing)}"
+            notes.append(
+                f"official {arm}: this run has no clips for {', '.join(unsampled)}; these results are not shown"
+            )
+        if missing := [name for name, group in groups.items() if group and name not in {*found, *problems}]:
+            notes.append(f"official {arm}: no result for {', '.join(missing)}")
+        shown: dict[str, OfficialResult] = {}
         for name, result in found.items():
             if (group := groups[name]) is None:
                 continue
@@ -57,24 +65,29 @@ def add_official(
             samples = min(suite.groups[group].samples, rules.official_samples)
             expected = {f"{prompt}-{sample}" for prompt in texts for sample in range(samples)}
             if odd := sorted(result.clips.keys() - expected):
-                raise InputError(
-                    f"{path}: {name}: {len(odd)} clips are not those of this benchmark, for example {odd[0]!r}"
+                notes.append(
+                    f"official {arm}, {name}: not shown, {len(odd)} clips are not those of this benchmark, for example "
+                    f"{odd[0]!r}"
                 )
-            is_complete = len(result.clips) == len(expected) or name in rules.optional_clips
-            if not is_complete:
-                yield f"official {arm}, {name}: incomplete, {len(result.clips)} of {len(expected)} clips"
+                continue
+            has_all = len(result.clips) == len(expected)
+            is_complete = has_all or name in rules.optional_clips
+            if not has_all:
+                incomplete = "" if is_complete else "incomplete, "
+                notes.append(f"official {arm}, {name}: {incomplete}{len(result.clips)} of {len(expected)} clips")
+            shown[name] = result
             row = by_name.setdefault(name, _row(name, settings.arms))
             row |= _figures(arm, result.mean, row[arm], is_complete=is_complete)
             row[f"official_{arm}_clips"] = len(result.clips)
             if name in suite.dimensions and name not in rules.renamed_clips:
                 row |= _largest(arm, result, clips[(clips["arm"] == arm) & (clips["dimension"] == name)])
-        if not suite.left_out and set(suite.weighted) <= found.keys():
-            totals = rules.totals({name: np.array([found[name].mean]) for name in suite.weighted}, suite)
+        if not suite.left_out and set(suite.weighted) <= shown.keys():
+            totals = rules.totals({name: np.array([shown[name].mean]) for name in suite.weighted}, suite)
             is_complete = all(by_name[name][f"official_{arm}_complete"] for name in suite.weighted)
             for name in totals.keys() & by_name.keys():
                 total = float(totals[name][0])
                 by_name[name] |= _figures(arm, total, by_name[name][arm], is_complete=is_complete)
-    rows[:] = by_name.values()
+    return list(by_name.values()), notes
 
 
 def _row(name: str, arms: list[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from videodpo.storage.tables import read_rows, read_table, shard_paths
 
 
 def make_folder(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Path, arm: str) -> None:
-    """Write `benchmark/<suite>_videos/<arm>` with hard links, or with copies where links are not possible.
+    """Write `benchmark/official/videos/<arm>` with hard links, or with copies where links are not possible.
 
     Clips that could not be sampled are left out.
 
@@ -29,7 +29,7 @@ def make_folder(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pat
         InputError: a table or a clip is missing or damaged, or the disk does not distinguish upper and lower case.
     """
     settings, benchmark = snapshot.settings, round_folder / "benchmark"
-    out = benchmark / settings.videos_folder / arm
+    out = videos_path(benchmark, arm)
     written: set[Path] = set()
     with exclusive(snapshot.folder, out), product_folder(out) as partial:
         for group in settings.groups:
@@ -45,9 +45,14 @@ def make_folder(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pat
                     written.add(target)
 
 
+def videos_path(benchmark: Path, arm: str) -> Path:
+    """Folder of a model's clips for the benchmark's own program, in `round<r>/benchmark`."""
+    return benchmark / "official" / "videos" / arm
+
+
 def subfolder(settings: BenchmarkOfficialSettings, group: str) -> str:
     """Name of the folder of a group's clips: of its own where a filter has to choose them, else one for all groups."""
-    return group if group in settings.filtered else "videos"
+    return group if group in settings.filtered.values() else "videos"
 
 
 def _link(source: Path, sha256: str, target: Path) -> None:

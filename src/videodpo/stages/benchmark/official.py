@@ -1,4 +1,4 @@
-"""Score a benchmark's clips with the benchmark's own program, `vbench`, which has an environment of its own."""
+"""Score a benchmark's clips with the benchmark's own program, which has an environment of its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 
 from videodpo.config.errors import InputError, RunError
-from videodpo.runtime import registry
 from videodpo.runtime.benchmark_settings import BenchmarkOfficialSettings
 from videodpo.runtime.locks import exclusive
-from videodpo.runtime.snapshot import SUITES, Snapshot
-from videodpo.stages.benchmark.folder import subfolder
+from videodpo.runtime.registry import suite_rules
+from videodpo.runtime.snapshot import Snapshot
+from videodpo.stages.benchmark.folder import subfolder, videos_path
 from videodpo.storage.files import read_json
 from videodpo.storage.manifests import read_manifest, record_json
 from videodpo.storage.progress import Progress
@@ -37,35 +37,39 @@ def run_official(snapshot: Snapshot[BenchmarkOfficialSettings], round_folder: Pa
         RunError: it scored no dimension.
     """
     settings, benchmark = snapshot.settings, round_folder / "benchmark"
-    if not (program := shutil.which("vbench")):
-        raise InputError("vbench: no such command in this environment; docs/benchmark.md says how to install it")
-    rules = registry.load(SUITES, settings.module)
-    videos, out = benchmark / settings.videos_folder / arm, benchmark / "official" / f"{arm}.json"
-    filtered = {name for name, group in settings.official_groups.items() if group in settings.filtered}
+    rules = suite_rules(settings.module)
+    command = rules.official_program
+    if not (program := shutil.which(command)):
+        raise InputError(f"{command}: no such command in this environment; docs/benchmark.md says how to install it")
+    videos, out = videos_path(benchmark, arm), benchmark / "official" / f"{arm}.json"
     with exclusive(snapshot.folder, out):
         progress = Progress(out.with_name(f".{arm}.finished"), [snapshot.digest, read_manifest(videos)])
         finished = {name for name, _ in progress.finished}
         # The filter comes last: its network's weights are downloaded by the evaluation of dynamic_degree only.
-        for name in sorted(settings.official_groups, key=filtered.__contains__):
+        for name in sorted(settings.official_groups, key=settings.filtered.__contains__):
             if (group := settings.official_groups[name]) is None or name in finished:
                 continue
             folder = subfolder(settings, group)
+            work, needs_filter = out.with_name(f".{arm}.work"), name in settings.filtered
+            found = _evaluate(program, videos, folder, name, work, needs_filter)
+            if found is None:
+                log.warning("%s: left out, %s wrote no result; its messages above say why", name, command)
+                continue
             try:
-                found = _evaluate(program, videos, folder, name, out.with_name(f".{arm}.work"), name in filtered)
-                rules.read_official(found, settings.official_groups)
+                rules.read_official(found, [name])
             except InputError as error:
-                log.warning("%s: left out, vbench gave no result: %s", name, error)
+                log.warning("%s: left out, %s", name, error)
                 continue
             mean, clips = read_json(found)[name]
             progress.append([name, [mean, [{key: clip[key] for key in _KEPT} for clip in clips]]])
         if not progress.finished:
-            raise RunError("vbench scored no dimension; its messages above say why")
+            raise RunError(f"{command} scored no dimension; its messages above say why")
         record_json(out, dict(progress.finished))
         shutil.rmtree(out.with_name(f".{arm}.work"), ignore_errors=True)
 
 
-def _evaluate(program: str, videos: Path, folder: str, dimension: str, work: Path, needs_filter: bool) -> Path:
-    """Call `vbench`, and return the path of its results; the file is missing if it failed, because it exits with 0.
+def _evaluate(program: str, videos: Path, folder: str, dimension: str, work: Path, needs_filter: bool) -> Path | None:
+    """Call the program, and return the path of its results; None if it failed, because it exits with 0 then too.
 
     It passes its arguments through a shell without quotes, so they are names below the working directory.
     """
@@ -77,11 +81,11 @@ def _evaluate(program: str, videos: Path, folder: str, dimension: str, work: Pat
     environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def call(*arguments: str) -> None:
-        log.info("vbench %s", " ".join(arguments))
+        log.info("%s %s", program, " ".join(arguments))
         subprocess.run([program, *arguments], cwd=work, env=environment, check=False)
 
     if needs_filter:
         call("static_filter", "--videos_path", source, "--result_path", "filter")
         source = "filter/filtered_videos"
     call("evaluate", "--videos_path", source, "--dimension", dimension, "--output_path", "results")
-    return next(iter(work.glob("results/*_eval_results.json")), work / "results" / f"{dimension}_eval_results.json")
+    return next(iter(work.glob("results/*_eval_results.json")), None)

@@ -11,11 +11,11 @@ import pandas as pd
 from videodpo.config.benchmark import Group, Suite
 from videodpo.config.errors import InputError
 from videodpo.preference.suites.base import SuitePrompt
-from videodpo.runtime import registry
 from videodpo.runtime.benchmark_settings import BenchmarkPromptsSettings
 from videodpo.runtime.locks import exclusive
+from videodpo.runtime.registry import suite_rules
 from videodpo.runtime.seeds import prompt_id
-from videodpo.runtime.snapshot import SUITES, Snapshot
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.storage.schemas import BENCHMARK_PROMPTS
 from videodpo.storage.tables import read_table, write_table
 from videodpo.weights.locations import resolve
@@ -29,10 +29,8 @@ def make_benchmark_prompts(snapshot: Snapshot[BenchmarkPromptsSettings]) -> None
     """
     settings = snapshot.settings
     path = resolve(settings.list)
-    listed = registry.load(SUITES, settings.module).read_prompts(path)
-    info: dict[str, dict[str, str]] = {}
-    for one in listed:
-        info[one.prompt] = info.get(one.prompt, {}) | dict(one.info)
+    listed = suite_rules(settings.module).read_prompts(path)
+    info = _info(listed, path)
     rows = [
         {
             "prompt_id": prompt_id(prompt),
@@ -55,6 +53,19 @@ def prompts_path(run: Path, group: str) -> Path:
 def read_group_prompts(run: Path, suite: Suite) -> pd.DataFrame:
     """Prompts of all groups, with the column `group`."""
     return pd.concat([read_table(prompts_path(run, name)).assign(group=name) for name in suite.groups])
+
+
+def _info(listed: Sequence[SuitePrompt], path: Path) -> dict[str, dict[str, str]]:
+    """What scorers need to know about each prompt; entries of the same prompt must agree."""
+    found: dict[str, dict[str, str]] = {}
+    for one in listed:
+        known = found.setdefault(one.prompt, {})
+        for key, text in one.info.items():
+            if known.setdefault(key, text) != text:
+                raise InputError(
+                    f"{path}: {one.prompt!r} is listed with two values of {key!r}, {known[key]!r} and {text!r}"
+                )
+    return found
 
 
 def _of_group(group: Group, listed: Sequence[SuitePrompt], path: Path) -> list[str]:

@@ -14,19 +14,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from videodpo.config.benchmark import Suite
+from videodpo.config.benchmark import RunSuite
 from videodpo.preference.statistics import CONFIDENCE, percentiles
 from videodpo.preference.suites.base import scale
-from videodpo.runtime import registry
 from videodpo.runtime.benchmark_settings import BenchmarkSettings
 from videodpo.runtime.locks import writes
+from videodpo.runtime.registry import suite_rules
 from videodpo.runtime.seeds import derive_seed
-from videodpo.runtime.snapshot import SUITES, Snapshot
+from videodpo.runtime.snapshot import Snapshot
 from videodpo.stages.benchmark.clips import Count, count_clips, read_clips, unknown_files
 from videodpo.stages.benchmark.comparison import add_official
 from videodpo.stages.benchmark.prompts import read_group_prompts
 from videodpo.stages.benchmark.table import format_benchmark, write_csv, write_latex
-from videodpo.storage.manifests import record_json
+from videodpo.storage.manifests import read_manifest, record_json
 from videodpo.storage.schemas import BENCHMARK
 from videodpo.storage.tables import write_table
 
@@ -50,13 +50,19 @@ def benchmark(snapshot: Snapshot[BenchmarkSettings], round_folder: Path) -> None
     counts = count_clips(clips, settings.suite, settings.arms)
     means, resampled = _means(clips, settings, derive_seed(snapshot.seed, "benchmark bootstrap"))
     rows = _rows(means, resampled, counts, settings)
-    notes = [note for arm, one in settings.folders.items() for note in unknown_files(arm, one.path, settings.suite)]
+    notes = [
+        note for arm, one in settings.folders.items() for note in unknown_files(arm, one.path, settings.suite, prompts)
+    ]
     if left_out := settings.suite.left_out:
         notes.append(f"no total: {len(left_out)} dimensions were not scored ({', '.join(left_out)})")
+    for arm in settings.arms if not left_out else []:
+        if missing := [name for name in settings.suite.weighted if name not in means[arm]]:
+            notes.append(f"no total for {arm}: no score in {', '.join(missing)}")
     notes += [note for (arm, name), count in counts.items() for note in count.notes(arm, name)]
     if without := [row["name"] for row in rows if row.get("delta") is not None and row["ci_low"] is None]:
         notes.append(f"no interval for {', '.join(without)}: too few prompts have clips that count")
-    notes += add_official(rows, clips, prompts, settings, folder)
+    rows, official_notes = add_official(rows, clips, prompts, settings, folder)
+    has_adapter = "aligned" in settings.arms and "aligned" not in settings.folders
     summary = {
         "run": snapshot.run,
         "round": round_folder.name,
@@ -66,12 +72,13 @@ def benchmark(snapshot: Snapshot[BenchmarkSettings], round_folder: Path) -> None
         "bootstrap": settings.bootstrap_resamples,
         "suite": settings.suite_name,
         "sampled": settings.sampled,
+        "adapter": read_manifest(round_folder / "adapter") if has_adapter else {},
         "folders": {arm: one.path for arm, one in settings.folders.items()},
         "arms": settings.arms,
         "rows": rows,
         "official": list(settings.official),
         "published": settings.suite.published,
-        "notes": notes,
+        "notes": notes + official_notes,
     }
     record_json(folder / "summary.json", summary)
     write_csv(folder / "table.csv", summary)
@@ -115,7 +122,7 @@ def _rows(
     settings: BenchmarkSettings,
 ) -> list[dict[str, Any]]:
     """One row per total and dimension: the mean of each arm, and the difference with its interval."""
-    suite, rules = settings.suite, registry.load(SUITES, settings.suite.module)
+    suite, rules = settings.suite, suite_rules(settings.suite.module)
     all_means, all_resampled = {}, {}
     for arm in settings.arms:
         has_all = bool(suite.weighted) and not suite.left_out and set(suite.weighted) <= means[arm].keys()
@@ -148,7 +155,7 @@ def _difference(row: Mapping[str, Any], name: str, resampled: Mapping[str, Means
     return {"delta": row["aligned"] - row["base"], "ci_low": low, "ci_high": high}
 
 
-def _kind(name: str, suite: Suite) -> str:
+def _kind(name: str, suite: RunSuite) -> str:
     if name not in suite.dimensions:
         return "pillar" if name in suite.pillars.model_dump() else "total"
     return "dimension" if suite.dimensions[name].pillar else "reported"

@@ -10,6 +10,8 @@ import pandas as pd
 
 from videodpo.storage.files import atomic_path, write_text
 
+_MARK = "* incomplete: clips are missing or have no score"
+
 
 def format_benchmark(summary: Mapping[str, Any]) -> str:
     """Format the results in percent: one line per total and dimension, then the published ones and the notes.
@@ -20,8 +22,8 @@ def format_benchmark(summary: Mapping[str, Any]) -> str:
     cells = _cells(summary)
     lines = [f"{summary['run']}, {summary['round']}: {summary['suite']}, in percent", ""]
     lines += cells.to_string(index=False, justify="right").splitlines()
-    if any("*" in cell for row in cells.itertuples(index=False) for cell in row):
-        lines.append("* incomplete: clips are missing or have no score")
+    if _has_mark(cells):
+        lines.append(_MARK)
     if summary["official"]:
         lines.append(
             "official: the benchmark's own program on the same clips; largest: the largest difference of one clip"
@@ -32,16 +34,34 @@ def format_benchmark(summary: Mapping[str, Any]) -> str:
 
 
 def write_csv(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write all figures of the rows, unrounded and not in percent."""
+    """Write all figures of the rows and the published ones, unrounded and not in percent."""
+    rows = [row | {f"published {model}": value for model, value in _published(summary, row)} for row in summary["rows"]]
     with atomic_path(path) as partial:
-        pd.DataFrame(summary["rows"]).to_csv(partial, index=False)
+        pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def write_latex(path: Path, summary: Mapping[str, Any]) -> None:
     """Write the table as LaTeX for the package booktabs."""
     cells = _cells(summary)
+    has_mark = _has_mark(cells)
+    for number, row in enumerate(summary["rows"]):
+        for model, value in _published(summary, row):
+            cells.loc[number, f"{model} (published)"] = _percent(value)
     columns = "l" + "r" * (len(cells.columns) - 1)
-    write_text(path, cells.to_latex(index=False, escape=True, column_format=columns))
+    text = cells.to_latex(index=False, escape=True, column_format=columns, na_rep="")
+    if has_mark:
+        line = rf"\multicolumn{{{len(cells.columns)}}}{{l}}{{{_MARK}}} \\" + "\n"
+        text = text.replace(r"\end{tabular}", line + r"\end{tabular}")
+    write_text(path, text)
+
+
+def _published(summary: Mapping[str, Any], row: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Published results in one row, with their models."""
+    return [(model, values[row["name"]]) for model, values in summary["published"].items() if row["name"] in values]
+
+
+def _has_mark(cells: pd.DataFrame) -> bool:
+    return any("*" in cell for row in cells.itertuples(index=False) for cell in row)
 
 
 def _cells(summary: Mapping[str, Any]) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def copy_shard(
         num_shards,
         requests,
         BATCH,
-        identity=f"{folder.path} {folder.listing}",
+        identity=f"{folder.path} {folder.listing_sha256}",
         common={"model": IMPORTED, "adapter": None},
         with_texts=False,
         with_latents=False,
