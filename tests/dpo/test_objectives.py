@@ -78,7 +78,7 @@ def test_auto_beta_gives_the_logit_at_one_spread():
     ],
 )
 def test_auto_beta_refuses_errors_without_a_spread(ref_w, ref_l):
-    with pytest.raises(ValueError, match="Give train"):
+    with pytest.raises(ValueError, match="set train"):
         auto_beta(np.array(ref_w), np.array(ref_l), logit=10.0)
 
 
