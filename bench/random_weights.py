@@ -22,7 +22,11 @@ def make(build: Callable[[], M], *, seed: int = 0, dtype: torch.dtype = torch.fl
         network = build()
     drawn = torch.randn(_DRAWN, generator=torch.Generator().manual_seed(seed))
     for name, parameter in network.named_parameters():
-        parameter.data = _filled(name, parameter, drawn).to(dtype)
+        filled = _filled(name, parameter, drawn).to(dtype)
+        if parameter.is_meta:  # built without memory
+            torch.utils.swap_tensors(parameter, torch.nn.Parameter(filled))
+        else:
+            parameter.data = filled
     return network
 
 
