@@ -107,16 +107,21 @@ def test_a_clip_that_the_network_refuses_is_not_computed(monkeypatch):
     assert means.batches == [[("2", 0)]]
 
 
-def test_a_failed_part_does_not_affect_the_others_of_its_batch(monkeypatch):
-    means = Means(batch_size=100)
+def fail_for(monkeypatch, means, prompt, error):
+    """Let every batch with a clip of this prompt fail."""
     compute = means.outputs
 
-    def refuses(parts):
-        if any(clip.prompt == "2" for clip, _ in parts):
-            raise ValueError("cannot say")
+    def outputs(parts):
+        if any(clip.prompt == prompt for clip, _ in parts):
+            raise error
         return compute(parts)
 
-    monkeypatch.setattr(means, "outputs", refuses)
+    monkeypatch.setattr(means, "outputs", outputs)
+
+
+def test_a_failed_part_does_not_affect_the_others_of_its_batch(monkeypatch):
+    means = Means(batch_size=100)
+    fail_for(monkeypatch, means, "2", ValueError("cannot say"))
     ((one, two, three),) = score_clips([All(means)], [clip("1", 2), clip("2", 2), clip("3", 2)])
     assert (one, str(two), three) == (10.0, "cannot say", 30.0)
 
@@ -143,14 +148,7 @@ def test_a_reduced_batch_size_stays_for_the_next_clips_of_this_size():
 
 def test_an_unavailable_clip_does_not_reduce_the_batch_size(monkeypatch, caplog):
     means = Means(batch_size=8)
-    compute = means.outputs
-
-    def unavailable(parts):
-        if any(clip.prompt == "2" for clip, _ in parts):
-            raise Unavailable("2.mp4: no such file")
-        return compute(parts)
-
-    monkeypatch.setattr(means, "outputs", unavailable)
+    fail_for(monkeypatch, means, "2", Unavailable("2.mp4: no such file"))
     ((one, two),) = score_clips([First(means)], [clip("1", 1), clip("2", 1)])
     assert (one, str(two)) == (10.0, "2.mp4: no such file")
     means.batches.clear()

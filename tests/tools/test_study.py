@@ -18,6 +18,7 @@ from videodpo.storage.manifests import record_json
 from videodpo.storage.schemas import EVALUATION
 from videodpo.storage.tables import read_table, write_table
 from videodpo.tools.study import write_study
+from videodpo.tools.study.arms import Arm, format_arms
 
 PROMPTS, SEEDS = 60, (1, 2)
 SHARP, TEXT, JUDGE = "sharpness", "text", "eye"
@@ -140,13 +141,22 @@ def test_the_table_has_every_arm_seed_and_score(root, verdicts):
 
 def test_arms_are_compared_with_the_judges(root, made):
     good, same, _, sharp = (line.split() for line in made[1].splitlines()[3:7])
-    assert made[1].splitlines()[2].split() == ["arm", "seeds", "omniscore", "gain", JUDGE, "motion", "strength"]
+    assert made[1].splitlines()[2].split() == ["seeds", "omniscore", "gain", JUDGE, "motion", "strength"]
     assert good[2:] == [good[2], "-0.2000", "-25.0", "%", "+3.0", "%"]  # no gain: the arm's own formula differs
     assert (good[:2], good[1:], sharp[3]) == (["good", "2"], same[1:], "-0.3000")
     drawn = pd.read_csv(root / "figures/judges.csv")
     assert drawn.arm.tolist() == [*SHIFTS, "failed"]
     assert drawn[JUDGE].tolist() == pytest.approx([-0.2, -0.2, 0.3, -0.3, np.nan], nan_ok=True)
     assert f"No arm is trained on {JUDGE}." in (root / "index.html").read_text()
+
+
+def test_a_study_without_totals_and_judges_has_a_table_of_arms():
+    arm = Arm("one", "", num_seeds=1, deltas={SHARP: 0.1}, gain=None, motion=-0.02, strength=None)
+    header, row = format_arms([arm], []).splitlines()
+    assert (header.split(), row.split()) == (
+        ["seeds", "omniscore", "gain", "motion", "strength"],
+        ["one", "1", "-2.0", "%"],
+    )
 
 
 def test_missing_runs_are_named_with_their_log(root, made):

@@ -40,19 +40,16 @@ def write_study(root: Path) -> str:
     write_table(root / "study.parquet", rows, STUDY, stage="study", digest=digest, seed=plan["study"]["seeds"][0])
     record_json(root / "verdicts.json", findings)
     write_text(root / "index.html", render(root, plan, table, arms, judges, findings, missing))
-    lines = format_arms(arms, [name for name in ("omniscore", *judges) if name in set(table.score)])
-    return _text(root, plan, lines, findings, missing)
+    return _text(root, plan, format_arms(arms, judges), findings, missing)
 
 
 def _digest(plan: dict[str, Any]) -> str:
     return hashlib.sha256(json_text(plan).encode()).hexdigest()
 
 
-def _text(
-    root: Path, plan: dict[str, Any], arms: list[str], findings: list[dict[str, Any]], missing: list[Missing]
-) -> str:
+def _text(root: Path, plan: dict[str, Any], arms: str, findings: list[dict[str, Any]], missing: list[Missing]) -> str:
     num_runs = len(plan["runs"])
-    lines = [f"{plan['study']['name']}: {num_runs - len(missing)} of {num_runs} runs are finished", "", *arms]
+    lines = [f"{plan['study']['name']}: {num_runs - len(missing)} of {num_runs} runs are finished", "", arms]
     for finding in findings:
         paper = f" (the paper: {finding['paper']})" if finding["paper"] else ""
         lines += ["", f"{finding['claim']}{paper}", f"  {finding['text']}"]

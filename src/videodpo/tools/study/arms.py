@@ -57,26 +57,25 @@ def _mean(values: pd.Series[Any]) -> float | None:
     return None if pd.isna(mean) else float(mean)
 
 
-def format_arms(arms: Sequence[Arm], scores: Sequence[str]) -> list[str]:
-    """Lines of a table for the terminal: one per finished arm.
+def format_arms(arms: Sequence[Arm], judges: Sequence[str]) -> str:
+    """Table for the terminal: one line per finished arm, with the changes of the OmniScore and of the judges."""
+    rows = {
+        arm.name: {
+            "seeds": str(arm.num_seeds),
+            "omniscore": _delta(arm, "omniscore"),
+            "gain": _percent(arm.gain, "z.0f"),
+            **{judge: _delta(arm, judge) for judge in judges},
+            "motion": _percent(arm.motion, "+.1f"),
+            "strength": _percent(arm.strength, "+.1f"),
+        }
+        for arm in arms
+        if arm.num_seeds
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").to_string()
 
-    Args:
-        scores: columns with a difference; the gain follows the first one.
-    """
-    first, *others = scores
-    rows = [["arm", "seeds", first, "gain", *others, "motion", "strength"]]
-    for arm in arms:
-        if arm.num_seeds:
-            deltas = [f"{arm.deltas[score]:+.4f}" if score in arm.deltas else "" for score in scores]
-            shares = _percent(arm.gain, "z.0f"), _percent(arm.motion, "+.1f"), _percent(arm.strength, "+.1f")
-            rows.append([arm.name, str(arm.num_seeds), deltas[0], shares[0], *deltas[1:], *shares[1:]])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+
+def _delta(arm: Arm, score: str) -> str:
+    return f"{arm.deltas[score]:+.4f}" if score in arm.deltas else ""
 
 
 def _percent(share: float | None, form: str) -> str:
