@@ -127,14 +127,13 @@ def _drawn_clips(folder: Path) -> list[Path]:
     paths = []
     for number, (height, width) in enumerate(SIZES):
         each = folder / str(number)
-        write_clips(each, Namespace(clips=2, frames=9, height=height, width=width))
+        write_clips(each, 2, 9, height, width)
         paths += [each / "1.mp4"]
     return paths
 
 
 def _timed_clips(folder: Path, arguments: Namespace) -> list[Path]:
-    size = {"frames": arguments.frames, "height": arguments.height, "width": arguments.width}
-    write_clips(folder, Namespace(clips=arguments.num_timed, **size))
+    write_clips(folder, arguments.num_timed, arguments.frames, arguments.height, arguments.width)
     return [folder / f"{number}.mp4" for number in range(arguments.num_timed)]
 
 

@@ -12,7 +12,9 @@ from unittest.mock import patch
 import torch
 from torchvision.models.optical_flow.raft import CorrBlock
 
+from videodpo.runtime.compat.torchvision import make_coords_grid
 from videodpo.scorers.networks import amt
+from videodpo.scorers.networks.all_pairs import LEVELS
 
 
 class PlainAmtS(amt.AmtS):
@@ -25,13 +27,13 @@ class PlainAmtS(amt.AmtS):
 
 class _Correlation(amt._Correlation):
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
-        self.coordinates = amt._grid(first_BChw)
+        self.coordinates = make_coords_grid(1, *first_BChw.shape[-2:], device=str(first_BChw.device))
         self._pyramids = [_Lookup(first_BChw, second_BChw), _Lookup(second_BChw, first_BChw)]
 
 
 class _Lookup(CorrBlock):
     def __init__(self, first_BChw: torch.Tensor, second_BChw: torch.Tensor) -> None:
-        super().__init__(num_levels=amt.LEVELS, radius=amt.RADIUS)
+        super().__init__(num_levels=LEVELS, radius=amt.RADIUS)
         self.build_pyramid(first_BChw, second_BChw)
 
     def around(self, position_B2hw: torch.Tensor) -> torch.Tensor:

@@ -15,10 +15,10 @@ measured for each: it must not grow with them beyond one block of clips.
 
 Four clips have one prompt, as in the pipeline: each dimension embeds a prompt once.
 
-Weights are random, which takes as long as trained ones where the work does not depend on them. The work of GRiT and
-Tag2Text depends on the number of boxes and words. The frames that dynamic degree may skip depend on the motion, which
-random weights cannot measure. Therefore every second clip moves, and RAFT's results are computed and then replaced by
-the true motion.
+Weights are random, which takes as long as trained ones where the work does not depend on them. That of GRiT depends on
+the number of boxes, which is in the result, and of words, of which each text has five here. Tag2Text's captions mostly
+have all 30 words. The frames that dynamic degree may skip depend on the motion, which random weights cannot measure.
+Therefore every second clip moves, and RAFT's results are computed and then replaced by the true motion.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from scoring_networks import (
     INFO,
     PROMPT,
     Network,
+    boxes_per_frame,
     make_scorers,
     plain_network,
     weight_files,
@@ -79,7 +80,8 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         if not arguments.folder:
             write_weights(folder, choose_device(arguments.device), arguments.dimensions)
-            write_clips(folder, arguments)
+            count = max([arguments.clips, *arguments.memory_clips])
+            write_clips(folder, count, arguments.frames, arguments.height, arguments.width)
         paths = [folder / f"{number}.mp4" for number in range(arguments.clips)]
         if arguments.arm:
             _one_arm(arguments, folder, paths)
@@ -115,6 +117,8 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
         if name == "dynamic_degree":
             pairs = len(paths) * (len(sampled_frames(_read(paths[0]))) - 1)
             result["flow_pairs"] = {"plain": pairs, "ours": len(asked)}
+        if boxes_per_frame:
+            result["grit_boxes_per_frame"] = round(float(np.mean(boxes_per_frame)), 1)
         result |= _result(arguments, device, seconds)
         write_json(arguments.out, result)
         print(f"{name}: {result['ratio'][name]} times as fast", file=sys.stderr, flush=True)
@@ -222,18 +226,17 @@ def _warm_up(network: Network, scorer: Scorer, path: Path) -> None:
     score_clips([scorer], [short])
 
 
-def write_clips(folder: Path, arguments: argparse.Namespace) -> None:
+def write_clips(folder: Path, count: int, num_frames: int, height: int, width: int) -> None:
     """Write textured scenes of blocks and noise; every second one pans by PAN per frame."""
     draw = np.random.default_rng(0)
-    height, width = arguments.height, arguments.width
     step = round(PAN * min(height, width))
-    for number in range(arguments.clips):
+    for number in range(count):
         path = folder / f"{number}.mp4"
-        wide = width + step * arguments.frames
+        wide = width + step * num_frames
         scene = draw.integers(0, 200, (height // 16 + 1, wide // 16 + 1, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
         scene = scene + draw.integers(0, 55, scene.shape, dtype=np.uint8)
         moved = step * _moves(path)
-        frames = [scene[:height, moved * k : moved * k + width] for k in range(arguments.frames)]
+        frames = [scene[:height, moved * k : moved * k + width] for k in range(num_frames)]
         write_mp4(path, np.stack(frames), FPS)
 
 

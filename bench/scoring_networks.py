@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import open_clip
@@ -25,6 +26,7 @@ from videodpo.runtime import registry
 from videodpo.scorers.base import Clip, Scorer
 from videodpo.scorers.networks.amt import AmtS
 from videodpo.scorers.networks.clip import standard
+from videodpo.scorers.networks.grit_text import END, Memory, TextDecoder
 from videodpo.scorers.networks.umt import Umt, crops, default_positions
 from videodpo.scorers.shared.backbone import NetworkScorer
 from videodpo.scorers.shared.crops import square_crops
@@ -63,6 +65,7 @@ INFO = {
     "color": "red",
     "scene": "alley",
 }
+NUM_WORDS_OF_TEXT = 5  # of every name and caption by GRiT; with random weights most texts would never end
 Network = Callable[[Clip], Any]
 
 
@@ -82,8 +85,8 @@ def plain_network(name: str, files: Mapping[str, Path], device: str) -> Network:
     """The libraries' unchanged networks for a dimension, called for one clip at a time.
 
     No library has AMT-S, GRiT or Tag2Text. The loop uses our AMT-S with torchvision's correlations, our GRiT for one
-    frame at a time, and our Tag2Text for all frames of a clip. UMT is made of timm's blocks, which compute all
-    attention weights at once here, as in the benchmark.
+    frame at a time with the boxes encoded again for each word, and our Tag2Text for all frames of a clip. UMT is made
+    of timm's blocks, which compute all attention weights at once here, as in the benchmark.
     """
     return torch.no_grad()(_plain(name, files, device))
 
@@ -122,7 +125,7 @@ def _plain(name: str, files: Mapping[str, Path], device: str) -> Network:
         case "scene":
             return partial(_alone, _scorer("scene_all_frames", files, device, like="scene"))
         case _:
-            return partial(_alone, _scorer(name, files, device))
+            return partial(_objects, _scorer(name, files, device))
 
 
 def _frames(clip: Clip, device: str) -> torch.Tensor:
@@ -190,6 +193,42 @@ def _alone(scorer: Scorer, clip: Clip) -> list[Any]:
     return [scorer.backbone.outputs([(clip, part)]) for part in scorer.wanted(clip, {})]
 
 
+_memory, _logits = TextDecoder.memory, TextDecoder.logits
+boxes_per_frame: list[int] = []  # of the plain loop's calls
+
+
+def _objects(scorer: Scorer, clip: Clip) -> list[Any]:
+    """Call GRiT as the benchmark does, which encodes a box again for each word of its text."""
+    features: torch.Tensor
+    encoded = False
+
+    def memory(decoder: TextDecoder, features_RCSS: torch.Tensor) -> Memory:
+        nonlocal features, encoded
+        features, encoded = features_RCSS, True
+        boxes_per_frame.append(len(features_RCSS))
+        return _memory(decoder, features_RCSS)
+
+    def logits(decoder: TextDecoder, known: Memory, tokens_RL: torch.Tensor) -> torch.Tensor:
+        nonlocal encoded
+        if not encoded:
+            _memory(decoder, features)
+        encoded = False
+        return _ended(decoder, known, tokens_RL)
+
+    with patch.object(TextDecoder, "memory", memory), patch.object(TextDecoder, "logits", logits):
+        return _alone(scorer, clip)
+
+
+def _ended(decoder: TextDecoder, known: Memory, tokens_RL: torch.Tensor) -> torch.Tensor:
+    """Compute the logits of the next word, and make the text end after NUM_WORDS_OF_TEXT words."""
+    logits = _logits(decoder, known, tokens_RL)
+    logits[:, END] = 1e4 if tokens_RL.shape[1] > NUM_WORDS_OF_TEXT else -1e4
+    return logits
+
+
+TextDecoder.logits = _ended  # type: ignore[method-assign]
+
+
 def _clip(architecture: str) -> torch.nn.Module:
     return open_clip.CLIP(**open_clip.get_model_config(architecture))
 
@@ -247,15 +286,13 @@ def _viclip(clip: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _grit() -> dict[str, torch.Tensor]:
-    """Weights with which some boxes pass the threshold in every frame, and texts end after a few words."""
+    """Weights with which about ten boxes pass the threshold in every frame of 320 x 512."""
     from videodpo.scorers.networks.grit import GritNetwork, GritSizes
 
     tensors = make(lambda: GritNetwork(GritSizes())).state_dict()
     for name, value in tensors.items():
         if name.endswith("cls_score.bias"):
-            value[0] = -1.0  # objects; the other number is that of the background
-        if name == "decoder.output.bias":
-            value[102] = 2.0  # the end of a text
+            value[0] = -1.8  # objects; the other number is that of the background
     return tensors
 
 
