@@ -43,6 +43,7 @@ check: setup
 	ruff check .
 	snakefmt --check Snakefile rules
 	mypy
+	MYPYPATH=src mypy --allow-untyped-calls --allow-subclassing-any --no-warn-return-any --implicit-reexport bench
 	lint-imports
 	snakemake --lint
 

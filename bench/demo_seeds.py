@@ -43,8 +43,8 @@ def main() -> None:
     for seed in arguments.seeds:
         run = f"{arguments.name}-{seed}"
         files = ["config.yaml", "presets/demo.yaml", *map(str, arguments.overlay)]
-        command = ["snakemake", "--profile", "profiles/demo", "--quiet", "all", "--configfile", *files]
-        subprocess.run([*command, "--config", f"seed={seed}", f"run={run}"], cwd=ROOT, check=True)
+        snakemake = ["snakemake", "--profile", "profiles/demo", "--quiet", "all", "--configfile", *files]
+        subprocess.run([*snakemake, "--config", f"seed={seed}", f"run={run}"], cwd=ROOT, check=True)
         evaluation = ROOT / "results" / run / "round1" / "evaluation"
         summary = json.loads((evaluation / "summary.json").read_text())
         tables.append(read_table(evaluation / "prompts.parquet").assign(seed=seed))

@@ -170,7 +170,7 @@ class Trained:
         def predict(*args: Any) -> Any:
             return ways["policy" if torch.is_grad_enabled() else "reference"](*args)
 
-        model.predict = predict  # type: ignore[method-assign]
+        model.predict = predict  # type: ignore[assignment, method-assign]
         accelerator.backward = self._clock.around("backward", accelerator.backward)
         optimizer.step = self._clock.around("optimiser", optimizer.step)  # type: ignore[method-assign]
         optimizer.zero_grad = self._clock.around("optimiser", optimizer.zero_grad)  # type: ignore[method-assign]

@@ -136,11 +136,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     device, size = choose_device(arguments.device), SIZES[arguments.size]
-    random = {"load_pipeline": _random_pipeline, "load_vae": _random_vae}
+    random: dict[str, Any] = {"load_pipeline": _random_pipeline, "load_vae": _random_vae}
     with tempfile.TemporaryDirectory() as temporary, patch.multiple(PipelineModel, **random):
         folder = Path(temporary)
         forward, attention = _forward_tflop(size)
-        result = {
+        result: dict[str, Any] = {
             "command": " ".join(["python", *sys.argv]),
             "commit": commit(),
             "machine": f"{torch.cuda.get_device_name() if device != 'cpu' else 'CPU'}, torch {torch.__version__}",
@@ -183,6 +183,7 @@ def _sampling(folder: Path, size: Size, arguments: argparse.Namespace, device: s
     """Measure denoising and decoding; `forward` is the TFLOP of one clip's forward pass."""
     config = _config(folder, size, arguments, device, [])
     model = load_model(config.model, device, parts={"denoiser"})
+    assert isinstance(model, PipelineModel)
     draw = torch.Generator().manual_seed(0)
     texts = torch.randn(SAMPLED + 1, *size.text, generator=draw).to(device, model.dtype)
     text, negative = {"prompt_embeds": texts[1:]}, {"prompt_embeds": texts[0]}
@@ -368,7 +369,8 @@ def _write_round(folder: Path, size: Size, arguments: argparse.Namespace, device
     write_json(folder / "model" / "transformer" / "config.json", size.config)
     round_folder = folder / "run" / "round1"
     draw = torch.Generator().manual_seed(0)
-    latents, texts, videos, pairs = {}, {}, [], []
+    latents: dict[str, torch.Tensor] = {}
+    texts, videos, pairs = {}, [], []
     file = round_folder / "videos" / "latents" / "shard-00000.safetensors"
     for number in range(NUM_PAIRS):
         prompt_id = f"{number:016x}"

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -98,8 +99,8 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
         plain = _plain(pipe, snapshot, videos)
         seconds["plain"] = time.perf_counter() - begun
         difference = max(
-            float(np.abs(plain[row.video_id] - _pixels(model, snapshot, row.latents)).max())
-            for row in videos.itertuples()
+            float(np.abs(plain[video] - _pixels(model, snapshot, place)).max())
+            for video, place in zip(videos["video_id"], videos["latents"], strict=True)
         )
         turns.append((seconds, denoising, difference, len(videos)))
     counted = turns[1:]
@@ -174,11 +175,8 @@ def _timed(model: PipelineModel, device: str) -> Iterator[list[float]]:
         seconds.append(time.perf_counter() - begun)
         return latents
 
-    model.sample = timed  # type: ignore[method-assign]
-    try:
+    with patch.object(model, "sample", timed):
         yield seconds
-    finally:
-        model.sample = sample  # type: ignore[method-assign]
 
 
 def _pixels(model: PipelineModel, snapshot: Snapshot[GenerateSettings], place: str) -> np.ndarray:

@@ -74,7 +74,7 @@ class Preset:
     network: Callable[[], torch.nn.Module]
     inputs: Callable[[int], Any]
     """Returns the network's inputs for a number of clips."""
-    vae: Callable[[], torch.nn.Module]
+    vae: Callable[[], Any]
     latents: tuple[int, ...]
     """Shape of one clip's latents for the VAE."""
     passes: int
@@ -153,13 +153,13 @@ def of_wan(**config: Any) -> Any:
     return partial(diffusers.WanTransformer3DModel, **config)
 
 
-def hunyuan_vae() -> torch.nn.Module:
-    vae: torch.nn.Module = diffusers.AutoencoderKLHunyuanVideo15()
+def hunyuan_vae() -> Any:
+    vae = diffusers.AutoencoderKLHunyuanVideo15()
     vae.enable_tiling()
     return vae
 
 
-WIDE = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "patch_size": 2}
+WIDE: dict[str, Any] = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "patch_size": 2}
 WIDE |= {"in_channels": 12, "out_channels": 12, "scale_factor_spatial": 16}
 WIDE |= {"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
 WAN_VAE = partial(diffusers.AutoencoderKLWan, z_dim=16)
@@ -187,8 +187,8 @@ COG5 = partial(
     num_layers=42,
     use_rotary_positional_embeddings=True,
 )
-COG = {"step_rate": COGVIDEOX_STEP, "sampling_rate": COGVIDEOX_SAMPLING}
-PLAIN = {"dtype": torch.float32, "step_rate": FLOAT32, "sampling_rate": FLOAT32}
+COG: dict[str, Any] = {"step_rate": COGVIDEOX_STEP, "sampling_rate": COGVIDEOX_SAMPLING}
+PLAIN: dict[str, Any] = {"dtype": torch.float32, "step_rate": FLOAT32, "sampling_rate": FLOAT32}
 HALF = torch.float16
 PRESETS = {
     "config.yaml": Preset(SMALL, wan(21, 60, 104), WAN_VAE, WAN_480P, 100, clips_sampled=1),
@@ -275,7 +275,7 @@ def _output(network: torch.nn.Module, preset: Preset, clips: int) -> torch.Tenso
     return found
 
 
-def _make_trainable(network: torch.nn.Module, preset: Preset) -> int:
+def _make_trainable(network: Any, preset: Preset) -> int:
     """Make a LoRA or all weights trainable, with full checkpointing; return the number of trained weights."""
     if preset.full:
         network.requires_grad_(True)

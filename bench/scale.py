@@ -116,7 +116,7 @@ def _disagreement(run: Path, arm: str) -> dict[str, Any]:
     import duckdb
 
     ours, theirs = (f"'{_folder(run, one) / 'pairs.parquet'}'" for one in ("stages", arm))
-    found = duckdb.sql(f"""
+    found = duckdb.execute(f"""
         SELECT count(*) FILTER (a.prompt_id IS NULL OR b.prompt_id IS NULL) AS pairs,
             max(abs(a.score_winner - b.score_winner)) AS score, max(abs(a.weight / b.weight - 1)) AS relative_weight
         FROM {ours} a FULL JOIN {theirs} b USING (prompt_id, winner_id, loser_id)""").fetchall()[0]

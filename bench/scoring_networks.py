@@ -226,7 +226,7 @@ def _ended(decoder: TextDecoder, known: Memory, tokens_RL: torch.Tensor) -> torc
     return logits
 
 
-TextDecoder.logits = _ended  # type: ignore[method-assign]
+TextDecoder.logits = _ended  # type: ignore[assignment, method-assign]
 
 
 def _clip(architecture: str) -> torch.nn.Module:
@@ -287,7 +287,8 @@ def _viclip(clip: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _grit() -> dict[str, torch.Tensor]:
     """Weights with which about ten boxes pass the threshold in every frame of 320 x 512."""
-    from videodpo.scorers.networks.grit import GritNetwork, GritSizes
+    from videodpo.scorers.networks.grit import GritNetwork
+    from videodpo.scorers.networks.grit_detector import GritSizes
 
     tensors = make(lambda: GritNetwork(GritSizes())).state_dict()
     for name, value in tensors.items():

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import ROOT as REPOSITORY
 from tests.conftest import small_run
-from tests.support.studies import CALL, OF_THE_PROFILES, make_study, planned, run_study, with_arm, write_study
+from tests.support.studies import BROKEN, CALL, OF_THE_PROFILES, make_study, planned, run_study, with_arm, write_study
 from tests.support.workspace import dry_run, make_workspace, without_default_scorers
 from videodpo.cli import main
 from videodpo.storage.files import sha256_of
@@ -25,7 +25,6 @@ SOURCES = REPOSITORY / "src"
 ROOT, SHARED = Path("results/tiny"), Path("results/tiny/shared/seed3")
 ARMS = ("dpo", "plain", "sft")
 LATE = {"train": {"beta": 200.0}}
-BROKEN = {"train": {"learning_rate": 1.0e30, "max_skipped_steps": 0}}
 SAME = [
     "prompts.parquet",
     "round1/videos/shard-00000.parquet",

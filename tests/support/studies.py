@@ -25,6 +25,7 @@ STUDY: dict[str, Any] = {
         {"claim": "DPO beats fine-tuning on winners", "arm": "dpo", "against": "sft"},
     ],
 }
+BROKEN = {"train": {"learning_rate": 1.0e30, "max_skipped_steps": 0}}  # overlay of an arm whose fine-tune fails
 CALL = ("study", "--configfile", "overlay.yaml", "--config", "study=study.yaml")
 OF_THE_PROFILES = ("--nolock", "--ignore-incomplete")
 
