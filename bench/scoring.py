@@ -86,7 +86,8 @@ def main() -> None:
         if arguments.arm:
             _one_arm(arguments, folder, paths)
         else:
-            write_json(arguments.out, _compare(arguments, folder, paths))
+            result = _compare(arguments, folder, paths)
+            write_json(arguments.out, result | {"peak_memory_mb": _peak_memories(arguments, folder)})
             print(arguments.out.read_text(encoding="utf-8"))
 
 
@@ -104,10 +105,10 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
         asked.clear()
         for start in range(0, len(paths), SCORED_TOGETHER):
             block = paths[start : start + SCORED_TOGETHER]
-            clips = [_read(path) for path in block]
+            clips = [read(path) for path in block]
             begun = time.perf_counter()
             for path in block:
-                network(_read(path))
+                network(read(path))
             wait(device)
             turn = time.perf_counter()
             score_clips([scorer], clips)
@@ -115,7 +116,7 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
             seconds["plain"][name] += turn - begun
             seconds["ours"][name] += time.perf_counter() - turn
         if name == "dynamic_degree":
-            pairs = len(paths) * (len(sampled_frames(_read(paths[0]))) - 1)
+            pairs = len(paths) * (len(sampled_frames(read(paths[0]))) - 1)
             result["flow_pairs"] = {"plain": pairs, "ours": len(asked)}
         if boxes_per_frame:
             result["grit_boxes_per_frame"] = round(float(np.mean(boxes_per_frame)), 1)
@@ -128,11 +129,7 @@ def _compare(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
     result["together"] = {"seconds": round(together, 2), "clips_a_second": round(len(paths) / together, 3)}
     result["ratio_together"] = round(sum(seconds["plain"].values()) / together, 2)
     write_json(arguments.out, result)
-    memory: dict[str, dict[int, dict[str, int]]] = {"plain": {}, "ours": {}}
-    for count in arguments.memory_clips:
-        for arm in ("ours",) if memory["plain"] else ("plain", "ours"):
-            memory[arm][count] = _peak_memory(arguments, folder, arm, count)
-    return result | {"peak_memory_mb": memory}
+    return result
 
 
 def _decode(paths: Sequence[Path]) -> float:
@@ -176,7 +173,7 @@ def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
         for name in arguments.dimensions:
             network = plain_network(name, files, device)
             for path in paths:
-                network(_read(path))
+                network(read(path))
     else:
         _together(list(make_scorers(files, device, arguments.dimensions).values()), paths, device)
     # A process inherits ru_maxrss from its parent on Linux, but not this value.
@@ -185,6 +182,15 @@ def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path])
     if device != "cpu":
         peak["device"] = torch.cuda.max_memory_allocated() // 2**20
     write_json(arguments.out, peak)
+
+
+def _peak_memories(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[int, dict[str, int]]]:
+    """Peak memory by arm and number of clips; the plain loop's for the first number only."""
+    found: dict[str, dict[int, dict[str, int]]] = {"plain": {}, "ours": {}}
+    for count in arguments.memory_clips:
+        for arm in ("ours",) if found["plain"] else ("plain", "ours"):
+            found[arm][count] = _peak_memory(arguments, folder, arm, count)
+    return found
 
 
 def _peak_memory(arguments: argparse.Namespace, folder: Path, arm: str, count: int) -> dict[str, int]:
@@ -220,7 +226,7 @@ def _moves(path: Path) -> bool:
 
 def _warm_up(network: Network, scorer: Scorer, path: Path) -> None:
     """Run the network once: compiling kernels and mapping memory happen once per process and are not timed."""
-    clip = _read(path)
+    clip = read(path)
     short = Clip(clip.frames_THWC[:3], clip.fps, clip.prompt, clip.path, clip.info)
     network(short)
     score_clips([scorer], [short])
@@ -245,7 +251,7 @@ def _wanted(path: Path) -> Wanted:
     return Wanted(path, f"{PROMPT}-{int(path.stem) // CLIPS_PER_PROMPT}", num_bytes=0, info=INFO)
 
 
-def _read(path: Path) -> Clip:
+def read(path: Path) -> Clip:
     clip = read_clip(_wanted(path))
     assert isinstance(clip, Clip)
     return clip
