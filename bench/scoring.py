@@ -10,8 +10,8 @@ whose. The two arms alternate by block of clips within a dimension, so that a sl
 Then all dimensions are scored together, as in the pipeline: networks and features are shared, and clips are decoded
 ahead in threads. `ratio_together` is the plain loop's time for all dimensions relative to that.
 
-Peak memory is that of one process per arm, over the first `--memory-clips` clips. With several numbers, ours is
-measured for each: it must not grow with them beyond one block of clips.
+Peak memory is that of one process per arm: of the plain loop for one clip, and of ours after each block of the first
+`--memory-clips` clips, in which it must not grow.
 
 Four clips have one prompt, as in the pipeline: each dimension embeds a prompt once.
 
@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=320)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--memory-clips", type=int, nargs="*", default=[2], metavar="N", help="none: not measured")
+    parser.add_argument("--memory-clips", type=int, default=2, help="0: not measured")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folder", type=Path, help="weights and clips of an earlier call")
     parser.add_argument("--arm", choices=("plain", "ours"), help="one arm alone: for its peak memory")
@@ -80,14 +80,16 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         if not arguments.folder:
             write_weights(folder, choose_device(arguments.device), arguments.dimensions)
-            count = max([arguments.clips, *arguments.memory_clips])
+            count = max(arguments.clips, arguments.memory_clips)
             write_clips(folder, count, arguments.frames, arguments.height, arguments.width)
         paths = [folder / f"{number}.mp4" for number in range(arguments.clips)]
         if arguments.arm:
             _one_arm(arguments, folder, paths)
         else:
             result = _compare(arguments, folder, paths)
-            write_json(arguments.out, result | {"peak_memory_mb": _peak_memories(arguments, folder)})
+            if arguments.memory_clips:
+                memory = {arm: _peak_memory(arguments, folder, arm) for arm in ("plain", "ours")}
+                write_json(arguments.out, result | {"peak_memory_mb": memory})
             print(arguments.out.read_text(encoding="utf-8"))
 
 
@@ -142,14 +144,21 @@ def _decode(paths: Sequence[Path]) -> float:
 
 
 def _together(scorers: Sequence[Scorer], paths: Sequence[Path], device: str) -> float:
-    """Seconds for all clips, in blocks as `videodpo score` takes them."""
+    """Seconds for all clips."""
     begun = time.perf_counter()
+    for _ in _blocks(scorers, paths):
+        pass
+    wait(device)
+    return time.perf_counter() - begun
+
+
+def _blocks(scorers: Sequence[Scorer], paths: Sequence[Path]) -> Iterator[int]:
+    """Score all clips in blocks as `videodpo score` takes them; yield the number of clips after each."""
     with read_ahead([_wanted(path) for path in paths]) as clips:
         for start in range(0, len(paths), SCORED_TOGETHER):
             block = [next(clips) for _ in paths[start : start + SCORED_TOGETHER]]
             score_clips(scorers, [clip for clip in block if isinstance(clip, Clip)])
-    wait(device)
-    return time.perf_counter() - begun
+            yield start + len(block)
 
 
 def _result(arguments: argparse.Namespace, device: str, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -168,38 +177,37 @@ def _result(arguments: argparse.Namespace, device: str, seconds: dict[str, dict[
 
 
 def _one_arm(arguments: argparse.Namespace, folder: Path, paths: Sequence[Path]) -> None:
+    """Write the peak memory so far by number of clips."""
     device, files = choose_device(arguments.device), weight_files(folder)
+    peaks = {}
     if arguments.arm == "plain":
         for name in arguments.dimensions:
             network = plain_network(name, files, device)
             for path in paths:
                 network(read(path))
+        peaks[len(paths)] = _peak(device)
     else:
-        _together(list(make_scorers(files, device, arguments.dimensions).values()), paths, device)
+        scorers = list(make_scorers(files, device, arguments.dimensions).values())
+        for done in _blocks(scorers, paths):
+            peaks[done] = _peak(device)
+    write_json(arguments.out, peaks)
+
+
+def _peak(device: str) -> dict[str, int]:
     # A process inherits ru_maxrss from its parent on Linux, but not this value.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = {"host": int(status.split("VmHWM:")[1].split()[0]) // 1024}
-    if device != "cpu":
-        peak["device"] = torch.cuda.max_memory_allocated() // 2**20
-    write_json(arguments.out, peak)
+    return peak if device == "cpu" else peak | {"device": torch.cuda.max_memory_allocated() // 2**20}
 
 
-def _peak_memories(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[int, dict[str, int]]]:
-    """Peak memory by arm and number of clips; the plain loop's for the first number only."""
-    found: dict[str, dict[int, dict[str, int]]] = {"plain": {}, "ours": {}}
-    for count in arguments.memory_clips:
-        for arm in ("ours",) if found["plain"] else ("plain", "ours"):
-            found[arm][count] = _peak_memory(arguments, folder, arm, count)
-    return found
-
-
-def _peak_memory(arguments: argparse.Namespace, folder: Path, arm: str, count: int) -> dict[str, int]:
+def _peak_memory(arguments: argparse.Namespace, folder: Path, arm: str) -> dict[str, dict[str, int]]:
     out = folder / f"{arm}.json"
+    count = arguments.memory_clips if arm == "ours" else 1
     command = [sys.executable, __file__, f"--device={arguments.device}", f"--clips={count}", f"--arm={arm}"]
     command += [f"--out={out}", f"--folder={folder}", "--dimensions", *arguments.dimensions]
     subprocess.run(command, check=True)
-    peak: dict[str, int] = json.loads(out.read_text(encoding="utf-8"))
-    return peak
+    peaks: dict[str, dict[str, int]] = json.loads(out.read_text(encoding="utf-8"))
+    return peaks
 
 
 def _count_pairs(scorer: Scorer) -> list[int]:
