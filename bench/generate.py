@@ -86,7 +86,7 @@ def _compare(configs: list[Config], device: str) -> dict[str, Any]:
     pipe.set_progress_bar_config(disable=True)
     model = load_model(first.model, device)
     assert isinstance(model, PipelineModel)
-    videodpo.stages.generate.sample.load_model = lambda *_: model
+    videodpo.stages.generate.sample.load_model = lambda *_, **__: model
     turns = []
     for config in configs:
         snapshot = _prepared(config)
